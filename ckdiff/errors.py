@@ -1,0 +1,53 @@
+"""Errors that a user can cause, each with the exit status that it ends in.
+
+Everything here is one line: what is wrong, in which file or tensor, and what to do about it. Anything that is not
+a `CkdiffError` is a bug in ckdiff and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What ckdiff tells the shell; release scripts hold on to these numbers."""
+
+    OK = 0
+    DIFFERS = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    BUG = 4
+
+
+class CkdiffError(Exception):
+    """The root of what a user can mend: one line that names file, tensor and remedy."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class CheckpointError(CkdiffError):
+    """A checkpoint that cannot be used: missing, damaged, or of a kind that ckdiff refuses to read."""
+
+
+class ReportError(CkdiffError):
+    """A report that cannot be read or written, or that belongs to another pair."""
+
+
+class SpecError(CkdiffError):
+    """An option, or a combination of options, that means nothing."""
+
+
+class QuestionsError(CkdiffError):
+    """A question file that holds nothing usable."""
+
+
+class NothingToRecover(CkdiffError):
+    """The two models give the same logits, so that there is no effect to localise."""
+
+    exit_status = ExitStatus.INCONCLUSIVE
+
+
+class NothingMeasured(CkdiffError):
+    """What was asked for could not be measured; never to be read as "no drift"."""
+
+    exit_status = ExitStatus.INCONCLUSIVE

@@ -1,0 +1,1 @@
+"""What is said: one frozen report, its codecs and its presenters."""

@@ -1,0 +1,360 @@
+"""The report: frozen records that every command fills and every presenter reads.
+
+This module is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but errors and shapes, so
+that a report can be opened, shown and judged without torch. Field names are a contract with other people's scripts:
+add, never rename, and raise `SCHEMA_VERSION` when the meaning of something changes.
+
+`NaN` in a float field means "not defined here" and is written as `null` in JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron, LayerQuestion, PerLayer
+
+FORMAT = "ckdiff"
+SCHEMA_VERSION = 1
+
+COMPONENTS = (
+    "embedding",
+    "position_embedding",
+    "unembedding",
+    "norms",
+    "value_vectors",
+    "keys",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_o",
+    "router",
+    "other",
+)
+"""Every component id, in the order in which tables show them."""
+
+Side = Literal["base", "unlearned"]
+
+
+# ---------------------------------------------------------------------------------------------------- provenance
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """One weight file: its name, its size in bytes, and its sha256 (None when hashing was switched off)."""
+
+    name: str
+    bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """Which checkpoint was read.
+
+    Attributes:
+        location: absolute path, or hub id.
+        revision: the hub commit, or None for a local path.
+        digest: sha256 over the sorted lines "name sha256" of its shards, or None without hashes.
+        shards: weight files, sorted by name.
+    """
+
+    location: str
+    revision: str | None
+    digest: str | None
+    shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The two checkpoints that every number of the report is about."""
+
+    base: CheckpointRecord
+    unlearned: CheckpointRecord
+
+
+# ------------------------------------------------------------------------------------------------------- compare
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far b (unlearned) is from a (base), both taken as one long vector; sums in float64.
+
+    Attributes:
+        cosine: <a, b> / (|a| |b|), in [-1, 1]; exactly 1 where both are equal or both all-zero, NaN where one is.
+        one_minus_cosine: 1 - cosine without its rounding, in [0, 2].
+        relative_l2: |b - a| / |a|; 0 where both are all-zero, infinite where only a is.
+        max_abs_diff: max |b_i - a_i|.
+        norm_base: |a|.
+        norm_unlearned: |b|.
+        changed: number of elements whose values differ.
+        changed_fraction: changed / parameters.
+        nonfinite_base: NaN and infinite elements of a. Where either count is not zero, the other numbers are NaN
+            unless the two are bitwise identical.
+        nonfinite_unlearned: the same of b.
+        identical: the stored values are equal, element by element.
+    """
+
+    cosine: float
+    one_minus_cosine: float
+    relative_l2: float
+    max_abs_diff: float
+    norm_base: float
+    norm_unlearned: float
+    changed: int
+    changed_fraction: float
+    nonfinite_base: int
+    nonfinite_unlearned: int
+    identical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDrift:
+    """The drift of one tensor, or of one part of a fused tensor (then the name ends in the part: `...weight[q]`).
+
+    Attributes:
+        layer: index of the decoder layer, or None outside the layers.
+        tied: the tensor is a second name of another one (tied embeddings) and its bytes are stored once.
+    """
+
+    name: str
+    component: str
+    layer: int | None
+    shape: tuple[int, ...]
+    dtype_base: str
+    dtype_unlearned: str
+    parameters: int
+    tied: bool
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentDrift:
+    """The drift of all tensors of one component, as one long vector, and over its tensors.
+
+    Attributes:
+        cosine_mean: mean of the tensors' cosines (those that are defined).
+        cosine_min: the least of them.
+        tied: every tensor of the component is a second name of another component's.
+    """
+
+    component: str
+    tensors: int
+    parameters: int
+    cosine_mean: float
+    cosine_min: float
+    tied: bool
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Drift per component and layer (tensors outside the layers are not in it); NaN where there is nothing."""
+
+    components: tuple[str, ...]
+    layers: Int64
+    cosine: ComponentLayer
+    one_minus_cosine: ComponentLayer
+    relative_l2: ComponentLayer
+    changed_fraction: ComponentLayer
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronGrid:
+    """Drift per layer and neuron, for one component that has neurons.
+
+    In a mixture of experts, neurons are numbered expert by expert: neuron = expert * d_ff + index.
+    """
+
+    layers: Int64
+    one_minus_cosine: LayerNeuron
+    relative_l2: LayerNeuron
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor that only one of the checkpoints has."""
+
+    name: str
+    component: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMismatch:
+    """A tensor that both checkpoints have, in two shapes; it was not compared."""
+
+    name: str
+    component: str
+    shape_base: tuple[int, ...]
+    shape_unlearned: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """One key that differs in the files around the weights.
+
+    Attributes:
+        file: config.json, generation_config.json, tokenizer.json, chat_template ...
+        key: dotted path inside the file.
+        base: JSON text of the base's value, or None where it has no such key.
+        unlearned: the same of the unlearned checkpoint.
+    """
+
+    file: str
+    key: str
+    base: str | None
+    unlearned: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `ckdiff compare` found.
+
+    Attributes:
+        model_type: of the base's config, or "" where it has none.
+        known_architecture: False: no row for this model type, everything is under `other`.
+        neurons: by component (`value_vectors`, `keys`); missing where there are none.
+        ignored: stored buffers without parameters that were left out by name.
+        notes: plain sentences about what a reader must know (not measured, assumed, merged).
+    """
+
+    model_type: str
+    known_architecture: bool
+    tensors: tuple[TensorDrift, ...]
+    components: tuple[ComponentDrift, ...]
+    grid: Grid
+    neurons: Mapping[str, NeuronGrid]
+    only_in_base: tuple[TensorInfo, ...]
+    only_in_unlearned: tuple[TensorInfo, ...]
+    shape_mismatch: tuple[ShapeMismatch, ...]
+    config_changes: tuple[ConfigChange, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+# --------------------------------------------------------------------------------------------------------- probe
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One score at each window centre, with its pointwise 95 % interval and its simultaneous 95 % band."""
+
+    score: PerLayer
+    low: PerLayer
+    high: PerLayer
+    band_low: PerLayer
+    band_high: PerLayer
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRun:
+    """One sweep: direction x mode x variant, a score at each window centre.
+
+    Attributes:
+        layers: window centres; empty for `ancillary`, whose arrays then have length 1.
+        krs_mean_of_ratios: mean over questions of per-question scores (what the authors' notebook computes).
+        top1: share of scored positions whose argmax is the base's.
+        loss_mse, loss_mse_centred, loss_kl: per-question losses [layer, question].
+        top1_questions: top1 per question [layer, question].
+    """
+
+    direction: str
+    mode: str
+    variant: str
+    window: int
+    layers: Int64
+    krs: Curve
+    krs_centred: Curve
+    krs_kl: Curve
+    krs_mean_of_ratios: PerLayer
+    top1: PerLayer
+    loss_mse: LayerQuestion
+    loss_mse_centred: LayerQuestion
+    loss_kl: LayerQuestion
+    top1_questions: LayerQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRecord:
+    """One question, the answer that was scored, and how far the unlearned model is from it.
+
+    Attributes:
+        answer: the scored answer, decoded for reading (the ids below are what was scored).
+        answer_ids: the answer's token ids.
+        prompt_tokens: number of prompt tokens.
+        mse, mse_centred, kl: the unlearned model's losses on this question.
+        top1: share of its positions at which the unlearned model's argmax is the base's.
+    """
+
+    text: str
+    answer: str
+    answer_ids: tuple[int, ...]
+    prompt_tokens: int
+    mse: float
+    mse_centred: float
+    kl: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossSummary:
+    """The unlearned model's mean losses over questions, and the share of `mse` that is a uniform shift."""
+
+    mse: float
+    mse_centred: float
+    kl: float
+    top1: float
+    shift_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control of a probe: what was measured, the bound it must keep, and whether it did.
+
+    Attributes:
+        kind: "at_most", "at_least", or "shown" (no bound: a figure to read the scores by).
+    """
+
+    name: str
+    direction: str
+    value: float
+    bound: float
+    kind: Literal["at_most", "at_least", "shown"]
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What `ckdiff probe` found, and the settings that it ran under."""
+
+    runs: tuple[ProbeRun, ...]
+    questions: tuple[QuestionRecord, ...]
+    loss_unlearned: LossSummary
+    controls: tuple[Control, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+# -------------------------------------------------------------------------------------------------------- report
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is known about one pair of checkpoints.
+
+    Attributes:
+        versions: of ckdiff and of the libraries whose arithmetic the numbers rest on.
+        complete: False while a run that was interrupted has left some of its parts.
+    """
+
+    provenance: Provenance
+    compare: Comparison | None = None
+    probe: Probe | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    schema_version: int = SCHEMA_VERSION

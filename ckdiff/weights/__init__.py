@@ -1,0 +1,1 @@
+"""What is stored: files to tensors, tensors to components, two checkpoints to numbers."""
