@@ -1,3 +1,34 @@
-"""ckdiff: what did unlearning change in a model, and did the knowledge go away?"""
+"""ckdiff: what did unlearning change in a model, and did the knowledge go away?
+
+>>> import ckdiff
+>>> spec = ckdiff.CompareSpec("path/to/base", "path/to/unlearned")
+
+`ckdiff.compare(spec)` gives a report; `ckdiff.read_report(path)` opens one that was written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["CompareSpec", "compare", "read_report", "write_report"]
+
+if TYPE_CHECKING:
+    from ckdiff.api import CompareSpec, compare
+    from ckdiff.report.hdf5 import read_report, write_report
+
+_PLACES = {
+    "CompareSpec": "ckdiff.api",
+    "compare": "ckdiff.api",
+    "read_report": "ckdiff.report.hdf5",
+    "write_report": "ckdiff.report.hdf5",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that `ckdiff --help` stays quick."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ckdiff' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PLACES[name]), name)

@@ -1,0 +1,222 @@
+"""Checkpoints: a directory, a file, an index or an adapter becomes named tensors, headers first.
+
+Opening validates every header and every path; data is mapped, not read, and given back to the system as soon as it has
+been used. Only the standard library is imported at the top, so that `open_checkpoint` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.errors import CheckpointError
+from ckdiff.weights.headers import Entry, Shard, quoted, read_shard, strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ckdiff.shapes import AnyArray
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+MAX_JSON_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A tensor that is computed from stored ones (a merged adapter, a scaled FP8 matrix).
+
+    Attributes:
+        shape: of the result, which is float32.
+        sources: names of the stored tensors that it is made of, for messages.
+        make: computes it, in memory, whole.
+    """
+
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    make: Callable[[], AnyArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Named tensors of one model, whatever files they lie in.
+
+    Attributes:
+        location: absolute path, or hub id.
+        revision: the hub commit, or None for a local path.
+        root: the directory of config.json and the tokenizer, or None where a bare file was named.
+        shards: every weight file that was opened, an adapter's base included, sorted by name.
+        stored: stored tensors by name, with the shard that holds each.
+        derived: tensors computed from stored ones; they hide stored ones of the same name.
+        config: config.json, or {}.
+        notes: what a reader of the numbers must know about how this checkpoint was read.
+    """
+
+    location: str
+    revision: str | None
+    root: Path | None
+    shards: tuple[Shard, ...]
+    stored: Mapping[str, tuple[Shard, Entry]]
+    config: Mapping[str, Any]
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor, derived ones in the place of what they hide."""
+        shapes = {name: entry.shape for name, (_, entry) in self.stored.items()}
+        return shapes | {name: derived.shape for name, derived in self.derived.items()}
+
+    def dtype(self, name: str) -> str:
+        """Dtype of a tensor as its values are read: the stored one, or F32 for a derived tensor."""
+        return "F32" if name in self.derived else self.stored[name][1].dtype
+
+
+def open_local(path: Path) -> Checkpoint:
+    """Open a checkpoint directory, a .safetensors file or an index file; adapters are opened by `adapters`.
+
+    Raises:
+        CheckpointError: nothing there, nothing readable there, or a file that breaks its format or leaves the directory.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        return _open_directory(path)
+    if path.name.endswith(".index.json"):
+        return _open_index(path.parent, path)
+    if path.suffix != ".safetensors" and path.suffix in {pattern[1:] for pattern in _PICKLES}:
+        raise CheckpointError(f"{path}: a pickle, which ckdiff never reads; convert it to safetensors")
+    shard = read_shard(path)
+    root = path.parent if (path.parent / "config.json").is_file() else None
+    return assemble(str(path), root, [shard])
+
+
+def assemble(location: str, root: Path | None, shards: list[Shard], notes: tuple[str, ...] = ()) -> Checkpoint:
+    """Put shards together into one checkpoint; a tensor may lie in only one of them."""
+    stored: dict[str, tuple[Shard, Entry]] = {}
+    for shard in shards:
+        for name, entry in shard.entries.items():
+            if name in stored:
+                raise CheckpointError(
+                    f"{shard.path}: tensor {quoted(name)} is also in {stored[name][0].name}; remove one of the files"
+                )
+            stored[name] = (shard, entry)
+    if not stored:
+        raise CheckpointError(f"{location}: holds no tensors; name a checkpoint with weights")
+    config = read_json(root, "config.json") if root is not None else {}
+    checkpoint = Checkpoint(
+        location, None, root, tuple(sorted(shards, key=lambda shard: shard.name)), stored, config, {}, notes
+    )
+    from ckdiff.weights.scaled import with_scales
+
+    return with_scales(checkpoint)
+
+
+def read_json(root: Path, name: str) -> dict[str, Any]:
+    """A JSON object from a checkpoint's directory, or {} where there is no such file.
+
+    Raises:
+        CheckpointError: not a file inside the directory, absurdly large, or not a JSON object.
+    """
+    path = root / name
+    if not os.path.lexists(path):
+        return {}
+    try:
+        inside(root, name)
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a {name}")
+        value = strict_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); mend the file or fetch it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: not a JSON object; mend the file or fetch it again")
+    return value
+
+
+def inside(root: Path, name: str) -> Path:
+    """The path of a file that must lie inside a checkpoint's directory, symlinks followed.
+
+    The one exception is the layout of the hub's cache, where a snapshot's files are links into `blobs` beside it.
+
+    Raises:
+        CheckpointError: the name is absolute, climbs out, or leads out through a symlink.
+    """
+    path = root / name
+    try:
+        target, real_root = path.resolve(), root.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{root}: file name {quoted(name)} cannot be followed; mend the link") from error
+    allowed = [real_root]
+    if real_root.parent.name == "snapshots":
+        allowed.append(real_root.parent.parent / "blobs")
+    lexical = os.path.normpath(path)
+    if not target_in(Path(lexical), root) or not any(target_in(target, place) for place in allowed):
+        raise CheckpointError(f"{root}: file name {quoted(name)} leaves the directory; refused, put the file inside it")
+    return path
+
+
+def target_in(path: Path, directory: Path) -> bool:
+    """Whether a path lies in a directory, by its spelling."""
+    return path.is_relative_to(os.path.normpath(directory))
+
+
+def _existing(path: Path) -> Path:
+    try:
+        path.resolve(strict=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: does not exist; check the path") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "symlink loop"
+        raise CheckpointError(f"{path}: cannot be followed ({reason}); check the path") from error
+    return Path(os.path.abspath(path))
+
+
+def _open_directory(root: Path) -> Checkpoint:
+    try:
+        files = sorted(item.name for item in root.glob("*.safetensors"))
+        pickles = sorted(item.name for pattern in _PICKLES for item in root.glob(pattern))
+    except OSError as error:
+        raise CheckpointError(f"{root}: cannot be listed ({error.strerror}); check its rights") from error
+    if SINGLE_NAME in files:
+        # What transformers itself loads when both are there.
+        both = (root / INDEX_NAME).exists()
+        notes = (f"{root}: {SINGLE_NAME} was read, {INDEX_NAME} beside it was not",) if both else ()
+        return assemble(str(root), root, [read_shard(inside(root, SINGLE_NAME))], notes)
+    if os.path.lexists(root / INDEX_NAME):
+        return _open_index(root, root / INDEX_NAME)
+    if len(files) == 1:
+        return assemble(str(root), root, [read_shard(inside(root, files[0]))])
+    if files:
+        raise CheckpointError(f"{root}: {len(files)} .safetensors files and no {INDEX_NAME}; name one file, or add it")
+    if pickles:
+        raise CheckpointError(f"{root}: only pickles ({pickles[0]}), never read by ckdiff; convert to safetensors")
+    raise CheckpointError(f"{root}: no .safetensors file in this directory; name a checkpoint directory or a file")
+
+
+def _open_index(root: Path, index: Path) -> Checkpoint:
+    weight_map = read_json(root, index.name).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: no weight_map; fetch the index again")
+    if not all(isinstance(file, str) and file for file in weight_map.values()):
+        raise CheckpointError(f"{index}: weight_map names a shard that is not a file name; fetch the index again")
+    shards = []
+    for file in sorted(set(weight_map.values())):
+        path = inside(root, file)
+        if not path.exists():
+            raise CheckpointError(f"{index}: names shard {quoted(file)}, which is missing; fetch it")
+        shards.append(read_shard(path))
+        _agree(index, file, {name for name, shard in weight_map.items() if shard == file}, shards[-1])
+    return assemble(str(root), root, shards)
+
+
+def _agree(index: Path, file: str, named: set[str], shard: Shard) -> None:
+    """Refuse an index that disagrees with a shard, in either direction."""
+    missing, extra = sorted(named - shard.entries.keys()), sorted(shard.entries.keys() - named)
+    if missing:
+        raise CheckpointError(f"{index}: tensor {quoted(missing[0])} is not in shard {quoted(file)}; fetch both again")
+    if extra:
+        raise CheckpointError(f"{index}: does not name tensor {quoted(extra[0])} of {quoted(file)}; fetch both again")
