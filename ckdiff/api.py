@@ -11,7 +11,7 @@ from ckdiff import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckdiff.report.schema import CheckpointRecord, Report
+    from ckdiff.report.schema import CheckpointRecord, Report, ShardRecord
     from ckdiff.weights.hashing import ShardHasher
     from ckdiff.weights.reader import Checkpoint
 
@@ -63,6 +63,47 @@ def compare(spec: CompareSpec, progress: Callable[[int, int], None] | None = Non
         if hasher is not None:
             hasher.close()
     return Report(provenance, compare=comparison, versions=_versions())
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint holds, from its headers alone.
+
+    Attributes:
+        rows: component, tensors, parameters, dtypes; components in the order of the tables.
+    """
+
+    location: str
+    model_type: str
+    rows: tuple[tuple[str, int, int, str], ...]
+    shards: tuple[ShardRecord, ...]
+    notes: tuple[str, ...]
+
+
+def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
+    """What a checkpoint holds, by component; no tensor's data is read.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    import math
+
+    from ckdiff.report.schema import COMPONENTS, ShardRecord
+    from ckdiff.weights.components import layout
+    from ckdiff.weights.opening import open_checkpoint
+
+    opened = open_checkpoint(checkpoint, adapter_base)
+    found = layout(opened.shapes(), opened.config)
+    rows = []
+    for component in COMPONENTS:
+        pieces = [piece for piece in found.pieces if piece.component == component]
+        if pieces:
+            dtypes = sorted({opened.dtype(piece.tensor) for piece in pieces})
+            size = sum(math.prod(piece.shape) for piece in pieces)
+            rows.append((component, len(pieces), size, ", ".join(dtypes)))
+    shards = tuple(ShardRecord(shard.name, shard.size, None) for shard in opened.shards)
+    notes = (*opened.notes, *found.notes, *(f"ignored, no parameters: {name}" for name in found.ignored))
+    return Contents(opened.location, found.model_type, tuple(rows), shards, notes)
 
 
 def _record(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:

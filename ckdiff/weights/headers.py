@@ -7,6 +7,7 @@ itself does not hold. Only the standard library is imported here, so that hashin
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ DTYPE_BYTES = {
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit on the length of a header."""
+
+MAX_AXES = 64
+"""NumPy's own limit on the number of axes."""
 
 _LFS = b"version https://git-lfs"
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -153,7 +157,7 @@ def _json_object(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         header = strict_json(text)
     except ValueError as error:
-        raise CheckpointError(f"{path}: header is not JSON ({error}); the file is damaged, download it again") from error
+        raise CheckpointError(f"{path}: header is not JSON ({error}); damaged, download it again") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: header is not a JSON object; the file is damaged, download it again")
     return header
@@ -190,11 +194,10 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> Entry:
         raise CheckpointError(f"{where}: shape is not a list of whole numbers >= 0; write the file again")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{where}: data_offsets are not [begin, end]; write the file again")
-    count = 1
-    for size in shape:
-        count *= size
-        if count >= 2**63:
-            raise CheckpointError(f"{where}: shape {_shape_text(shape)} overflows; write the file again")
+    # Axes of length 0 do not excuse the others: NumPy multiplies them all.
+    if len(shape) > MAX_AXES or math.prod(size for size in shape if size) * DTYPE_BYTES[dtype] >= 2**63:
+        raise CheckpointError(f"{where}: shape {_shape_text(shape)} overflows; write the file again")
+    count = math.prod(shape)
     if count * DTYPE_BYTES[dtype] != offsets[1] - offsets[0]:
         raise CheckpointError(
             f"{where}: shape {_shape_text(shape)} of {dtype} needs {count * DTYPE_BYTES[dtype]} bytes, its offsets span"

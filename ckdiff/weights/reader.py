@@ -79,7 +79,7 @@ def open_local(path: Path) -> Checkpoint:
     """Open a checkpoint directory, a .safetensors file or an index file; adapters are opened by `adapters`.
 
     Raises:
-        CheckpointError: nothing there, nothing readable there, or a file that breaks its format or leaves the directory.
+        CheckpointError: nothing there, nothing readable there, or a file that breaks its format or leaves it.
     """
     path = _existing(path)
     if path.is_dir():
@@ -125,6 +125,8 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
         return {}
     try:
         inside(root, name)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not a regular file; remove it or fetch it again")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a {name}")
         value = strict_json(path.read_bytes())

@@ -1,0 +1,5 @@
+"""`python -m ckdiff`."""
+
+from ckdiff.cli import main
+
+main()

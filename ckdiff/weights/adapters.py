@@ -1,0 +1,464 @@
+"""PEFT LoRA adapters: a directory of small matrices becomes its base with every adapted weight merged.
+
+merged = W + scale * B A, scale = alpha / r, or alpha / sqrt(r) for rsLoRA. What is not known to merge exactly as PEFT
+does is refused by name: a number about a wrongly merged model is worse than none.
+Only the standard library is imported at the top, so that `open_checkpoint` is quick.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.errors import CheckpointError
+from ckdiff.weights.headers import Entry, Shard, quoted, read_shard
+from ckdiff.weights.reader import ADAPTER_CONFIG, Checkpoint, Derived, inside, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ckdiff.shapes import AnyArray, Float32
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+USED_KEYS = frozenset(
+    {
+        "alpha_pattern",
+        "base_model_name_or_path",
+        "bias",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "lora_alpha",
+        "lora_bias",
+        "modules_to_save",
+        "peft_type",
+        "r",
+        "rank_pattern",
+        "revision",
+        "use_rslora",
+    }
+)
+"""Keys of adapter_config.json that decide what is merged."""
+
+HARMLESS_KEYS = frozenset(
+    {
+        "auto_mapping",
+        "exclude_modules",
+        "inference_mode",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_dropout",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "target_modules",
+        "task_type",
+    }
+)
+"""Keys that say how the adapter was trained or which modules it chose, which its tensor names say again.
+
+`megatron_core` and `qalora_group_size` mean nothing without `megatron_config` and `use_qalora`, which are refused.
+"""
+
+PLAIN_INITS = (None, True, False, "gaussian", "orthogonal")
+"""Values of init_lora_weights that leave the base's weights alone; PEFT writes True when it converts another one."""
+
+PREFIXES = ("transformer.", "model.", "gpt_neox.", "model.decoder.", "decoder.", "language_model.")
+"""What a base's file may lack, or have in addition, before a live model's module name."""
+
+EMBEDDING_NAMES = frozenset(["embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out", "word_embeddings"])
+"""Modules that PEFT saves whole, unasked, when the embeddings are targeted or were resized."""
+
+CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+CONV1D_NAMES = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
+"""Where transformers uses Conv1D, whose weight is [in, out]; there PEFT corrects `fan_in_fan_out` by itself."""
+
+HEAD = "lm_head.weight"
+TIED_NAMES = tuple([name, "weight"] for name in ("embed_tokens", "wte", "word_embeddings", "embed_in"))
+TIED_MODELS = frozenset(
+    {"gpt2", "gpt_bigcode", "gpt_neo", "gemma", "gemma2", "gemma3_text", "opt", "bloom", "falcon", "cohere", "cohere2"}
+)
+"""Model types that tie their embeddings where the config does not say."""
+
+_LORA = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_[AB])")
+_MERGE = "merge it with peft's merge_and_unload and compare the result"
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """One change of one tensor: tensor += scale * left @ right, or scale * left where there is no right.
+
+    The names are those of tensors in the adapter; `transposed` says that both are transposed and swapped.
+    """
+
+    a: str | None
+    b: str
+    scale: float
+    transposed: bool
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a path is a PEFT adapter: a directory with adapter_config.json."""
+    return os.path.isfile(path / ADAPTER_CONFIG)
+
+
+def open_adapter(directory: Path, open_base: Callable[[str], Checkpoint], base: str | None = None) -> Checkpoint:
+    """Open a PEFT LoRA adapter directory, merged with its base.
+
+    Adapted weights are computed when they are read: in float64, in blocks of rows, from the stored W, A and B, and
+    rounded once, to float32. Tensors that the adapter stores whole (modules_to_save, biases, embeddings) replace the
+    base's.
+
+    Args:
+        directory: holds adapter_config.json and adapter_model.safetensors.
+        open_base: opens the base by path or hub id.
+        base: the base; None takes base_model_name_or_path, as given and relative to the directory.
+
+    Raises:
+        CheckpointError: no base, or anything that is not known to merge exactly; the message names the key or tensor.
+    """
+    settings = _settings(directory)
+    shard = _weights(directory)
+    found = _open_base(directory, settings, open_base, base)
+    return _Merge(directory, settings, shard, found).checkpoint()
+
+
+# ------------------------------------------------------------------------------------------------------ settings
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """adapter_config.json, every key of which is understood or empty."""
+    path = directory / ADAPTER_CONFIG
+    settings = read_json(directory, ADAPTER_CONFIG)
+    if settings.get("peft_type") != "LORA":
+        kind = quoted(str(settings.get("peft_type")))
+        raise CheckpointError(f"{path}: peft_type {kind} is not LORA, the only one that ckdiff merges; {_MERGE}")
+    for key, value in settings.items():
+        if value and key not in USED_KEYS | HARMLESS_KEYS:
+            raise CheckpointError(f"{path}: {quoted(key)} is set, which ckdiff cannot merge exactly; {_MERGE}")
+    init = settings.get("init_lora_weights")
+    if not any(init is plain or (isinstance(init, str) and init == plain) for plain in PLAIN_INITS):
+        raise CheckpointError(
+            f"{path}: init_lora_weights {quoted(str(init))} may have changed the base's weights; {_MERGE}, or save it"
+            " converted to plain LoRA (path_initial_model_for_weight_conversion)"
+        )
+    _check_types(path, settings)
+    return settings
+
+
+def _check_types(path: Path, settings: Mapping[str, Any]) -> None:
+    for key in ("rank_pattern", "alpha_pattern"):
+        pattern = settings.get(key) or {}
+        if not isinstance(pattern, dict) or not all(_number(value) for value in pattern.values()):
+            raise CheckpointError(f"{path}: {key} is not an object of positive numbers; {_MERGE}")
+    for key in ("r", "lora_alpha"):
+        if not _number(settings.get(key, 8)):
+            raise CheckpointError(f"{path}: {key} is not a positive number; mend adapter_config.json")
+    modules = settings.get("modules_to_save") or []
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise CheckpointError(f"{path}: modules_to_save is not a list of names; mend adapter_config.json")
+    if settings.get("bias", "none") not in ("none", "all", "lora_only"):
+        raise CheckpointError(f"{path}: bias is none of none, all, lora_only; mend adapter_config.json")
+    for key in ("use_rslora", "fan_in_fan_out", "lora_bias"):
+        if settings.get(key) not in (None, True, False):
+            raise CheckpointError(f"{path}: {key} is neither true nor false; mend adapter_config.json")
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < 2**31
+
+
+def _weights(directory: Path) -> Shard:
+    path = inside(directory, ADAPTER_WEIGHTS)
+    if path.exists():
+        return read_shard(path)
+    if (directory / "adapter_model.bin").exists():
+        raise CheckpointError(
+            f"{directory}: adapter_model.bin is a pickle, never read by ckdiff; save it as safetensors"
+        )
+    raise CheckpointError(f"{path}: does not exist; save the adapter again with safetensors")
+
+
+def _open_base(
+    directory: Path, settings: Mapping[str, Any], open_base: Callable[[str], Checkpoint], base: str | None
+) -> Checkpoint:
+    if base is not None:
+        return open_base(base)
+    named = settings.get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise CheckpointError(f"{directory}: names no base (base_model_name_or_path); give it with --adapter-base")
+    revision = settings.get("revision")
+    tries = [f"{named}@{revision}"] if isinstance(revision, str) and revision else []
+    tries += [named] if not tries or named.startswith((".", "/")) else []
+    tries += [str(directory / named)] if (directory / named).exists() else []
+    reasons = []
+    for text in tries:
+        try:
+            return open_base(text)
+        except CheckpointError as error:
+            reasons.append(str(error))
+    raise CheckpointError(
+        f"{directory}: its base {quoted(named)} cannot be opened ({reasons[-1]}); give another with --adapter-base"
+    )
+
+
+def _pattern_value(path: Path, patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """The value of the first pattern that matches a module's name, as PEFT's get_pattern_key finds it."""
+    for pattern, value in (patterns or {}).items():
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        except (re.error, RecursionError, OverflowError) as error:
+            raise CheckpointError(
+                f"{path}: {quoted(pattern)} is not a regular expression ({error}); {_MERGE}"
+            ) from error
+    return (patterns or {}).get(module, default)
+
+
+# --------------------------------------------------------------------------------------------------------- merge
+
+
+class _Merge:
+    """One adapter being matched with one base; everything is checked before a `Checkpoint` is made."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any], shard: Shard, base: Checkpoint) -> None:
+        self.directory, self.settings, self.shard = directory, settings, shard
+        self.base, self.tied_to = _untied(base, shard)
+        self.path = directory / ADAPTER_CONFIG
+        self.shapes = self.base.shapes()
+        self.pairs: dict[str, dict[str, str]] = {}
+        self.whole: dict[str, str] = {}
+        self.scales: set[float] = set()
+        self.notes: list[str] = []
+
+    def checkpoint(self) -> Checkpoint:
+        """The merged checkpoint."""
+        self._sort_names()
+        changes = self._changes()
+        self._tie_again(changes)
+        stored, derived = dict(self.base.stored), dict(self.base.derived)
+        for name, tensor in self.whole.items():
+            stored[name] = (self.shard, self.shard.entries[tensor])
+            derived.pop(name, None)
+        before = replace(self.base, stored=stored, derived=dict(derived))
+        for name, factors in changes.items():
+            derived[name] = _derive(before, self.shard, name, factors)
+        shards = tuple(sorted((*self.base.shards, self.shard), key=lambda shard: shard.name))
+        return Checkpoint(
+            str(self.directory),
+            None,
+            self.base.root,
+            shards,
+            stored,
+            self.base.config,
+            derived,
+            self._notes(len(changes)),
+        )
+
+    def _refuse(self, tensor: str, why: str) -> CheckpointError:
+        return CheckpointError(f"{self.shard.path}: tensor {quoted(tensor)}: {why}; {_MERGE}")
+
+    def _notes(self, merged: int) -> tuple[str, ...]:
+        scales = sorted(self.scales)
+        scale = f"{scales[0]:g}" if len(scales) == 1 else f"{scales[0]:g} to {scales[-1]:g}" if scales else "none"
+        base = self.base.location + (f"@{self.base.revision}" if self.base.revision else "")
+        merge = (
+            f"{self.directory}: LoRA adapter on {base}: {merged} tensors merged (scale {scale}),"
+            f" {len(self.whole)} replaced; merged tensors are W + scale * B A, rounded once to float32"
+        )
+        own = (self.directory / "tokenizer_config.json").is_file()
+        tokenizer = (f"{self.directory}: the adapter's own tokenizer was not used, the base's was",) if own else ()
+        return (*self.base.notes, merge, *self.notes, *tokenizer)
+
+    def _sort_names(self) -> None:
+        """Sort the adapter's tensors into LoRA parts by module, and whole tensors by the base's name."""
+        for tensor in self.shard.entries:
+            name = tensor.removeprefix("base_model.model.")
+            if name == tensor:
+                raise self._refuse(tensor, "its name does not begin with base_model.model.")
+            match = _LORA.fullmatch(name)
+            if match:
+                self.pairs.setdefault(match["module"], {})[match["part"]] = tensor
+            else:
+                self._replace(tensor, name)
+        if not self.pairs and not self.whole:
+            raise CheckpointError(f"{self.shard.path}: holds no tensors; save the adapter again")
+
+    def _replace(self, tensor: str, name: str) -> None:
+        module, _, leaf = name.replace(".base_layer.", ".").rpartition(".")
+        if not self._may_replace(module, leaf, wrapped=".base_layer." in name):
+            raise self._refuse(tensor, "a kind of adapter tensor that ckdiff does not know")
+        target = self._target(tensor, f"{module}.{leaf}")
+        if target in self.whole:
+            raise self._refuse(tensor, f"replaces {quoted(target)} a second time")
+        shape = self.shapes[target]
+        if self.shard.entries[tensor].shape != shape:
+            raise self._refuse(
+                tensor, f"shape {list(self.shard.entries[tensor].shape)} is not the base's {list(shape)}"
+            )
+        self.whole[target] = tensor
+
+    def _may_replace(self, module: str, leaf: str, *, wrapped: bool) -> bool:
+        if leaf == "bias" and self.settings.get("bias", "none") != "none":
+            return True
+        parts = module.split(".")
+        if leaf == "weight" and parts[-1] in EMBEDDING_NAMES:
+            return True
+        saved = tuple(self.settings.get("modules_to_save") or ())
+        return not wrapped and any(".".join(parts[:end]).endswith(saved) for end in range(1, len(parts) + 1))
+
+    def _target(self, tensor: str, name: str) -> str:
+        """The base's stored name of a live model's parameter."""
+        if name in self.shapes:
+            return name
+        others = {name.removeprefix(prefix) for prefix in PREFIXES} | {prefix + name for prefix in PREFIXES}
+        found = sorted(others & self.shapes.keys())
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise self._refuse(tensor, f"could be {quoted(found[0])} or {quoted(found[1])} of its base")
+        raise self._refuse(tensor, f"its base {self.base.location} has no tensor {quoted(name)}")
+
+    def _tie_again(self, changes: Mapping[str, _Factors]) -> None:
+        """Where both of two tied embeddings were stored anew, and alike, they are still tied."""
+        both = {HEAD, self.tied_to} <= self.whole.keys()
+        if self.tied_to and both and not {HEAD, self.tied_to} & changes.keys():
+            if self._same_bytes(self.whole[HEAD], self.whole[self.tied_to]):
+                del self.whole[HEAD]
+                stored = {name: value for name, value in self.base.stored.items() if name != HEAD}
+                self.base = replace(self.base, stored=stored, config={**self.base.config, "tie_word_embeddings": True})
+                return
+        if self.tied_to:
+            text = "changes tied embeddings one by one, as PEFT does, so that they are no longer tied"
+            self.notes.append(f"{self.directory}: {text}")
+
+    def _same_bytes(self, first: str, second: str) -> bool:
+        import numpy as np
+
+        from ckdiff.weights.storage import Mapped
+
+        with Mapped(_alone(self.shard)) as files:
+            return bool(np.array_equal(files.raw(first), files.raw(second)))
+
+    def _changes(self) -> dict[str, _Factors]:
+        changes: dict[str, _Factors] = {}
+        for module, parts in self.pairs.items():
+            for name, factors in self._module_changes(module, parts).items():
+                if name in changes:
+                    raise self._refuse(factors.b, f"adapts {quoted(name)}, which another tensor adapts too (tied)")
+                changes[name] = factors
+        return changes
+
+    def _module_changes(self, module: str, parts: dict[str, str]) -> dict[str, _Factors]:
+        embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
+        a_part, b_part = (f"lora_embedding_{x}" if embedding else f"lora_{x}.weight" for x in "AB")
+        allowed = {a_part, b_part} | (set() if embedding or not self.settings.get("lora_bias") else {"lora_B.bias"})
+        for part, tensor in parts.items():
+            if part not in allowed:
+                raise self._refuse(tensor, "a part that does not belong to this kind of LoRA module")
+        for part, other in ((a_part, b_part), (b_part, a_part)):
+            if part not in parts:
+                raise self._refuse(
+                    next(iter(parts.values())), f"has no {other if other not in parts else part} beside it"
+                )
+        a, b = parts[a_part], parts[b_part]
+        target = self._target(a, f"{module}.weight")
+        scale = self._scale(module, a)
+        transposed = embedding or self._conv1d(module, target, a, b)
+        self._check_fit(target, a, b, transposed)
+        changes = {target: _Factors(a, b, scale, transposed)}
+        if "lora_B.bias" in parts:
+            bias = self._target(parts["lora_B.bias"], f"{module}.bias")
+            if self.shard.entries[parts["lora_B.bias"]].shape != self.shapes[bias]:
+                raise self._refuse(parts["lora_B.bias"], f"does not fit the base's {list(self.shapes[bias])}")
+            changes[bias] = _Factors(None, parts["lora_B.bias"], scale, False)
+        return changes
+
+    def _scale(self, module: str, a: str) -> float:
+        rank = _pattern_value(self.path, self.settings.get("rank_pattern"), module, self.settings.get("r", 8))
+        default = self.settings.get("lora_alpha", 8)
+        alpha = _pattern_value(self.path, self.settings.get("alpha_pattern"), module, default)
+        shape = self.shard.entries[a].shape
+        if len(shape) != 2 or shape[0] != rank:
+            raise self._refuse(
+                a, f"shape {list(shape)} is not [{rank}, ...], the rank that adapter_config.json gives it"
+            )
+        scale = alpha / math.sqrt(rank) if self.settings.get("use_rslora") else alpha / rank
+        self.scales.add(scale)
+        return float(scale)
+
+    def _conv1d(self, module: str, target: str, a: str, b: str) -> bool:
+        """Whether W is [in, out]: by the model type where it is known, else by shape, else as the config says."""
+        model_type = self.base.config.get("model_type")
+        if model_type:
+            return model_type in CONV1D_MODELS and module.rpartition(".")[2] in CONV1D_NAMES
+        shape = self.shapes[target]
+        if len(shape) == 2 and shape[0] != shape[1]:
+            return shape == (self.shard.entries[a].shape[-1], self.shard.entries[b].shape[0])
+        return bool(self.settings.get("fan_in_fan_out"))
+
+    def _check_fit(self, target: str, a: str, b: str, transposed: bool) -> None:
+        a_shape, b_shape, shape = self.shard.entries[a].shape, self.shard.entries[b].shape, self.shapes[target]
+        if len(b_shape) != 2 or b_shape[1] != a_shape[0]:
+            raise self._refuse(b, f"shape {list(b_shape)} does not fit lora_A's {list(a_shape)}")
+        delta = (a_shape[1], b_shape[0]) if transposed else (b_shape[0], a_shape[1])
+        if delta != shape:
+            raise self._refuse(b, f"B A of shape {list(delta)} does not fit {quoted(target)} of shape {list(shape)}")
+
+
+# ---------------------------------------------------------------------------------------------------- arithmetic
+
+
+def _untied(base: Checkpoint, shard: Shard) -> tuple[Checkpoint, str | None]:
+    """A base whose output matrix has a name of its own, and the embedding that it was tied to.
+
+    The base itself and None where nothing is tied, or where the adapter leaves both alone.
+    """
+    default = base.config.get("model_type") in TIED_MODELS
+    shapes = base.shapes()
+    found = [name for name in shapes if name.split(".")[-2:] in TIED_NAMES]
+    touched = any(set(name.split(".")) & EMBEDDING_NAMES - {"wpe"} for name in shard.entries)
+    if not (base.config.get("tie_word_embeddings", default) and len(found) == 1 and touched) or HEAD in shapes:
+        return base, None
+    config = {**base.config, "tie_word_embeddings": False}
+    if found[0] in base.derived:
+        return replace(base, derived={**base.derived, HEAD: base.derived[found[0]]}, config=config), found[0]
+    return replace(base, stored={**base.stored, HEAD: base.stored[found[0]]}, config=config), found[0]
+
+
+def _alone(shard: Shard) -> Checkpoint:
+    stored: dict[str, tuple[Shard, Entry]] = {name: (shard, entry) for name, entry in shard.entries.items()}
+    return Checkpoint(str(shard.path), None, None, (shard,), stored, {})
+
+
+def _derive(source: Checkpoint, shard: Shard, name: str, factors: _Factors) -> Derived:
+    shape = source.shapes()[name]
+    names = (name, *(tensor for tensor in (factors.a, factors.b) if tensor is not None))
+    return Derived(shape, names, lambda: _merged(source, shard, name, factors))
+
+
+def _merged(source: Checkpoint, shard: Shard, name: str, factors: _Factors) -> AnyArray:
+    """W + scale * left @ right in float64, rounded once to float32, a block of rows at a time."""
+    import numpy as np
+
+    from ckdiff.weights.storage import Mapped, decode64
+
+    adapter = _alone(shard)
+    with Mapped(source) as base_files, Mapped(adapter) as files:
+        weight, dtype = base_files.raw(name), source.dtype(name)
+        b = decode64(files.raw(factors.b), adapter.dtype(factors.b))
+        result: Float32 = np.empty(weight.shape, np.float32)
+        if factors.a is None:
+            result[...] = decode64(weight, dtype) + factors.scale * b
+            return result
+        a = decode64(files.raw(factors.a), adapter.dtype(factors.a))
+        left, right = (a.T, b.T) if factors.transposed else (b, a)
+        for start in range(0, len(weight), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            result[rows] = decode64(weight[rows], dtype) + factors.scale * (left[rows] @ right)
+    return result

@@ -1,0 +1,52 @@
+"""The one way in: what a user typed becomes an open `Checkpoint`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckdiff.errors import CheckpointError
+from ckdiff.weights.adapters import is_adapter, open_adapter
+from ckdiff.weights.hub import download, parse_hub_id
+from ckdiff.weights.reader import open_local
+
+if TYPE_CHECKING:
+    from ckdiff.weights.reader import Checkpoint
+
+
+def open_checkpoint(text: str, adapter_base: str | None = None) -> Checkpoint:
+    """Open a checkpoint: a directory, a .safetensors file, an index file, an adapter directory, or a hub id.
+
+    A text that names nothing on disk and looks like `org/name`, `org/name@revision` or `name@revision` is a hub id.
+
+    Args:
+        text: what the user typed.
+        adapter_base: the base of an adapter, in the place of the one that it names; unused for anything else.
+
+    Raises:
+        CheckpointError: nothing there, or nothing that can be read safely.
+    """
+    return _open(text, adapter_base, adapters=True)
+
+
+def _open(text: str, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
+    if not text or "\0" in text:
+        raise CheckpointError("no checkpoint is named by this text; give a path or a hub id")
+    hub_id = None if os.path.lexists(text) else parse_hub_id(text)
+    if hub_id is None:
+        return _open_path(Path(text), adapter_base, adapters=adapters)
+    directory, commit = download(*hub_id)
+    checkpoint = _open_path(directory, adapter_base, adapters=adapters)
+    return replace(checkpoint, location=hub_id[0], revision=commit)
+
+
+def _open_path(path: Path, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
+    if not is_adapter(path):
+        return open_local(path)
+    if not adapters:
+        raise CheckpointError(f"{path}: is itself an adapter; merge it with its base first")
+    path = Path(os.path.abspath(path))
+    return open_adapter(path, partial(_open, adapter_base=None, adapters=False), adapter_base)
