@@ -9,10 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-# One BLAS thread: blocks are small, and a pool of spinning threads costs more than it gives. Before NumPy is imported.
-for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import typer
 
 from ckdiff import __version__
@@ -68,7 +64,9 @@ def compare(
     output: OutputOption = Path("ckdiff.h5"),
     output_format: FormatOption = Format.TABLE,
     top: TopOption = 10,
-    hashes: Annotated[bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")] = True,
+    hashes: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")
+    ] = True,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when the two differ.")] = False,
     adapter_base: AdapterBaseOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
@@ -179,6 +177,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
     import click
 
+    # One BLAS thread, before NumPy is imported: blocks are small, and spinning threads cost more than they give.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="ckdiff", standalone_mode=False)
         sys.stdout.flush()

@@ -40,8 +40,8 @@ def llama(tied: bool = False, bias: bool = False) -> Any:
 
 
 def gpt2() -> Any:
-    sizes: dict[str, int] = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "vocab_size": 32, "n_positions": 8}
-    return GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    config = GPT2Config(n_embd=WIDTH, n_layer=2, n_head=2, vocab_size=32, n_positions=8, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config)
 
 
 def make_pair(root: Path, model: Any, **settings: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Run = Callable[..., tuple[int, str, str]]
 
@@ -142,19 +142,26 @@ def test_inspect_reads_headers_only(ckdiff: Run, pair: tuple[Path, Path]) -> Non
         assert word in out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["show", "report.h5"], ["compare", "base", "unlearned"]])
-def test_neither_torch_nor_transformers_is_imported(pair: tuple[Path, Path], tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["show", "report.h5"], ["compare", "base", "unlearned"]]
+)
+def test_neither_torch_nor_transformers_is_imported(
+    pair: tuple[Path, Path], tmp_path: Path, arguments: list[str]
+) -> None:
     assert run(["compare", str(pair[0]), str(pair[1]), "-q", "-o", str(tmp_path / "report.h5")]) == 0
     code = (
         "import sys; from ckdiff.cli import run; status = run(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'matplotlib', 'huggingface_hub'} & set(sys.modules); sys.exit(status or bool(heavy))"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'huggingface_hub'} & set(sys.modules);"
+        "sys.exit(status or bool(heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_help_imports_no_numpy(tmp_path: Path) -> None:
-    code = "import sys; from ckdiff.cli import run; run(['--help']); sys.exit('numpy' in sys.modules or 'h5py' in sys.modules)"
+    code = (
+        "import sys; from ckdiff.cli import run; run(['--help']); sys.exit(bool({'numpy', 'h5py'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0
 
@@ -185,8 +192,8 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     # Mapping of the weights is the sign that the work has begun.
-    maps, deadline = f"/proc/{process.pid}/maps", time.monotonic() + 30
-    while "model.safetensors" not in open(maps).read() and process.poll() is None and time.monotonic() < deadline:
+    maps, deadline = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 30
+    while "model.safetensors" not in maps.read_text() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

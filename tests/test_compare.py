@@ -138,9 +138,7 @@ def test_tied_embeddings_stand_under_both_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_type_is_compared_by_tensor_and_says_so(tmp_path: Path) -> None:
-    found = run(
-        save(tmp_path / "a", llama(), model_type="nobody"), save(tmp_path / "b", llama(2), model_type="nobody")
-    )
+    found = run(save(tmp_path / "a", llama(), model_type="nobody"), save(tmp_path / "b", llama(2), model_type="nobody"))
     assert not found.known_architecture
     assert {row.component for row in found.tensors} == {"other"}
     assert len(found.tensors) == 21

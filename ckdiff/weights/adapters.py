@@ -324,26 +324,44 @@ class _Merge:
             raise self._refuse(tensor, f"could be {quoted(found[0])} or {quoted(found[1])} of its base")
         raise self._refuse(tensor, f"its base {self.base.location} has no tensor {quoted(name)}")
 
-    def _tie_again(self, changes: Mapping[str, _Factors]) -> None:
-        """Where both of two tied embeddings were stored anew, and alike, they are still tied."""
-        both = {HEAD, self.tied_to} <= self.whole.keys()
-        if self.tied_to and both and not {HEAD, self.tied_to} & changes.keys():
-            if self._same_bytes(self.whole[HEAD], self.whole[self.tied_to]):
-                del self.whole[HEAD]
-                stored = {name: value for name, value in self.base.stored.items() if name != HEAD}
-                self.base = replace(self.base, stored=stored, config={**self.base.config, "tie_word_embeddings": True})
-                return
-        if self.tied_to:
-            text = "changes tied embeddings one by one, as PEFT does, so that they are no longer tied"
-            self.notes.append(f"{self.directory}: {text}")
+    def _tie_again(self, changes: dict[str, _Factors]) -> None:
+        """Where both of two tied embeddings still begin alike they are still tied, and a merge changes both."""
+        if self.tied_to is None:
+            return
+        if not self._alike(HEAD, self.tied_to):
+            self.notes.append(f"{self.directory}: replaces one of two tied embeddings, which are no longer tied")
+            return
+        if HEAD in changes:
+            if self.tied_to in changes:
+                raise self._refuse(
+                    changes[HEAD].b, f"adapts {quoted(HEAD)}, tied to {quoted(self.tied_to)}, adapted too"
+                )
+            changes[self.tied_to] = changes.pop(HEAD)
+        if self.tied_to in changes:
+            self.notes.append(
+                f"{self.directory}: adapts a tied embedding; merged as peft's merge_and_unload does, input and output"
+                " both change, which running the adapter unmerged does not do"
+            )
+        self.whole.pop(HEAD, None)
+        stored = {name: value for name, value in self.base.stored.items() if name != HEAD}
+        derived = {name: value for name, value in self.base.derived.items() if name != HEAD}
+        config = {**self.base.config, "tie_word_embeddings": True}
+        self.base = replace(self.base, stored=stored, derived=derived, config=config)
 
-    def _same_bytes(self, first: str, second: str) -> bool:
+    def _alike(self, first: str, second: str) -> bool:
+        """Whether two tensors have the same values before anything is merged."""
         import numpy as np
 
-        from ckdiff.weights.storage import Mapped
+        if first not in self.whole and second not in self.whole:
+            return True
+        return bool(np.array_equal(self._before(first), self._before(second)))
 
-        with Mapped(_alone(self.shard)) as files:
-            return bool(np.array_equal(files.raw(first), files.raw(second)))
+    def _before(self, name: str) -> AnyArray:
+        from ckdiff.weights.storage import Mapped, decode64
+
+        source, name = (_alone(self.shard), self.whole[name]) if name in self.whole else (self.base, name)
+        with Mapped(source) as files:
+            return decode64(files.raw(name), source.dtype(name))
 
     def _changes(self) -> dict[str, _Factors]:
         changes: dict[str, _Factors] = {}

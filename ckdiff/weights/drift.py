@@ -70,10 +70,12 @@ class _Sums:
 
     @classmethod
     def zeros(cls, count: int) -> _Sums:
-        return cls(*(np.zeros(count) for _ in range(4)))
+        return cls(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count))
 
 
-def drift(base: AnyArray, dtype_base: str, unlearned: AnyArray, dtype_unlearned: str, neuron_axis: int | None) -> PieceDrift:
+def drift(
+    base: AnyArray, dtype_base: str, unlearned: AnyArray, dtype_unlearned: str, neuron_axis: int | None
+) -> PieceDrift:
     """Drift between two pieces of one shape.
 
     Args:

@@ -92,10 +92,11 @@ def read_shard(path: Path) -> Shard:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened ({error.strerror}); check the path and its rights") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise CheckpointError(f"{path}: not a regular file; name a .safetensors file or a checkpoint directory")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"{path}: not a regular file; name a .safetensors file or a checkpoint directory")
         raw = _header_bytes(path, file, status.st_size)
     data_start = 8 + len(raw)
     entries = _entries(path, _json_object(path, raw), data_start, status.st_size - data_start)
@@ -116,6 +117,8 @@ def strict_json(text: str | bytes) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
+    if any("\ud800" <= letter <= "\udfff" for key in result if not key.isascii() for letter in key):
+        raise ValueError("a key with half a surrogate pair")
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
@@ -150,6 +153,8 @@ def _header_bytes(path: Path, file: Any, size: int) -> bytes:
 
 
 def _json_object(path: Path, raw: bytes) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise CheckpointError(f"{path}: header is not a JSON object; this is not a safetensors file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -93,5 +93,5 @@ def _merge(a2: Float64, b2: Float64, g: Float64, r: Float64) -> Moments:
 
 
 def _share(part: PerNeuron, whole: PerNeuron) -> PerNeuron:
-    """part / whole, 0 where the whole is 0."""
+    """Part / whole, 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole != 0)

@@ -1,0 +1,306 @@
+"""The report on a terminal: `console.print(comparison_view(report))`.
+
+What was compared comes first and what was not comes with it; then the components, the layers, the tensors and neurons
+that moved most, and the settings. Names come from files that nobody vouches for: every one of them is made printable
+and goes into a `Text`, never into markup.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from ckdiff.report.text import (
+    BYTE_UNITS,
+    amount,
+    component_peaks,
+    counted,
+    coverage_lines,
+    number,
+    percent,
+    printable,
+    shorten,
+    top_neurons_of_all,
+    top_tensors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from ckdiff.report.schema import CheckpointRecord, Comparison, ComponentDrift, Drift, Grid, Report, ShardRecord
+    from ckdiff.shapes import Float64
+
+RAMP = "▁▂▃▄▅▆▇█"
+STILL = "·"
+CELL = 6
+"""Characters of one cell of the map of layers."""
+LISTED_CHANGES = 20
+SHADES = ("#3b528b", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+"""Viridis without its darkest end, which a dark terminal hides."""
+
+
+def comparison_view(report: Report, top: int = 10) -> RenderableType:
+    """Everything a reader of `ckdiff compare` needs, for a terminal of 80 columns and more.
+
+    Args:
+        report: what was found.
+        top: how many tensors and how many neurons are listed.
+    """
+    parts: list[RenderableType] = [_pair(report)]
+    found = report.compare
+    if not report.complete:
+        parts.append(Text("INCOMPLETE: the run was interrupted", style="bold red"))
+    if found is None or not found.tensors:
+        parts.append(Text("NOTHING WAS COMPARED", style="bold red"))
+    if found is not None:
+        parts += _sections(found, top)
+    return Group(*itertools.chain.from_iterable((part, Text()) for part in parts))
+
+
+def inspect_view(
+    location: str,
+    model_type: str,
+    rows: Sequence[tuple[str, int, int, str]],
+    shards: Sequence[ShardRecord],
+    notes: Sequence[str],
+) -> RenderableType:
+    """What one checkpoint holds.
+
+    Args:
+        location: its path or hub id.
+        model_type: of its config, or "".
+        rows: component, tensors, parameters, dtypes.
+        shards: its weight files.
+        notes: what a reader must know.
+    """
+    head = _facts([("checkpoint", location), ("model type", model_type or "not stated"), ("files", _files(shards))])
+    table = _table("component", ("tensors", "parameters"))
+    table.add_column("dtype", overflow="fold")
+    for component, tensors, parameters, dtypes in (*rows, _total(rows)):
+        table.add_row(_text(component), f"{tensors:,}", amount(parameters), _text(dtypes))
+    if rows:
+        table.rows[-2].end_section = True
+    return Group(head, Text(), table, *([Text(), _lines(notes)] if notes else []))
+
+
+# ------------------------------------------------------------------------------------------------------ comparison
+
+
+def _sections(found: Comparison, top: int) -> Iterator[RenderableType]:
+    yield _titled("Coverage", _lines(coverage_lines(found)))
+    moved = [row for row in found.tensors if not row.drift.identical]
+    if found.tensors and not moved:
+        yield Text(f"identical: all {len(found.tensors):,} tensors hold the same values", style="bold green")
+    if moved:
+        yield _titled("Components", _components(found))
+        yield from _layers(found.grid)
+        yield from _top(found, top)
+    if found.config_changes:
+        yield _titled("Settings", _settings(found))
+    if found.notes:
+        yield _titled("Notes", _lines(found.notes))
+
+
+def _pair(report: Report) -> RenderableType:
+    sides = (("base", report.provenance.base), ("unlearned", report.provenance.unlearned))
+    rows = [fact for name, record in sides for fact in _checkpoint(name, record)]
+    if report.compare is not None:
+        rows.append(("model type", report.compare.model_type or "not stated"))
+    return _facts(rows)
+
+
+def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]]:
+    revision = f" @ {record.revision}" if record.revision else ""
+    digest = f"sha256 {record.digest[:12]}" if record.digest else "not hashed"
+    yield name, f"{record.location}{revision}"
+    yield "", f"{digest}, {_files(record.shards)}"
+
+
+def _components(found: Comparison) -> RenderableType:
+    """The components that moved, and one line for those that did not."""
+    table = _table("component", ("tensors", "params", "1-cos", "rel. L2", "max\n1-cos", "changed", "max |Δ|"))
+    peaks = component_peaks(found)
+    for row in found.components:
+        if not row.drift.identical:
+            one_minus_cosine, length, changed, largest = _numbers(row.drift)
+            peak = number(peaks.get(row.component, math.nan))
+            size = f"{row.tensors:,}", amount(row.parameters)
+            table.add_row(_text(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
+    legend = ["1-cos and rel. L2: all elements as one vector; max 1-cos: its tensor that moved most"]
+    still = [f"{_label(row)} ({row.tensors:,})" for row in found.components if row.drift.identical]
+    if still:
+        legend.insert(0, f"identical: {', '.join(still)}")
+    if any(row.tied for row in found.components):
+        legend.append("* tied: a second name of another component's tensors")
+    return Group(table, *(Text(line, style="dim") for line in legend))
+
+
+def _label(row: ComponentDrift) -> str:
+    return f"{row.component}*" if row.tied else row.component
+
+
+def _top(found: Comparison, top: int) -> Iterator[RenderableType]:
+    if tensors := top_tensors(found, top):
+        table = _table("tensor", ())
+        table.add_column("component", no_wrap=True)
+        _number_columns(table, ("1-cos", "rel. L2", "changed"))
+        for row in tensors:
+            table.add_row(_text(shorten(row.name, 160)), _text(row.component), *_numbers(row.drift)[:3])
+        yield _titled("Tensors that moved most", table)
+    if neurons := top_neurons_of_all(found, top):
+        table = _table("component", ("layer", "neuron", "1-cos", "rel. L2"))
+        for found_neuron in neurons:
+            where = str(found_neuron.layer), str(found_neuron.neuron)
+            numbers = number(found_neuron.one_minus_cosine), number(found_neuron.relative_l2)
+            table.add_row(_text(found_neuron.component), *where, *numbers)
+        yield _titled("Neurons that moved most", table)
+
+
+def _settings(found: Comparison) -> RenderableType:
+    lines = []
+    for row in found.config_changes[:LISTED_CHANGES]:
+        line = Text.assemble((printable(row.file), "dim"), " ", (printable(row.key), "bold"), ": ")
+        lines.append(line.append(f"{_setting(row.base)} → {_setting(row.unlearned)}"))
+    if len(found.config_changes) > LISTED_CHANGES:
+        lines.append(Text(f"… and {len(found.config_changes) - LISTED_CHANGES:,} more", style="dim"))
+    return Padding(_folded(lines), (0, 0, 0, 2))
+
+
+def _setting(value: str | None) -> str:
+    return "(none)" if value is None else printable(shorten(value, 60))
+
+
+# --------------------------------------------------------------------------------------------------- map of layers
+
+
+def _layers(grid: Grid) -> Iterator[RenderableType]:
+    """Relative L2 of each component in each layer, as bars on a log scale; layers that did not move are one line."""
+    values = grid.relative_l2
+    columns = [n for n in range(len(grid.components)) if np.any(values[n] > 0)]
+    if not columns:
+        return
+    scale = _bounds(values)
+    table = _table("layer", ())
+    for column in columns:
+        table.add_column(_text(grid.components[column]), no_wrap=True, min_width=CELL)
+    for label, index in _runs(grid, values):
+        table.add_row(label, *(_cell(float(values[column, index]), scale) for column in columns))
+    yield _titled("Relative L2 by layer", Group(table, _legend(scale)))
+
+
+def _runs(grid: Grid, values: Float64) -> Iterator[tuple[str, int]]:
+    """Each layer that moved, and each run of neighbours that did not, with the index of one of them."""
+    still = ~np.any(values != 0, axis=0, where=~np.isnan(values))
+    for quiet, group in itertools.groupby(range(len(grid.layers)), key=lambda index: bool(still[index])):
+        indices = list(group)
+        first, last = grid.layers[indices[0]], grid.layers[indices[-1]]
+        if quiet and len(indices) > 1:
+            yield f"{first}-{last}", indices[0]
+        else:
+            yield from ((str(grid.layers[index]), index) for index in indices)
+
+
+def _bounds(values: Float64) -> tuple[float, float]:
+    """The least and the largest drift that is neither zero nor infinite, as logarithms."""
+    finite = values[np.isfinite(values) & (values > 0)]
+    return (math.log10(finite.min()), math.log10(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def _step(value: float, scale: tuple[float, float]) -> int:
+    low, high = scale
+    if math.isinf(value) or high - low < 1e-9:
+        return len(RAMP) - 1
+    return min(int((math.log10(value) - low) / (high - low) * len(RAMP)), len(RAMP) - 1)
+
+
+def _cell(value: float, scale: tuple[float, float]) -> Text:
+    if math.isnan(value):
+        return Text()
+    if value == 0:
+        return Text(STILL, style="dim")
+    return _bar(_step(value, scale), CELL)
+
+
+def _bar(step: int, width: int) -> Text:
+    return Text(RAMP[step] * width, style=Style(color=SHADES[step]))
+
+
+def _legend(scale: tuple[float, float]) -> Text:
+    low, high = scale
+    legend = Text(f"{STILL} 0   ", style="dim")
+    if high - low < 1e-9:
+        return legend.append_text(_bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}")
+    for step in range(len(RAMP)):
+        legend.append_text(_bar(step, 1)).append(f" {number(10 ** (low + (high - low) * step / len(RAMP)))}  ")
+    return legend.append(f"to {number(10**high)}")
+
+
+# ----------------------------------------------------------------------------------------------------------- parts
+
+
+def _numbers(drift: Drift) -> tuple[str, str, str, str]:
+    """1-cos, relative L2, changed share, largest difference."""
+    changed = percent(drift.changed_fraction)
+    return number(drift.one_minus_cosine), number(drift.relative_l2), changed, number(drift.max_abs_diff)
+
+
+def _files(shards: Sequence[ShardRecord]) -> str:
+    return f"{counted(len(shards), 'file')}, {amount(sum(shard.bytes for shard in shards), BYTE_UNITS)}"
+
+
+def _total(rows: Sequence[tuple[str, int, int, str]]) -> tuple[str, int, int, str]:
+    return "in all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""
+
+
+def _text(value: str) -> Text:
+    return Text(printable(value))
+
+
+def _titled(title: str, body: RenderableType) -> Group:
+    return Group(Text(title, style="bold"), body)
+
+
+def _lines(lines: Iterable[str]) -> RenderableType:
+    return Padding(_folded(_text(line) for line in lines), (0, 0, 0, 2))
+
+
+def _folded(lines: Iterable[Text]) -> RenderableType:
+    """One item a line, long ones broken rather than cut."""
+    grid = Table.grid()
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row(line)
+    return grid
+
+
+def _facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Two columns: what it is, and its value."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, _text(value))
+    return table
+
+
+def _table(first: str, numbers: Sequence[str]) -> Table:
+    """A table without lines: one column of names, which folds, and columns of numbers, which are never cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(Text(first), overflow="fold", vertical="bottom")
+    _number_columns(table, numbers)
+    return table
+
+
+def _number_columns(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        table.add_column(Text(name), justify="right", no_wrap=True)

@@ -1,0 +1,197 @@
+"""What every presenter needs: strings from files made safe, numbers made short, records made flat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckdiff.report.schema import Drift
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ckdiff.report.schema import Comparison, NeuronGrid, TensorDrift
+
+UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+FIRST_NAMED = 3
+BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
+
+
+def printable(text: object) -> str:
+    r"""A string from a file, safe to show: what does not print is written as an escape.
+
+    Control characters, escape sequences, line ends, bidirectional overrides and zero-width characters do not print.
+
+    >>> printable("\x1b[31mevil\n")
+    '\\x1b[31mevil\\n'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters, the middle left out.
+
+    >>> shorten("abcdefghij", 7)
+    'abc…hij'
+    """
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def number(value: float) -> str:
+    """A drift in seven characters: scientific, "0" where it is exactly zero, "–" where it is not defined.
+
+    >>> number(2.6e-7), number(0.0), number(float("nan"))
+    ('2.6e-07', '0', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def percent(fraction: float) -> str:
+    """A share; never "0 %" where there is something, nor "100 %" where something is left.
+
+    >>> percent(0.0), percent(1e-9), percent(0.1234), percent(0.99999), percent(1.0)
+    ('0 %', '<0.1 %', '12.3 %', '>99.9 %', '100 %')
+    """
+    if math.isnan(fraction):
+        return "–"
+    if fraction in (0.0, 1.0):
+        return f"{fraction * 100:.0f} %"
+    if fraction < 0.001:
+        return "<0.1 %"
+    return ">99.9 %" if fraction > 0.999 else f"{fraction * 100:.1f} %"
+
+
+def amount(count: int, units: Iterable[tuple[float, str]] = UNITS) -> str:
+    """A count in three digits and a unit.
+
+    >>> amount(28_311_552), amount(999_999), amount(768)
+    ('28.3 M', '1.00 M', '768')
+    """
+    for size, unit in units:
+        if count >= size * 0.9995:
+            scaled = count / size
+            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{digits}f} {unit}" if size > 1 else f"{count} {unit}"
+    return str(count)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: `1 tensor`, `2 tensors`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as `768x3072`; empty for a scalar."""
+    return "x".join(map(str, shape))
+
+
+def flat(row: Any) -> dict[str, Any]:
+    """A record as one flat mapping: the fields of its drift stand beside its own, under their own names."""
+    result: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        result.update(flat(value) if isinstance(value, Drift) else {field.name: value})
+    return result
+
+
+def top_tensors(comparison: Comparison, limit: int) -> list[TensorDrift]:
+    """The tensors that moved most, by 1-cos; identical ones, other names of tied ones and undefined ones left out."""
+    moved = [row for row in comparison.tensors if not (row.drift.identical or row.tied)]
+    defined = [row for row in moved if not math.isnan(row.drift.one_minus_cosine)]
+    return sorted(defined, key=lambda row: (-row.drift.one_minus_cosine, -row.drift.relative_l2, row.name))[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronDrift:
+    """One neuron and how far it moved."""
+
+    component: str
+    layer: int
+    neuron: int
+    one_minus_cosine: float
+    relative_l2: float
+
+
+def top_neurons(component: str, grid: NeuronGrid, limit: int) -> list[NeuronDrift]:
+    """The neurons of one component that moved most, by 1-cos; those that did not move are left out."""
+    score = np.where(np.isnan(grid.one_minus_cosine), -1.0, grid.one_minus_cosine)
+    moved = np.flatnonzero((score > 0) | ((score == 0) & (grid.relative_l2 > 0)))
+    score, length = score.ravel()[moved], grid.relative_l2.ravel()[moved]
+    if 0 < limit < len(moved):
+        # Keep every neuron that ties with the last one, so that the order below does not depend on the partition.
+        kept = score >= np.partition(score, len(score) - limit)[len(score) - limit]
+        moved, score, length = moved[kept], score[kept], length[kept]
+    order = np.lexsort((moved, -length, -score))[:limit]
+    rows, columns = np.unravel_index(moved[order], grid.one_minus_cosine.shape)
+    found = zip(rows.tolist(), columns.tolist(), score[order].tolist(), length[order].tolist(), strict=True)
+    return [NeuronDrift(component, int(grid.layers[row]), neuron, *values) for row, neuron, *values in found]
+
+
+def top_neurons_of_all(comparison: Comparison, limit: int) -> list[NeuronDrift]:
+    """The neurons that moved most, over all components that have neurons."""
+    found = [row for name, grid in comparison.neurons.items() for row in top_neurons(name, grid, limit)]
+    return sorted(found, key=lambda row: (-row.one_minus_cosine, -row.relative_l2))[:limit]
+
+
+def component_peaks(comparison: Comparison) -> dict[str, float]:
+    """By component the largest 1-cos of any one tensor: 1 minus the least cosine, without its rounding."""
+    peaks: dict[str, float] = {}
+    for row in comparison.tensors:
+        value = row.drift.one_minus_cosine
+        if not math.isnan(value):
+            peaks[row.component] = max(value, peaks.get(row.component, 0.0))
+    return peaks
+
+
+def listed(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], limit=2)
+    'a, b … and 1 more'
+    """
+    first = ", ".join(shorten(printable(name), 120) for name in names[:limit])
+    return first if len(names) <= limit else f"{first} … and {len(names) - limit:,} more"
+
+
+def coverage_lines(comparison: Comparison) -> list[str]:
+    """What was compared and what was not, one finding a line, each naming its first few tensors; all printable."""
+    own = [row for row in comparison.tensors if not row.tied]
+    same = sum(row.drift.identical for row in own)
+    parameters = sum(row.parameters for row in own)
+    lines = [f"matched: {counted(len(own), 'tensor')}, {amount(parameters)} parameters; "]
+    lines[0] += f"{same:,} identical, {len(own) - same:,} changed"
+    if not comparison.known_architecture and own:
+        kind = printable(comparison.model_type) or "without a model type"
+        lines.append(f"architecture not known ({kind}): everything counts as `other`")
+    return lines + [f"{label} ({len(names):,}): {listed(names)}" for label, names in findings(comparison) if names]
+
+
+def findings(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
+    """Everything about the coverage that is not plain drift: a label and the tensors that it is about."""
+    yield "only in base", [row.name for row in comparison.only_in_base]
+    yield "only in unlearned", [row.name for row in comparison.only_in_unlearned]
+    shapes = [(row.name, shape_text(row.shape_base), shape_text(row.shape_unlearned)) for row in comparison.shape_mismatch]
+    yield "other shape, not compared", [f"{name} ({base} → {unlearned})" for name, base, unlearned in shapes]
+    infinite = [row for row in comparison.tensors if row.drift.nonfinite_base or row.drift.nonfinite_unlearned]
+    yield "not finite, drift not defined", [_nonfinite(row) for row in infinite]
+    yield "other dtype", [
+        f"{row.name} ({row.dtype_base} → {row.dtype_unlearned})"
+        for row in comparison.tensors
+        if row.dtype_base != row.dtype_unlearned
+    ]
+    yield "tied, counted once", [row.name for row in comparison.tensors if row.tied]
+    yield "ignored, no parameters", list(comparison.ignored)
+
+
+def _nonfinite(row: TensorDrift) -> str:
+    return f"{row.name} ({row.drift.nonfinite_base:,} → {row.drift.nonfinite_unlearned:,} elements)"

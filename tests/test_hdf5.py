@@ -1,0 +1,244 @@
+"""The report file: round trips, both engines of xarray, same bytes, whole or not at all, damage is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+from reports import (
+    UNDEFINED,
+    comparison,
+    empty_comparison,
+    hostile_report,
+    identical_comparison,
+    moved,
+    report,
+    same,
+    tensor,
+)
+
+from ckdiff.errors import ReportError
+from ckdiff.report import hdf5
+from ckdiff.report.hdf5 import check_writable, read_report, write_report
+from ckdiff.report.schema import Grid
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema import Report
+
+ODD = (
+    tensor("nan", "keys", None, UNDEFINED),
+    tensor("ω/β.weight[q]", "attn_q", 3, dataclasses.replace(moved(2.0), relative_l2=math.inf, max_abs_diff=-0.0)),
+    dataclasses.replace(tensor("", "other", 0, moved(1e-300)), shape=(), dtype_base=""),
+)
+EMPTY_GRID = Grid(("keys",), np.zeros(0, "i8"), *(np.zeros((1, 0)),) * 4)
+REPORTS = {
+    "full": report(comparison()),
+    "empty": report(empty_comparison()),
+    "identical": report(identical_comparison()),
+    "no comparison": dataclasses.replace(report(None), complete=False, versions={}),
+    "odd values": report(comparison(tensors=ODD, neurons={}, notes=("",))),
+    "no layers": report(comparison(layers=0, grid=EMPTY_GRID)),
+}
+GROUPS = (
+    *(f"provenance/{side}" for side in ("base", "unlearned")),
+    *(f"compare/{name}" for name in (*hdf5.COMPARISON_TABLES, *hdf5.LISTS, "grid")),
+    *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
+)
+
+
+def written(report: Report, path: Path) -> Path:
+    write_report(report, path)
+    return path
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    assert same(read_report(written(REPORTS[name], tmp_path / "r.h5")), REPORTS[name])
+
+
+def test_equality_of_the_tests_sees_differences() -> None:
+    a, b = report(comparison()), report(comparison())
+    assert same(a, b)
+    assert b.compare is not None
+    b.compare.neurons["keys"].relative_l2[0, 0] += 1
+    assert not same(a, b)
+
+
+def test_hostile_names_round_trip_but_for_what_utf8_cannot_hold(tmp_path: Path) -> None:
+    back = read_report(written(hostile_report(), tmp_path / "r.h5")).compare
+    assert back is not None
+    assert back.notes[:-1] == hostile_report().compare.notes[:-1]  # type: ignore[union-attr]
+    assert back.notes[-1] == "\\x00\\ud800"
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+@pytest.mark.parametrize("name", ["full", "empty", "no layers"])
+def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> None:
+    path = written(REPORTS[name], tmp_path / "r.h5")
+    with h5py.File(path) as file:
+        groups = [group for group in GROUPS if group in file]
+        holding: list[str] = []
+        file.visititems(lambda where, item: holding.append(item.parent.name[1:]) if hasattr(item, "shape") else None)
+    assert set(holding) == set(groups)
+    for group in groups:
+        with xarray.open_dataset(path, group=group, engine=engine) as data:
+            data.load()
+            assert list(data.variables)
+            assert all(dimension in data.coords for dimension in data.dims), group
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_xarray_sees_the_numbers(engine: str, tmp_path: Path) -> None:
+    found = comparison()
+    path = written(report(found), tmp_path / "r.h5")
+    with xarray.open_dataset(path, group="compare/grid", engine=engine) as data:
+        assert data.relative_l2.dims == ("component", "layer")
+        np.testing.assert_array_equal(data.relative_l2, found.grid.relative_l2)
+    with xarray.open_dataset(path, group="compare/neurons/keys", engine=engine) as data:
+        assert data.one_minus_cosine.dims == ("layer", "neuron")
+        assert float(data.one_minus_cosine.sel(layer=5, neuron=7)) == 0.125
+    with xarray.open_dataset(path, group="compare/tensors", engine=engine) as data:
+        assert data.layer.values.tolist()[:3] == [-1, 0, 0]
+        assert np.char.decode(data.component.values.astype("S")).tolist()[0] == "embedding"
+
+
+def test_file_follows_the_layout(tmp_path: Path) -> None:
+    with h5py.File(written(report(comparison()), tmp_path / "r.h5")) as file:
+        assert {"format", "schema_version", "versions", "complete"} <= set(file.attrs)
+        assert set(file) == {"provenance", "compare"}
+        kinds: set[str] = set()
+        file.visititems(lambda _, item: kinds.add(item.dtype.str[1:]) if hasattr(item, "dtype") else None)
+        assert {kind for kind in kinds if kind[0] != "S"} == {"i8", "u1", "f8", "f4"}
+        numbers = file["compare/neurons/keys/relative_l2"]
+        assert (numbers.compression, numbers.shuffle, numbers.fletcher32) == ("gzip", True, True)
+        assert [len(axis) for axis in numbers.dims] == [1, 1]
+        assert file["compare/tensors/tensor"].id.get_type().get_cset() == h5py.h5t.CSET_UTF8
+
+
+def test_same_report_same_bytes(tmp_path: Path) -> None:
+    first = written(report(comparison()), tmp_path / "a.h5").read_bytes()
+    (tmp_path / "elsewhere").mkdir()
+    assert written(report(comparison()), tmp_path / "elsewhere" / "b.h5").read_bytes() == first
+    code = "import sys, pathlib, reports; from ckdiff.report.hdf5 import write_report as w; "
+    code += "w(reports.report(reports.comparison()), pathlib.Path(sys.argv[1]))"
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(hdf5.__file__).parents[2])])
+    other = tmp_path / "c.h5"
+    subprocess.run([sys.executable, "-c", code, other], check=True, env={**os.environ, "PYTHONPATH": paths})
+    assert other.read_bytes() == first
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_interrupted_write_leaves_the_old_report(
+    step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(report(comparison()), tmp_path / "r.h5")
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hdf5.os, step, fail)
+    expected = ReportError if isinstance(error, OSError) else error
+    with pytest.raises(expected) as raised:  # type: ignore[arg-type]
+        write_report(report(empty_comparison()), path)
+    if isinstance(error, OSError):
+        assert "No space left" in str(raised.value)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_keeps_a_link_and_honours_umask(tmp_path: Path) -> None:
+    target, link = tmp_path / "real.h5", tmp_path / "link.h5"
+    target.write_text("old")
+    link.symlink_to(target)
+    old = os.umask(0o027)
+    try:
+        write_report(report(None), link)
+    finally:
+        os.umask(old)
+    assert link.is_symlink()
+    assert read_report(target).compare is None
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_check_writable(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.h5")
+    check_writable(written(report(None), tmp_path / "old.h5"))
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path, "is a directory"),
+        (tmp_path / "no" / "r.h5", "does not exist"),
+        (tmp_path / "old.h5" / "r.h5", "does not exist"),
+        (tmp_path / "pipe", "not a regular file"),
+    ):
+        with pytest.raises(ReportError, match=words):
+            check_writable(path)
+
+
+def test_check_writable_sees_a_read_only_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5.os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ReportError, match="not writable"):
+        check_writable(tmp_path / "r.h5")
+
+
+def test_refuses_what_is_not_a_report(tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("hello")
+    (tmp_path / "empty.h5").touch()
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    for name, words in (
+        ("missing.h5", "no such report"),
+        ("text.h5", "not an HDF5 file"),
+        ("empty.h5", "not an HDF5 file"),
+        ("other.h5", "not a ckdiff report"),
+        (".", "not a file"),
+    ):
+        with pytest.raises(ReportError, match=words) as raised:
+            read_report(tmp_path / name)
+        assert str(tmp_path) in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_refuses_a_newer_schema(tmp_path: Path) -> None:
+    path = written(dataclasses.replace(report(comparison()), schema_version=2), tmp_path / "r.h5")
+    with pytest.raises(ReportError, match=r"newer ckdiff \(schema 2\); this one reads up to 1; upgrade ckdiff"):
+        read_report(path)
+
+
+def test_sees_edited_content(tmp_path: Path) -> None:
+    path = written(report(comparison()), tmp_path / "r.h5")
+    with h5py.File(path, "r+") as file:
+        file["compare/tensors/one_minus_cosine"][0] = 0.5
+    with pytest.raises(ReportError, match="checksum"):
+        read_report(path)
+
+
+def test_damage_is_an_error_or_harmless(tmp_path: Path) -> None:
+    original = report(comparison(layers=2))
+    content = written(original, tmp_path / "r.h5").read_bytes()
+    path = tmp_path / "damaged.h5"
+    caught = 0
+    for end in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:end])
+        with pytest.raises(ReportError):
+            read_report(path)
+    for offset in np.random.default_rng(1).integers(0, len(content), 200).tolist():
+        damaged = bytearray(content)
+        damaged[offset] ^= 1 << (offset % 8)
+        path.write_bytes(damaged)
+        try:
+            assert same(read_report(path), original), offset
+        except ReportError as error:
+            caught += 1
+            assert "\n" not in str(error)
+    assert caught > 20

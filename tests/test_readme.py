@@ -1,0 +1,89 @@
+"""The README's commands run, and its tables say what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ckdiff.errors import ExitStatus
+from ckdiff.report.schema import COMPONENTS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+INSTALLERS = ["./examples/quickstart", "./.ci/check --install"]
+
+
+class Block(NamedTuple):
+    info: str
+    body: str
+
+    @property
+    def runs(self) -> bool:
+        return self.info in ("sh", "python")
+
+
+BLOCKS = [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """This interpreter first on PATH, and a `ckdiff` in front of it where none is installed."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    scripts = Path(sys.executable).parent
+    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    if not (scripts / "ckdiff").exists():
+        (commands / "ckdiff").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ckdiff "$@"\n')
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    path = os.pathsep.join((str(commands), str(scripts), os.environ.get("PATH", os.defpath)))
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def test_every_command_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+    # In order and in one place, as a reader would: later blocks use what earlier ones made.
+    place = tmp_path / "checkout"
+    shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    blocks = [block for block in BLOCKS if block.runs]
+    assert len(blocks) >= 4
+    for info, body in blocks:
+        command = ["python", "-c", body] if info == "python" else ["bash", "-euo", "pipefail", "-c", body]
+        run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, f"{body}\n{run.stdout}\n{run.stderr}"
+        assert "Traceback" not in run.stderr
+
+
+def test_only_the_two_installers_are_not_run_here() -> None:
+    assert [block.body.strip() for block in BLOCKS if block.info == "sh no-run"] == INSTALLERS
+    assert {block.info for block in BLOCKS} <= {"sh", "sh no-run", "python", "text", "bibtex"}
+
+
+def test_the_installers_are_what_ci_runs() -> None:
+    run = (ROOT / ".ci" / "run").read_text()
+    for command in INSTALLERS:
+        script = command.removeprefix("./")
+        assert f"\nbash {script}\n" in run
+        assert os.access(ROOT / script.split()[0], os.X_OK)
+
+
+def test_no_command_is_promised_that_does_not_exist() -> None:
+    from ckdiff.cli import app
+
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    named = set(re.findall(r"^ckdiff ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`ckdiff ([a-z]+)", README))
+    assert named == known
+
+
+def test_the_tables_name_every_component_and_exit_status() -> None:
+    assert re.findall(r"`([a-z_]+)`", README[README.index("| component |") : README.index("Biases go")])
+    for component in COMPONENTS:
+        assert f"`{component}`" in README
+    for status in ExitStatus:
+        assert f"\n| {status.value} | " in README
