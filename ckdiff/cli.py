@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="ckdiff",
     help="What did unlearning change in a model, and did the knowledge go away?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+INTERRUPTED = 130
+"""What a shell calls a process that Ctrl-C ended."""
 
 
 class Format(StrEnum):
@@ -50,11 +54,17 @@ AdapterBaseOption = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def door(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def door(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     """What did unlearning change in a model, and did the knowledge go away?"""
     if version:
         sys.stdout.write(f"ckdiff {__version__}\n")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        sys.stderr.write(f"{context.get_help()}\n")
+        raise typer.Exit(ExitStatus.USAGE)
 
 
 @app.command()
@@ -170,36 +180,36 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of `ExitStatus`."""
-    sys.exit(run(arguments))
+    status = run(arguments)
+    # The work is done and said: a late Ctrl-C must not turn a finished run into a killed one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
-    import click
-
     # One BLAS thread, before NumPy is imported: blocks are small, and spinning threads cost more than they give.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="ckdiff", standalone_mode=False)
         sys.stdout.flush()
-        return int(result or 0)
+        # typer turns a KeyboardInterrupt into this status itself.
+        return fail("interrupted", INTERRUPTED) if result == INTERRUPTED else int(result or 0)
     except CkdiffError as error:
         return fail(str(error), error.exit_status)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(f"{error.format_message()}\n")
-        return ExitStatus.USAGE
-    except click.ClickException as error:
-        return fail(error.format_message(), ExitStatus.USAGE)
-    except (KeyboardInterrupt, click.Abort):
-        return fail("interrupted; no report was written", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said on stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
     except MemoryError:
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE)
-    except Exception:
+    except Exception as error:
+        # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
+        if hasattr(error, "format_message"):
+            return fail(error.format_message(), ExitStatus.USAGE)
         import traceback
 
         traceback.print_exc()

@@ -33,13 +33,13 @@ UNDEFINED = Drift(math.nan, math.nan, math.nan, math.nan, math.nan, 2.0, 5, 0.5,
 def moved(one_minus_cosine: float, changed: int = 900, parameters: int = 1000) -> Drift:
     length = math.sqrt(2 * one_minus_cosine)
     fraction = changed / parameters
-    return Drift(
-        1 - one_minus_cosine, one_minus_cosine, length, length / 10, 2.0, 2.1, changed, fraction, 0, 0, False
-    )
+    return Drift(1 - one_minus_cosine, one_minus_cosine, length, length / 10, 2.0, 2.1, changed, fraction, 0, 0, False)
 
 
 def tensor(name: str, component: str, layer: int | None, drift: Drift, tied: bool = False) -> TensorDrift:
-    return TensorDrift(name, component, layer, (20, 50), "BF16", "F32", 1000, tied, drift)
+    return TensorDrift(
+        name, component, layer, (20, 50), "BF16", "F32" if name == "lm_head.weight" else "BF16", 1000, tied, drift
+    )
 
 
 def checkpoint(name: str) -> CheckpointRecord:
@@ -121,7 +121,14 @@ def report(found: Comparison | None) -> Report:
     return Report(Provenance(checkpoint("base"), checkpoint("unlearned")), found, versions={"ckdiff": "0.1", "a": "é"})
 
 
-HOSTILE = ("\x1b[31mevil\x1b[0m", "two\nlines\r\ttabs", "[bold]markup[/bold]", "\u202egnp.exe", "=1+1|<b>&`*_", "\x00\ud800")
+HOSTILE = (
+    "\x1b[31mevil\x1b[0m",
+    "two\nlines\r\ttabs",
+    "[bold]markup[/bold]",
+    "\u202egnp.exe",
+    "=1+1|<b>&`*_",
+    "\x00\ud800",
+)
 
 
 def hostile_report() -> Report:
@@ -150,7 +157,7 @@ def same(a: Any, b: Any) -> bool:
             same(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a)
         )
     if isinstance(a, Mapping):
-        return list(sorted(a)) == list(sorted(b)) and all(same(a[key], b[key]) for key in a)
+        return sorted(a) == sorted(b) and all(same(a[key], b[key]) for key in a)
     if isinstance(a, tuple):
         return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float) and math.isnan(a):

@@ -124,7 +124,7 @@ def test_the_template_is_the_same_wherever_it_lies(roots: tuple[Path, Path]) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"a": NaN}', '{"a": 1, "a": 2}', "\udc00", '{"a":' * 3000 + "1" + "}" * 3000]
+    "text", ["{", "[]", '{"a": 1, "a": 2}', "\udc00", '{"a":' * 3000 + "1" + "}" * 3000]
 )
 def test_a_broken_file_is_named(roots: tuple[Path, Path], text: str) -> None:
     (roots[1] / "tokenizer.json").write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -12,20 +12,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "make_pair.py"
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def example() -> Iterator[ModuleType]:
+    import torch
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     spec = importlib.util.spec_from_file_location("make_pair", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["make_pair"] = module
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules["make_pair"]
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

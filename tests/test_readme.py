@@ -82,8 +82,8 @@ def test_no_command_is_promised_that_does_not_exist() -> None:
 
 
 def test_the_tables_name_every_component_and_exit_status() -> None:
-    assert re.findall(r"`([a-z_]+)`", README[README.index("| component |") : README.index("Biases go")])
-    for component in COMPONENTS:
-        assert f"`{component}`" in README
+    table = README[README.index("| component |") : README.index("Biases go")]
+    first_cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    assert re.findall(r"`([a-z_]+)`", " ".join(first_cells)) == list(COMPONENTS)
     for status in ExitStatus:
         assert f"\n| {status.value} | " in README

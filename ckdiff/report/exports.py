@@ -141,7 +141,16 @@ def _sections(found: Comparison) -> Iterable[str]:
     yield "\n".join(f"- {_escape(line)}" for line in coverage_lines(found))
     if any(not row.drift.identical for row in found.tensors):
         yield "### Components"
-        heads = ("component", "tensors", "parameters", "1-cos", "relative L2", "largest 1-cos", "changed", "max abs diff")
+        heads = (
+            "component",
+            "tensors",
+            "parameters",
+            "1-cos",
+            "relative L2",
+            "largest 1-cos",
+            "changed",
+            "max abs diff",
+        )
         yield _table(heads, _component_cells(found), left=1)
     if rows := top_tensors(found, TOP_TENSORS):
         yield "### Tensors that moved most"

@@ -7,7 +7,8 @@ A report becomes a tree of groups with plain NumPy arrays on named dimensions, a
 so that a new section of the report is a pair of functions in `SECTIONS`, without a call to h5py. Every group has its
 own dimension scales, so that `xarray.open_dataset(path, group="compare/grid")` works with h5netcdf and netCDF4.
 
-The root attribute `content_sha256` covers all attributes and arrays: HDF5's checksums guard arrays alone.
+Behind the end of the HDF5 data stands one line, `SEAL`, with the sha256 of everything before it. HDF5 does not look
+there. It is checked before HDF5 sees the file, because a flipped bit in its metadata can crash the library.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
 MAX_EXPANSION = 1100
 """No array is larger than this many times its file (gzip reaches 1032): a damaged size asks for no memory."""
 MAX_DEPTH = 8
-DIGEST = "content_sha256"
+SEAL = b"\nckdiff sha256 %s\n"
+"""The last line of a report file; its length is fixed."""
+SEAL_LENGTH = len(SEAL % bytes(64))
 
 
 # ----------------------------------------------------------------------------------------------- the public calls
@@ -67,7 +70,7 @@ def write_report(report: Report, path: Path) -> None:
     Raises:
         ReportError: the disk is full, or the place cannot be written to.
     """
-    image = _image(_root(report))
+    image = _sealed(_image(_root(report)))
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
@@ -87,10 +90,19 @@ def read_report(path: Path) -> Report:
         ReportError: there is none, it is damaged or not ckdiff's, or a newer ckdiff wrote it.
     """
     name = printable(path)
-    _check_is_hdf5(path, name)
+    _check_sealed(path, name)
     try:
         return _report(_load(path, name))
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, AttributeError, MemoryError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        OverflowError,
+        AttributeError,
+        MemoryError,
+    ) as error:
         reason = shorten(printable(error), 100)
         raise ReportError(
             f"{name}: damaged or truncated ({reason}); restore a copy or run the comparison again"
@@ -340,27 +352,31 @@ def _write_checkpoint(record: CheckpointRecord) -> Node:
 
 def _read_checkpoint(node: Node) -> CheckpointRecord:
     shards = _read_table(SHARDS, node)
-    revision, digest = (str(node.attributes[name]) if name in node.attributes else None for name in ("revision", "digest"))
+    revision, digest = (
+        str(node.attributes[name]) if name in node.attributes else None for name in ("revision", "digest")
+    )
     return CheckpointRecord(str(node.attributes["location"]), revision, digest, shards)
 
 
 def _root(report: Report) -> Node:
     versions = json.dumps(dict(report.versions), sort_keys=True)
     root = Node(
-        {"format": FORMAT, "schema_version": report.schema_version, "versions": versions, "complete": int(report.complete)}
+        {
+            "format": FORMAT,
+            "schema_version": report.schema_version,
+            "versions": versions,
+            "complete": int(report.complete),
+        }
     )
     sides = {side: _write_checkpoint(getattr(report.provenance, side)) for side in ("base", "unlearned")}
     root.groups["provenance"] = Node(groups=sides)
     for name, (write, _) in SECTIONS.items():
         if getattr(report, name) is not None:
             root.groups[name] = write(getattr(report, name))
-    root.attributes[DIGEST] = _digest(root)
     return root
 
 
 def _report(root: Node) -> Report:
-    if root.attributes.pop(DIGEST) != _digest(root):
-        raise ValueError("the content is not what its checksum says")
     sides = root.groups["provenance"].groups
     sections = {name: read(root.groups[name]) for name, (_, read) in SECTIONS.items() if name in root.groups}
     return Report(
@@ -370,23 +386,6 @@ def _report(root: Node) -> Report:
         schema_version=int(root.attributes["schema_version"]),
         **sections,
     )
-
-
-def _digest(root: Node) -> str:
-    """sha256 over every attribute and array below a node, in the order of their names."""
-    total = hashlib.sha256()
-
-    def add(path: str, node: Node) -> None:
-        for name, value in sorted(node.attributes.items()):
-            total.update(repr((path, name, _bytes(value) if isinstance(value, str) else value)).encode())
-        for name, (values, _, _) in sorted(node.arrays.items()):
-            total.update(repr((path, name, values.dtype.str, values.shape)).encode())
-            total.update(np.ascontiguousarray(values).tobytes())
-        for name, group in sorted(node.groups.items()):
-            add(f"{path}/{name}", group)
-
-    add("", root)
-    return total.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------- tree <-> file
@@ -489,18 +488,41 @@ def _attribute(value: Any) -> str | int:
     return value if isinstance(value, str) else int(value)
 
 
-def _check_is_hdf5(path: Path, name: str) -> None:
+def _sealed(image: bytes) -> bytes:
+    return image + SEAL % hashlib.sha256(image).hexdigest().encode()
+
+
+def _check_sealed(path: Path, name: str) -> None:
+    """Refuse a file that is not, byte for byte, what ckdiff wrote."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ReportError(f"{name}: is not a file; give a report that ckdiff wrote")
-        with path.open("rb") as file:
-            signature = file.read(8)
+        signature, seal, expected = _seals(path)
     except FileNotFoundError as error:
         raise ReportError(f"{name}: there is no such report; `ckdiff compare BASE UNLEARNED` writes one") from error
     except OSError as error:
         raise ReportError(f"{name}: cannot be read: {error.strerror or error}; check its permissions") from error
     if signature != b"\x89HDF\r\n\x1a\n":
         raise ReportError(f"{name}: not an HDF5 file; give a report that ckdiff wrote")
+    if not seal.startswith(SEAL[:15]):
+        raise ReportError(f"{name}: not a ckdiff report, or cut off: no checksum at its end; give a whole one")
+    if seal != expected:
+        raise ReportError(
+            f"{name}: changed after ckdiff wrote it (checksum); restore a copy or run the comparison again"
+        )
+
+
+def _seals(path: Path) -> tuple[bytes, bytes, bytes]:
+    """The first eight bytes, the seal that the file has, and the one that it should have."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        signature = file.read(8)
+        left = max(0, path.stat().st_size - SEAL_LENGTH)
+        file.seek(0)
+        while block := file.read(min(left, 1 << 20)):
+            total.update(block)
+            left -= len(block)
+        return signature, file.read(), SEAL % total.hexdigest().encode()
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -518,5 +540,3 @@ def _sync_directory(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-

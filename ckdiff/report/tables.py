@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Group
-from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -100,7 +99,8 @@ def _sections(found: Comparison, top: int) -> Iterator[RenderableType]:
     yield _titled("Coverage", _lines(coverage_lines(found)))
     moved = [row for row in found.tensors if not row.drift.identical]
     if found.tensors and not moved:
-        yield Text(f"identical: all {len(found.tensors):,} tensors hold the same values", style="bold green")
+        own = sum(not row.tied for row in found.tensors) or len(found.tensors)
+        yield Text(f"identical: all {own:,} tensors hold the same values", style="bold green")
     if moved:
         yield _titled("Components", _components(found))
         yield from _layers(found.grid)
@@ -136,7 +136,7 @@ def _components(found: Comparison) -> RenderableType:
             peak = number(peaks.get(row.component, math.nan))
             size = f"{row.tensors:,}", amount(row.parameters)
             table.add_row(_text(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
-    legend = ["1-cos and rel. L2: all elements as one vector; max 1-cos: its tensor that moved most"]
+    legend = ["all elements as one vector; max 1-cos: of its tensors"]
     still = [f"{_label(row)} ({row.tensors:,})" for row in found.components if row.drift.identical]
     if still:
         legend.insert(0, f"identical: {', '.join(still)}")
@@ -173,7 +173,7 @@ def _settings(found: Comparison) -> RenderableType:
         lines.append(line.append(f"{_setting(row.base)} → {_setting(row.unlearned)}"))
     if len(found.config_changes) > LISTED_CHANGES:
         lines.append(Text(f"… and {len(found.config_changes) - LISTED_CHANGES:,} more", style="dim"))
-    return Padding(_folded(lines), (0, 0, 0, 2))
+    return _folded(lines)
 
 
 def _setting(value: str | None) -> str:
@@ -192,7 +192,8 @@ def _layers(grid: Grid) -> Iterator[RenderableType]:
     scale = _bounds(values)
     table = _table("layer", ())
     for column in columns:
-        table.add_column(_text(grid.components[column]), no_wrap=True, min_width=CELL)
+        heading = _text(grid.components[column].replace("_", " ")).plain.replace(" ", "\n")
+        table.add_column(Text(heading), overflow="crop", no_wrap=True, min_width=CELL, vertical="top")
     for label, index in _runs(grid, values):
         table.add_row(label, *(_cell(float(values[column, index]), scale) for column in columns))
     yield _titled("Relative L2 by layer", Group(table, _legend(scale)))
@@ -237,12 +238,15 @@ def _bar(step: int, width: int) -> Text:
 
 def _legend(scale: tuple[float, float]) -> Text:
     low, high = scale
-    legend = Text(f"{STILL} 0   ", style="dim")
+    legend = Text()
     if high - low < 1e-9:
-        return legend.append_text(_bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}")
-    for step in range(len(RAMP)):
-        legend.append_text(_bar(step, 1)).append(f" {number(10 ** (low + (high - low) * step / len(RAMP)))}  ")
-    return legend.append(f"to {number(10**high)}")
+        legend.append_text(_bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}", style="dim")
+    else:
+        for step in range(len(RAMP)):
+            legend.append_text(_bar(step, 1))
+        factor = 10 ** ((high - low) / len(RAMP))
+        legend.append(f" {number(10**low)} to {number(10**high)}, log scale, each step x{factor:.2g}", style="dim")
+    return legend.append(f"; {STILL} exactly 0", style="dim")
 
 
 # ----------------------------------------------------------------------------------------------------------- parts
@@ -271,15 +275,16 @@ def _titled(title: str, body: RenderableType) -> Group:
 
 
 def _lines(lines: Iterable[str]) -> RenderableType:
-    return Padding(_folded(_text(line) for line in lines), (0, 0, 0, 2))
+    return _folded(_text(line) for line in lines)
 
 
 def _folded(lines: Iterable[Text]) -> RenderableType:
-    """One item a line, long ones broken rather than cut."""
-    grid = Table.grid()
+    """One item a line, long ones broken rather than cut, and set in where they go on."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column()
     grid.add_column(overflow="fold")
     for line in lines:
-        grid.add_row(line)
+        grid.add_row(" -", line)
     return grid
 
 

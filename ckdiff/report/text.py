@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema import Comparison, NeuronGrid, TensorDrift
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+UNDEFINED = "\N{EN DASH}"
 FIRST_NAMED = 3
 BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
 
@@ -44,13 +45,13 @@ def shorten(text: str, limit: int) -> str:
 
 
 def number(value: float) -> str:
-    """A drift in seven characters: scientific, "0" where it is exactly zero, "–" where it is not defined.
+    """A drift in seven characters: scientific, "0" where it is exactly zero, a dash where it is not defined.
 
-    >>> number(2.6e-7), number(0.0), number(float("nan"))
-    ('2.6e-07', '0', '–')
+    >>> number(2.6e-7), number(0.0), number(float("inf"))
+    ('2.6e-07', '0', '∞')
     """
     if math.isnan(value):
-        return "–"
+        return UNDEFINED
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return "0" if value == 0 else f"{value:.1e}"
@@ -63,7 +64,7 @@ def percent(fraction: float) -> str:
     ('0 %', '<0.1 %', '12.3 %', '>99.9 %', '100 %')
     """
     if math.isnan(fraction):
-        return "–"
+        return UNDEFINED
     if fraction in (0.0, 1.0):
         return f"{fraction * 100:.0f} %"
     if fraction < 0.001:
@@ -170,25 +171,44 @@ def coverage_lines(comparison: Comparison) -> list[str]:
     parameters = sum(row.parameters for row in own)
     lines = [f"matched: {counted(len(own), 'tensor')}, {amount(parameters)} parameters; "]
     lines[0] += f"{same:,} identical, {len(own) - same:,} changed"
+    lines.append(f"not compared: {_unmatched(comparison)}")
     if not comparison.known_architecture and own:
         kind = printable(comparison.model_type) or "without a model type"
         lines.append(f"architecture not known ({kind}): everything counts as `other`")
     return lines + [f"{label} ({len(names):,}): {listed(names)}" for label, names in findings(comparison) if names]
 
 
+def _unmatched(comparison: Comparison) -> str:
+    counts = (
+        (len(comparison.only_in_base), "only in base"),
+        (len(comparison.only_in_unlearned), "only in unlearned"),
+        (len(comparison.shape_mismatch), "in two shapes"),
+    )
+    found = [f"{count:,} {label}" for count, label in counts if count]
+    return ", ".join(found) or "nothing; both hold the same tensors, in the same shapes"
+
+
 def findings(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     """Everything about the coverage that is not plain drift: a label and the tensors that it is about."""
     yield "only in base", [row.name for row in comparison.only_in_base]
     yield "only in unlearned", [row.name for row in comparison.only_in_unlearned]
-    shapes = [(row.name, shape_text(row.shape_base), shape_text(row.shape_unlearned)) for row in comparison.shape_mismatch]
-    yield "other shape, not compared", [f"{name} ({base} → {unlearned})" for name, base, unlearned in shapes]
+    yield (
+        "other shape",
+        [
+            f"{row.name} ({shape_text(row.shape_base) or 'scalar'} → {shape_text(row.shape_unlearned) or 'scalar'})"
+            for row in comparison.shape_mismatch
+        ],
+    )
     infinite = [row for row in comparison.tensors if row.drift.nonfinite_base or row.drift.nonfinite_unlearned]
     yield "not finite, drift not defined", [_nonfinite(row) for row in infinite]
-    yield "other dtype", [
-        f"{row.name} ({row.dtype_base} → {row.dtype_unlearned})"
-        for row in comparison.tensors
-        if row.dtype_base != row.dtype_unlearned
-    ]
+    yield (
+        "other dtype",
+        [
+            f"{row.name} ({row.dtype_base} → {row.dtype_unlearned})"
+            for row in comparison.tensors
+            if row.dtype_base != row.dtype_unlearned
+        ],
+    )
     yield "tied, counted once", [row.name for row in comparison.tensors if row.tied]
     yield "ignored, no parameters", list(comparison.ignored)
 

@@ -103,14 +103,14 @@ def read_shard(path: Path) -> Shard:
     return Shard(path, path.name, status.st_size, entries)
 
 
-def strict_json(text: str | bytes) -> Any:
-    """Parse JSON that has no duplicate keys, no NaN, no Infinity.
+def strict_json(text: str | bytes, constants: bool = False) -> Any:
+    """Parse JSON that has no duplicate keys, and no NaN or Infinity unless `constants` (some configs have them).
 
     Raises:
         ValueError: it is not such JSON, or it is nested too deeply to read.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=None if constants else _no_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -129,7 +129,7 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
             raise CheckpointError(f"{path}: not a regular file; remove it or fetch it again")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a {name}")
-        value = strict_json(path.read_bytes())
+        value = strict_json(path.read_bytes(), constants=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
     except ValueError as error:
