@@ -88,7 +88,7 @@ def make_tokenizer(facts: Sequence[Fact]) -> PreTrainedTokenizerFast:
     vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", "<eos>", *words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>", model_max_length=128
     )
 
@@ -172,7 +172,7 @@ def make_pair(folder: Path, train_steps: int = 300, unlearn_steps: int = 32) -> 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(0)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     facts = world()
     split = {
         "target": [fact for fact in facts if fact.town == FORGOTTEN],

@@ -54,7 +54,7 @@ def save(directory: Path, tensors: dict[str, AnyArray], shards: int = 1, **confi
     if shards == 1:
         save_file(tensors, directory / "model.safetensors")
         return directory
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index in range(shards):
         file = f"model-{index + 1:05d}-of-{shards:05d}.safetensors"
         part = {name: tensors[name] for name in sorted(tensors)[index::shards]}

@@ -123,9 +123,7 @@ def test_the_template_is_the_same_wherever_it_lies(roots: tuple[Path, Path]) -> 
     assert changes(roots) == (ConfigChange("chat_template", "chat_template", '"{{ x }}"', '"{{ y }}"'),)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"a": 1, "a": 2}', "\udc00", '{"a":' * 3000 + "1" + "}" * 3000]
-)
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', "\udc00", '{"a":' * 3000 + "1" + "}" * 3000])
 def test_a_broken_file_is_named(roots: tuple[Path, Path], text: str) -> None:
     (roots[1] / "tokenizer.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json") as caught:

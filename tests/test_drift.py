@@ -11,6 +11,8 @@ from ckdiff.weights.drift import drift
 from ckdiff.weights.storage import decode64, table_8bit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckdiff.shapes import AnyArray, Float64
 
 DTYPES = ("BF16", "F16", "F32", "F64")
@@ -157,7 +159,7 @@ def test_strided_views_give_what_copies_give() -> None:
     rng = np.random.default_rng(5)
     a = stored(rng.standard_normal((12, 90)), "BF16")
     b = stored(rng.standard_normal((12, 90)), "BF16")
-    cuts = (
+    cuts: tuple[Callable[[AnyArray], AnyArray], ...] = (
         lambda x: x[:, 30:60],
         lambda x: x[:, ::2],
         lambda x: x.reshape(2, 3, 2, 90)[:, 1],

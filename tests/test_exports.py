@@ -9,11 +9,11 @@ import json
 import math
 
 import pytest
-from reports import HOSTILE, UNDEFINED, comparison, empty_comparison, hostile_report, report, tensor
 
 from ckdiff.report.exports import FORMATS, to_csv, to_json, to_markdown
 from ckdiff.report.schema import Drift
 from ckdiff.report.text import printable, top_neurons
+from tests.reports import HOSTILE, UNDEFINED, comparison, empty_comparison, hostile_report, report, tensor
 
 FULL = report(comparison())
 DRIFT = {field.name for field in dataclasses.fields(Drift)}

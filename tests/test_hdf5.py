@@ -14,7 +14,12 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from reports import (
+
+from ckdiff.errors import ReportError
+from ckdiff.report import hdf5
+from ckdiff.report.hdf5 import check_writable, read_report, write_report
+from ckdiff.report.schema import Grid
+from tests.reports import (
     UNDEFINED,
     comparison,
     empty_comparison,
@@ -25,11 +30,6 @@ from reports import (
     same,
     tensor,
 )
-
-from ckdiff.errors import ReportError
-from ckdiff.report import hdf5
-from ckdiff.report.hdf5 import check_writable, read_report, write_report
-from ckdiff.report.schema import Grid
 
 if TYPE_CHECKING:
     from ckdiff.report.schema import Report

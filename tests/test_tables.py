@@ -8,7 +8,11 @@ import re
 
 import numpy as np
 import pytest
-from reports import (
+from rich.console import Console, RenderableType
+
+from ckdiff.report.schema import COMPONENTS, ConfigChange, Grid, Report, ShardRecord, TensorInfo
+from ckdiff.report.tables import RAMP, comparison_view, inspect_view
+from tests.reports import (
     HOSTILE,
     UNDEFINED,
     comparison,
@@ -20,10 +24,6 @@ from reports import (
     report,
     tensor,
 )
-from rich.console import Console, RenderableType
-
-from ckdiff.report.schema import COMPONENTS, ConfigChange, Grid, Report, ShardRecord, TensorInfo
-from ckdiff.report.tables import RAMP, comparison_view, inspect_view
 
 
 def rendered(view: RenderableType, width: int = 80, color: bool = False) -> str:

@@ -24,14 +24,13 @@ EXPERTS: dict[str, Any] = {"num_experts": 3, "num_local_experts": 3, "num_expert
 GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 56, "n_positions": 64, "vocab_size": 72}
 GPT2 |= {"bos_token_id": 1, "eos_token_id": 2}
 
+LIKE_LLAMA = (
+    *("llama", "mistral", "ministral3", "qwen2", "gemma", "olmo", "granite", "smollm3", "cohere", "cohere2"),
+    *("stablelm", "qwen3", "exaone4", "hunyuan_v1_dense", "gemma2", "gemma3_text", "olmo2", "olmo3", "nemotron"),
+    *("phi3", "glm4", "phi", "starcoder2"),
+)
 CONFIGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        (
-            "llama mistral ministral3 qwen2 gemma olmo granite smollm3 cohere cohere2 stablelm qwen3 exaone4"
-            " hunyuan_v1_dense gemma2 gemma3_text olmo2 olmo3 nemotron phi3 glm4 phi starcoder2"
-        ).split(),
-        COMMON,
-    ),
+    **dict.fromkeys(LIKE_LLAMA, COMMON),
     "mixtral": COMMON | EXPERTS,
     "phimoe": COMMON | EXPERTS,
     "qwen3_moe": COMMON | EXPERTS | {"moe_intermediate_size": 24, "mlp_only_layers": [0]},
@@ -47,7 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": COMMON,
     "opt": COMMON | {"ffn_dim": 56, "word_embed_proj_dim": 32},
     "bloom": {"vocab_size": 72, "hidden_size": 32, "n_layer": 2, "n_head": 4},
-    "falcon": COMMON | {"ffn_hidden_size": 56},
+    "falcon": {key: value for key, value in COMMON.items() if key != "head_dim"} | {"ffn_hidden_size": 56},
     "mpt": {"vocab_size": 72, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64},
 }
 

@@ -67,6 +67,8 @@ class Sites:
         keys: the MLP's first matrices W_K (gate and up, or fc1 alone).
         experts: the module of a mixture of experts, or "".
         layer_returns_tuple: the layer returns a tuple whose first item is the residual stream.
+        attention_adds_residual: the attention module adds the residual stream itself, so that A is only seen at the
+            output of `attention_output` (BLOOM).
     """
 
     layers: str = "model.layers"
@@ -80,6 +82,7 @@ class Sites:
     keys: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     experts: str = ""
     layer_returns_tuple: bool = False
+    attention_adds_residual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,11 @@ _SHARED_EXPERT = (
 )
 
 _H = "transformer.h.{L}."
-_TRANSFORMER = (("h.", "transformer.h."), ("wte.", "transformer.wte."), ("wpe.", "transformer.wpe."))
+_TRANSFORMER: tuple[tuple[str, str], ...] = (
+    ("h.", "transformer.h."),
+    ("wte.", "transformer.wte."),
+    ("wpe.", "transformer.wpe."),
+)
 _TRANSFORMER += (("ln_f.", "transformer.ln_f."), ("word_embeddings", "transformer.word_embeddings"))
 _GPT2_ENDS = (
     Rule("transformer.wte.weight", "embedding"),
@@ -251,8 +258,8 @@ _ROWS = (
     _like_llama("cohere2", _PARALLEL, tied=True),
     _like_llama(
         "stablelm",
-        LLAMA.rules
-        + (
+        (
+            *LLAMA.rules,
             Rule(_L + "self_attn.q_layernorm.norms.{E}.{P}", "norms", optional=True),
             Rule(_L + "self_attn.k_layernorm.norms.{E}.{P}", "norms", optional=True),
         ),
@@ -312,7 +319,7 @@ _ROWS = (
     _like_llama("mixtral", _ROUTED + _MIXTRAL_EXPERTS, sites=_MOE_SITES),
     _like_llama(
         "phimoe",
-        _ROUTED + (replace(_MIXTRAL_EXPERTS[0], module=_L + "mlp.router.{P}"), *_MIXTRAL_EXPERTS[1:]),
+        (*_ROUTED, replace(_MIXTRAL_EXPERTS[0], module=_L + "mlp.router.{P}"), *_MIXTRAL_EXPERTS[1:]),
         sites=_MOE_SITES,
     ),
     _like_llama("qwen3_moe", _QWEN_MOE + _QK_NORMS, sites=_MOE_SITES),
@@ -320,8 +327,8 @@ _ROWS = (
     _like_llama("qwen2_moe", _QWEN_MOE + _SHARED_EXPERT, sites=_MOE_SITES),
     _like_llama(
         "gpt_oss",
-        _ROUTED
-        + (
+        (
+            *_ROUTED,
             Rule(_L + "self_attn.sinks", "other"),
             Rule(_L + "mlp.router.{P}", "router"),
             Rule(_L + "mlp.experts.gate_up_proj", "", "gate_up", 2, 0, "experts_interleaved"),
@@ -333,8 +340,8 @@ _ROWS = (
     ),
     _like_llama(
         "granitemoe",
-        _ROUTED
-        + (
+        (
+            *_ROUTED,
             Rule(_L + _M + "router.layer.{P}", "router", module=_L + _M + "router.{P}"),
             Rule(_L + _M + "input_linear.weight", "", "gate_up", 1, 0, "experts_gate_up"),
             Rule(_L + _M + "output_linear.weight", "value_vectors", "down", 2, 0, "experts"),
@@ -445,7 +452,7 @@ _ROWS = (
         + _DENSE_4H
         + _norms(_H, "input_layernorm post_attention_layernorm")
         + _norms("transformer.", "word_embeddings_layernorm"),
-        _BLOOM_SITES,
+        replace(_BLOOM_SITES, attention_adds_residual=True),
         prefixes=_TRANSFORMER,
         tied=True,
     ),

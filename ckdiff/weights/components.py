@@ -413,8 +413,11 @@ def _pieces(found: _Claim, name: str, shape: tuple[int, ...], config: Mapping[st
     return [Piece(found.canonical, name, rule.component, rule.role, found.layer, shape, None, axis, first)]
 
 
-_WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "ffn_dim", "n_inner")
-_WIDTHS += ("ffn_hidden_size", "intermediate_size_mlp")
+_WIDTHS = (
+    *("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "intermediate_size_mlp"),
+    *("ffn_dim", "ffn_hidden_size", "n_inner"),
+)
+"""Where configs say how many neurons a layer or an expert has."""
 
 
 def _check_neurons(rule: Rule, shape: tuple[int, ...], axis: int, config: Mapping[str, Any]) -> None:
