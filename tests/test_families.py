@@ -160,46 +160,51 @@ def test_fused_attention_is_cut_as_the_model_uses_it(tiny: Checkpoint, name: str
 
 
 @pytest.mark.parametrize("name", [name for name in DENSE if "opt" not in name])
-def test_fused_queries_and_keys_are_where_the_cut_says(tiny: Checkpoint, name: str) -> None:
-    """With q zeroed, attention is uniform over what it may see, so that k does not matter any more."""
+@pytest.mark.parametrize(("component", "reaches_later"), [("attn_q", False), ("attn_k", True), ("attn_v", True)])
+def test_fused_queries_keys_and_values_are_told_apart(
+    tiny: Checkpoint, name: str, component: str, reaches_later: bool
+) -> None:
+    """The query of position 0 matters to position 0 alone; its key and its value matter to later positions."""
     torch = pytest.importorskip("torch")
-    found = laid_out(tiny(name))
     row = ARCHITECTURES[ALL[name][0]]
-    first = [piece for piece in found.pieces if piece.layer == 0]
-    if not any(piece.cut for piece in first if piece.component == "attn_q"):
+    pieces = [piece for piece in laid_out(tiny(name)).pieces if piece.layer == 0 and piece.component == component]
+    fused = [piece for piece in pieces if piece.cut is not None and piece.tensor.endswith("weight")]
+    if not fused:
         pytest.skip("q, k and v are stored apart")
-    outputs = []
-    for noise in (0.0, 1.0):
-        model = build(name)
-        state = model.state_dict()
-        captured: dict[str, Any] = {}
-        for piece in first:
-            if piece.cut is not None and piece.component in ("attn_q", "attn_k"):
-                stored = state[piece.tensor].numpy().reshape(piece.cut.reshape)
-                if piece.component == "attn_q":
-                    stored[piece.cut.index] = 0
-                else:
-                    stored[piece.cut.index] += noise
-        layer = module_at(model, row.sites.layers)[0]
-        module_at(layer, row.sites.attention_output).register_forward_pre_hook(
-            lambda module, args, captured=captured: captured.update(before=args[0])
-        )
-        with torch.no_grad():
-            model(torch.tensor([[3, 4, 5, 6, 7]]))
-        outputs.append(captured["before"])
-    assert torch.count_nonzero(outputs[0]) > 0
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+    model = build(name)
+    stored = model.state_dict()[fused[0].tensor]
+    numbers = view({fused[0].tensor: np.arange(stored.numel()).reshape(stored.shape)}, fused[0]).ravel()
+    channels = np.unique(numbers % stored.shape[1] if row.conv1d else numbers // stored.shape[1])
+    noise = torch.zeros(stored.shape[1 if row.conv1d else 0])
+    noise[channels] = torch.randn(len(channels), generator=torch.Generator().manual_seed(1))
+
+    def disturb(module: Any, args: Any, result: Any) -> Any:
+        changed = result.clone()
+        changed[:, 0] += noise
+        return changed
+
+    layer = module_at(model, row.sites.layers)[0]
+    seen: list[Any] = []
+    module_at(layer, row.sites.attention_output).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    ids = torch.tensor([[3, 4, 5, 6, 7]])
+    with torch.no_grad():
+        model(ids)
+        module_at(model, fused[0].tensor.removesuffix(".weight")).register_forward_hook(disturb)
+        model(ids)
+    later = (seen[0] - seen[1])[:, 1:].abs().max().item()
+    assert (later > 1e-4) == reaches_later
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bloom", "gptj", "opt", "gemma3_text"])
 def test_other_spellings_of_the_names_are_the_same_tensors(tiny: Checkpoint, name: str) -> None:
     checkpoint = open_local(tiny(name))
     shapes = checkpoint.shapes()
-    changes: dict[str, Callable[[str], str]] = {
-        "opt": lambda key: key.removeprefix("model."),
-        "gemma3_text": lambda key: "language_model." + key,
-    }
-    change = changes.get(name, lambda key: key.removeprefix("transformer."))
+
+    def change(key: str) -> str:
+        if name == "gemma3_text":
+            return "language_model." + key
+        return key.removeprefix("model." if name == "opt" else "transformer.")
+
     renamed = {change(key): shape for key, shape in shapes.items()}
     assert renamed.keys() != shapes.keys()
     assert [piece.name for piece in layout(renamed, checkpoint.config).pieces] == [
@@ -227,3 +232,55 @@ def test_a_large_mixture_is_laid_out_with_every_expert_numbered() -> None:
     assert found.notes == ()
     last = [piece for piece in found.pieces if ".experts.63." in piece.name]
     assert {piece.first_neuron for piece in last} == {252}
+
+
+def test_a_shared_expert_is_numbered_after_the_routed_ones(tiny: Checkpoint) -> None:
+    pieces = [piece for piece in laid_out(tiny("qwen2_moe")).pieces if "shared_expert." in piece.name]
+    assert {piece.first_neuron for piece in pieces if piece.component in ("keys", "value_vectors")} == {3 * 24}
+
+
+def test_two_spellings_of_one_name_stay_two_tensors(tiny: Checkpoint) -> None:
+    checkpoint = open_local(tiny("gpt2"))
+    shapes = {"wte.weight": (72, 32), **checkpoint.shapes()}
+    found = layout(shapes, checkpoint.config)
+    names = [piece.name for piece in found.pieces]
+    assert len(names) == len(set(names))
+    tensors = {piece.name: piece.tensor for piece in found.pieces}
+    assert tensors["transformer.wte.weight"] == "transformer.wte.weight"
+    assert tensors["wte.weight"] == "wte.weight"
+    assert any("wte.weight" in note for note in found.notes)
+
+
+def test_a_stored_bias_does_not_untie_the_unembedding(tiny: Checkpoint) -> None:
+    checkpoint = open_local(tiny("phi"))
+    shapes = {name: shape for name, shape in checkpoint.shapes().items() if name != "lm_head.weight"}
+    found = layout(shapes, {**checkpoint.config, "tie_word_embeddings": True})
+    rows = {piece.name: piece for piece in found.pieces if piece.component == "unembedding"}
+    assert rows.keys() == {"lm_head.weight", "lm_head.bias"}
+    assert rows["lm_head.weight"].tied
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "shape", "changes"),
+    [
+        ("llama", "model.layers.0.mlp.down_proj.weight", (32, 99), {}),
+        ("llama", "model.layers.0.self_attn.q_proj.weight", (32,), {}),
+        ("phi3", "model.layers.0.mlp.gate_up_proj.weight", (30, 32), {}),
+        ("phi3", "model.layers.0.self_attn.qkv_proj.weight", (64, 32), {"num_key_value_heads": "2"}),
+        ("gpt2", "transformer.h.0.attn.c_attn.weight", (32, 27), {}),
+        ("mpt", "transformer.blocks.0.attn.Wqkv.weight", (99, 32), {}),
+        ("gpt_neox", "gpt_neox.layers.0.attention.query_key_value.weight", (95, 32), {}),
+        ("falcon-new", "transformer.h.0.self_attention.query_key_value.weight", (80, 32), {"num_kv_heads": 3}),
+        ("gpt_oss", "model.layers.0.mlp.experts.gate_up_proj", (3, 32), {}),
+        ("gpt_oss", "model.layers.0.mlp.experts.down_proj", (3,), {}),
+        ("granitemoe", "model.layers.0.block_sparse_moe.input_linear.weight", (3, 57, 32), {}),
+    ],
+)
+def test_what_the_config_does_not_explain_is_other_and_noted(
+    tiny: Checkpoint, name: str, tensor: str, shape: tuple[int, ...], changes: dict[str, Any]
+) -> None:
+    checkpoint = open_local(tiny(name))
+    found = layout({**checkpoint.shapes(), tensor: shape}, {**checkpoint.config, **changes})
+    piece = next(piece for piece in found.pieces if piece.name == tensor)
+    assert (piece.component, piece.cut, piece.neuron_axis) == ("other", None, None)
+    assert any(tensor in note for note in found.notes)

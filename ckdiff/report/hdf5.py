@@ -61,7 +61,7 @@ SEAL_LENGTH = len(SEAL % bytes(64))
 # ----------------------------------------------------------------------------------------------- the public calls
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: Report, path: str | Path) -> None:
     """Write a report, all of it or nothing; the same report gives the same bytes.
 
     The file is written beside the target, synced and moved over it. Whatever happens, an older report there is either
@@ -83,13 +83,13 @@ def write_report(report: Report, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: str | Path) -> Report:
     """Read a report.
 
     Raises:
         ReportError: there is none, it is damaged or not ckdiff's, or a newer ckdiff wrote it.
     """
-    name = printable(path)
+    name, path = printable(path), Path(path)
     _check_sealed(path, name)
     try:
         return _report(_load(path, name))

@@ -42,6 +42,7 @@ class Rule:
         split: the rule (a key of `components.SPLITS`) that cuts a fused tensor into its parts.
         module: the parameter's name in memory where it is not `pattern`.
         optional: some checkpoints of this model type do not have it.
+        after_experts: its neurons are numbered after those of all routed experts (a shared expert).
     """
 
     pattern: str
@@ -52,6 +53,7 @@ class Rule:
     split: str | None = None
     module: str | None = None
     optional: bool = False
+    after_experts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,9 @@ _MIXTRAL_EXPERTS = (
 )
 _QWEN_MOE = _ROUTED + _QWEN_ROUTER + _QWEN_EXPERTS + _OPTIONAL_GATED_MLP
 _SHARED_EXPERT = (
-    Rule(_L + "mlp.shared_expert.gate_proj.{P}", "keys", "gate", neuron_axis=0),
-    Rule(_L + "mlp.shared_expert.up_proj.{P}", "keys", "up", neuron_axis=0),
-    Rule(_L + "mlp.shared_expert.down_proj.{P}", "value_vectors", "down", neuron_axis=1),
+    Rule(_L + "mlp.shared_expert.gate_proj.{P}", "keys", "gate", neuron_axis=0, after_experts=True),
+    Rule(_L + "mlp.shared_expert.up_proj.{P}", "keys", "up", neuron_axis=0, after_experts=True),
+    Rule(_L + "mlp.shared_expert.down_proj.{P}", "value_vectors", "down", neuron_axis=1, after_experts=True),
     Rule(_L + "mlp.shared_expert_gate.{P}", "router"),
 )
 

@@ -25,7 +25,7 @@ Config = "Mapping[str, Any]"
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a piece lies inside a stored tensor: `stored.reshape(reshape)[index].reshape(piece.shape)`, as a view."""
+    """How a piece lies inside a stored tensor: `stored.reshape(reshape)[index].reshape(piece.shape)`."""
 
     reshape: tuple[int, ...]
     index: tuple[int | slice, ...]
@@ -40,7 +40,7 @@ class Piece:
             such as `[q]`, and with stacked experts `[3.gate]`.
         tensor: name of the stored tensor in this checkpoint.
         shape: shape of the piece.
-        cut: where it lies in the stored tensor; None: all of it.
+        cut: where it lies in the stored tensor; None: all of it. Before the last reshape it is always a view.
         neuron_axis: the axis of the piece along which neurons lie, or None.
         first_neuron: number of its first neuron in its layer (experts are numbered one after the other).
         tied: a second name of a tensor that is stored under another one.
@@ -122,8 +122,12 @@ def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
     size = config.get("head_dim")
     if type(size) is not int:
         size = _number(config, "hidden_size", "n_embd", "d_model") // heads
-    shared = config.get("num_key_value_heads") or heads
-    return heads, shared, size
+    return heads, _optional(config, "num_key_value_heads", heads), size
+
+
+def _optional(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name)
+    return _number(config, name) if value is not None else default
 
 
 def _concatenated(
@@ -155,12 +159,12 @@ def _interleaved(shape: tuple[int, ...], groups: int, head: int, counts: tuple[i
 
 def _thirds(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """q, k and v of one size along the first axis (MPT)."""
-    return _concatenated(shape, 0, [shape[0] // 3] * 3, _QKV)
+    return _concatenated(shape, 0, [_number(config, "d_model", "hidden_size", "n_embd")] * 3, _QKV)
 
 
 def _thirds_conv1d(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """q, k and v of one size along the last axis (GPT-2's Conv1D and its bias)."""
-    return _concatenated(shape, len(shape) - 1, [shape[-1] // 3] * 3, _QKV)
+    return _concatenated(shape, len(shape) - 1, [_number(config, "n_embd", "hidden_size")] * 3, _QKV)
 
 
 def _qkv_grouped(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
@@ -187,7 +191,9 @@ def _falcon(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """Falcon's three layouts: by group of heads (new), all of q and one k and v (7B), or head by head."""
     heads, _, size = _heads(config)
     if config.get("new_decoder_architecture"):
-        groups = config.get("num_kv_heads") or heads
+        groups = _optional(config, "num_kv_heads", heads)
+        if heads % groups:
+            raise CannotSplitError(f"{heads} heads cannot share {groups} key-value heads")
         return _interleaved(shape, groups, size, (heads // groups, 1, 1))
     if config.get("multi_query", True):
         return _concatenated(shape, 0, (heads * size, size, size), _QKV)
@@ -196,12 +202,14 @@ def _falcon(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
 
 def _gate_up(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """The gate, then up, along the first axis (Phi-3, GLM-4)."""
-    parts = _concatenated(shape, 0, [shape[0] // 2] * 2, (("gate", "keys"), ("up", "keys")))
+    width = _number(config, "intermediate_size")
+    parts = _concatenated(shape, 0, (width, width), (("gate", "keys"), ("up", "keys")))
     return [part._replace(neuron_axis=0 if len(shape) == 2 else None) for part in parts]
 
 
 def _experts(shape: tuple[int, ...], config: Mapping[str, Any], axis: int | None, component: str) -> Iterator[Part]:
     """Stacked value vectors, one expert after the other."""
+    _check_stacked(shape, axis)
     for expert in range(shape[0]):
         first = 0 if axis is None else expert * shape[axis]
         at = None if axis is None else axis - 1
@@ -210,6 +218,7 @@ def _experts(shape: tuple[int, ...], config: Mapping[str, Any], axis: int | None
 
 def _experts_of_two(shape: tuple[int, ...], axis: int | None, interleaved: bool) -> Iterator[Part]:
     """Stacked gate and up of every expert, one after the other or every second one along an axis."""
+    _check_stacked(shape, axis)
     along = axis if axis is not None else len(shape) - 1
     size = shape[along] // 2
     if size * 2 != shape[along]:
@@ -221,6 +230,11 @@ def _experts_of_two(shape: tuple[int, ...], axis: int | None, interleaved: bool)
             left = (*shape[1:along], size, *shape[along + 1 :])
             at = None if axis is None else axis - 1
             yield Part(f"{expert}.{role}", "keys", role, Cut(shape, index), left, at, expert * size)
+
+
+def _check_stacked(shape: tuple[int, ...], axis: int | None) -> None:
+    if len(shape) != (2 if axis is None else 3):
+        raise CannotSplitError(f"shape {list(shape)} is not one of stacked experts")
 
 
 def _split_experts(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:
@@ -275,8 +289,10 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
     ignored: list[str] = []
     notes: list[str] = []
     taken: set[str] = set()
-    for name in shapes:
-        found = _claim(row, name)
+    claims = {name: _claim(row, name) for name in shapes}
+    # Names that need no change come first: another spelling of the same name must not take their place.
+    for name in sorted(shapes, key=lambda name: (claims[name] is None or claims[name].canonical != name, name)):  # type: ignore[union-attr]
+        found = claims[name]
         if found is None and any(pattern.search(name) for pattern in _ignored(row)):
             ignored.append(name)
             continue
@@ -407,9 +423,13 @@ def _pieces(found: _Claim, name: str, shape: tuple[int, ...], config: Mapping[st
             for part in parts
         ]
     axis = None if found.is_bias else rule.neuron_axis
+    if not found.is_bias and rule.component in _MATRICES and len(shape) != 2:
+        raise CannotSplitError(f"a matrix was expected, its shape is {list(shape)}")
     if axis is not None:
-        _check_neurons(rule, shape, axis, config)
+        _check_neurons(shape, axis, config)
     first = found.expert * shape[axis] if axis is not None else 0
+    if axis is not None and rule.after_experts:
+        first = _number(config, "num_experts", "num_local_experts") * _number(config, "moe_intermediate_size")
     return [Piece(found.canonical, name, rule.component, rule.role, found.layer, shape, None, axis, first)]
 
 
@@ -420,23 +440,27 @@ _WIDTHS = (
 """Where configs say how many neurons a layer or an expert has."""
 
 
-def _check_neurons(rule: Rule, shape: tuple[int, ...], axis: int, config: Mapping[str, Any]) -> None:
-    """Refuse to call an axis neurons when the config says that the other one is."""
-    if len(shape) != 2:
-        raise CannotSplitError(f"a matrix was expected, its shape is {list(shape)}")
+def _check_neurons(shape: tuple[int, ...], axis: int, config: Mapping[str, Any]) -> None:
+    """Refuse to call an axis neurons when the config counts them otherwise: a matrix the other way round, for one."""
     widths = {value for name in _WIDTHS if type(value := config.get(name)) is int}
-    if widths and shape[axis] not in widths and shape[1 - axis] in widths:
+    if widths and shape[axis] not in widths:
         raise CannotSplitError(f"axis {axis} of {list(shape)} should be neurons, but config.json says {sorted(widths)}")
+
+
+_MATRICES = {"embedding", "position_embedding", "unembedding", "keys", "value_vectors"}
+_MATRICES |= {"attn_q", "attn_k", "attn_v", "attn_o"}
 
 
 def _tied(row: Architecture, pieces: list[Piece], config: Mapping[str, Any]) -> list[Piece]:
     """The unembedding as the embedding's second name, where it is not stored and the config ties them."""
     tied = config.get("tie_word_embeddings")
-    if not (row.tied if tied is None else tied) or any(piece.component == "unembedding" for piece in pieces):
+    if not (row.tied if tied is None else tied):
         return []
     embedding = next((piece for piece in pieces if piece.component == "embedding"), None)
     rule = next((rule for rule in row.rules if rule.component == "unembedding"), None)
     if embedding is None or rule is None or math.prod(embedding.shape) == 0:
         return []
     name = rule.pattern.replace("{P}", "weight")
+    if any(piece.name == name for piece in pieces):
+        return []
     return [Piece(name, embedding.tensor, "unembedding", "", None, embedding.shape, tied=True)]

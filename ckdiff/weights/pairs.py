@@ -102,7 +102,11 @@ def _layouts(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Layout, Lay
 
 def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[TensorDrift, PieceDrift, Piece]:
     dtype_a, dtype_b = files_a.checkpoint.dtype(a.tensor), files_b.checkpoint.dtype(b.tensor)
-    found = drift(_view(files_a, a), dtype_a, _view(files_b, b), dtype_b, a.neuron_axis)
+    view_a, view_b = _view(files_a, a), _view(files_b, b)
+    if view_a.shape != view_b.shape:
+        # Cut in two ways, as of two configs: the pieces agree in shape, their views do not.
+        view_a, view_b = view_a.reshape(a.shape), view_b.reshape(b.shape)
+    found = drift(view_a, dtype_a, view_b, dtype_b, a.neuron_axis)
     size = int(np.prod(a.shape))
     row = TensorDrift(
         name=a.name,
@@ -119,8 +123,12 @@ def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[Tens
 
 
 def _view(files: Mapped, piece: Piece) -> AnyArray:
+    """A piece as a view, never a copy; interleaved heads keep their extra axes, which only neurons need gone."""
     raw = files.raw(piece.tensor)
-    return raw if piece.cut is None else raw.reshape(piece.cut.reshape)[piece.cut.index].reshape(piece.shape)
+    if piece.cut is None:
+        return raw
+    view = raw.reshape(piece.cut.reshape)[piece.cut.index]
+    return view if piece.neuron_axis is None else view.reshape(piece.shape)
 
 
 def _numbers(found: Sequence[PieceDrift], size: int) -> Drift:
