@@ -33,12 +33,17 @@ class CompareSpec:
     adapter_base: str | None = None
 
 
-def compare(spec: CompareSpec, progress: Callable[[int, int], None] | None = None) -> Report:
+def compare(
+    spec: CompareSpec,
+    progress: Callable[[int, int], None] | None = None,
+    accept: Callable[[str, str], None] | None = None,
+) -> Report:
     """Parameter drift between two checkpoints: per tensor, component, layer and neuron.
 
     Args:
         spec: what to compare.
         progress: called with (elements done, elements in all).
+        accept: called with both locations once the headers are read; it raises where the work should not begin.
 
     Raises:
         CheckpointError: a checkpoint cannot be read; nothing has been written.
@@ -47,6 +52,8 @@ def compare(spec: CompareSpec, progress: Callable[[int, int], None] | None = Non
 
     base = open_checkpoint(spec.base, spec.adapter_base)
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
+    if accept is not None:
+        accept(base.location, unlearned.location)
     hasher: ShardHasher | None = None
     if spec.hash:
         from ckdiff.weights.hashing import ShardHasher

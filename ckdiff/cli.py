@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 import signal
 import sys
@@ -79,19 +81,21 @@ def compare(
     ] = True,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when the two differ.")] = False,
     adapter_base: AdapterBaseOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
 ) -> None:
     """What moved: parameter drift per component, layer, tensor and neuron."""
     from ckdiff.api import CompareSpec
     from ckdiff.api import compare as run
-    from ckdiff.report.hdf5 import check_writable
+    from ckdiff.report.hdf5 import check_same_pair, check_writable, write_report
 
     check_writable(output)
+    accept = None if overwrite else functools.partial(check_same_pair, output)
     spec = CompareSpec(base, unlearned, hash=hashes, adapter_base=adapter_base)
     with progress("comparing", quiet) as advance:
-        report = run(spec, advance)
-    from ckdiff.report.hdf5 import write_report
-
+        report = run(spec, advance, accept)
     write_report(report, output)
     present(report, output_format, top)
     remark(f"report: {output}", quiet)
@@ -191,6 +195,10 @@ def run(arguments: list[str] | None = None) -> int:
     # One BLAS thread, before NumPy is imported: blocks are small, and spinning threads cost more than they give.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets its escape, never a traceback.
+            stream.reconfigure(errors="backslashreplace")
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="ckdiff", standalone_mode=False)
         sys.stdout.flush()

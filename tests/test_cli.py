@@ -75,7 +75,7 @@ def test_two_runs_give_the_same_bytes(ckdiff: Run, pair: tuple[Path, Path], tmp_
 
 def test_exit_code_says_whether_they_differ(ckdiff: Run, pair: tuple[Path, Path]) -> None:
     assert ckdiff("compare", *pair, "--exit-code")[0] == 1
-    assert ckdiff("compare", pair[0], pair[0], "--exit-code")[0] == 0
+    assert ckdiff("compare", pair[0], pair[0], "--exit-code", "-o", "same.h5")[0] == 0
 
 
 def test_nothing_in_common_is_inconclusive(ckdiff: Run, tmp_path: Path) -> None:
@@ -125,13 +125,43 @@ def test_a_damaged_checkpoint_leaves_an_old_report_alone(ckdiff: Run, pair: tupl
     assert (tmp_path / "ckdiff.h5").read_bytes() == before
 
 
+def test_a_report_of_another_pair_is_not_replaced_unasked(ckdiff: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    assert ckdiff("compare", *pair)[0] == 0
+    before = (tmp_path / "ckdiff.h5").read_bytes()
+    assert ckdiff("compare", *pair)[0] == 0
+    status, out, err = ckdiff("compare", pair[1], pair[0])
+    assert (status, out) == (2, "")
+    assert "another pair" in err
+    assert "--overwrite" in err
+    assert (tmp_path / "ckdiff.h5").read_bytes() == before
+    assert ckdiff("compare", pair[1], pair[0], "--overwrite")[0] == 0
+    assert (tmp_path / "ckdiff.h5").read_bytes() != before
+
+
+def test_a_file_that_is_no_report_is_not_replaced_unasked(ckdiff: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("precious")
+    status, _, err = ckdiff("compare", *pair, "-o", "notes.txt")
+    assert status == 2
+    assert "notes.txt" in err
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+
+
+def test_a_terminal_without_unicode_gets_escapes(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ckdiff", "compare", *map(str, pair)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u" in done.stdout
+
+
 def test_control_characters_in_names_do_not_reach_the_terminal(ckdiff: Run, tmp_path: Path) -> None:
     evil = "model.\x1b[31mevil\n\u202egnp.weight"
     a = save(tmp_path / "a", {evil: llama()["lm_head.weight"]})
     b = save(tmp_path / "b", {evil: llama(1)["lm_head.weight"]})
     for kind in ("table", "csv", "md", "json"):
         status, out, err = ckdiff("compare", a, b, "--format", kind)
-        assert status == 0
+        assert status == 0, err
         assert not {"\x1b", "\u202e"} & set(out + err)
 
 

@@ -16,7 +16,7 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
-from ckdiff.report import hdf5
+from ckdiff.report import hdf5, tree
 from ckdiff.report.hdf5 import check_writable, read_report, write_report
 from ckdiff.report.schema import Grid
 from tests.reports import (
@@ -50,7 +50,7 @@ REPORTS = {
 }
 GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
-    *(f"compare/{name}" for name in (*hdf5.COMPARISON_TABLES, *hdf5.LISTS, "grid")),
+    *(f"compare/{name}" for name in (*tree.COMPARISON_TABLES, *tree.LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
 )
 
