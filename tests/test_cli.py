@@ -91,6 +91,8 @@ def test_nothing_in_common_is_inconclusive(ckdiff: Run, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("compare", "nowhere", "base"), "nowhere: does not exist"),
+        (("compare", "base/nowhere", "base"), "base/nowhere: does not exist"),
+        (("compare", "base", "base", "-o", "/proc/ckdiff.h5"), "/proc"),
         (("compare", "base"), "unlearned"),
         (("compare", "base", "base", "--format", "xml"), "xml"),
         (("compare", "base", "base", "-o", "no/such/directory/x.h5"), "no/such/directory"),

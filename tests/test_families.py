@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Checkpoint = Callable[[str], Path]
 
 DENSE = [name for name in ALL if not ARCHITECTURES[ALL[name][0]].sites.experts]
+FUSED = [name for name in DENSE if any(rule.role == "qkv" for rule in ARCHITECTURES[ALL[name][0]].rules)]
 
 
 @pytest.fixture(scope="session")
@@ -133,14 +134,13 @@ def test_value_vectors_and_keys_have_one_vector_a_neuron(tiny: Checkpoint, name:
         assert by_component["keys"] == by_component["value_vectors"]
 
 
-@pytest.mark.parametrize("name", [name for name in DENSE if "opt" not in name])
+@pytest.mark.parametrize("name", FUSED)
 def test_fused_attention_is_cut_as_the_model_uses_it(tiny: Checkpoint, name: str) -> None:
     """With W_V zeroed in the cut's place, attention's output projection must receive nothing but its bias path."""
     torch = pytest.importorskip("torch")
     found = laid_out(tiny(name))
     values = [piece for piece in found.pieces if piece.component == "attn_v" and piece.layer == 0]
-    if not any(piece.cut for piece in values):
-        pytest.skip("q, k and v are stored apart")
+    assert all(piece.cut is not None for piece in values)
     model = build(name)
     row = ARCHITECTURES[ALL[name][0]]
     state = model.state_dict()
@@ -159,7 +159,7 @@ def test_fused_attention_is_cut_as_the_model_uses_it(tiny: Checkpoint, name: str
     assert torch.count_nonzero(captured["before"]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in DENSE if "opt" not in name])
+@pytest.mark.parametrize("name", FUSED)
 @pytest.mark.parametrize(("component", "reaches_later"), [("attn_q", False), ("attn_k", True), ("attn_v", True)])
 def test_fused_queries_keys_and_values_are_told_apart(
     tiny: Checkpoint, name: str, component: str, reaches_later: bool
@@ -169,8 +169,7 @@ def test_fused_queries_keys_and_values_are_told_apart(
     row = ARCHITECTURES[ALL[name][0]]
     pieces = [piece for piece in laid_out(tiny(name)).pieces if piece.layer == 0 and piece.component == component]
     fused = [piece for piece in pieces if piece.cut is not None and piece.tensor.endswith("weight")]
-    if not fused:
-        pytest.skip("q, k and v are stored apart")
+    assert len(fused) == 1
     model = build(name)
     stored = model.state_dict()[fused[0].tensor]
     numbers = view({fused[0].tensor: np.arange(stored.numel()).reshape(stored.shape)}, fused[0]).ravel()

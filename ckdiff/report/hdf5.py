@@ -105,8 +105,17 @@ def check_writable(path: Path) -> None:
         raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
     if not target.parent.is_dir():
         raise ReportError(f"{name}: the directory {printable(target.parent)} does not exist; create it, or use -o FILE")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise ReportError(f"{name}: the directory {printable(target.parent)} is not writable; use -o FILE")
+    probe = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        # Rights alone do not tell: the disk may be read-only, or the place not one for files.
+        _write_synced(probe, b"")
+    except OSError as error:
+        raise ReportError(
+            f"{name}: the directory {printable(target.parent)} is not writable ({error.strerror or error}); use -o FILE"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def check_same_pair(path: Path, base: str, unlearned: str) -> None:

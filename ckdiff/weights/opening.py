@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def open_checkpoint(text: str, adapter_base: str | None = None) -> Checkpoint:
     """Open a checkpoint: a directory, a .safetensors file, an index file, an adapter directory, or a hub id.
 
-    A text that names nothing on disk and looks like `org/name`, `org/name@revision` or `name@revision` is a hub id.
+    A text that looks like `org/name`, `org/name@revision` or `name@revision` is a hub id, unless it names something on
+    disk or `org` is a directory here.
 
     Args:
         text: what the user typed.
@@ -35,7 +36,9 @@ def open_checkpoint(text: str, adapter_base: str | None = None) -> Checkpoint:
 def _open(text: str, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
     if not text or "\0" in text:
         raise CheckpointError("no checkpoint is named by this text; give a path or a hub id")
-    hub_id = None if os.path.lexists(text) else parse_hub_id(text)
+    # `pair/nope` beside a directory `pair` is a mistyped path: no question for the network.
+    local = os.path.lexists(text) or os.path.isdir(os.path.dirname(text))
+    hub_id = None if local else parse_hub_id(text)
     if hub_id is None:
         return _open_path(Path(text), adapter_base, adapters=adapters)
     directory, commit = download(*hub_id)
