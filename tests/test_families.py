@@ -283,3 +283,55 @@ def test_what_the_config_does_not_explain_is_other_and_noted(
     piece = next(piece for piece in found.pieces if piece.name == tensor)
     assert (piece.component, piece.cut, piece.neuron_axis) == ("other", None, None)
     assert any(tensor in note for note in found.notes)
+
+
+def rows(*parts: Any) -> AnyArray:
+    """Matrices side by side, in float64: row i is everything that belongs to neuron i."""
+    return np.concatenate([part.numpy().astype(np.float64) for part in parts], axis=1)
+
+
+def mixture(gate: Any, up: Any) -> AnyArray:
+    """Experts one after the other; each argument is [expert, neuron, d_model]."""
+    return np.concatenate([rows(*expert) for expert in zip(gate, up, strict=True)])
+
+
+IN_MEMORY: dict[str, Callable[[Any], tuple[AnyArray, AnyArray]]] = {
+    # Keys and value vectors of a live layer, one row a neuron, by where its own forward takes them from.
+    "llama": lambda mlp: (rows(mlp.gate_proj.weight, mlp.up_proj.weight), rows(mlp.down_proj.weight.T)),
+    "gpt2": lambda mlp: (rows(mlp.c_fc.weight.T), rows(mlp.c_proj.weight)),
+    "gpt_neox": lambda mlp: (rows(mlp.dense_h_to_4h.weight), rows(mlp.dense_4h_to_h.weight.T)),
+    "phi3": lambda mlp: (rows(*mlp.gate_up_proj.weight.chunk(2)), rows(mlp.down_proj.weight.T)),
+    "glm4": lambda mlp: (rows(*mlp.gate_up_proj.weight.chunk(2)), rows(mlp.down_proj.weight.T)),
+    "mixtral": lambda mlp: (
+        mixture(*mlp.experts.gate_up_proj.chunk(2, dim=1)),
+        np.concatenate([rows(down.T) for down in mlp.experts.down_proj]),
+    ),
+    "granitemoe": lambda mlp: (
+        mixture(*mlp.experts.gate_up_proj.chunk(2, dim=1)),
+        np.concatenate([rows(down.T) for down in mlp.experts.down_proj]),
+    ),
+    "gpt_oss": lambda mlp: (
+        mixture(*(mlp.experts.gate_up_proj[..., which::2].transpose(1, 2) for which in (0, 1))),
+        np.concatenate([rows(down) for down in mlp.experts.down_proj]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_drift_of_every_neuron_is_that_of_the_live_models(name: str, tmp_path: Path) -> None:
+    from ckdiff import CompareSpec, compare
+
+    torch = pytest.importorskip("torch")
+    found = compare(CompareSpec(str(save(name, tmp_path / "a", 0)), str(save(name, tmp_path / "b", 1)))).compare
+    assert found is not None
+    layers = ARCHITECTURES[name].sites.layers
+    mlp = ARCHITECTURES[name].sites.mlp
+    with torch.no_grad():
+        sides = [IN_MEMORY[name](module_at(module_at(build(name, seed), layers)[1], mlp)) for seed in (0, 1)]
+    for component, a, b in zip(("keys", "value_vectors"), *sides, strict=True):
+        grid = found.neurons[component]
+        assert grid.relative_l2.shape[1] == len(a)
+        length = np.linalg.norm(b - a, axis=1) / np.linalg.norm(a, axis=1)
+        np.testing.assert_allclose(grid.relative_l2[1], length, rtol=1e-6)
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        np.testing.assert_allclose(grid.one_minus_cosine[1], 1 - cosine, rtol=1e-4)

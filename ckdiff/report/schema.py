@@ -10,7 +10,7 @@ add, never rename, and raise `SCHEMA_VERSION` when the meaning of something chan
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMAT = "ckdiff"
 SCHEMA_VERSION = 1
 
-COMPONENTS = (
+Component = Literal[
     "embedding",
     "position_embedding",
     "unembedding",
@@ -33,7 +33,8 @@ COMPONENTS = (
     "attn_o",
     "router",
     "other",
-)
+]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
 """Every component id, in the order in which tables show them."""
 
 Side = Literal["base", "unlearned"]

@@ -13,20 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Component = Literal[
-    "embedding",
-    "position_embedding",
-    "unembedding",
-    "norms",
-    "value_vectors",
-    "keys",
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_o",
-    "router",
-    "other",
-]
+    from ckdiff.report.schema import Component
 
 
 @dataclass(frozen=True, slots=True)
