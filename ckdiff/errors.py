@@ -31,23 +31,3 @@ class CheckpointError(CkdiffError):
 
 class ReportError(CkdiffError):
     """A report that cannot be read or written, or that belongs to another pair."""
-
-
-class SpecError(CkdiffError):
-    """An option, or a combination of options, that means nothing."""
-
-
-class QuestionsError(CkdiffError):
-    """A question file that holds nothing usable."""
-
-
-class NothingToRecover(CkdiffError):
-    """The two models give the same logits, so that there is no effect to localise."""
-
-    exit_status = ExitStatus.INCONCLUSIVE
-
-
-class NothingMeasured(CkdiffError):
-    """What was asked for could not be measured; never to be read as "no drift"."""
-
-    exit_status = ExitStatus.INCONCLUSIVE

@@ -18,7 +18,7 @@ import xarray
 from ckdiff.errors import ReportError
 from ckdiff.report import hdf5, tree
 from ckdiff.report.hdf5 import check_writable, read_report, write_report
-from ckdiff.report.schema import Grid
+from ckdiff.report.schema import Grid, LossSummary, Probe
 from tests.reports import (
     UNDEFINED,
     comparison,
@@ -272,3 +272,11 @@ def test_an_absurd_size_is_not_allocated(tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(hdf5._sealed(plain.read_bytes()))
     with pytest.raises(ReportError, match="huge claims"):
         read_report(tmp_path / "r.h5")
+
+
+def test_a_section_that_cannot_be_written_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    nothing = LossSummary(0.0, 0.0, 0.0, 0.0, 0.0)
+    full = dataclasses.replace(report(comparison()), probe=Probe((), (), nothing, (), {}, ()))
+    with pytest.raises(ReportError, match="probe"):
+        write_report(full, tmp_path / "r.h5")
+    assert list(tmp_path.iterdir()) == []

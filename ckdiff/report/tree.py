@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ckdiff.errors import ReportError
 from ckdiff.report.schema import (
     FORMAT,
     CheckpointRecord,
@@ -266,7 +267,13 @@ def _read_checkpoint(node: Node) -> CheckpointRecord:
 
 
 def to_tree(report: Report) -> Node:
-    """A report as a tree of arrays."""
+    """A report as a tree of arrays.
+
+    Raises:
+        ReportError: it has a section that no entry of `SECTIONS` writes; nothing is dropped in silence.
+    """
+    if report.probe is not None and "probe" not in SECTIONS:
+        raise ReportError("this version of ckdiff cannot write a probe into a report; use one that can")
     versions = json.dumps(dict(report.versions), sort_keys=True)
     root = Node(
         {

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ckdiff.weights.architectures import Architecture, Rule
 
-Config = "Mapping[str, Any]"
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -207,7 +205,7 @@ def _gate_up(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     return [part._replace(neuron_axis=0 if len(shape) == 2 else None) for part in parts]
 
 
-def _experts(shape: tuple[int, ...], config: Mapping[str, Any], axis: int | None, component: str) -> Iterator[Part]:
+def _experts(shape: tuple[int, ...], axis: int | None, component: str) -> Iterator[Part]:
     """Stacked value vectors, one expert after the other."""
     _check_stacked(shape, axis)
     for expert in range(shape[0]):
@@ -238,7 +236,7 @@ def _check_stacked(shape: tuple[int, ...], axis: int | None) -> None:
 
 
 def _split_experts(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:
-    return list(_experts(shape, config, rule.neuron_axis, rule.component))
+    return list(_experts(shape, rule.neuron_axis, rule.component))
 
 
 def _split_experts_gate_up(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:

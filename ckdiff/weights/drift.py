@@ -56,7 +56,7 @@ class PieceDrift:
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums of one piece; `rows` counts lines of the 2-D view, or columns where neurons are columns."""
+    """Running sums of one piece: an entry a line of its 2-D view, or a column where neurons are columns."""
 
     a2: Float64
     g: Float64

@@ -37,7 +37,7 @@ class Moments:
     def one_minus_cosine(self) -> Float64:
         """1 - cos(a, b) in [0, 2]: 0 where both are zero, NaN where one is.
 
-        Equal to (|a-b|^2 - (|a|-|b|)^2) / (2|a||b|), which is tan^2 written through R.
+        Equal to (|a-b|^2 - (|a|-|b|)^2) / (2|a||b|), written through R so that nothing cancels.
         """
         with np.errstate(all="ignore"):
             along = self.g / self.a2 + 1.0
