@@ -241,9 +241,17 @@ class Comparison:
 # --------------------------------------------------------------------------------------------------------- probe
 
 
+SCORES = ("krs", "krs_centred", "krs_kl")
+"""The three scores of a run, in the order in which everything shows them; `krs_kl` is the one about behaviour."""
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One score at each window centre, with its pointwise 95 % interval and its simultaneous 95 % band."""
+    """One score at each window centre, with its pointwise 95 % interval and its simultaneous 95 % band.
+
+    All five are NaN where the score was not asked for or not defined, the last four where there is one question only.
+    A statement about the best of many windows rests on the band.
+    """
 
     score: PerLayer
     low: PerLayer
@@ -257,9 +265,17 @@ class ProbeRun:
     """One sweep: direction x mode x variant, a score at each window centre.
 
     Attributes:
-        layers: window centres; empty for `ancillary`, whose arrays then have length 1.
-        krs_mean_of_ratios: mean over questions of per-question scores (what the authors' notebook computes).
-        top1: share of scored positions whose argmax is the base's.
+        direction: "restore" (states of the base into the unlearned model) or "break" (the other way round).
+        mode: what is put back, a key of `probes.modes.MODES`.
+        variant: what else is held still, a key of `probes.modes.VARIANTS`.
+        window: how many layers are restored together.
+        layers: window centres; [-1] for a mode that is about no single window (`ancillary`).
+        first, last: the first and the last layer of each window, both included; 0 and the last layer of the model for
+            a mode that is about no single window.
+        krs, krs_centred, krs_kl: restore: 1 - mean(loss) / mean(loss of the unlearned model); break: mean(loss) /
+            mean(loss of the unlearned model).
+        krs_mean_of_ratios: mean over questions of per-question `krs` (what the authors' notebook computes).
+        top1: share of scored positions whose argmax is the base's, mean over questions.
         loss_mse, loss_mse_centred, loss_kl: per-question losses [layer, question].
         top1_questions: top1 per question [layer, question].
     """
@@ -269,6 +285,8 @@ class ProbeRun:
     variant: str
     window: int
     layers: Int64
+    first: Int64
+    last: Int64
     krs: Curve
     krs_centred: Curve
     krs_kl: Curve
@@ -285,6 +303,7 @@ class QuestionRecord:
     """One question, the answer that was scored, and how far the unlearned model is from it.
 
     Attributes:
+        text: the question as it was asked, stripped.
         answer: the scored answer, decoded for reading (the ids below are what was scored).
         answer_ids: the answer's token ids.
         prompt_tokens: number of prompt tokens.
@@ -318,6 +337,13 @@ class Control:
     """One control of a probe: what was measured, the bound it must keep, and whether it did.
 
     Attributes:
+        name: "self_patch" (largest change of a logit), "everything" (krs of restoring it all), or "wrong_prompt" (a
+            score with the states of another question; `against` is the same score with the right ones).
+        mode, variant: of the run that it belongs to; "" for a control of the whole direction.
+        layer: window centre, or None.
+        score: which score `value` is, one of `SCORES`; "" for `self_patch`.
+        against: the figure to read `value` by, or NaN.
+        bound: what `value` is held to, or NaN.
         kind: "at_most", "at_least", or "shown" (no bound: a figure to read the scores by).
     """
 
@@ -327,12 +353,26 @@ class Control:
     bound: float
     kind: Literal["at_most", "at_least", "shown"]
     passed: bool
+    mode: str = ""
+    variant: str = ""
+    layer: int | None = None
+    score: str = ""
+    against: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What `ckdiff probe` found, and the settings that it ran under."""
+    """What `ckdiff probe` found, and the settings that it ran under.
 
+    Attributes:
+        model_type: of the base's config.
+        layer_count: decoder layers of the model.
+        settings: what determines the numbers, as text (dtype, window, tokens, prompt template, source of questions ...).
+        notes: plain sentences about what a reader must know.
+    """
+
+    model_type: str
+    layer_count: int
     runs: tuple[ProbeRun, ...]
     questions: tuple[QuestionRecord, ...]
     loss_unlearned: LossSummary
