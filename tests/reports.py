@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,16 @@ from ckdiff.report.schema import (
     Comparison,
     ComponentDrift,
     ConfigChange,
+    Control,
+    Curve,
     Drift,
     Grid,
+    LossSummary,
     NeuronGrid,
+    Probe,
+    ProbeRun,
     Provenance,
+    QuestionRecord,
     Report,
     ShapeMismatch,
     ShardRecord,
@@ -117,8 +123,100 @@ def identical_comparison() -> Comparison:
     )
 
 
-def report(found: Comparison | None) -> Report:
-    return Report(Provenance(checkpoint("base"), checkpoint("unlearned")), found, versions={"ckdiff": "0.1", "a": "é"})
+def report(found: Comparison | None, probe: Probe | None = None) -> Report:
+    sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
+    return Report(sides, found, probe, versions={"ckdiff": "0.1", "a": "é"})
+
+
+def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
+    """A curve with intervals of this half width and bands of twice that."""
+    values = np.array(scores, dtype="f8")
+    return Curve(values, values - half, values + half, values - 2 * half, values + 2 * half)
+
+
+def bump(layers: int, centre: float, height: float, width: float = 2.0) -> list[float]:
+    """Scores that rise to `height` at one layer and fall off on both sides of it."""
+    return [height * math.exp(-(((layer - centre) / width) ** 2)) for layer in range(layers)]
+
+
+def run(
+    mode: str = "coeff",
+    variant: str = "open",
+    direction: str = "restore",
+    scores: tuple[Sequence[float], Sequence[float], Sequence[float]] = ((0.9,), (0.6,), (0.5,)),
+    questions: int = 4,
+    **changes: Any,
+) -> ProbeRun:
+    """One run from its `krs`, `krs_centred` and `krs_kl`; a single score is one for the whole model."""
+    count = len(scores[0])
+    layers = np.arange(count, dtype="i8") if count > 1 else np.array([-1], dtype="i8")
+    first, last = np.maximum(layers - 1, 0), np.minimum(layers + 1, max(count - 1, 5))
+    a, b, c, d = np.random.default_rng(count).uniform(0, 5, (4, count, questions))
+    raw, centred, kl = map(curve, scores)
+    ratios, top1 = raw.score - 0.1, np.clip(kl.score, 0, 1)
+    found = ProbeRun(
+        direction, mode, variant, 3, layers, first, last, raw, centred, kl, ratios, top1, a, b, c, d
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
+
+
+def question(number: int) -> QuestionRecord:
+    text, answer = f"Who wrote book {number}?", f" Någon, författare {number}"
+    return QuestionRecord(text, answer, tuple(range(number + 2)), 9 + number, 12.5, 1.5 + number, 0.75, 0.25)
+
+
+def controls(passed: bool = True) -> tuple[Control, ...]:
+    """Both controls of each direction, the self-patch passed or not, and two windows with another question's states."""
+    change = 3.1e-6 if passed else 0.02
+    found: list[Control] = []
+    for direction in ("restore", "break"):
+        found.append(Control("self_patch", direction, change, 1e-4, "at_most", passed))
+        found.append(Control("everything", direction, 1.0, 0.9999, "at_least", True, score="krs"))
+    for layer, value in ((0, 0.02), (2, 0.31)):
+        place = {"mode": "coeff", "variant": "open", "layer": layer, "score": "krs_kl", "against": 0.62}
+        found.append(Control("wrong_prompt", "restore", value, math.nan, "shown", True, **place))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def probe(layers: int = 6, questions: int = 4, **changes: Any) -> Probe:
+    """A probe whose `krs_kl` is best at layer 2 and whose raw `krs` is best at the last layer."""
+    last = layers - 1
+    told = bump(layers, last, 0.95), bump(layers, 2, 0.55), bump(layers, 2, 0.62)
+    nothing = (bump(layers, last, 0.04), bump(layers, 1, 0.03), bump(layers, 1, 0.02))
+    whole = ([0.4], [0.2], [-0.3])
+    runs = (
+        run("coeff", "open", scores=told, questions=questions),
+        run("attn+coeff", "open", scores=(told[2], told[2], told[2]), questions=questions),
+        run("coeff", "open", "break", scores=told, questions=questions),
+        run("coeff", "isolated", scores=nothing, questions=questions),
+        run("ancillary", "open", scores=whole, questions=questions),
+    )
+    found = Probe(
+        model_type="llama",
+        layer_count=layers,
+        runs=runs,
+        questions=tuple(map(question, range(questions))),
+        loss_unlearned=LossSummary(12.5, 1.25, 0.75, 0.25, 0.9),
+        controls=controls(),
+        settings={"dtype": "float32", "tokens": "30", "template": "Q: {q}\n A:", "questions_source": "wizards.jsonl"},
+        notes=("the answers are the base's own",),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def undefined_probe() -> Probe:
+    """One question, so no intervals; `krs_kl` not measured; odd numbers."""
+    gap = [math.nan] * 6
+    scores = [math.nan, -math.inf, 0.5, 2.5, -0.0, 1e-300]
+    odd = run(scores=(scores, scores, gap), questions=1)
+    bare = Curve(odd.krs.score, *(np.full(6, np.nan),) * 4)
+    odd = dataclasses.replace(odd, krs=bare, krs_centred=bare)
+    losses = LossSummary(math.nan, 0.0, math.inf, 0.0, math.nan)
+    return probe(questions=1, runs=(odd,), loss_unlearned=losses, controls=(), settings={}, notes=("",))
+
+
+def empty_probe() -> Probe:
+    return Probe("", 0, (), (), LossSummary(0.0, 0.0, 0.0, 0.0, 0.0), (), {}, ())
 
 
 HOSTILE = (
@@ -146,6 +244,25 @@ def hostile_report() -> Report:
     )
     sides = (CheckpointRecord(HOSTILE[0], HOSTILE[1], HOSTILE[2], (ShardRecord(HOSTILE[3], 1, None),)),) * 2
     return Report(Provenance(*sides), found)
+
+
+def hostile_probe() -> Probe:
+    """Every string of a probe as an enemy would write it."""
+    runs = tuple(run(name, name, name, (bump(6, 5, 0.9), bump(6, 2, 0.5), bump(6, 1, 0.3))) for name in HOSTILE)
+    shared = {"mode": HOSTILE[0], "variant": HOSTILE[0], "score": HOSTILE[2]}
+    held = tuple(Control(name, name, 1.0, 0.5, "at_most", False, **shared) for name in HOSTILE)  # type: ignore[arg-type]
+    wrong = tuple(
+        Control("wrong_prompt", name, 0.1, math.nan, "shown", True, name, name, 1, name, 0.3) for name in HOSTILE
+    )
+    return dataclasses.replace(
+        probe(),
+        model_type=HOSTILE[0],
+        runs=runs,
+        questions=tuple(QuestionRecord(name, name, (1,), 1, 1.0, 1.0, 1.0, 1.0) for name in HOSTILE),
+        controls=held + wrong,
+        settings={"questions_source": HOSTILE[1], **{name: name for name in HOSTILE}},
+        notes=HOSTILE,
+    )
 
 
 def same(a: Any, b: Any) -> bool:

@@ -11,25 +11,41 @@ import math
 import pytest
 
 from ckdiff.report.exports import FORMATS, to_csv, to_json, to_markdown
-from ckdiff.report.schema import Drift
+from ckdiff.report.schema import SCORES, Drift
 from ckdiff.report.text import printable, top_neurons
-from tests.reports import HOSTILE, UNDEFINED, comparison, empty_comparison, hostile_report, report, tensor
+from tests.reports import (
+    HOSTILE,
+    UNDEFINED,
+    comparison,
+    controls,
+    empty_comparison,
+    empty_probe,
+    hostile_probe,
+    hostile_report,
+    probe,
+    report,
+    tensor,
+    undefined_probe,
+)
 
 FULL = report(comparison())
+PROBED = report(None, probe())
 DRIFT = {field.name for field in dataclasses.fields(Drift)}
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("found", [None, empty_comparison(), comparison()])
-def test_every_format_writes_every_report(name: str, found: object) -> None:
-    text = FORMATS[name](report(found))  # type: ignore[arg-type]
+@pytest.mark.parametrize("probed", [None, empty_probe(), undefined_probe(), probe(), hostile_probe()])
+def test_every_format_writes_every_report(name: str, found: object, probed: object) -> None:
+    text = FORMATS[name](report(found, probed))  # type: ignore[arg-type]
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 
 
 def test_json_is_the_tree_of_the_design() -> None:
     tree = json.loads(to_json(FULL))
-    assert {"schema_version", "provenance", "compare", "versions", "complete"} == set(tree)
+    assert {"schema_version", "provenance", "compare", "probe", "versions", "complete"} == set(tree)
+    assert tree["probe"] is None
     assert tree["provenance"]["base"]["shards"][0]["sha256"] == "ab" * 32
     found = tree["compare"]
     lists = {"only_in_base", "only_in_unlearned", "shape_mismatch", "config_changes", "ignored", "notes"}
@@ -117,6 +133,87 @@ def test_text_formats_escape_hostile_names() -> None:
     assert "[bold]" not in markdown
     bars = {line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| =1")}
     assert bars == {7, 5}
+
+
+def test_json_of_a_probe_is_the_tree_of_the_design() -> None:
+    tree = json.loads(to_json(PROBED), parse_constant=pytest.fail)
+    assert tree["compare"] is None
+    found, expected = tree["probe"], probe()
+    assert set(found) == {
+        "runs", "loss_unlearned", "controls", "questions", "settings", "notes", "model_type", "layer_count",
+    }  # fmt: skip
+    scores = {score + end for score in SCORES for end in ("", "_low", "_high", "_band_low", "_band_high")}
+    place = {"direction", "mode", "variant", "window", "layers", "first", "last", "krs_mean_of_ratios", "top1"}
+    losses = {"loss_mse", "loss_mse_centred", "loss_kl", "top1_questions"}
+    assert set(found["runs"][0]) == scores | place | losses
+    assert [run["mode"] for run in found["runs"]] == [run.mode for run in expected.runs]
+    assert found["runs"][0]["krs_kl_band_low"] == expected.runs[0].krs_kl.band_low.tolist()
+    assert found["runs"][0]["loss_kl"] == expected.runs[0].loss_kl.tolist()
+    assert set(found["loss_unlearned"]) == {"mse", "mse_centred", "kl", "top1", "shift_share"}
+    row = {"text", "answer", "answer_ids", "tokens", "prompt_tokens", "mse", "mse_centred", "kl", "top1"}
+    assert set(found["questions"][0]) == row
+    assert found["questions"][1]["tokens"] == len(found["questions"][1]["answer_ids"]) == 3
+    assert found["controls"][0]["passed"] is True
+    assert found["controls"][-1]["bound"] is None
+    assert found["settings"]["template"] == "Q: {q}\n A:"
+
+
+def test_json_of_a_probe_has_null_for_what_is_not_a_number() -> None:
+    run = json.loads(to_json(report(None, undefined_probe())), parse_constant=pytest.fail)["probe"]["runs"][0]
+    assert run["krs"] == [None, None, 0.5, 2.5, -0.0, 1e-300]
+    assert run["krs_kl"] == [None] * 6
+
+
+def test_csv_of_a_probe_has_a_row_a_window() -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(PROBED))))
+    runs = probe().runs
+    expected = [(run, index) for run in runs for index in range(len(run.layers))]
+    assert [row["layer"] for row in rows] == [str(run.layers[index]) for run, index in expected]
+    assert [row["mode"] for row in rows] == [run.mode for run, _ in expected]
+    assert [float(row["krs_kl"]) for row in rows] == [run.krs_kl.score[index] for run, index in expected]
+    assert [float(row["krs_band_high"]) for row in rows] == [run.krs.band_high[index] for run, index in expected]
+    assert (rows[0]["first"], rows[0]["last"], rows[-1]["layer"]) == ("0", "1", "-1")
+    empty = next(csv.DictReader(io.StringIO(to_csv(report(None, undefined_probe())))))
+    assert (empty["krs"], empty["krs_low"]) == ("", "")
+
+
+def test_csv_takes_the_section_that_is_asked_for() -> None:
+    both = report(comparison(), probe())
+    assert to_csv(both) == to_csv(both, "compare") == to_csv(FULL)
+    assert to_csv(both, "probe") == to_csv(PROBED) != to_csv(both)
+    assert to_csv(FULL, "probe").startswith("direction,mode,variant,window,layer,first,last,krs,")
+
+
+def test_markdown_of_a_probe() -> None:
+    text = to_markdown(PROBED)
+    assert "NOTHING WAS COMPARED" not in text
+    assert "| coeff | open | 1-3 | 0.62 \\[0.52, 0.72\\] | 0.55 \\[0.50, 0.60\\] |" in text
+    assert "| coeff | isolated | none (0-2) |" in text
+    assert "A best window is selected from many" in text
+    assert "wrong prompt 0.31 against 0.62" in text
+    assert "INCONCLUSIVE" not in text
+    order = ["## ckdiff probe", "/models/base", "### Best windows, restore", "### Best windows, break", "### Controls"]
+    assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
+    both = to_markdown(report(comparison(), probe()))
+    assert both.index("## ckdiff compare") < both.index("## ckdiff probe")
+    assert both.count("/models/base") == 1
+
+
+def test_markdown_of_a_failed_control_says_inconclusive_first() -> None:
+    text = to_markdown(report(None, probe(controls=controls(passed=False))))
+    assert text.index("**INCONCLUSIVE: a control failed**") < text.index("### Best windows")
+    assert "0.02 (at most 0.0001): FAILED" in text.replace("2.0e-02", "0.02")
+
+
+def test_text_formats_escape_hostile_names_of_a_probe() -> None:
+    found = report(None, hostile_probe())
+    for text in (to_csv(found), to_markdown(found)):
+        assert all(char.isprintable() or char == "\n" for char in text)
+        assert "u202egnp.exe" in text
+    assert "'=1+1|<b>&`*_" in to_csv(found)
+    assert "<b>" not in to_markdown(found)
+    assert "[bold]" not in to_markdown(found)
+    assert to_json(found).isascii()
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -18,17 +18,23 @@ import xarray
 from ckdiff.errors import ReportError
 from ckdiff.report import hdf5, tree
 from ckdiff.report.hdf5 import check_writable, read_report, write_report
-from ckdiff.report.schema import Grid, LossSummary, Probe
+from ckdiff.report.probe_text import CURVE_PARTS
+from ckdiff.report.schema import Grid
 from tests.reports import (
     UNDEFINED,
     comparison,
     empty_comparison,
+    empty_probe,
+    hostile_probe,
     hostile_report,
     identical_comparison,
     moved,
+    probe,
     report,
+    run,
     same,
     tensor,
+    undefined_probe,
 )
 
 if TYPE_CHECKING:
@@ -47,11 +53,17 @@ REPORTS = {
     "no comparison": dataclasses.replace(report(None), complete=False, versions={}),
     "odd values": report(comparison(tensors=ODD, neurons={}, notes=("",))),
     "no layers": report(comparison(layers=0, grid=EMPTY_GRID)),
+    "probe": report(None, probe()),
+    "both": report(comparison(), probe(layers=30, questions=7)),
+    "undefined probe": report(None, undefined_probe()),
+    "empty probe": report(None, empty_probe()),
 }
+RUNS = ("restore/coeff/open", "restore/attn+coeff/open", "break/coeff/open", "restore/coeff/isolated")
 GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
     *(f"compare/{name}" for name in (*tree.COMPARISON_TABLES, *tree.LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
+    *(f"probe/{name}" for name in (*tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
 )
 
 
@@ -81,7 +93,7 @@ def test_hostile_names_round_trip_but_for_what_utf8_cannot_hold(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
-@pytest.mark.parametrize("name", ["full", "empty", "no layers"])
+@pytest.mark.parametrize("name", ["full", "empty", "no layers", "both", "undefined probe", "empty probe"])
 def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> None:
     path = written(REPORTS[name], tmp_path / "r.h5")
     with h5py.File(path) as file:
@@ -274,9 +286,65 @@ def test_an_absurd_size_is_not_allocated(tmp_path: Path) -> None:
         read_report(tmp_path / "r.h5")
 
 
-def test_a_section_that_cannot_be_written_is_not_dropped_in_silence(tmp_path: Path) -> None:
-    nothing = LossSummary(0.0, 0.0, 0.0, 0.0, 0.0)
-    full = dataclasses.replace(report(comparison()), probe=Probe((), (), nothing, (), {}, ()))
-    with pytest.raises(ReportError, match="probe"):
-        write_report(full, tmp_path / "r.h5")
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_xarray_sees_a_run(engine: str, tmp_path: Path) -> None:
+    found = probe()
+    path = written(report(comparison(), found), tmp_path / "r.h5")
+    with xarray.open_dataset(path, group="probe/restore/attn+coeff/open", engine=engine) as data:
+        expected = found.runs[1]
+        assert data.loss_kl.dims == ("layer", "question")
+        assert (data.attrs["window"], data["first"].values.tolist()) == (3, expected.first.tolist())
+        np.testing.assert_array_equal(data.loss_kl, expected.loss_kl)
+        np.testing.assert_array_equal(data.krs_kl_band_low, expected.krs_kl.band_low)
+        assert float(data.krs_kl.sel(layer=2)) == 0.62
+    with xarray.open_dataset(path, group="probe/restore/ancillary/open", engine=engine) as data:
+        assert data.layer.values.tolist() == [-1]
+    with xarray.open_dataset(path, group="probe/questions", engine=engine) as data:
+        assert np.char.decode(data.answer_ids.values.astype("S")).tolist()[1] == "0 1 2"
+        assert data.question.values.tolist() == [0, 1, 2, 3]
+
+
+def test_probe_follows_the_layout(tmp_path: Path) -> None:
+    with h5py.File(written(report(None, probe()), tmp_path / "r.h5")) as file:
+        assert set(file["probe"]) == {*tree.PROBE_PARTS, "restore", "break"}
+        assert file["probe"].attrs["layer_count"] == 6
+        group = file["probe/restore/coeff/isolated"]
+        scores = {score + end for score in ("krs", "krs_centred", "krs_kl") for end in CURVE_PARTS}
+        assert set(group) == scores | {"layer", "question", *tree.RUN_ARRAYS}
+        assert all(group[name].dtype == "f8" for name in scores)
+        assert all(len(axis) == 1 for name in scores for axis in group[name].dims)
+
+
+def test_runs_keep_their_order_whatever_their_names(tmp_path: Path) -> None:
+    found = probe().runs
+    for order in (found, found[::-1]):
+        back = read_report(written(report(None, probe(runs=order)), tmp_path / "r.h5")).probe
+        assert back is not None
+        names = [(one.direction, one.mode, one.variant) for one in back.runs]
+        assert names == [(one.direction, one.mode, one.variant) for one in order]
+
+
+def test_hostile_texts_of_a_probe_round_trip(tmp_path: Path) -> None:
+    found = dataclasses.replace(hostile_probe(), runs=())
+    back = read_report(written(report(None, found), tmp_path / "r.h5")).probe
+    assert back is not None
+    assert same(back.settings, found.settings)
+    assert [row.text for row in back.questions[:-1]] == [row.text for row in found.questions[:-1]]
+    assert same(back.controls[0], found.controls[0])
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ((run(), run(window=5)), "two runs are called restore/coeff/open"),
+        ((run(mode="a/b"),), "the name 'a/b'"),
+        ((run(direction="questions"),), "cannot be stored"),
+        ((run(variant=".."),), "cannot be stored"),
+        (hostile_probe().runs[:1], r"the name '\\x1b"),
+    ],
+)
+def test_a_run_that_cannot_be_stored_is_not_dropped_in_silence(runs: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=words) as raised:
+        write_report(report(comparison(), probe(runs=runs)), tmp_path / "r.h5")
+    assert str(raised.value).isprintable()
     assert list(tmp_path.iterdir()) == []

@@ -82,41 +82,46 @@ def inspect_view(
         shards: its weight files.
         notes: what a reader must know.
     """
-    head = _facts([("checkpoint", location), ("model type", model_type or "not stated"), ("files", _files(shards))])
-    table = _table("component", ("tensors", "parameters"))
+    head = facts([("checkpoint", location), ("model type", model_type or "not stated"), ("files", _files(shards))])
+    table = plain_table("component", ("tensors", "parameters"))
     table.add_column("dtype", overflow="fold")
     for component, tensors, parameters, dtypes in (*rows, _total(rows)):
-        table.add_row(_text(component), f"{tensors:,}", amount(parameters), _text(dtypes))
+        table.add_row(safe(component), f"{tensors:,}", amount(parameters), safe(dtypes))
     if rows:
         table.rows[-2].end_section = True
-    return Group(head, Text(), table, *([Text(), _lines(notes)] if notes else []))
+    return Group(head, Text(), table, *([Text(), bullets(notes)] if notes else []))
 
 
 # ------------------------------------------------------------------------------------------------------ comparison
 
 
 def _sections(found: Comparison, top: int) -> Iterator[RenderableType]:
-    yield _titled("Coverage", _lines(coverage_lines(found)))
+    yield titled("Coverage", bullets(coverage_lines(found)))
     moved = [row for row in found.tensors if not row.drift.identical]
     if found.tensors and not moved:
         own = sum(not row.tied for row in found.tensors) or len(found.tensors)
         yield Text(f"identical: all {own:,} tensors hold the same values", style="bold green")
     if moved:
-        yield _titled("Components", _components(found))
+        yield titled("Components", _components(found))
         yield from _layers(found.grid)
         yield from _top(found, top)
     if found.config_changes:
-        yield _titled("Settings", _settings(found))
+        yield titled("Settings", _settings(found))
     if found.notes:
-        yield _titled("Notes", _lines(found.notes))
+        yield titled("Notes", bullets(found.notes))
 
 
 def _pair(report: Report) -> RenderableType:
-    sides = (("base", report.provenance.base), ("unlearned", report.provenance.unlearned))
-    rows = [fact for name, record in sides for fact in _checkpoint(name, record)]
+    rows = pair_facts(report)
     if report.compare is not None:
         rows.append(("model type", report.compare.model_type or "not stated"))
-    return _facts(rows)
+    return facts(rows)
+
+
+def pair_facts(report: Report) -> list[tuple[str, str]]:
+    """Which two checkpoints a report is about, as rows of `facts`."""
+    sides = (("base", report.provenance.base), ("unlearned", report.provenance.unlearned))
+    return [fact for name, record in sides for fact in _checkpoint(name, record)]
 
 
 def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]]:
@@ -128,14 +133,14 @@ def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]
 
 def _components(found: Comparison) -> RenderableType:
     """The components that moved, and one line for those that did not."""
-    table = _table("component", ("tensors", "params", "1-cos", "rel. L2", "max\n1-cos", "changed", "max |Δ|"))
+    table = plain_table("component", ("tensors", "params", "1-cos", "rel. L2", "max\n1-cos", "changed", "max |Δ|"))
     peaks = component_peaks(found)
     for row in found.components:
         if not row.drift.identical:
             one_minus_cosine, length, changed, largest = _numbers(row.drift)
             peak = number(peaks.get(row.component, math.nan))
             size = f"{row.tensors:,}", amount(row.parameters)
-            table.add_row(_text(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
+            table.add_row(safe(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
     legend = ["all elements as one vector; max 1-cos: of its tensors"]
     still = [f"{_label(row)} ({row.tensors:,})" for row in found.components if row.drift.identical]
     if still:
@@ -151,19 +156,19 @@ def _label(row: ComponentDrift) -> str:
 
 def _top(found: Comparison, top: int) -> Iterator[RenderableType]:
     if tensors := top_tensors(found, top):
-        table = _table("tensor", ())
+        table = plain_table("tensor", ())
         table.add_column("component", no_wrap=True)
-        _number_columns(table, ("1-cos", "rel. L2", "changed"))
+        number_columns(table, ("1-cos", "rel. L2", "changed"))
         for row in tensors:
-            table.add_row(_text(shorten(row.name, 160)), _text(row.component), *_numbers(row.drift)[:3])
-        yield _titled("Tensors that moved most", table)
+            table.add_row(safe(shorten(row.name, 160)), safe(row.component), *_numbers(row.drift)[:3])
+        yield titled("Tensors that moved most", table)
     if neurons := top_neurons_of_all(found, top):
-        table = _table("component", ("layer", "neuron", "1-cos", "rel. L2"))
+        table = plain_table("component", ("layer", "neuron", "1-cos", "rel. L2"))
         for found_neuron in neurons:
             where = str(found_neuron.layer), str(found_neuron.neuron)
             numbers = number(found_neuron.one_minus_cosine), number(found_neuron.relative_l2)
-            table.add_row(_text(found_neuron.component), *where, *numbers)
-        yield _titled("Neurons that moved most", table)
+            table.add_row(safe(found_neuron.component), *where, *numbers)
+        yield titled("Neurons that moved most", table)
 
 
 def _settings(found: Comparison) -> RenderableType:
@@ -173,7 +178,7 @@ def _settings(found: Comparison) -> RenderableType:
         lines.append(line.append(f"{_setting(row.base)} → {_setting(row.unlearned)}"))
     if len(found.config_changes) > LISTED_CHANGES:
         lines.append(Text(f"… and {len(found.config_changes) - LISTED_CHANGES:,} more", style="dim"))
-    return _folded(lines)
+    return folded(lines)
 
 
 def _setting(value: str | None) -> str:
@@ -190,13 +195,13 @@ def _layers(grid: Grid) -> Iterator[RenderableType]:
     if not columns:
         return
     scale = _bounds(values)
-    table = _table("layer", ())
+    table = plain_table("layer", ())
     for column in columns:
-        heading = _text(grid.components[column].replace("_", " ")).plain.replace(" ", "\n")
+        heading = safe(grid.components[column].replace("_", " ")).plain.replace(" ", "\n")
         table.add_column(Text(heading), overflow="crop", no_wrap=True, min_width=CELL, vertical="top")
     for label, index in _runs(grid, values):
         table.add_row(label, *(_cell(float(values[column, index]), scale) for column in columns))
-    yield _titled("Relative L2 by layer", Group(table, _legend(scale)))
+    yield titled("Relative L2 by layer", Group(table, _legend(scale)))
 
 
 def _runs(grid: Grid, values: Float64) -> Iterator[tuple[str, int]]:
@@ -229,10 +234,11 @@ def _cell(value: float, scale: tuple[float, float]) -> Text:
         return Text()
     if value == 0:
         return Text(STILL, style="dim")
-    return _bar(_step(value, scale), CELL)
+    return bar(_step(value, scale), CELL)
 
 
-def _bar(step: int, width: int) -> Text:
+def bar(step: int, width: int) -> Text:
+    """One step of the ramp, in its shade."""
     return Text(RAMP[step] * width, style=Style(color=SHADES[step]))
 
 
@@ -240,10 +246,10 @@ def _legend(scale: tuple[float, float]) -> Text:
     low, high = scale
     legend = Text()
     if high - low < 1e-9:
-        legend.append_text(_bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}", style="dim")
+        legend.append_text(bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}", style="dim")
     else:
         for step in range(len(RAMP)):
-            legend.append_text(_bar(step, 1))
+            legend.append_text(bar(step, 1))
         factor = 10 ** ((high - low) / len(RAMP))
         legend.append(f" {number(10**low)} to {number(10**high)}, log scale, each step x{factor:.2g}", style="dim")
     return legend.append(f"; {STILL} exactly 0", style="dim")
@@ -266,19 +272,22 @@ def _total(rows: Sequence[tuple[str, int, int, str]]) -> tuple[str, int, int, st
     return "in all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""
 
 
-def _text(value: str) -> Text:
+def safe(value: str) -> Text:
+    """A string from a file, made printable, and never read as markup."""
     return Text(printable(value))
 
 
-def _titled(title: str, body: RenderableType) -> Group:
+def titled(title: str, body: RenderableType) -> Group:
+    """A part of the view under its heading."""
     return Group(Text(title, style="bold"), body)
 
 
-def _lines(lines: Iterable[str]) -> RenderableType:
-    return _folded(_text(line) for line in lines)
+def bullets(lines: Iterable[str]) -> RenderableType:
+    """Plain sentences, one item each."""
+    return folded(safe(line) for line in lines)
 
 
-def _folded(lines: Iterable[Text]) -> RenderableType:
+def folded(lines: Iterable[Text]) -> RenderableType:
     """One item a line, long ones broken rather than cut, and set in where they go on."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column()
@@ -288,24 +297,25 @@ def _folded(lines: Iterable[Text]) -> RenderableType:
     return grid
 
 
-def _facts(rows: Iterable[tuple[str, str]]) -> Table:
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
     """Two columns: what it is, and its value."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, _text(value))
+        table.add_row(name, safe(value))
     return table
 
 
-def _table(first: str, numbers: Sequence[str]) -> Table:
+def plain_table(first: str, numbers: Sequence[str]) -> Table:
     """A table without lines: one column of names, which folds, and columns of numbers, which are never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(Text(first), overflow="fold", vertical="bottom")
-    _number_columns(table, numbers)
+    number_columns(table, numbers)
     return table
 
 
-def _number_columns(table: Table, names: Iterable[str]) -> None:
+def number_columns(table: Table, names: Iterable[str]) -> None:
+    """Columns of numbers: to the right, and never cut."""
     for name in names:
         table.add_column(Text(name), justify="right", no_wrap=True)

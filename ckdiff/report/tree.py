@@ -7,29 +7,38 @@ functions in `SECTIONS`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ckdiff.errors import ReportError
+from ckdiff.report.probe_text import CURVE_PARTS, flat_run
 from ckdiff.report.schema import (
     FORMAT,
+    SCORES,
     CheckpointRecord,
     Comparison,
     ComponentDrift,
     ConfigChange,
+    Control,
+    Curve,
     Drift,
     Grid,
+    LossSummary,
     NeuronGrid,
+    Probe,
+    ProbeRun,
     Provenance,
+    QuestionRecord,
     Report,
     ShapeMismatch,
     ShardRecord,
     TensorDrift,
     TensorInfo,
 )
-from ckdiff.report.text import flat, shape_text
+from ckdiff.report.text import flat, printable, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -78,6 +87,12 @@ SHAPE = Column("S", lambda shape: encoded(shape_text(shape)), _parse_shape, "siz
 COUNT = Column("i8", int, int)
 NUMBER = Column("f8", float, float)
 FLAG = Column("u1", int, bool, "1: yes, 0: no")
+IDS = Column(
+    "S",
+    lambda ids: " ".join(map(str, ids)).encode(),
+    lambda raw: tuple(map(int, raw.split())),
+    "token ids joined by spaces",
+)
 LAYER = Column("i8", lambda n: -1 if n is None else n, lambda n: None if n < 0 else n, "-1: outside the decoder layers")
 
 
@@ -144,6 +159,34 @@ CHANGES = Table(
 SHARDS = Table(ShardRecord, "shard", "name", {"name": TEXT, "bytes": COUNT, "sha256": OPTIONAL_TEXT})
 IGNORED = Table(Line, "tensor", "text", {"text": TEXT})
 NOTES = Table(Line, "note", "", {"text": TEXT})
+LOSSES = Table(LossSummary, "summary", "", dict.fromkeys(("mse", "mse_centred", "kl", "top1", "shift_share"), NUMBER))
+QUESTIONS = Table(
+    QuestionRecord,
+    "question",
+    "",
+    {
+        "text": TEXT,
+        "answer": TEXT,
+        "answer_ids": IDS,
+        "prompt_tokens": COUNT,
+        **dict.fromkeys(("mse", "mse_centred", "kl", "top1"), NUMBER),
+    },
+)
+CONTROLS = Table(
+    Control,
+    "control",
+    "",
+    {
+        **dict.fromkeys(("name", "direction", "mode", "variant"), TEXT),
+        "layer": LAYER._replace(comment="window centre; -1: not about a single window"),
+        "score": TEXT,
+        "value": NUMBER,
+        "against": NUMBER,
+        "bound": NUMBER,
+        "kind": TEXT,
+        "passed": FLAG,
+    },
+)
 
 COMPARISON_TABLES = {
     "tensors": TENSORS,
@@ -156,6 +199,15 @@ COMPARISON_TABLES = {
 LISTS = {"ignored": IGNORED, "notes": NOTES}
 GRID = ("cosine", "one_minus_cosine", "relative_l2", "changed_fraction")
 NEURONS = ("one_minus_cosine", "relative_l2")
+PROBE_TABLES = {"questions": QUESTIONS, "controls": CONTROLS}
+PROBE_PARTS = ("loss_unlearned", *PROBE_TABLES, "notes")
+"""Groups of a probe that are not a direction."""
+RUN_ARRAYS = (
+    *("first", "last", "krs_mean_of_ratios", "top1"),
+    *("loss_mse", "loss_mse_centred", "loss_kl", "top1_questions"),
+)
+RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*")
+"""What a direction, mode or variant must look like, because it names a group."""
 
 
 def _write_table(table: Table, rows: Iterable[Any]) -> Node:
@@ -243,8 +295,85 @@ def _read_comparison(node: Node) -> Comparison:
     )
 
 
+def _write_probe(found: Probe) -> Node:
+    settings = json.dumps(dict(found.settings))
+    node = Node({"model_type": found.model_type, "layer_count": found.layer_count, "settings": settings})
+    node.groups["loss_unlearned"] = _write_table(LOSSES, [found.loss_unlearned])
+    for name, table in PROBE_TABLES.items():
+        node.groups[name] = _write_table(table, getattr(found, name))
+    node.groups["notes"] = _write_table(NOTES, map(Line, found.notes))
+    for order, run in enumerate(found.runs):
+        variants = node
+        for name in _path(run)[:-1]:
+            variants = variants.groups.setdefault(name, Node())
+        if run.variant in variants.groups:
+            raise ReportError(f"two runs are called {'/'.join(_path(run))}; a report holds one of each")
+        variants.groups[run.variant] = _write_run(run, order)
+    return node
+
+
+def _path(run: ProbeRun) -> tuple[str, str, str]:
+    """The groups that lead to a run.
+
+    Raises:
+        ReportError: a name that no group can have.
+    """
+    path = run.direction, run.mode, run.variant
+    for name in path:
+        if not RUN_NAME.fullmatch(name) or path[0] in PROBE_PARTS:
+            raise ReportError(
+                f"a run cannot be stored under the name '{printable(name)}'; use letters, digits and +-_."
+            )
+    return path
+
+
+def _write_run(run: ProbeRun, order: int) -> Node:
+    """One run; `order` is its place among all, which the tree of names does not keep."""
+    node = Node({"window": run.window, "order": order})
+    values = flat_run(run)
+    node.arrays["layer"] = _scale("layer", values.pop("layers"))._replace(comment="window centre; -1: the whole model")
+    node.arrays["question"] = _scale("question", np.arange(run.loss_mse.shape[1]))
+    for name, array in values.items():
+        if isinstance(array, np.ndarray):
+            kind = "i8" if name in ("first", "last") else "f8"
+            node.arrays[name] = Array(array.astype(kind), ("layer", "question")[: array.ndim])
+    return node
+
+
+def _read_probe(node: Node) -> Probe:
+    runs = [
+        (variant.attributes["order"], _read_run((direction, mode, name), variant))
+        for direction, modes in node.groups.items()
+        if direction not in PROBE_PARTS
+        for mode, variants in modes.groups.items()
+        for name, variant in variants.groups.items()
+    ]
+    tables = {name: _read_table(table, node.groups.get(name)) for name, table in PROBE_TABLES.items()}
+    (losses,) = _read_table(LOSSES, node.groups["loss_unlearned"])
+    return Probe(
+        model_type=str(node.attributes["model_type"]),
+        layer_count=int(node.attributes["layer_count"]),
+        runs=tuple(run for _, run in sorted(runs, key=lambda pair: pair[0])),
+        loss_unlearned=losses,
+        settings=json.loads(str(node.attributes["settings"])),
+        notes=tuple(line.text for line in _read_table(NOTES, node.groups.get("notes"))),
+        **tables,
+    )
+
+
+def _read_run(path: tuple[str, str, str], node: Node) -> ProbeRun:
+    arrays = {name: array.values for name, array in node.arrays.items()}
+    values: dict[str, Any] = {name: arrays[name] for name in RUN_ARRAYS}
+    for score in SCORES:
+        values[score] = Curve(**{part: arrays[score + end] for end, part in CURVE_PARTS.items()})
+    direction, mode, variant = path
+    window = int(node.attributes["window"])
+    return ProbeRun(direction, mode, variant, window, arrays["layer"], **values)
+
+
 SECTIONS: dict[str, tuple[Callable[[Any], Node], Callable[[Node], Any]]] = {
     "compare": (_write_comparison, _read_comparison),
+    "probe": (_write_probe, _read_probe),
 }
 """Field of the report, which is also the name of its group: how it is written and read."""
 
@@ -270,10 +399,8 @@ def to_tree(report: Report) -> Node:
     """A report as a tree of arrays.
 
     Raises:
-        ReportError: it has a section that no entry of `SECTIONS` writes; nothing is dropped in silence.
+        ReportError: two runs of its probe have one name, or one has a name that no group can have.
     """
-    if report.probe is not None and "probe" not in SECTIONS:
-        raise ReportError("this version of ckdiff cannot write a probe into a report; use one that can")
     versions = json.dumps(dict(report.versions), sort_keys=True)
     root = Node(
         {

@@ -287,7 +287,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
     ignored: list[str] = []
     notes: list[str] = []
     taken: set[str] = set()
-    claims = {name: _claim(row, name) for name in shapes}
+    claims = {name: claim(row, name) for name in shapes}
     # Names that need no change come first: another spelling of the same name must not take their place.
     for name in sorted(shapes, key=lambda name: (claims[name] is None or claims[name].canonical != name, name)):  # type: ignore[union-attr]
         found = claims[name]
@@ -322,7 +322,9 @@ def pair(base: Layout, unlearned: Layout) -> Pairing:
     )
 
 
-class _Claim(NamedTuple):
+class Claim(NamedTuple):
+    """The rule that a stored name fits: its spelling in the rule's terms, its layer and expert."""
+
     rule: Rule
     canonical: str
     layer: int | None
@@ -380,7 +382,7 @@ def _ignored(row: Architecture) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(text) for text in row.ignore)
 
 
-def _claim(row: Architecture, name: str) -> _Claim | None:
+def claim(row: Architecture, name: str) -> Claim | None:
     """The rule that a stored name fits, as it is or in one of the older spellings."""
     spellings = [name, *(new + name[len(old) :] for old, new in row.prefixes if name.startswith(old))]
     pattern, rules = _patterns(row)
@@ -388,7 +390,7 @@ def _claim(row: Architecture, name: str) -> _Claim | None:
         found = pattern.fullmatch(spelling)
         if found and found.lastindex:
             rule = rules[found.lastindex - 1]
-            return _Claim(rule, spelling, *_numbers(rule, spelling), spelling.endswith("bias"))
+            return Claim(rule, spelling, *_numbers(rule, spelling), spelling.endswith("bias"))
     return None
 
 
@@ -400,7 +402,7 @@ def _numbers(rule: Rule, name: str) -> tuple[int | None, int]:
     return values.get("L"), values.get("E", 0)
 
 
-def _pieces(found: _Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Piece]:
+def _pieces(found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Piece]:
     rule = found.rule
     if rule.split is not None:
         if not shape:

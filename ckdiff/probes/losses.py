@@ -1,0 +1,313 @@
+"""From final hidden states to losses: how far a run's logits are from the base's, at every scored position.
+
+    scorer = Scorer(base_hidden, {"base": head_b, "unlearned": head_u})
+    scorer.losses("unlearned", [hidden, ...])         # one `PositionLosses` a run
+
+With z = h W^T + b (times a scale), a run's logits differ from the base's by
+
+    D = z_run - z_base = W_run (h_run - h_base) + (W_run - W_base) h_base + (b_run - b_base),
+
+and this form, in which nothing large cancels, is the only one used. Where logits are linear in h the raw and the
+centred loss need no logits at all: with Wc = W minus its mean over the vocabulary, |D - mean D|^2 is a quadratic form
+in h_run - h_base with the matrix Wc^T Wc, and mse = centred + (mean D)^2. `krs_kl` and `top1` need every logit; they are
+made a block of the vocabulary at a time and never kept.
+
+Products run in the scorer's dtype (float32, or float64 for a float64 probe), whatever the model's; sums in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.probes.model import Unembedding
+
+VOCABULARY_BLOCK = 4096
+ROWS = {"cpu": 512, "cuda": 16384}
+"""Rows of one product, by kind of device: on a CPU a block of logits stays in the cache."""
+STEEP = 80.0
+"""A log-probability ratio beyond which exp overflows in float32; such rows are done again in float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLosses:
+    """Losses of one run at every scored position, float64 [position]; kl and top1 are NaN where not asked for."""
+
+    mse: Tensor
+    mse_centred: Tensor
+    kl: Tensor
+    top1: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What all runs with one unembedding share in a block of the vocabulary.
+
+    Attributes:
+        start: its first token.
+        weight, bias: of that unembedding, scaled [token, d_model] and [token].
+        logits: the base's [position, token].
+        other: what the two unembeddings alone make of the base's hidden state [position, token]; None for the base's.
+        probability: the base's [position, token], or None where no KL is asked for.
+    """
+
+    start: int
+    weight: Tensor
+    bias: Tensor | None
+    logits: Tensor
+    other: Tensor | None
+    probability: Tensor | None
+
+
+class Scorer:
+    """Compares final hidden states with the base's."""
+
+    def __init__(
+        self, hidden: Tensor, heads: Mapping[str, Unembedding], runs: int, kl: bool = True, dtype: torch.dtype | None = None
+    ) -> None:
+        """Prepare what all runs share.
+
+        Args:
+            hidden: the base's input of the unembedding [position, d_model].
+            heads: by side ("base", "unlearned") its unembedding.
+            runs: how many runs will be scored, which decides between a Gram matrix and sums over logits.
+            kl: also compute what needs every logit.
+            dtype: of the products.
+        """
+        self.dtype = dtype or (torch.float64 if hidden.dtype == torch.float64 else torch.float32)
+        self.heads, self.kl = heads, kl
+        self.hidden = hidden.to(self.dtype)
+        self.linear = all(head.cap is None for head in heads.values())
+        d_vocab, d_model = heads["base"].weight.shape
+        self.d_vocab = int(d_vocab)
+        # A Gram matrix costs d_vocab x d_model^2, sums over logits d_vocab x d_model a scored position.
+        self.gram = self.linear and (not kl or runs * len(hidden) > d_model)
+        self._normaliser, self._favourite = self._base_logits() if kl else (None, None)
+        self._forms: dict[str, _Quadratic] = {}
+
+    def losses(self, side: str, runs: Sequence[Tensor]) -> list[PositionLosses]:
+        """Losses of runs whose unembedding is one side's; each [position, d_model]."""
+        if not runs:
+            return []
+        hidden = [run.to(self.dtype) for run in runs]
+        shape = (len(hidden), len(self.hidden))
+        kl = top1 = torch.full(shape, float("nan"), dtype=torch.float64, device=self.hidden.device)
+        if self.gram:
+            if side not in self._forms:
+                self._forms[side] = _Quadratic(self, side)
+            parts = [self._forms[side](run - self.hidden) for run in hidden]
+            centred, shift = (torch.stack(part) for part in zip(*parts, strict=True))
+        if self.kl or not self.gram:
+            sums = self._over_vocabulary(side, hidden)
+            if not self.gram:
+                shift = sums.total / self.d_vocab
+                centred = sums.squares / self.d_vocab - shift**2
+            if self.kl:
+                kl, top1 = self._divergence(side, hidden, sums), (sums.own >= sums.best).double()
+        centred = centred.clamp(min=0)
+        return [PositionLosses(*run) for run in zip(centred + shift**2, centred, kl, top1, strict=True)]
+
+    def largest_change(self, side: str, a: Tensor, b: Tensor) -> float:
+        """The largest absolute difference between the logits of two runs with the same unembedding."""
+        head, largest = self.heads[side], 0.0
+        for block in self._slices():
+            weight, bias = self._part(head, block)
+            if head.cap is None:
+                change = linear((a - b).to(self.dtype), weight)
+            else:
+                change = _capped(head, linear(a.to(self.dtype), weight, bias))
+                change -= _capped(head, linear(b.to(self.dtype), weight, bias))
+            largest = max(largest, float(change.abs().max()))
+        return largest
+
+    # ------------------------------------------------------------------------------------------------------ parts
+
+    def _slices(self) -> Iterator[slice]:
+        for start in range(0, self.d_vocab, VOCABULARY_BLOCK):
+            yield slice(start, min(start + VOCABULARY_BLOCK, self.d_vocab))
+
+    def _part(self, head: Unembedding, block: slice) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of a block of the vocabulary, in the dtype of the products and scaled."""
+        weight = head.weight[block].to(self.dtype)
+        bias = None if head.bias is None else head.bias[block].to(self.dtype)
+        if head.scale == 1:
+            return weight, bias
+        return weight * head.scale, None if bias is None else bias * head.scale
+
+    def _base_logits(self) -> tuple[Tensor, Tensor]:
+        """log sum exp of the base's logits, float64 [position], and the token that it likes best [position]."""
+        base, totals, best, favourite = self.heads["base"], [], None, None
+        for block in self._slices():
+            logits = _capped(base, linear(self.hidden, *self._part(base, block)))
+            totals.append(torch.logsumexp(logits, -1).double())
+            value, where = logits.max(-1)
+            where = where + block.start
+            if best is not None and favourite is not None:
+                where = torch.where(value > best, where, favourite)
+                value = torch.maximum(value, best)
+            best, favourite = value, where
+        assert favourite is not None
+        return torch.logsumexp(torch.stack(totals), 0), favourite
+
+    def _blocks(self, side: str) -> Iterator[_Block]:
+        base, head = self.heads["base"], self.heads[side]
+        for block in self._slices():
+            weight_base, bias_base = self._part(base, block)
+            logits = _capped(base, linear(self.hidden, weight_base, bias_base))
+            weight, bias = (weight_base, bias_base) if head is base else self._part(head, block)
+            other = None
+            if head is not base:
+                # First the small difference of the weights, then the product.
+                other = linear(self.hidden, weight - weight_base)
+                if bias is not None and bias_base is not None:
+                    other += bias - bias_base
+            probability = None
+            if self._normaliser is not None:
+                probability = torch.exp(logits - self._normaliser[:, None].to(self.dtype))
+            yield _Block(block.start, weight, bias, logits, other, probability)
+
+    def _changes(self, side: str, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """What runs add to the base's logits [run, position, token], so many runs at a time."""
+        positions = len(self.hidden)
+        step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
+        for start in range(0, len(runs), step):
+            part = runs[start : start + step]
+            shape = (len(part), positions, len(block.weight))
+            if not self.linear:
+                logits = _capped(self.heads[side], linear(torch.cat(list(part)), block.weight, block.bias))
+                yield slice(start, start + len(part)), logits.view(shape) - block.logits
+                continue
+            if len(part) == 1 and block.other is not None:
+                change = torch.addmm(block.other, part[0] - self.hidden, block.weight.T).view(shape)
+            else:
+                change = linear(torch.cat([run - self.hidden for run in part]), block.weight).view(shape)
+                if block.other is not None:
+                    change += block.other
+            yield slice(start, start + len(part)), change
+
+    def _over_vocabulary(self, side: str, runs: Sequence[Tensor]) -> _Sums:
+        sums = _Sums((len(runs), len(self.hidden)), self.hidden)
+        if self.kl:
+            sums.centre = self._expected_change(side, runs).to(self.dtype)
+        for block in self._blocks(side):
+            for part, change in self._changes(side, block, runs):
+                if not self.gram:
+                    sums.total[part] += change.sum(-1, dtype=torch.float64)
+                    sums.squares[part] += (change.double() ** 2).sum(-1)
+                if self.kl:
+                    sums.add(part, block, change, self._favourite)
+        return sums
+
+    def _expected_change(self, side: str, runs: Sequence[Tensor]) -> Tensor:
+        """sum over the vocabulary of p_base times a run's change of the logit, float64 [run, position]."""
+        hidden = self.hidden.double()
+        result = torch.zeros(len(runs), len(hidden), dtype=torch.float64, device=hidden.device)
+        direction = torch.zeros_like(hidden)
+        for block in self._blocks(side):
+            assert block.probability is not None
+            if not self.linear:
+                for part, change in self._changes(side, block, runs):
+                    result[part] += torch.linalg.vecdot(change, block.probability.expand_as(change)).double()
+                continue
+            direction += (block.probability @ block.weight).double()
+            if block.other is not None:
+                result += torch.linalg.vecdot(block.other, block.probability).double()
+        for row, run in enumerate(runs if self.linear else ()):
+            result[row] += ((run.double() - hidden) * direction).sum(-1)
+        return result
+
+    def _divergence(self, side: str, runs: Sequence[Tensor], sums: _Sums) -> Tensor:
+        """KL(base || run), float64 [run, position]; rows in which exp overflowed are done again in float64."""
+        found = torch.log1p(sums.excess)
+        for run, position in ((~torch.isfinite(found)) | (sums.steepest > STEEP)).nonzero().tolist():
+            expected = self._log_probabilities("base", self.hidden[position])
+            found[run, position] = (expected.exp() * (expected - self._log_probabilities(side, runs[run][position]))).sum()
+        return found
+
+    def _log_probabilities(self, side: str, hidden: Tensor) -> Tensor:
+        head = self.heads[side]
+        logits = [_capped(head, linear(hidden[None], *self._part(head, block))).double()[0] for block in self._slices()]
+        return torch.log_softmax(torch.cat(logits), -1)
+
+
+class _Sums:
+    """Running sums over the vocabulary [run, position], float64; the largest logits in the dtype of the products."""
+
+    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
+        self.total, self.squares, self.excess = (like.new_zeros(shape, dtype=torch.float64) for _ in range(3))
+        self.centre, self.steepest, self.own = like.new_zeros(shape), like.new_zeros(shape), like.new_zeros(shape)
+        self.best = like.new_full(shape, float("-inf"))
+
+    def add(self, part: slice, block: _Block, change: Tensor, favourite: Tensor | None) -> None:
+        """One block: the excess of exp over its tangent, and the largest logit.
+
+        KL = log sum p exp(x) with x = change - E_p[change], and sum p exp(x) = 1 + sum p (exp(x) - 1 - x): a sum
+        of terms that are all positive, so that a tiny KL keeps its digits.
+        """
+        assert favourite is not None
+        assert block.probability is not None
+        logits = change + block.logits
+        self.best[part] = torch.maximum(self.best[part], logits.amax(-1))
+        here = (favourite >= block.start) & (favourite < block.start + len(block.weight))
+        rows = here.nonzero()[:, 0]
+        self.own[part, rows] = logits[:, rows, favourite[rows] - block.start]
+        x = change.sub_(self.centre[part][..., None])
+        self.steepest[part] = torch.maximum(self.steepest[part], x.amax(-1))
+        excess = torch.expm1(x, out=logits).sub_(x)
+        self.excess[part] += torch.linalg.vecdot(excess, block.probability.expand_as(excess)).double()
+
+
+def _capped(head: Unembedding, logits: Tensor) -> Tensor:
+    return logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
+
+
+class _Quadratic:
+    """|D - mean D|^2 / d_vocab and mean D of any run with one unembedding, without logits."""
+
+    def __init__(self, scorer: Scorer, side: str) -> None:
+        base, head = scorer.heads["base"], scorer.heads[side]
+        hidden = scorer.hidden.double()
+        mean = _mean_rows(scorer, side)
+        self.mean, self.shift = mean, hidden @ (mean - _mean_rows(scorer, "base")) + _mean_bias(head) - _mean_bias(base)
+        self.gram = hidden.new_zeros(hidden.shape[1], hidden.shape[1])
+        self.cross, self.fixed = torch.zeros_like(hidden), torch.zeros_like(hidden[:, 0])
+        for block in scorer._slices():
+            weight, bias = scorer._part(head, block)
+            centred = weight - mean.to(scorer.dtype)
+            self.gram += (centred.T @ centred).double()
+            if head is base:
+                continue
+            weight_base, bias_base = scorer._part(base, block)
+            other = linear(scorer.hidden, weight - weight_base).double()
+            if bias is not None and bias_base is not None:
+                other += (bias - bias_base).double()
+            other -= self.shift[:, None]
+            self.cross += (other.to(scorer.dtype) @ centred).double()
+            self.fixed += (other**2).sum(-1)
+        for total in (self.gram, self.cross, self.fixed):
+            total /= scorer.d_vocab
+
+    def __call__(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Centred loss and shift, float64 [position]; `delta` is h_run - h_base [position, d_model]."""
+        delta = delta.double()
+        centred = ((delta @ self.gram) * delta).sum(-1) + 2 * (delta * self.cross).sum(-1) + self.fixed
+        return centred, delta @ self.mean + self.shift
+
+
+def _mean_rows(scorer: Scorer, side: str) -> Tensor:
+    """Mean of an unembedding over the vocabulary, scaled, float64 [d_model]."""
+    head = scorer.heads[side]
+    total = torch.stack([scorer._part(head, block)[0].double().sum(0) for block in scorer._slices()]).sum(0)
+    return total / scorer.d_vocab
+
+
+def _mean_bias(head: Unembedding) -> float:
+    return 0.0 if head.bias is None else float(head.bias.double().mean()) * head.scale

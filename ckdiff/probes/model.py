@@ -1,0 +1,646 @@
+"""A checkpoint becomes a live model: `load(checkpoint)`. The only importer of transformers.
+
+    live = LiveModel(open_checkpoint("base"), dtype, device)
+    live.load_ends()                 # everything outside the decoder layers
+    live.load_layer(3)               # the parameters of one layer; live.unload_layer(3) gives their memory back
+    states, calls = live.front(ids)  # what goes into the first layer, and every layer's other arguments
+    hidden = live.tail(states)       # what goes into the unembedding
+
+The model is built from its config alone, with parameters that have no memory (torch's meta device); values come from
+the safetensors files through `weights.reader`, so that adapters, single files and scaled FP8 work here as they do
+in `compare`, nothing is unpickled and no code of the checkpoint runs. Each stored tensor must fill its part of a
+parameter, each parameter must be filled, and a value that is not finite is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ckdiff.errors import CheckpointError
+from ckdiff.probes.patches import replaced
+from ckdiff.probes.sites import LayerSites, layer_sites
+from ckdiff.weights.architectures import ARCHITECTURES, architecture
+from ckdiff.weights.components import claim
+from ckdiff.weights.headers import quoted
+from ckdiff.weights.storage import Mapped, decode32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from ckdiff.weights.architectures import Architecture, Rule
+    from ckdiff.weights.reader import Checkpoint
+
+FLOATS = ("F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2")
+FUSED = {"gate_up": "keys", "qkv": "attn"}
+"""Role of a fused tensor -> what its parameter counts as here."""
+
+
+class Part(NamedTuple):
+    """A stored tensor and the place in a parameter that it fills."""
+
+    stored: str
+    expert: int | None
+    role: str
+
+
+class Call(NamedTuple):
+    """The arguments of one layer beside the hidden state, as the model's own forward gives them.
+
+    Those of a batch of one broadcast; what grows with the batch (ALiBi biases laid out by head) is repeated.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    grows: frozenset[int | str]
+
+    def of(self, batch: int) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for a batch of some size."""
+        args = [self._sized(place, value, batch) for place, value in enumerate(self.args)]
+        return args, {name: self._sized(name, value, batch) for name, value in self.kwargs.items()}
+
+    def _sized(self, place: int | str, value: Any, batch: int) -> Any:
+        return value.repeat(batch, *(1,) * (value.dim() - 1)) if place in self.grows else value
+
+
+@dataclass(frozen=True, slots=True)
+class Unembedding:
+    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
+
+    Attributes:
+        weight: [d_vocab, d_model].
+        bias: [d_vocab], or None.
+        scale: a factor on all logits (Cohere, Granite).
+        cap: final-logit softcapping, z -> cap * tanh(z / cap) (Gemma 2), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    cap: float | None
+
+
+class LiveModel:
+    """One checkpoint as a model whose layers can be loaded and unloaded.
+
+    Attributes:
+        bytes_read: stored bytes that have been turned into parameters so far.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, attention: str | None = None
+    ) -> None:
+        """Build it without memory, and check that the checkpoint fills it.
+
+        Args:
+            checkpoint: as `weights.opening` gave it.
+            dtype: of parameters and of arithmetic.
+            device: where parameters go.
+            attention: transformers' attention implementation, or None for its own choice.
+
+        Raises:
+            CheckpointError: unknown architecture, or tensors that do not fit it.
+        """
+        self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
+        self.bytes_read = 0
+        self.config = _config(checkpoint)
+        self.row = _row(checkpoint, self.config)
+        self.model = _skeleton(self.config, attention, device)
+        self._names = _shared_names(self.model)
+        self._sources, self.notes = _sources(checkpoint, self.row, self.model, self._names)
+        self._files = Mapped(checkpoint)
+        self.layers: list[nn.Module] = list(self._module(self.row.sites.layers))
+        if not self.layers:
+            raise CheckpointError(f"{checkpoint.location}: a model without decoder layers cannot be probed")
+        components = _components(self.row, self._names.values())
+        self.sites: list[LayerSites] = []
+        for number, layer in enumerate(self.layers):
+            found = _inside(components, f"{self.row.sites.layers}.{number}.")
+            self.sites.append(layer_sites(layer, self.row, found))
+
+    # ------------------------------------------------------------------------------------------------- parameters
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+        return self.checkpoint.location
+
+    @property
+    def tied(self) -> bool:
+        """Embedding and unembedding are one matrix."""
+        return f"{self.row.sites.embed}.weight" in self._names.get(f"{self.row.sites.unembed}.weight", ())
+
+    def load_ends(self, embedding: bool = True, unembedding: bool = True) -> None:
+        """Load what lies outside the layers; the two large matrices only where asked for."""
+        large = {f"{self.row.sites.embed}.weight": embedding, f"{self.row.sites.unembed}.weight": unembedding}
+        inside = f"{self.row.sites.layers}."
+        for key, names in self._groups():
+            wanted = [large[name] for name in names if name in large]
+            if not key.startswith(inside) and (not wanted or any(wanted)):
+                self._load(key)
+
+    def unload_embedding(self) -> None:
+        """Give the embedding's memory back, unless it is the unembedding too."""
+        if not self.tied:
+            self._unload(f"{self.row.sites.embed}.weight")
+
+    def load_layer(self, number: int) -> None:
+        """Load the parameters of one layer, where they are not there yet."""
+        for key, _ in self._groups():
+            if key.startswith(f"{self.row.sites.layers}.{number}."):
+                self._load(key)
+        self._files.forget()
+
+    def unload_layer(self, number: int) -> None:
+        """Give the memory of one layer back."""
+        for key, _ in self._groups():
+            if key.startswith(f"{self.row.sites.layers}.{number}."):
+                self._unload(key)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._files.forget()
+
+    def layer_bytes(self, number: int, itemsize: int) -> int:
+        """Memory of one layer's parameters in a dtype of so many bytes."""
+        inside = f"{self.row.sites.layers}.{number}."
+        return sum(self._parameter(key).numel() for key, _ in self._groups() if key.startswith(inside)) * itemsize
+
+    def parameter_bytes(self, itemsize: int) -> int:
+        """Memory of all parameters in a dtype of so many bytes, tied ones once."""
+        return sum(self._parameter(key).numel() for key, _ in self._groups()) * itemsize
+
+    def stored_bytes(self) -> int:
+        """Bytes of the stored tensors that the model needs."""
+        return sum(self._stored_size(part.stored) for parts in self._sources.values() for part in parts)
+
+    def _groups(self) -> list[tuple[str, tuple[str, ...]]]:
+        seen: dict[str, tuple[str, ...]] = {}
+        for names in self._names.values():
+            seen[names[0]] = names
+        return list(seen.items())
+
+    def _parameter(self, name: str) -> Tensor:
+        parent, _, leaf = name.rpartition(".")
+        found: Tensor = getattr(self._module(parent), leaf)
+        return found
+
+    def _module(self, path: str) -> Any:
+        return self.model.get_submodule(path)
+
+    def _load(self, key: str) -> None:
+        if self._parameter(key).device.type != "meta":
+            return
+        shape = tuple(self._parameter(key).shape)
+        value = self._read(key, shape)
+        self._assign(key, torch.nn.Parameter(value, requires_grad=False))
+
+    def _unload(self, key: str) -> None:
+        value = self._parameter(key)
+        self._assign(key, torch.nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=False))
+
+    def _assign(self, key: str, value: Tensor) -> None:
+        for name in self._names[key]:
+            parent, _, leaf = name.rpartition(".")
+            module = self._module(parent)
+            places = module._parameters if leaf in module._parameters else module._buffers
+            places[leaf] = value if places is module._parameters else value.data
+
+    def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        parts = self._sources[key]
+        if len(parts) == 1 and parts[0].expert is None:
+            value = self._tensor(parts[0].stored)
+            if tuple(value.shape) != shape:
+                raise self._misfit(parts[0].stored, tuple(value.shape), shape)
+            return value.to(self.device, self.dtype)
+        whole = torch.empty(shape, dtype=self.dtype, device=self.device)
+        for part in parts:
+            value = self._tensor(part.stored)
+            place = _place(whole, part)
+            if value.shape != place.shape:
+                raise self._misfit(part.stored, tuple(value.shape), tuple(place.shape))
+            place.copy_(value)
+        return whole
+
+    def _tensor(self, stored: str) -> Tensor:
+        """A stored tensor, exactly, as float32 (or float64), checked to be finite."""
+        dtype = self.checkpoint.dtype(stored)
+        raw = self._files.raw(stored)
+        self.bytes_read += self._stored_size(stored)
+        array = np.array(raw) if dtype in ("F32", "F64") else decode32(raw, dtype)
+        value = torch.from_numpy(np.ascontiguousarray(array))
+        # A sum is quick and is finite unless something in it is not, or it overflows: then look closely.
+        if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{self.location}: tensor {quoted(stored)} holds NaN or infinity; this model cannot be probed"
+            )
+        return value
+
+    def _stored_size(self, stored: str) -> int:
+        if stored in self.checkpoint.derived:
+            sources = self.checkpoint.derived[stored].sources
+            return sum(self._stored_size(name) for name in sources if name in self.checkpoint.stored and name != stored)
+        _, entry = self.checkpoint.stored[stored]
+        return int(entry.end - entry.begin)
+
+    def _misfit(self, stored: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> CheckpointError:
+        return CheckpointError(
+            f"{self.location}: tensor {quoted(stored)} has shape {list(found)}, its config wants {list(wanted)};"
+            " config.json and weights do not belong together"
+        )
+
+    # --------------------------------------------------------------------------------------------------- forward
+
+    def front(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
+        """What the first layer gets [batch, position, d_model], and the other arguments of every layer.
+
+        They come from the model's own forward, with its layers and its head replaced by stubs. Ids are padded on the
+        right and no mask is given, which is exact for causal models.
+        """
+        states, _ = self._stubbed(ids)
+        _, one = self._stubbed(ids[:1])
+        _, two = self._stubbed(ids[:1].expand(2, -1))
+        return states, [_call(a, b) for a, b in zip(one, two, strict=True)]
+
+    def layer(self, number: int, states: Tensor, call: Call) -> Tensor:
+        """One decoder layer, as it stands [batch, position, d_model]."""
+        args, kwargs = call.of(states.shape[0])
+        result = self.layers[number](states, *args, **kwargs)
+        found: Tensor = result[0] if isinstance(result, tuple) else result
+        return found
+
+    def tail(self, states: Tensor) -> Tensor:
+        """What goes into the unembedding, from what comes out of the last layer; both [position, d_model]."""
+        return self._tail(states, keep=True)[0]
+
+    def unembedding(self, sample: Tensor) -> Unembedding:
+        """How logits are made, checked against the model's own on a few states.
+
+        Args:
+            sample: outputs of the last layer [position, d_model].
+
+        Raises:
+            CheckpointError: this model makes its logits in a way that is not known here.
+        """
+        hidden, logits = self._tail(sample[:4], keep=False)
+        module = self._module(self.row.sites.unembed)
+        weight, bias = module.weight.detach(), module.bias
+        plain = torch.nn.functional.linear(hidden, weight, bias).double()
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        own = logits.double()
+        if cap is not None:
+            own = cap * torch.atanh((own / cap).clamp(-1 + 1e-12, 1 - 1e-12))
+        scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
+        scale = 1.0 if abs(scale - 1) < 1e-3 else scale
+        tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
+        if (own - scale * plain).abs().max() > tolerance * own.abs().max():
+            raise CheckpointError(
+                f"model_type {self.row.model_type!r}: its logits are not its unembedding's output, scaled and capped;"
+                " this kind of model cannot be probed"
+            )
+        return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
+
+    def greedy(self, prompts: Sequence[Sequence[int]], tokens: int, stops: frozenset[int]) -> list[list[int]]:
+        """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
+
+        Prompts of one length go together, so that nothing is padded. All parameters must be loaded.
+        """
+        answers: dict[int, list[int]] = {}
+        by_length: dict[int, list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt), []).append(number)
+        for numbers in by_length.values():
+            ids = torch.tensor([list(prompts[number]) for number in numbers], device=self.device)
+            answers |= dict(zip(numbers, self._greedy(ids, tokens, stops), strict=True))
+        return [answers[number] for number in range(len(prompts))]
+
+    def _greedy(self, ids: Tensor, tokens: int, stops: frozenset[int]) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in range(len(ids))]
+        out = self.model(input_ids=ids, use_cache=True)
+        for _ in range(tokens):
+            best = out.logits[:, -1].argmax(-1)
+            for answer, token in zip(found, best.tolist(), strict=True):
+                if not (answer and answer[-1] in stops):
+                    answer.append(token)
+            if len(found[0]) == tokens or all(answer[-1] in stops for answer in found):
+                break
+            out = self.model(input_ids=best[:, None], use_cache=True, past_key_values=out.past_key_values)
+        return found
+
+    def _stubbed(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+        first: list[Tensor] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            rest = dict(kwargs)
+            states = args[0] if args else rest.pop("hidden_states")
+            if not first:
+                first.append(states)
+            calls.append((args[1:], rest))
+            return self._as_layer(states)
+
+        with self._stubs([note] * len(self.layers), _same, _same):
+            self.model(input_ids=ids, use_cache=False)
+        return first[0], calls
+
+    def _tail(self, states: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+        """Input of the unembedding, and the logits (or that input again where only it is kept)."""
+        seen: list[Tensor] = []
+        head = self._module(self.row.sites.unembed)
+        original = head.forward
+
+        def note(hidden: Tensor) -> Tensor:
+            seen.append(hidden)
+            result: Tensor = hidden if keep else original(hidden)
+            return result
+
+        def give(*args: Any, **kwargs: Any) -> Any:
+            return self._as_layer(states[:, None])
+
+        # One position a row, so that no table of positions can be too short.
+        embedding = self.model.get_input_embeddings()
+        empty = torch.zeros(len(states), 1, embedding.embedding_dim, dtype=self.dtype, device=self.device)
+        with self._stubs([give] * len(self.layers), None, note):
+            logits = self.model(inputs_embeds=empty, use_cache=False).logits
+        return seen[0][:, 0], logits[:, 0]
+
+    def _stubs(self, layers: Sequence[Any], norm: Any, head: Any) -> ExitStack:
+        with ExitStack() as stack:
+            for module, forward in zip(self.layers, layers, strict=True):
+                stack.enter_context(replaced(module, forward))
+            final = self._final_norm()
+            if norm is not None and final is not None:
+                stack.enter_context(replaced(final, norm))
+            stack.enter_context(replaced(self._module(self.row.sites.unembed), head))
+            return stack.pop_all()
+
+    def _final_norm(self) -> nn.Module | None:
+        parent, _, leaf = self.row.sites.final_norm.rpartition(".")
+        found: nn.Module | None = getattr(self._module(parent), leaf, None)
+        return found
+
+    def _as_layer(self, states: Tensor) -> Any:
+        return (states, None) if self.row.sites.layer_returns_tuple else states
+
+
+def _same(states: Tensor) -> Tensor:
+    return states
+
+
+def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...], dict[str, Any]]) -> Call:
+    places: list[tuple[int | str, Any, Any]] = [(n, a, b) for n, (a, b) in enumerate(zip(one[0], two[0], strict=True))]
+    places += [(name, value, two[1][name]) for name, value in one[1].items()]
+    grows = {
+        place
+        for place, a, b in places
+        if isinstance(a, torch.Tensor) and a.dim() and a.shape[0] > 1 and b.shape[0] == 2 * a.shape[0]
+    }
+    return Call(one[0], one[1], frozenset(grows))
+
+
+def _place(whole: Tensor, part: Part) -> Tensor:
+    """The view of a stacked parameter [expert, neuron, d_model] that a stored expert's matrix fills."""
+    place = whole if part.expert is None else whole[part.expert]
+    half = place.shape[0] // 2
+    if part.role == "gate":
+        return place[:half]
+    return place[half:] if part.role == "up" else place
+
+
+# ------------------------------------------------------------------------------------------------------- building
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    """The config of the language model, as transformers' own class; nothing of the checkpoint is run."""
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    settings = dict(checkpoint.config)
+    if not settings:
+        raise CheckpointError(f"{checkpoint.location}: no config.json; a probe needs a checkpoint directory")
+    inner = settings.get("text_config")
+    if isinstance(inner, dict) and architecture(str(inner.get("model_type") or "")) is not None:
+        tied = settings.get("tie_word_embeddings")
+        settings = {**({} if tied is None else {"tie_word_embeddings": tied}), **inner}
+    model_type = settings.pop("model_type", None)
+    if architecture(str(model_type)) is None:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise CheckpointError(
+            f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
+        )
+    if (settings.pop("quantization_config", None) or {}).get("quant_method", "fp8") != "fp8":
+        raise CheckpointError(f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones")
+    for key in ("auto_map", "dtype", "torch_dtype"):
+        settings.pop(key, None)
+    try:
+        return AutoConfig.for_model(model_type, **settings)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise CheckpointError(f"{checkpoint.location}: config.json is not one of a {model_type} ({reason})") from error
+
+
+def _row(checkpoint: Checkpoint, config: Any) -> Architecture:
+    row = architecture(config.model_type)
+    if row is None:
+        raise CheckpointError(f"{checkpoint.location}: no architecture row for model_type {config.model_type!r}")
+    return row
+
+
+def _skeleton(config: Any, attention: str | None, device: torch.device) -> Any:
+    """The model on the meta device; buffers that no checkpoint stores (rotary frequencies, masks) are computed."""
+    from transformers import AutoModelForCausalLM
+
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise CheckpointError(f"config.json of a {config.model_type}: no model can be made of it ({reason})") from error
+    model.eval()
+    stored = set(model.state_dict())
+    for prefix, module in model.named_modules():
+        own = [name for name in module._buffers if f"{prefix}.{name}".lstrip(".") not in stored]
+        own = [name for name in own if module._buffers[name] is not None]
+        for name in own:
+            module._buffers[name] = torch.empty_like(module._buffers[name], device=device)
+        if own:
+            model._init_weights(module)
+    return model
+
+
+def _shared_names(model: Any) -> dict[str, tuple[str, ...]]:
+    """Every parameter's name -> all names of the same parameter, the first one the key under which it is filled."""
+    stored = set(model.state_dict())
+    groups: dict[int, list[str]] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False)]
+    tensors += [(name, value) for name, value in model.named_buffers(remove_duplicate=False) if name in stored]
+    for name, value in tensors:
+        groups.setdefault(id(value), []).append(name)
+    return {name: tuple(names) for names in groups.values() for name in names}
+
+
+def _sources(
+    checkpoint: Checkpoint, row: Architecture, model: Any, names: dict[str, tuple[str, ...]]
+) -> tuple[dict[str, list[Part]], list[str]]:
+    """By parameter the stored tensors that fill it; every one of both is accounted for."""
+    sources: dict[str, list[Part]] = {}
+    notes: list[str] = []
+    wrapper = "text_config" in checkpoint.config
+    unknown = []
+    for stored in sorted(checkpoint.shapes()):
+        found = claim(row, stored)
+        name = None if found is None else memory_name(found.rule, found.layer, found.canonical)
+        if found is None or name not in names:
+            if not (wrapper and found is None) and not any(re.search(text, stored) for text in row.ignore):
+                unknown.append(stored)
+            continue
+        stacked = found.rule.module is not None and "{E}" in found.rule.pattern and "{E}" not in found.rule.module
+        sources.setdefault(name, []).append(
+            Part(stored, found.expert if stacked else None, found.rule.role if stacked else "")
+        )
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint.location}: tensor {quoted(unknown[0])} has no place in a {row.model_type} of this config"
+            f" ({len(unknown)} such); config.json and weights do not belong together"
+        )
+    return _tied_sources(checkpoint, model, names, sources, notes), notes
+
+
+def _tied_sources(
+    checkpoint: Checkpoint,
+    model: Any,
+    names: dict[str, tuple[str, ...]],
+    sources: dict[str, list[Part]],
+    notes: list[str],
+) -> dict[str, list[Part]]:
+    """Give each parameter its one source; a tied matrix that is stored twice with two values is untied."""
+    filled: dict[str, list[Part]] = {}
+    for group in dict.fromkeys(names.values()):
+        there = [name for name in group if name in sources]
+        if not there:
+            raise CheckpointError(
+                f"{checkpoint.location}: no tensor for parameter {quoted(group[0])}; fetch the checkpoint again"
+            )
+        if len(there) > 1 and not _equal(checkpoint, [sources[name][0].stored for name in there]):
+            for name in group:
+                names[name] = (name,)
+                filled[name] = sources[name]
+                _untie(model, name)
+            notes.append(f"{checkpoint.location}: {' and '.join(there)} are stored with two values, so not tied")
+            continue
+        filled[group[0]] = sources[there[0]]
+        for part in filled[group[0]]:
+            if checkpoint.dtype(part.stored) not in FLOATS:
+                raise CheckpointError(
+                    f"{checkpoint.location}: tensor {quoted(part.stored)} is {checkpoint.dtype(part.stored)};"
+                    " quantised weights cannot be probed, give the full-precision ones"
+                )
+    return filled
+
+
+def _untie(model: Any, name: str) -> None:
+    parent, _, leaf = name.rpartition(".")
+    module = model.get_submodule(parent)
+    module._parameters[leaf] = torch.nn.Parameter(torch.empty_like(module._parameters[leaf]), requires_grad=False)
+
+
+def _equal(checkpoint: Checkpoint, stored: list[str]) -> bool:
+    files = Mapped(checkpoint)
+    first, *rest = (files.raw(name) for name in stored)
+    dtypes = {checkpoint.dtype(name) for name in stored}
+    result = len(dtypes) == 1 and all(np.array_equal(first, other) for other in rest)
+    files.forget()
+    return result
+
+
+def memory_name(rule: Rule, layer: int | None, canonical: str) -> str:
+    """The name in memory of a stored tensor that fits a rule."""
+    if rule.module is None:
+        return canonical
+    name = rule.module.replace("{L}", str(layer))
+    return name.replace("{P}", "bias" if canonical.endswith("bias") else "weight")
+
+
+def _components(row: Architecture, groups: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """The component of every parameter, by its name in memory."""
+    patterns = []
+    for rule in row.rules:
+        text = re.escape(rule.module or rule.pattern)
+        text = text.replace(r"\{L\}", r"\d+").replace(r"\{E\}", r"\d+").replace(r"\{P\}", "(?:weight|bias)")
+        patterns.append((re.compile(text), rule.component or FUSED.get(rule.role, "")))
+    found = {}
+    for name in {name for group in groups for name in group}:
+        found[name] = next((component for pattern, component in patterns if pattern.fullmatch(name)), "other")
+    return found
+
+
+def _inside(components: Mapping[str, str], prefix: str) -> dict[str, tuple[str, ...]]:
+    """By component the names below a prefix, relative to it."""
+    result: dict[str, list[str]] = {}
+    for name in sorted(components):
+        if name.startswith(prefix):
+            result.setdefault(components[name], []).append(name.removeprefix(prefix))
+    return {component: tuple(names) for component, names in result.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ tokenizer
+
+
+def load_tokenizer(root: Any) -> Any:
+    """The tokenizer of a checkpoint's directory, or None where it holds none.
+
+    Raises:
+        CheckpointError: there is one that cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    files = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
+    if root is None or not any(os.path.isfile(os.path.join(root, name)) for name in files):
+        return None
+    try:
+        with _offline():
+            return AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise CheckpointError(f"{root}: its tokenizer cannot be read ({reason}); fetch it again") from error
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """A directory needs no network: whatever transformers would look up beside it, it does not."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int]:
+    """Ids at which generation ends: generation_config.json's, else config.json's."""
+    found = generation.get("eos_token_id", getattr(live.config, "eos_token_id", None))
+    ids = found if isinstance(found, list) else [found]
+    return frozenset(token for token in ids if isinstance(token, int) and not isinstance(token, bool))
+
+
+def context_length(live: LiveModel) -> int | None:
+    """The most positions that the model can tell apart, or None where its config does not say."""
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        value = getattr(live.config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

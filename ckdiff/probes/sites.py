@@ -1,0 +1,121 @@
+"""Where a live decoder layer keeps its parts: `layer_sites(layer, row, components)`.
+
+A row of `weights.architectures` names module paths; names alone are no proof, so every site is confirmed by module
+class and shape before anything is patched. What each site means:
+
+    attention     its output, before the residual addition, is the attention state A
+    keys          the MLP's first matrices W_K; in a dense layer their modules can be replaced by a stub
+    value vectors the MLP's output projection W_V; in a dense layer its input is m, its output W_V m
+    mlp           in a mixture of experts: the whole block, router and shared expert with it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ckdiff.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.weights.architectures import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSites:
+    """The parts of one decoder layer.
+
+    Attributes:
+        layer: the layer itself.
+        attention: the attention module.
+        attention_output: attention's output projection.
+        adds_residual: the attention module adds the residual stream itself; A is seen at `attention_output`.
+        values: W_V's module, or None in a mixture of experts.
+        keys: W_K's modules; empty in a mixture of experts.
+        mlp: the block of a mixture of experts, or None in a dense layer.
+        parameters: by component, the names of its parameters relative to the layer.
+    """
+
+    layer: nn.Module
+    attention: nn.Module
+    attention_output: nn.Module
+    adds_residual: bool
+    values: nn.Module | None
+    keys: tuple[nn.Module, ...]
+    mlp: nn.Module | None
+    parameters: Mapping[str, tuple[str, ...]]
+
+
+def layer_sites(layer: nn.Module, row: Architecture, parameters: Mapping[str, tuple[str, ...]]) -> LayerSites:
+    """Find and confirm the parts of one decoder layer.
+
+    Args:
+        layer: a decoder layer of a live model; its parameters may be on the meta device.
+        row: the row of its model type.
+        parameters: by component, names relative to the layer.
+
+    Raises:
+        CheckpointError: a part is missing or is not of the kind that the row says.
+    """
+    sites = row.sites
+    attention = _find(layer, sites.attention, row)
+    output = _projection(layer, sites.attention_output, row)
+    experts = _maybe(layer, sites.experts) if sites.experts else None
+    if experts is not None:
+        mlp = _find(layer, sites.mlp, row)
+        return LayerSites(layer, attention, output, sites.attention_adds_residual, None, (), mlp, parameters)
+    # A dense layer inside a mixture has the plain places of a gated MLP.
+    values = _projection(layer, sites.value_vectors or f"{sites.mlp}.down_proj", row)
+    paths = sites.keys or (f"{sites.mlp}.gate_proj", f"{sites.mlp}.up_proj")
+    keys = tuple(_projection(layer, path, row) for path in paths)
+    _check_widths(keys, values, row)
+    return LayerSites(layer, attention, output, sites.attention_adds_residual, values, keys, None, parameters)
+
+
+def widths(module: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a projection: `nn.Linear` stores (out, in), transformers' Conv1D (in, out)."""
+    weight = module.weight
+    if not hasattr(weight, "shape") or len(weight.shape) != 2:
+        raise CheckpointError(f"{type(module).__name__}: not a matrix; this model cannot be probed")
+    first, second = (int(size) for size in weight.shape)
+    return (second, first) if isinstance(module, nn.Linear) else (first, second)
+
+
+def _check_widths(keys: tuple[nn.Module, ...], values: nn.Module, row: Architecture) -> None:
+    """Each neuron has one key (gate and up where gated) and one value vector."""
+    neurons, d_model = widths(values)
+    made = sum(widths(module)[1] for module in keys)
+    if made not in (neurons, 2 * neurons) or any(widths(module)[0] != d_model for module in keys):
+        raise CheckpointError(
+            f"model_type {row.model_type!r}: {made} keys for {neurons} value vectors do not fit;"
+            " its modules are not those of the known architecture"
+        )
+
+
+def _projection(layer: nn.Module, path: str, row: Architecture) -> nn.Module:
+    module = _find(layer, path, row)
+    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+        return module
+    raise CheckpointError(
+        f"model_type {row.model_type!r}: {path} is a {type(module).__name__}, neither Linear nor Conv1D;"
+        " this kind of checkpoint cannot be probed"
+    )
+
+
+def _find(layer: nn.Module, path: str, row: Architecture) -> nn.Module:
+    module = _maybe(layer, path)
+    if module is None:
+        raise CheckpointError(
+            f"model_type {row.model_type!r}: no module {path!r} in {type(layer).__name__}; cannot be probed"
+        )
+    return module
+
+
+def _maybe(layer: nn.Module, path: str) -> nn.Module | None:
+    found: object = layer
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, nn.Module) else None

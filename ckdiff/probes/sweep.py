@@ -1,0 +1,291 @@
+"""One pass over the layers for all runs at once (design, section 4).
+
+At layer k: the base's layer on the base's own run and the unlearned model's on its own, noting A, m and W_V m; then the
+host's layer on every run whose window has begun, under that run's patch; then what was noted is forgotten. A run
+starts as a copy of its host's own state. Runs that need the same patch in a layer go through it together, whatever
+mode or window they belong to; a run whose A is pinned everywhere carries the scored positions alone.
+
+The whole state between two layers is a few tensors (`State`): it can be written down, and a sweep can go on from it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.probes.patches import Seen, captured, pinned, swapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.probes.model import Call, LiveModel
+    from ckdiff.probes.prompts import Batch
+    from ckdiff.probes.runs import Patch, Plan, Run, Source
+    from ckdiff.report.schema import Side
+
+SIDES: tuple[Side, Side] = ("base", "unlearned")
+
+
+def host_of(run: Run) -> Side:
+    """The side whose layers a run goes through."""
+    return "unlearned" if run.direction == "restore" else "base"
+
+
+def donor_of(run: Run) -> Side:
+    """The side whose states or weights a run receives."""
+    return "base" if run.direction == "restore" else "unlearned"
+
+
+def ends_of(run: Run) -> Side:
+    """The side whose embedding, final norm and unembedding a run has."""
+    return donor_of(run) if run.donor_ends else host_of(run)
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that a sweep knows between two layers.
+
+    Attributes:
+        layer: the next layer.
+        own: by side its own run, one tensor a batch [question, position, d_model].
+        ends: the same for the embeddings of both sides, until the first layer is done.
+        runs: by number of the run: one tensor a batch, or one [1, scored position, d_model] for a pointwise run.
+    """
+
+    layer: int
+    own: dict[Side, list[Tensor]]
+    runs: dict[int, list[Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two live models."""
+
+    base: LiveModel
+    unlearned: LiveModel
+
+    def side(self, name: Side) -> LiveModel:
+        """One of them."""
+        return self.base if name == "base" else self.unlearned
+
+
+class Sweep:
+    """One pass over the layers of a pair.
+
+        sweep = Sweep(pair, batches, runs, chunk)
+        state = sweep.begin()
+        while state.layer < layers:
+            sweep.advance(state)
+        finals = sweep.finals(state)
+    """
+
+    def __init__(self, pair: Pair, batches: Sequence[Batch], plan: Plan, runs: Sequence[int], chunk: int) -> None:
+        """Prepare a pass.
+
+        Args:
+            pair: the live models; the caller loads and unloads their layers.
+            batches: the questions with their answers.
+            plan: all runs.
+            runs: numbers of the runs of this pass.
+            chunk: at most so many positions go through a layer in one call, if one run has no more.
+        """
+        self.pair, self.batches, self.plan, self.chunk = pair, batches, plan, chunk
+        self.numbers = tuple(runs)
+        self.calls: dict[Side, list[list[Call]]] = {}
+
+    def begin(self) -> State:
+        """Both embeddings; needs the ends of both models loaded."""
+        own: dict[Side, list[Tensor]] = {}
+        for side in SIDES:
+            fronts = [self.pair.side(side).front(batch.ids) for batch in self.batches]
+            own[side] = [states for states, _ in fronts]
+            self.calls[side] = [calls for _, calls in fronts]
+        return State(0, own)
+
+    def advance(self, state: State, tick: Callable[[int], None] | None = None) -> None:
+        """One layer; needs that layer of both models loaded.
+
+        Args:
+            state: changed in place.
+            tick: called with the number of runs that have gone through the layer.
+        """
+        number = state.layer
+        before = dict(state.own)
+        notes = {side: self._own(side, number, state) for side in SIDES}
+        states = LayerStates(self.pair, number, notes, self.batches)
+        self._start(number, state, before)
+        groups: dict[tuple[Side, Patch], list[int]] = {}
+        for run_number in state.runs:
+            run = self.plan.runs[run_number]
+            groups.setdefault((host_of(run), run.patch(number)), []).append(run_number)
+        for (host, patch), members in groups.items():
+            for pointwise in (False, True):
+                alike = [member for member in members if self.plan.runs[member].pointwise == pointwise]
+                self._group(host, patch, alike, pointwise, number, state, states)
+                if tick is not None:
+                    tick(len(alike))
+        state.layer = number + 1
+
+    def finals(self, state: State) -> tuple[dict[Side, Tensor], dict[int, Tensor]]:
+        """What goes into each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
+        own = {side: self.pair.side(side).tail(self._scored(state.own[side])) for side in SIDES}
+        runs = {}
+        for number, units in state.runs.items():
+            run = self.plan.runs[number]
+            rows = units[0][0] if run.pointwise else self._scored(units)
+            runs[number] = self.pair.side(ends_of(run)).tail(rows)
+        return own, runs
+
+    def own_scored(self, state: State, side: Side) -> Tensor:
+        """A side's own state at the scored positions, after the last layer [position, d_model]."""
+        return self._scored(state.own[side])
+
+    # ------------------------------------------------------------------------------------------------------ parts
+
+    def _own(self, side: Side, number: int, state: State) -> list[Seen]:
+        live, notes, after = self.pair.side(side), [], []
+        for index, states in enumerate(state.own[side]):
+            with captured(live.sites[number], len(states)) as seen:
+                after.append(live.layer(number, states, self.calls[side][index][number]))
+            notes.append(seen)
+        state.own[side] = after
+        return notes
+
+    def _start(self, number: int, state: State, before: dict[Side, list[Tensor]]) -> None:
+        """Runs whose window begins here start as what their host had before this layer."""
+        for run_number in self.numbers:
+            run = self.plan.runs[run_number]
+            if run.first == number:
+                states = before[ends_of(run)] if number == 0 else before[host_of(run)]
+                state.runs[run_number] = [self._scored(states)[None]] if run.pointwise else list(states)
+
+    def _scored(self, states: Sequence[Tensor]) -> Tensor:
+        rows = [part.reshape(-1, part.shape[-1])[batch.scored] for part, batch in zip(states, self.batches, strict=True)]
+        return torch.cat(rows)
+
+    def _group(
+        self,
+        host: Side,
+        patch: Patch,
+        members: Sequence[int],
+        pointwise: bool,
+        number: int,
+        state: State,
+        states: LayerStates,
+    ) -> None:
+        """All runs that need one patch in this layer, a chunk at a time."""
+        if not members:
+            return
+        attention = states.attention(host, patch.attention)
+        mlp = states.mlp(host, patch)
+        if pointwise:
+            attention = None if attention is None else [self._scored(attention)[None]]
+            mlp = None if mlp is None else [self._scored(mlp)[None]]
+        live, other = self.pair.side(host), self.pair.side("base" if host == "unlearned" else "unlearned")
+        sites = live.sites[number]
+        for unit in range(len(state.runs[members[0]])):
+            call = self.calls[host][unit][number]
+            rows, width, _ = state.runs[members[0]][unit].shape
+            step = max(1, self.chunk // (rows * width))
+            for start in range(0, len(members), step):
+                part = members[start : start + step]
+                inputs = [state.runs[member][unit] for member in part]
+                joined = inputs[0] if len(part) == 1 else torch.cat(inputs)
+                with ExitStack() as stack:
+                    stack.enter_context(swapped(sites, other.sites[number], patch.swaps))
+                    given = (None if value is None else _times(value[unit], len(part)) for value in (attention, mlp))
+                    stack.enter_context(pinned(sites, states.notes[host][0], *given))
+                    result = live.layer(number, joined, call)
+                for member, piece in zip(part, result.split(rows), strict=True):
+                    state.runs[member][unit] = piece
+
+
+class LayerStates:
+    """What both models showed in one layer, and what follows from it; made when first asked for."""
+
+    def __init__(self, pair: Pair, number: int, notes: dict[Side, list[Seen]], batches: Sequence[Batch]) -> None:
+        self.pair, self.number, self.notes, self.batches = pair, number, notes, batches
+        self._products: dict[tuple[Side, Side], list[Tensor]] = {}
+        self._shifted: dict[tuple[str, Side, Side], list[Tensor]] = {}
+
+    def attention(self, host: Side, source: Source | None) -> list[Tensor] | None:
+        """A of the host, of the donor, or of the donor on the next question; one tensor a batch."""
+        if source is None:
+            return None
+        donor: Side = "base" if host == "unlearned" else "unlearned"
+        if source == "wrong":
+            return self._wrong("attention", host, donor, self._own(donor), self._own(host))
+        return self._own(host if source == "host" else donor)
+
+    def mlp(self, host: Side, patch: Patch) -> list[Tensor] | None:
+        """W_V m with m and W_V from where the patch says; one tensor a batch."""
+        if patch.coefficients is None:
+            return None
+        donor: Side = "base" if host == "unlearned" else "unlearned"
+        values = donor if patch.donor_values else host
+        if patch.coefficients == "wrong":
+            return self._wrong("mlp", host, values, self.product(donor, values), self.product(host, values))
+        return self.product(host if patch.coefficients == "host" else donor, values)
+
+    def product(self, coefficients: Side, values: Side) -> list[Tensor]:
+        """W_V of one side applied to m of one side."""
+        key = (coefficients, values)
+        if key not in self._products:
+            self._products[key] = [self._product(seen, coefficients, values) for seen in self.notes[coefficients]]
+        return self._products[key]
+
+    def _own(self, side: Side) -> list[Tensor]:
+        found = [seen.attention for seen in self.notes[side]]
+        return [state for state in found if state is not None]
+
+    def _product(self, seen: Seen, coefficients: Side, values: Side) -> Tensor:
+        assert seen.mlp is not None
+        if coefficients == values:
+            return seen.mlp
+        own, other = self.pair.side(coefficients).sites[self.number], self.pair.side(values).sites[self.number]
+        if own.mlp is not None:
+            # In a mixture m is the routed experts' coefficients with their weights: run the block anew with other W_V.
+            with swapped(own, other, ("value_vectors",)):
+                result = own.mlp(seen.mlp_input)
+            found: Tensor = result[0] if isinstance(result, tuple) else result
+            return found
+        assert other.values is not None
+        product: Tensor = other.values(seen.coefficients)
+        return product
+
+    def _wrong(self, what: str, host: Side, values: Side, donor: list[Tensor], own: list[Tensor]) -> list[Tensor]:
+        """The donor's states on the next question where both questions have the position, the host's own elsewhere."""
+        key = (what, host, values)
+        if key not in self._shifted:
+            self._shifted[key] = next_question(donor, own, self.batches)
+        return self._shifted[key]
+
+
+def next_question(donor: Sequence[Tensor], own: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
+    """For each question the donor's states on the next one, cyclically; the host's own where either has no position.
+
+    Args:
+        donor: states by batch [question, position, d_model].
+        own: the host's, in the same shape.
+        batches: with the real length of each question.
+    """
+    rows = [row for states in donor for row in states]
+    lengths = [length for batch in batches for length in batch.lengths]
+    result = []
+    for states, batch in zip(own, batches, strict=True):
+        mixed = states.clone()
+        for row, length in enumerate(batch.lengths):
+            other = (batch.first + row + 1) % len(rows)
+            shared = min(length, lengths[other])
+            mixed[row, :shared] = rows[other][:shared]
+        result.append(mixed)
+    return result
+
+
+def _times(state: Tensor, runs: int) -> Tensor:
+    return state if runs == 1 else state.repeat(runs, 1, 1)

@@ -1,0 +1,135 @@
+"""Figures: three formats, the same bytes, everything that was measured, errors in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckdiff.errors import ReportError
+from ckdiff.report import figures
+from ckdiff.report.figures import write_figure
+from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
+
+SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF"}
+FULL = report(None, probe())
+
+
+def svg(path: Path, found: object = FULL, score: str | None = None) -> str:
+    write_figure(found, path / "f.svg", score)  # type: ignore[arg-type]
+    return (path / "f.svg").read_text()
+
+
+@pytest.mark.parametrize("suffix", figures.FORMATS)
+def test_every_format_and_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix.upper()}"
+    write_figure(FULL, first, "krs_kl")
+    write_figure(FULL, second, "krs_kl")
+    assert first.read_bytes().startswith(SIGNATURES[suffix])
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+def test_a_figure_shows_modes_variants_scores_and_directions(tmp_path: Path) -> None:
+    text = svg(tmp_path)
+    for words in (
+        *(">coeff<", ">attn+coeff<", ">ancillary (whole model)<", ">open<", ">isolated<"),
+        *(">krs_kl: what changes behaviour<", ">krs: the paper's score<", ">krs_centred: without the uniform shift<"),
+        *(">restore: share of the loss recovered<", ">break: share of the effect produced<"),
+        *(">not run<", ">95 % interval at each window<", ">95 % band over all windows<", ">layer (window centre)<"),
+    ):
+        assert words in text, words
+    assert text.count(">attn+coeff<") == 1
+    assert text.index(">krs_kl: what") < text.index(">krs_centred: w") < text.index(">krs: the paper")
+    assert text.index(">restore:") < text.index(">break:")
+    assert "INCONCLUSIVE" not in text
+
+
+def test_one_score_and_one_direction(tmp_path: Path) -> None:
+    found = probe(runs=probe().runs[:1])
+    text = svg(tmp_path, report(None, found), "krs_centred")
+    assert "krs_centred: without" in text
+    for words in ("krs_kl: what", "the paper's score", ">isolated<", ">break:", "not run"):
+        assert words not in text
+
+
+def test_what_was_not_measured_has_no_row(tmp_path: Path) -> None:
+    text = svg(tmp_path, report(None, undefined_probe()))
+    assert "krs_kl: what" not in text
+    assert "the paper's score" in text
+    with pytest.raises(ReportError, match="krs_kl was not measured"):
+        write_figure(report(None, undefined_probe()), tmp_path / "f.svg", "krs_kl")
+
+
+def test_values_that_are_cut_are_counted(tmp_path: Path) -> None:
+    scores = [0.1, -3.0, 0.5, 1.5, 0.2, -0.3]
+    far = run(scores=(scores, scores, scores))
+    assert "3 values outside -0.25 to 1.05 not shown" in svg(tmp_path, report(None, probe(runs=(far,))))
+    assert "not shown" not in svg(tmp_path, report(None, probe(runs=(run(scores=(bump(6, 2, 0.9),) * 3),))))
+
+
+def test_a_failed_control_is_in_the_title(tmp_path: Path) -> None:
+    found = probe(controls=controls(passed=False))
+    assert "INCONCLUSIVE: a control failed" in svg(tmp_path, report(None, found), "krs")
+
+
+def test_more_modes_than_looks_and_hostile_names(tmp_path: Path) -> None:
+    runs = tuple(dataclasses.replace(run, variant="open", direction="restore") for run in hostile_probe().runs)
+    text = svg(tmp_path, report(None, dataclasses.replace(hostile_probe(), runs=runs)), "krs")
+    assert "\x1b" not in text
+    assert "\\x1b[31mevil" in text
+    assert "<b>" not in text
+    names = tuple(run(f"$m_{n}$", scores=(bump(6, 2, 0.9),) * 3) for n in range(9))
+    assert ">$m_8$<" in svg(tmp_path, report(None, probe(runs=names)), "krs")
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "score", "words"),
+    [
+        (FULL, "f.jpg", None, r"a figure is a \.svg, \.png, \.pdf file"),
+        (FULL, "f", None, "give it one of these suffixes"),
+        (FULL, "f.svg", "bleu", "'bleu' is no score; choose one of krs, krs_centred, krs_kl"),
+        (report(comparison()), "f.svg", None, "holds no probe"),
+        (report(None, empty_probe()), "f.svg", None, "nothing can be drawn"),
+        (FULL, "missing/f.svg", "krs", "cannot be written: No such file"),
+        (FULL, "file/f.svg", "krs", "cannot be written: Not a directory"),
+        (FULL, "taken.svg", "krs", "cannot be written: Is a directory"),
+    ],
+)
+def test_errors_are_one_line(found: object, name: str, score: str | None, words: str, tmp_path: Path) -> None:
+    (tmp_path / "taken.svg").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ReportError, match=words) as raised:
+        write_figure(found, tmp_path / name, score)  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "taken.svg"]
+
+
+def test_an_interrupted_write_leaves_the_old_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.svg"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ReportError, match="No space left"):
+        write_figure(FULL, path, "krs")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tables_open_without_matplotlib_and_figures_without_pyplot(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; import ckdiff.report.probe_tables, ckdiff.report.figures as f, tests.reports as r;"
+        "assert 'matplotlib' not in sys.modules;"
+        "f.write_figure(r.report(None, r.probe()), pathlib.Path(sys.argv[1]), 'krs');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    root = str(Path(figures.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, tmp_path / "f.svg"], check=True, cwd=root)
+    assert (tmp_path / "f.svg").read_text() == svg(tmp_path, score="krs")
