@@ -11,15 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CompareSpec", "compare", "read_report", "write_report"]
+__all__ = ["CompareSpec", "ProbeSpec", "Settings", "compare", "probe", "read_report", "write_report"]
 
 if TYPE_CHECKING:
-    from ckdiff.api import CompareSpec, compare
+    from ckdiff.api import CompareSpec, ProbeSpec, compare, probe
+    from ckdiff.probes.settings import Settings
     from ckdiff.report.hdf5 import read_report, write_report
 
 _PLACES = {
     "CompareSpec": "ckdiff.api",
+    "ProbeSpec": "ckdiff.api",
+    "Settings": "ckdiff.probes.settings",
     "compare": "ckdiff.api",
+    "probe": "ckdiff.api",
     "read_report": "ckdiff.report.hdf5",
     "write_report": "ckdiff.report.hdf5",
 }

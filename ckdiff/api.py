@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckdiff import __version__
+from ckdiff.errors import ReportError
+from ckdiff.probes.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from ckdiff.report.schema import CheckpointRecord, Report, ShardRecord
+    from ckdiff.probes.jobs import Outline
+    from ckdiff.probes.probing import Listener
+    from ckdiff.probes.questions import QuestionSet
+    from ckdiff.report.schema import CheckpointRecord, Probe, Provenance, Report, ShardRecord
     from ckdiff.weights.hashing import ShardHasher
     from ckdiff.weights.reader import Checkpoint
+
+SCOPE = ("modes", "variants", "directions")
+"""Settings that say which runs were made; the others say how, and only equals can stand in one report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,131 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """What to probe, and how.
+
+    Attributes:
+        base: as in `CompareSpec`; a probe needs a directory with config and tokenizer.
+        unlearned: the same.
+        questions: a file of questions (text, JSON, JSONL, ConceptVectors, TOFU, MUSE, RWKU).
+        asked: questions as texts; with neither, a bundled set of general questions is asked.
+        concept: which entry of the file.
+        unrelated: of that entry the unrelated questions.
+        settings: modes, variants, directions, window and the rest.
+        hash: compute the sha256 of every weight file.
+        adapter_base: the base model of adapters, where their own config does not name one that can be found.
+    """
+
+    base: str
+    unlearned: str
+    questions: Path | None = None
+    asked: tuple[str, ...] = ()
+    concept: str | None = None
+    unrelated: bool = False
+    settings: Settings = field(default_factory=Settings)
+    hash: bool = True
+    adapter_base: str | None = None
+
+
+def probe(
+    spec: ProbeSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+) -> Report:
+    """Restoration probes: where the effect of an unlearning lives, on live activations.
+
+    Args:
+        spec: what to probe.
+        listener: told of progress, asked whether to stop.
+        existing: a report of the same pair; the probe is put into it.
+        keep: a file to keep an unfinished sweep in.
+        resume: go on with what is kept there.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow a probe, or `existing` is about other weights.
+        NothingToRecoverError: on these questions the two models do not differ.
+    """
+    from ckdiff.probes.jobs import prepare
+    from ckdiff.probes.probing import run
+    from ckdiff.report.schema import Report
+
+    questions = _questions(spec)
+    spec.settings.check()
+    base, unlearned = _opened(spec)
+    # Everything that can be refused is refused before files are hashed, which takes a while.
+    job = prepare(base, unlearned, questions, spec.settings)
+    provenance = _provenance(base, unlearned, spec.hash)
+    found = Report(provenance, versions=_versions("torch", "transformers"))
+    if existing is not None:
+        found = joined(existing, found)
+    kept = None if keep is None else (keep, _identity(base, unlearned, provenance))
+    result = run(job, listener, kept, resume)
+    return replace(found, probe=combined(existing.probe if existing else None, result))
+
+
+def outline(spec: ProbeSpec) -> Outline:
+    """What a probe would do, how much memory it wants and about how long it takes; no weights are read."""
+    from ckdiff.probes.jobs import outline as look
+
+    return look(*_opened(spec), _questions(spec), spec.settings)
+
+
+def joined(existing: Report, found: Report) -> Report:
+    """A report of a pair, put into an older one of the same pair: what is new replaces what it replaces.
+
+    Raises:
+        ReportError: the older one is about other weights.
+    """
+    for side in ("base", "unlearned"):
+        old, new = getattr(existing.provenance, side), getattr(found.provenance, side)
+        if old.location != new.location:
+            raise ReportError(f"the report is about {old.location}, not {new.location}; use -o FILE, or --overwrite")
+        if old.digest and new.digest and old.digest != new.digest:
+            raise ReportError(
+                f"{new.location}: its weights have changed since the report was written (sha256 {old.digest[:12]}, now"
+                f" {new.digest[:12]}); use -o FILE, or --overwrite"
+            )
+    provenance = found.provenance if found.provenance.base.digest else existing.provenance
+    return replace(
+        found,
+        provenance=provenance,
+        compare=found.compare or existing.compare,
+        probe=found.probe or existing.probe,
+        versions={**existing.versions, **found.versions},
+    )
+
+
+def combined(older: Probe | None, newer: Probe) -> Probe:
+    """Two probes of one pair as one, where they asked the same questions in the same way; else the newer alone."""
+    if older is None or not comparable(older, newer):
+        return newer
+    again = {(run.direction, run.mode, run.variant) for run in newer.runs}
+    kept = tuple(run for run in older.runs if (run.direction, run.mode, run.variant) not in again)
+    names = {(control.name, control.direction, control.mode, control.variant) for control in newer.controls}
+    controls = tuple(row for row in older.controls if (row.name, row.direction, row.mode, row.variant) not in names)
+    settings = {
+        key: ",".join(dict.fromkeys([*older.settings[key].split(","), *value.split(",")])) if key in SCOPE else value
+        for key, value in newer.settings.items()
+    }
+    notes = tuple(dict.fromkeys((*older.notes, *newer.notes)))
+    return replace(newer, runs=kept + newer.runs, controls=controls + newer.controls, settings=settings, notes=notes)
+
+
+def comparable(older: Probe, newer: Probe) -> bool:
+    """Whether the runs of two probes can stand in one report."""
+
+    def how(found: Probe) -> dict[str, str]:
+        return {key: value for key, value in found.settings.items() if key not in SCOPE}
+
+    def asked(found: Probe) -> list[tuple[str, tuple[int, ...]]]:
+        return [(question.text, question.answer_ids) for question in found.questions]
+
+    return how(older) == how(newer) and asked(older) == asked(newer)
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a checkpoint holds, from its headers alone.
 
@@ -113,6 +247,52 @@ def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
     return Contents(opened.location, found.model_type, tuple(rows), shards, notes)
 
 
+def _opened(spec: ProbeSpec) -> tuple[Checkpoint, Checkpoint]:
+    from ckdiff.weights.opening import open_checkpoint
+
+    return open_checkpoint(spec.base, spec.adapter_base), open_checkpoint(spec.unlearned, spec.adapter_base)
+
+
+def _questions(spec: ProbeSpec) -> QuestionSet:
+    from ckdiff.probes.questions import QuestionsError, general_questions, given_questions, read_questions
+
+    if spec.questions is not None and spec.asked:
+        raise QuestionsError("--questions and --question: give one of them")
+    if spec.questions is not None:
+        return read_questions(spec.questions, concept=spec.concept, unrelated=spec.unrelated)
+    if spec.concept is not None or spec.unrelated:
+        raise QuestionsError("--concept and --unrelated choose from a file; name it with --questions")
+    if spec.asked:
+        return given_questions(spec.asked)
+    found = general_questions()
+    note = "no questions were given: general ones were asked, which say nothing about any one topic"
+    return replace(found, notes=(*found.notes, note))
+
+
+def _provenance(base: Checkpoint, unlearned: Checkpoint, hashes: bool) -> Provenance:
+    from ckdiff.report.schema import Provenance
+
+    hasher: ShardHasher | None = None
+    if hashes:
+        from ckdiff.weights.hashing import ShardHasher
+
+        hasher = ShardHasher((*base.shards, *unlearned.shards))
+    try:
+        return Provenance(_record(base, hasher), _record(unlearned, hasher))
+    finally:
+        if hasher is not None:
+            hasher.close()
+
+
+def _identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
+    """What tells these weights from others: their digests, or else the files' names, sizes and times."""
+    digests = [side.digest for side in (provenance.base, provenance.unlearned)]
+    if all(digests):
+        return " ".join(map(str, digests))
+    files = [shard for side in (base, unlearned) for shard in side.shards]
+    return " ".join(f"{shard.path} {shard.size} {shard.path.stat().st_mtime_ns}" for shard in files)
+
+
 def _record(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:
     import hashlib
 
@@ -126,5 +306,5 @@ def _record(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRec
     return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards)
 
 
-def _versions() -> dict[str, str]:
-    return {"ckdiff": __version__, "numpy": importlib.metadata.version("numpy")}
+def _versions(*libraries: str) -> dict[str, str]:
+    return {"ckdiff": __version__} | {name: importlib.metadata.version(name) for name in ("numpy", *libraries)}

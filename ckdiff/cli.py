@@ -89,17 +89,125 @@ def compare(
     """What moved: parameter drift per component, layer, tensor and neuron."""
     from ckdiff.api import CompareSpec
     from ckdiff.api import compare as run
-    from ckdiff.report.hdf5 import check_same_pair, check_writable, write_report
+    from ckdiff.report.hdf5 import check_same_pair, check_writable, read_report, write_report
 
     check_writable(output)
     accept = None if overwrite else functools.partial(check_same_pair, output)
     spec = CompareSpec(base, unlearned, hash=hashes, adapter_base=adapter_base)
     with progress("comparing", quiet) as advance:
         report = run(spec, advance, accept)
+    if output.exists() and not overwrite and (older := read_report(output)).probe is not None:
+        # A probe of the same weights stays in the report; one of other weights is refused, not dropped.
+        from ckdiff.api import joined
+
+        report = joined(older, report)
     write_report(report, output)
-    present(report, output_format, top)
+    present(report, output_format, top, "compare")
     remark(f"report: {output}", quiet)
     raise typer.Exit(verdict(report, exit_code))
+
+
+@app.command()
+def probe(
+    base: Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")] = None,
+    unlearned: Annotated[str | None, typer.Argument(help="The model after.")] = None,
+    mode: Annotated[str, typer.Option("--mode", "-m", help="What is put back, comma-separated, or all.")] = "coeff",
+    variant: Annotated[
+        str, typer.Option("--variant", help="What else is held still: open, isolated, direct, or all.")
+    ] = "open,isolated",
+    direction: Annotated[
+        str, typer.Option("--direction", help="restore: base states into the unlearned model; break; both.")
+    ] = "restore",
+    questions: Annotated[
+        Path | None, typer.Option("--questions", "-Q", help="A file of questions: text, JSON or JSONL.")
+    ] = None,
+    question: Annotated[list[str] | None, typer.Option("--question", help="A question; may be repeated.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="Which concept or subject of the file.")] = None,
+    unrelated: Annotated[bool, typer.Option("--unrelated", help="Ask the concept's unrelated questions.")] = False,
+    window: Annotated[int, typer.Option("--window", help="Layers restored together.")] = 5,
+    layers: Annotated[str | None, typer.Option("--layers", help="Window centres, such as 0,5-9; else all.")] = None,
+    tokens: Annotated[int, typer.Option("--tokens", help="The most tokens of an answer that are scored.")] = 30,
+    given_answers: Annotated[
+        bool, typer.Option("--given-answers", help="Score the file's answers, not the base's own.")
+    ] = False,
+    prompt_template: Annotated[
+        str | None, typer.Option("--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.")
+    ] = None,
+    chat_template: Annotated[bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.")] = False,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="A directory with a tokenizer, where the base has none.")
+    ] = None,
+    kl: Annotated[bool, typer.Option("--kl/--no-kl", help="krs_kl and top1, which need every logit.")] = True,
+    stream: Annotated[str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")] = "float32",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that go through a layer together.")] = 32,
+    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: all that are there.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run, how large and how long, and stop.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted probe.")] = False,
+    output: OutputOption = Path("ckdiff.h5"),
+    output_format: FormatOption = Format.TABLE,
+    show_questions: Annotated[
+        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
+    ] = 0,
+    hashes: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")
+    ] = True,
+    adapter_base: AdapterBaseOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
+) -> None:
+    """Where the effect lives: put base states back, a few layers at a time, and see how much returns."""
+    from ckdiff import probe_command as command
+    from ckdiff.api import ProbeSpec
+    from ckdiff.probes.settings import DEFAULT_TEMPLATE, Settings
+
+    settings = Settings(
+        modes=command.modes(mode),
+        variants=command.variants(variant),
+        directions=command.directions(direction),
+        window=window,
+        layers=None if layers is None else command.layer_numbers(layers),
+        tokens=tokens,
+        template=DEFAULT_TEMPLATE if prompt_template is None else command.unescaped(prompt_template),
+        chat=chat_template,
+        given_answers=given_answers,
+        kl=kl,
+        dtype=dtype,
+        device=device,
+        stream=stream,  # type: ignore[arg-type]  # checked with the others
+        batch_size=batch_size,
+        tokenizer=tokenizer,
+    )
+    settings.check()
+    existing, pair = command.pair_and_report(base, unlearned, output, overwrite)
+    spec = ProbeSpec(*pair, questions, tuple(question or ()), concept, unrelated, settings, hashes, adapter_base)
+    command.set_threads(threads)
+    if plan:
+        from ckdiff.api import outline
+
+        sys.stdout.write(command.outline_text(outline(spec)))
+        return
+    report = command.run(spec, existing, output, resume, quiet, remark)
+    present(report, output_format, 10, "probe", show_questions)
+    remark(f"report: {output}", quiet)
+    raise typer.Exit(command.verdict(report, remark))
+
+
+@app.command()
+def figure(
+    report: Annotated[Path, typer.Argument(help="A report with a probe.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="An .svg, .png or .pdf file.")] = Path("ckdiff.svg"),
+    score: Annotated[str | None, typer.Option("--score", help="krs_kl, krs_centred or krs; else all three.")] = None,
+) -> None:
+    """Draw a probe: score against layer, one line a mode, with its intervals."""
+    from ckdiff.report.figures import write_figure
+    from ckdiff.report.hdf5 import read_report
+
+    write_figure(read_report(report), output, score)
+    remark(f"figure: {output}", quiet=False)
 
 
 @app.command()
@@ -107,11 +215,22 @@ def show(
     report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
     output_format: FormatOption = Format.TABLE,
     top: TopOption = 10,
+    section: Annotated[
+        str | None, typer.Option("--section", help="compare or probe: only that part of the table or CSV.")
+    ] = None,
+    show_questions: Annotated[
+        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
+    ] = 0,
 ) -> None:
     """Show a report again, as it was printed or in another format."""
     from ckdiff.report.hdf5 import read_report
 
-    present(read_report(report), output_format, top)
+    if section not in (None, "compare", "probe"):
+        raise CkdiffError(f"--section: no {section!r}; there are compare and probe")
+    found = read_report(report)
+    if section is not None and getattr(found, section) is None:
+        raise CkdiffError(f"{report}: holds no {section}; `ckdiff {section}` puts one in")
+    present(found, output_format, top, section, show_questions)
 
 
 @app.command()
@@ -139,15 +258,25 @@ def verdict(report: Report, exit_code: bool) -> ExitStatus:
     return ExitStatus.OK
 
 
-def present(report: Report, output_format: Format, top: int) -> None:
-    """Print a report on stdout."""
+def present(
+    report: Report, output_format: Format, top: int, section: str | None = None, show_questions: int = 0
+) -> None:
+    """Print a report on stdout, or one section of it where the format can."""
     if output_format is Format.TABLE:
-        from ckdiff.report.tables import comparison_view
+        if section != "probe" and (report.compare is not None or report.probe is None):
+            from ckdiff.report.tables import comparison_view
 
-        output(comparison_view(report, top=top))
+            output(comparison_view(report, top=top))
+        if section != "compare" and report.probe is not None:
+            from ckdiff.report.probe_tables import probe_view
+
+            output(probe_view(report, show_questions))
         return
-    from ckdiff.report.exports import FORMATS
+    from ckdiff.report.exports import FORMATS, to_csv
 
+    if output_format is Format.CSV and section is not None:
+        sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of the two, checked by the caller
+        return
     sys.stdout.write(FORMATS[output_format.value](report))
 
 

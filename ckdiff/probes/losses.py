@@ -9,8 +9,8 @@ With z = h W^T + b (times a scale), a run's logits differ from the base's by
 
 and this form, in which nothing large cancels, is the only one used. Where logits are linear in h the raw and the
 centred loss need no logits at all: with Wc = W minus its mean over the vocabulary, |D - mean D|^2 is a quadratic form
-in h_run - h_base with the matrix Wc^T Wc, and mse = centred + (mean D)^2. `krs_kl` and `top1` need every logit; they are
-made a block of the vocabulary at a time and never kept.
+in h_run - h_base with the matrix Wc^T Wc, and mse = centred + (mean D)^2. `krs_kl` and `top1` need every logit; they
+are made a block of the vocabulary at a time and never kept.
 
 Products run in the scorer's dtype (float32, or float64 for a float64 probe), whatever the model's; sums in float64.
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.probes.model import Unembedding
+    from ckdiff.report.schema import Side
 
 VOCABULARY_BLOCK = 4096
 ROWS = {"cpu": 512, "cuda": 16384}
@@ -71,7 +72,12 @@ class Scorer:
     """Compares final hidden states with the base's."""
 
     def __init__(
-        self, hidden: Tensor, heads: Mapping[str, Unembedding], runs: int, kl: bool = True, dtype: torch.dtype | None = None
+        self,
+        hidden: Tensor,
+        heads: Mapping[Side, Unembedding],
+        runs: int,
+        kl: bool = True,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Prepare what all runs share.
 
@@ -90,10 +96,13 @@ class Scorer:
         self.d_vocab = int(d_vocab)
         # A Gram matrix costs d_vocab x d_model^2, sums over logits d_vocab x d_model a scored position.
         self.gram = self.linear and (not kl or runs * len(hidden) > d_model)
-        self._normaliser, self._favourite = self._base_logits() if kl else (None, None)
-        self._forms: dict[str, _Quadratic] = {}
+        self._normaliser: Tensor | None = None
+        self._favourite: Tensor | None = None
+        if kl:
+            self._normaliser, self._favourite = self._base_logits()
+        self._forms: dict[Side, _Quadratic] = {}
 
-    def losses(self, side: str, runs: Sequence[Tensor]) -> list[PositionLosses]:
+    def losses(self, side: Side, runs: Sequence[Tensor]) -> list[PositionLosses]:
         """Losses of runs whose unembedding is one side's; each [position, d_model]."""
         if not runs:
             return []
@@ -115,7 +124,13 @@ class Scorer:
         centred = centred.clamp(min=0)
         return [PositionLosses(*run) for run in zip(centred + shift**2, centred, kl, top1, strict=True)]
 
-    def largest_change(self, side: str, a: Tensor, b: Tensor) -> float:
+    def logit_size(self) -> float:
+        """Root mean square of the base's logits, at a few positions: what a difference is small against."""
+        base = self.heads["base"]
+        parts = [_capped(base, linear(self.hidden[:16], *self._part(base, block))).double() for block in self._slices()]
+        return float(torch.cat(parts, -1).square().mean().sqrt())
+
+    def largest_change(self, side: Side, a: Tensor, b: Tensor) -> float:
         """The largest absolute difference between the logits of two runs with the same unembedding."""
         head, largest = self.heads[side], 0.0
         for block in self._slices():
@@ -143,7 +158,7 @@ class Scorer:
         return weight * head.scale, None if bias is None else bias * head.scale
 
     def _base_logits(self) -> tuple[Tensor, Tensor]:
-        """log sum exp of the base's logits, float64 [position], and the token that it likes best [position]."""
+        """Log of the sum of exp of the base's logits, float64 [position], and its favourite token [position]."""
         base, totals, best, favourite = self.heads["base"], [], None, None
         for block in self._slices():
             logits = _capped(base, linear(self.hidden, *self._part(base, block)))
@@ -157,7 +172,7 @@ class Scorer:
         assert favourite is not None
         return torch.logsumexp(torch.stack(totals), 0), favourite
 
-    def _blocks(self, side: str) -> Iterator[_Block]:
+    def _blocks(self, side: Side) -> Iterator[_Block]:
         base, head = self.heads["base"], self.heads[side]
         for block in self._slices():
             weight_base, bias_base = self._part(base, block)
@@ -174,7 +189,7 @@ class Scorer:
                 probability = torch.exp(logits - self._normaliser[:, None].to(self.dtype))
             yield _Block(block.start, weight, bias, logits, other, probability)
 
-    def _changes(self, side: str, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    def _changes(self, side: Side, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """What runs add to the base's logits [run, position, token], so many runs at a time."""
         positions = len(self.hidden)
         step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
@@ -193,7 +208,7 @@ class Scorer:
                     change += block.other
             yield slice(start, start + len(part)), change
 
-    def _over_vocabulary(self, side: str, runs: Sequence[Tensor]) -> _Sums:
+    def _over_vocabulary(self, side: Side, runs: Sequence[Tensor]) -> _Sums:
         sums = _Sums((len(runs), len(self.hidden)), self.hidden)
         if self.kl:
             sums.centre = self._expected_change(side, runs).to(self.dtype)
@@ -206,8 +221,8 @@ class Scorer:
                     sums.add(part, block, change, self._favourite)
         return sums
 
-    def _expected_change(self, side: str, runs: Sequence[Tensor]) -> Tensor:
-        """sum over the vocabulary of p_base times a run's change of the logit, float64 [run, position]."""
+    def _expected_change(self, side: Side, runs: Sequence[Tensor]) -> Tensor:
+        """Sum over the vocabulary of p_base times a run's change of the logit, float64 [run, position]."""
         hidden = self.hidden.double()
         result = torch.zeros(len(runs), len(hidden), dtype=torch.float64, device=hidden.device)
         direction = torch.zeros_like(hidden)
@@ -224,15 +239,17 @@ class Scorer:
             result[row] += ((run.double() - hidden) * direction).sum(-1)
         return result
 
-    def _divergence(self, side: str, runs: Sequence[Tensor], sums: _Sums) -> Tensor:
+    def _divergence(self, side: Side, runs: Sequence[Tensor], sums: _Sums) -> Tensor:
         """KL(base || run), float64 [run, position]; rows in which exp overflowed are done again in float64."""
         found = torch.log1p(sums.excess)
         for run, position in ((~torch.isfinite(found)) | (sums.steepest > STEEP)).nonzero().tolist():
             expected = self._log_probabilities("base", self.hidden[position])
-            found[run, position] = (expected.exp() * (expected - self._log_probabilities(side, runs[run][position]))).sum()
+            found[run, position] = (
+                expected.exp() * (expected - self._log_probabilities(side, runs[run][position]))
+            ).sum()
         return found
 
-    def _log_probabilities(self, side: str, hidden: Tensor) -> Tensor:
+    def _log_probabilities(self, side: Side, hidden: Tensor) -> Tensor:
         head = self.heads[side]
         logits = [_capped(head, linear(hidden[None], *self._part(head, block))).double()[0] for block in self._slices()]
         return torch.log_softmax(torch.cat(logits), -1)
@@ -272,7 +289,7 @@ def _capped(head: Unembedding, logits: Tensor) -> Tensor:
 class _Quadratic:
     """|D - mean D|^2 / d_vocab and mean D of any run with one unembedding, without logits."""
 
-    def __init__(self, scorer: Scorer, side: str) -> None:
+    def __init__(self, scorer: Scorer, side: Side) -> None:
         base, head = scorer.heads["base"], scorer.heads[side]
         hidden = scorer.hidden.double()
         mean = _mean_rows(scorer, side)
@@ -302,7 +319,7 @@ class _Quadratic:
         return centred, delta @ self.mean + self.shift
 
 
-def _mean_rows(scorer: Scorer, side: str) -> Tensor:
+def _mean_rows(scorer: Scorer, side: Side) -> Tensor:
     """Mean of an unembedding over the vocabulary, scaled, float64 [d_model]."""
     head = scorer.heads[side]
     total = torch.stack([scorer._part(head, block)[0].double().sum(0) for block in scorer._slices()]).sum(0)

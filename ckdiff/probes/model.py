@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,32 +24,20 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CheckpointError
+from ckdiff.probes.filling import components, inside, place, shared_names, sources
 from ckdiff.probes.patches import replaced
 from ckdiff.probes.sites import LayerSites, layer_sites
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
-from ckdiff.weights.components import claim
 from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from ckdiff.weights.architectures import Architecture, Rule
+    from ckdiff.weights.architectures import Architecture
     from ckdiff.weights.reader import Checkpoint
-
-FLOATS = ("F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2")
-FUSED = {"gate_up": "keys", "qkv": "attn"}
-"""Role of a fused tensor -> what its parameter counts as here."""
-
-
-class Part(NamedTuple):
-    """A stored tensor and the place in a parameter that it fills."""
-
-    stored: str
-    expert: int | None
-    role: str
 
 
 class Call(NamedTuple):
@@ -115,16 +102,16 @@ class LiveModel:
         self.config = _config(checkpoint)
         self.row = _row(checkpoint, self.config)
         self.model = _skeleton(self.config, attention, device)
-        self._names = _shared_names(self.model)
-        self._sources, self.notes = _sources(checkpoint, self.row, self.model, self._names)
+        self._names = shared_names(self.model)
+        self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
         self._files = Mapped(checkpoint)
         self.layers: list[nn.Module] = list(self._module(self.row.sites.layers))
         if not self.layers:
             raise CheckpointError(f"{checkpoint.location}: a model without decoder layers cannot be probed")
-        components = _components(self.row, self._names.values())
+        kinds = components(self.row, self._names.values())
         self.sites: list[LayerSites] = []
         for number, layer in enumerate(self.layers):
-            found = _inside(components, f"{self.row.sites.layers}.{number}.")
+            found = inside(kinds, f"{self.row.sites.layers}.{number}.")
             self.sites.append(layer_sites(layer, self.row, found))
 
     # ------------------------------------------------------------------------------------------------- parameters
@@ -225,10 +212,10 @@ class LiveModel:
         whole = torch.empty(shape, dtype=self.dtype, device=self.device)
         for part in parts:
             value = self._tensor(part.stored)
-            place = _place(whole, part)
-            if value.shape != place.shape:
-                raise self._misfit(part.stored, tuple(value.shape), tuple(place.shape))
-            place.copy_(value)
+            view = place(whole, part)
+            if value.shape != view.shape:
+                raise self._misfit(part.stored, tuple(value.shape), tuple(view.shape))
+            view.copy_(value)
         return whole
 
     def _tensor(self, stored: str) -> Tensor:
@@ -407,15 +394,6 @@ def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...
     return Call(one[0], one[1], frozenset(grows))
 
 
-def _place(whole: Tensor, part: Part) -> Tensor:
-    """The view of a stacked parameter [expert, neuron, d_model] that a stored expert's matrix fills."""
-    place = whole if part.expert is None else whole[part.expert]
-    half = place.shape[0] // 2
-    if part.role == "gate":
-        return place[:half]
-    return place[half:] if part.role == "up" else place
-
-
 # ------------------------------------------------------------------------------------------------------- building
 
 
@@ -439,7 +417,9 @@ def _config(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
         )
     if (settings.pop("quantization_config", None) or {}).get("quant_method", "fp8") != "fp8":
-        raise CheckpointError(f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones")
+        raise CheckpointError(
+            f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones"
+        )
     for key in ("auto_map", "dtype", "torch_dtype"):
         settings.pop(key, None)
     try:
@@ -477,121 +457,6 @@ def _skeleton(config: Any, attention: str | None, device: torch.device) -> Any:
         if own:
             model._init_weights(module)
     return model
-
-
-def _shared_names(model: Any) -> dict[str, tuple[str, ...]]:
-    """Every parameter's name -> all names of the same parameter, the first one the key under which it is filled."""
-    stored = set(model.state_dict())
-    groups: dict[int, list[str]] = {}
-    tensors = [*model.named_parameters(remove_duplicate=False)]
-    tensors += [(name, value) for name, value in model.named_buffers(remove_duplicate=False) if name in stored]
-    for name, value in tensors:
-        groups.setdefault(id(value), []).append(name)
-    return {name: tuple(names) for names in groups.values() for name in names}
-
-
-def _sources(
-    checkpoint: Checkpoint, row: Architecture, model: Any, names: dict[str, tuple[str, ...]]
-) -> tuple[dict[str, list[Part]], list[str]]:
-    """By parameter the stored tensors that fill it; every one of both is accounted for."""
-    sources: dict[str, list[Part]] = {}
-    notes: list[str] = []
-    wrapper = "text_config" in checkpoint.config
-    unknown = []
-    for stored in sorted(checkpoint.shapes()):
-        found = claim(row, stored)
-        name = None if found is None else memory_name(found.rule, found.layer, found.canonical)
-        if found is None or name not in names:
-            if not (wrapper and found is None) and not any(re.search(text, stored) for text in row.ignore):
-                unknown.append(stored)
-            continue
-        stacked = found.rule.module is not None and "{E}" in found.rule.pattern and "{E}" not in found.rule.module
-        sources.setdefault(name, []).append(
-            Part(stored, found.expert if stacked else None, found.rule.role if stacked else "")
-        )
-    if unknown:
-        raise CheckpointError(
-            f"{checkpoint.location}: tensor {quoted(unknown[0])} has no place in a {row.model_type} of this config"
-            f" ({len(unknown)} such); config.json and weights do not belong together"
-        )
-    return _tied_sources(checkpoint, model, names, sources, notes), notes
-
-
-def _tied_sources(
-    checkpoint: Checkpoint,
-    model: Any,
-    names: dict[str, tuple[str, ...]],
-    sources: dict[str, list[Part]],
-    notes: list[str],
-) -> dict[str, list[Part]]:
-    """Give each parameter its one source; a tied matrix that is stored twice with two values is untied."""
-    filled: dict[str, list[Part]] = {}
-    for group in dict.fromkeys(names.values()):
-        there = [name for name in group if name in sources]
-        if not there:
-            raise CheckpointError(
-                f"{checkpoint.location}: no tensor for parameter {quoted(group[0])}; fetch the checkpoint again"
-            )
-        if len(there) > 1 and not _equal(checkpoint, [sources[name][0].stored for name in there]):
-            for name in group:
-                names[name] = (name,)
-                filled[name] = sources[name]
-                _untie(model, name)
-            notes.append(f"{checkpoint.location}: {' and '.join(there)} are stored with two values, so not tied")
-            continue
-        filled[group[0]] = sources[there[0]]
-        for part in filled[group[0]]:
-            if checkpoint.dtype(part.stored) not in FLOATS:
-                raise CheckpointError(
-                    f"{checkpoint.location}: tensor {quoted(part.stored)} is {checkpoint.dtype(part.stored)};"
-                    " quantised weights cannot be probed, give the full-precision ones"
-                )
-    return filled
-
-
-def _untie(model: Any, name: str) -> None:
-    parent, _, leaf = name.rpartition(".")
-    module = model.get_submodule(parent)
-    module._parameters[leaf] = torch.nn.Parameter(torch.empty_like(module._parameters[leaf]), requires_grad=False)
-
-
-def _equal(checkpoint: Checkpoint, stored: list[str]) -> bool:
-    files = Mapped(checkpoint)
-    first, *rest = (files.raw(name) for name in stored)
-    dtypes = {checkpoint.dtype(name) for name in stored}
-    result = len(dtypes) == 1 and all(np.array_equal(first, other) for other in rest)
-    files.forget()
-    return result
-
-
-def memory_name(rule: Rule, layer: int | None, canonical: str) -> str:
-    """The name in memory of a stored tensor that fits a rule."""
-    if rule.module is None:
-        return canonical
-    name = rule.module.replace("{L}", str(layer))
-    return name.replace("{P}", "bias" if canonical.endswith("bias") else "weight")
-
-
-def _components(row: Architecture, groups: Iterable[tuple[str, ...]]) -> dict[str, str]:
-    """The component of every parameter, by its name in memory."""
-    patterns = []
-    for rule in row.rules:
-        text = re.escape(rule.module or rule.pattern)
-        text = text.replace(r"\{L\}", r"\d+").replace(r"\{E\}", r"\d+").replace(r"\{P\}", "(?:weight|bias)")
-        patterns.append((re.compile(text), rule.component or FUSED.get(rule.role, "")))
-    found = {}
-    for name in {name for group in groups for name in group}:
-        found[name] = next((component for pattern, component in patterns if pattern.fullmatch(name)), "other")
-    return found
-
-
-def _inside(components: Mapping[str, str], prefix: str) -> dict[str, tuple[str, ...]]:
-    """By component the names below a prefix, relative to it."""
-    result: dict[str, list[str]] = {}
-    for name in sorted(components):
-        if name.startswith(prefix):
-            result.setdefault(components[name], []).append(name.removeprefix(prefix))
-    return {component: tuple(names) for component, names in result.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ tokenizer

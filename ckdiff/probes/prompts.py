@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.probes.questions import Question
-
-DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 
 
 class PromptError(CkdiffError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ckdiff.probes.modes import MODES, VARIANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ckdiff.probes.modes import Direction, Mode, Variant
 
@@ -79,7 +79,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Windows:
     """The windows of one direction x mode x variant: one run a centre, as indices into `Plan.runs`.
 
     Attributes:
@@ -105,7 +105,7 @@ class Plan:
 
     layers: int
     runs: tuple[Run, ...]
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[Windows, ...]
     self_patch: dict[Direction, int]
     everything: dict[Direction, int]
 
@@ -183,7 +183,7 @@ def planned_runs(
     def index(run: Run) -> int:
         return runs.setdefault(run, len(runs))
 
-    sweeps: list[Sweep] = []
+    sweeps: list[Windows] = []
     self_patch: dict[Direction, int] = {}
     everything: dict[Direction, int] = {}
     modes, variants = tuple(modes), tuple(variants)
@@ -208,20 +208,16 @@ def _sweep(
     layers: int,
     controls: bool,
     index: Callable[[Run], int],
-) -> Sweep:
+) -> Windows:
     mode, variant = MODES[name], VARIANTS[variant_name]
     inside, behind = inside_patch(mode, variant), behind_patch(mode, variant)
     if mode.ancillary:
         run = Run(direction, 0, layers - 1, inside, inside, donor_ends=True)
-        return Sweep(direction, name, variant_name, (-1,), (index(run),), {})
+        return Windows(direction, name, variant_name, (-1,), (index(run),), {})
     windows = {centre: window_of(centre, width, layers) for centre in centres}
     found = tuple(index(Run(direction, *windows[centre], inside, behind)) for centre in centres)
     wrong: dict[int, int] = {}
     if controls and mode.states:
         other = wrong_prompt(inside)
         wrong = {centre: index(Run(direction, *windows[centre], other, behind)) for centre in tiles(centres, width)}
-    return Sweep(direction, name, variant_name, tuple(centres), found, wrong)
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+    return Windows(direction, name, variant_name, tuple(centres), found, wrong)

@@ -77,8 +77,8 @@ def layer_sites(layer: nn.Module, row: Architecture, parameters: Mapping[str, tu
 
 def widths(module: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a projection: `nn.Linear` stores (out, in), transformers' Conv1D (in, out)."""
-    weight = module.weight
-    if not hasattr(weight, "shape") or len(weight.shape) != 2:
+    weight = module.get_parameter("weight")
+    if weight.dim() != 2:
         raise CheckpointError(f"{type(module).__name__}: not a matrix; this model cannot be probed")
     first, second = (int(size) for size in weight.shape)
     return (second, first) if isinstance(module, nn.Linear) else (first, second)

@@ -77,11 +77,11 @@ class Pair:
 class Sweep:
     """One pass over the layers of a pair.
 
-        sweep = Sweep(pair, batches, runs, chunk)
-        state = sweep.begin()
-        while state.layer < layers:
-            sweep.advance(state)
-        finals = sweep.finals(state)
+    sweep = Sweep(pair, batches, runs, chunk)
+    state = sweep.begin()
+    while state.layer < layers:
+        sweep.advance(state)
+    finals = sweep.finals(state)
     """
 
     def __init__(self, pair: Pair, batches: Sequence[Batch], plan: Plan, runs: Sequence[int], chunk: int) -> None:
@@ -165,7 +165,9 @@ class Sweep:
                 state.runs[run_number] = [self._scored(states)[None]] if run.pointwise else list(states)
 
     def _scored(self, states: Sequence[Tensor]) -> Tensor:
-        rows = [part.reshape(-1, part.shape[-1])[batch.scored] for part, batch in zip(states, self.batches, strict=True)]
+        rows = [
+            part.reshape(-1, part.shape[-1])[batch.scored] for part, batch in zip(states, self.batches, strict=True)
+        ]
         return torch.cat(rows)
 
     def _group(

@@ -220,10 +220,15 @@ def settings_text(probe: Probe) -> str:
 
 
 def inconclusive(probe: Probe) -> str:
-    """Why the scores are worth nothing: a control failed, or there is none; empty where all is well."""
+    """Why the scores are worth nothing: a control failed, there is none, or a score is not defined; else empty."""
     if not probe.controls:
         return "no control was measured"
-    return "" if all(control.passed for control in probe.controls) else "a control failed"
+    if not all(control.passed for control in probe.controls):
+        return "a control failed"
+    loss = probe.loss_unlearned
+    if not loss.mse > 0 or loss.mse_centred == 0 or loss.kl == 0:
+        return "nothing to recover: the two models say the same"
+    return ""
 
 
 def control_lines(probe: Probe) -> Iterator[tuple[str, bool]]:

@@ -367,7 +367,7 @@ class Probe:
     Attributes:
         model_type: of the base's config.
         layer_count: decoder layers of the model.
-        settings: what determines the numbers, as text (dtype, window, tokens, prompt template, source of questions ...).
+        settings: what determines the numbers, as text (dtype, window, tokens, prompt, source of questions ...).
         notes: plain sentences about what a reader must know.
     """
 

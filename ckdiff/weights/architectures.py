@@ -333,10 +333,22 @@ _ROWS = (
             *_ROUTED,
             Rule(_L + _M + "router.layer.{P}", "router", module=_L + _M + "router.{P}"),
             Rule(
-                _L + _M + "input_linear.weight", "", "gate_up", 1, 0, "experts_gate_up", _L + _M + "experts.gate_up_proj"
+                _L + _M + "input_linear.weight",
+                "",
+                "gate_up",
+                1,
+                0,
+                "experts_gate_up",
+                _L + _M + "experts.gate_up_proj",
             ),
             Rule(
-                _L + _M + "output_linear.weight", "value_vectors", "down", 2, 0, "experts", _L + _M + "experts.down_proj"
+                _L + _M + "output_linear.weight",
+                "value_vectors",
+                "down",
+                2,
+                0,
+                "experts",
+                _L + _M + "experts.down_proj",
             ),
         ),
         sites=replace(_MOE_SITES, mlp="block_sparse_moe", experts="block_sparse_moe.experts"),

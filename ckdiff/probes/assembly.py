@@ -1,0 +1,200 @@
+"""Final states become a `Probe`: losses, scores with their intervals, controls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.probes.jobs import DTYPES, recorded
+from ckdiff.probes.losses import PositionLosses, Scorer
+from ckdiff.probes.runs import window_of
+from ckdiff.probes.scores import QuestionLosses, loss_summary, probe_run
+from ckdiff.probes.sweep import SIDES, ends_of, host_of
+from ckdiff.report.schema import SCORES, Control, Probe, QuestionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from torch import Tensor
+
+    from ckdiff.probes.jobs import Job
+    from ckdiff.probes.model import Unembedding
+    from ckdiff.probes.runs import Windows
+    from ckdiff.report.schema import ProbeRun, Side
+
+NOISE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-3}
+"""A difference of logits below this share of the logits' own size is rounding, not unlearning."""
+SELF_PATCH = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""The most that putting back a model's own states may change a logit."""
+EVERYTHING = 0.9999
+"""The least score of putting everything back."""
+
+
+class NothingToRecoverError(CkdiffError):
+    """On these questions the two models do not differ: no score is defined."""
+
+    exit_status = ExitStatus.INCONCLUSIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """What the sweep ends in.
+
+    Attributes:
+        heads: by side its unembedding.
+        own: by side the input of its unembedding at the scored positions [position, d_model].
+        runs: the same of every run, by its number.
+    """
+
+    heads: Mapping[Side, Unembedding]
+    own: Mapping[Side, Tensor]
+    runs: Mapping[int, Tensor]
+
+
+class _ByQuestion:
+    """Losses at positions become losses of questions: the mean over a question's positions."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self.counts = list(counts)
+
+    def __call__(self, values: Tensor) -> Any:
+        return np.array([float(part.mean()) for part in values.split(self.counts)])
+
+    def losses(self, runs: Sequence[PositionLosses]) -> QuestionLosses:
+        """Losses [run, question]."""
+        names = ("mse", "mse_centred", "kl", "top1")
+        return QuestionLosses(*(np.stack([self(getattr(run, name)) for run in runs]) for name in names))
+
+
+def assemble(job: Job, finals: Finals) -> Probe:
+    """Score every run and every control of a job.
+
+    Raises:
+        NothingToRecoverError: the two models give the same logits.
+    """
+    scorer = Scorer(finals.own["base"], finals.heads, len(finals.runs), job.settings.kl)
+    by_question = _ByQuestion([len(prompt.answer) for prompt in job.prompts])
+    whole = by_question.losses(scorer.losses("unlearned", [finals.own["unlearned"]]))
+    unlearned = QuestionLosses(whole.mse[0], whole.mse_centred[0], whole.kl[0], whole.top1[0])
+    notes = list(job.notes)
+    unlearned = _check_difference(job, scorer, unlearned, notes)
+    found = _Losses(scorer, finals, job, by_question, unlearned)
+    runs = tuple(_run(job, sweep, found) for sweep in job.plan.sweeps)
+    return Probe(
+        model_type=job.pair.base.row.model_type,
+        layer_count=job.plan.layers,
+        runs=runs,
+        questions=_records(job, unlearned),
+        loss_unlearned=loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1),
+        controls=(*_own_controls(job, finals, found), *_wrong_prompts(job, runs, found)),
+        settings=recorded(job),
+        notes=tuple(notes),
+    )
+
+
+class _Losses:
+    """Losses of every run, and what they are measured against."""
+
+    def __init__(
+        self, scorer: Scorer, finals: Finals, job: Job, by_question: _ByQuestion, unlearned: QuestionLosses
+    ) -> None:
+        self.scorer, self.unlearned, self._by_question = scorer, unlearned, by_question
+        self._found: dict[int, PositionLosses] = {}
+        for side in SIDES:
+            members = [number for number in sorted(finals.runs) if ends_of(job.plan.runs[number]) == side]
+            losses = scorer.losses(side, [finals.runs[number] for number in members])
+            self._found |= dict(zip(members, losses, strict=True))
+
+    def of(self, numbers: Sequence[int]) -> QuestionLosses:
+        """Per-question losses of some runs [run, question]."""
+        return self._by_question.losses([self._found[number] for number in numbers])
+
+    def scores(self, number: int, direction: str) -> dict[str, float]:
+        """The scores of one run that are defined."""
+        result = {}
+        for score, name in zip(SCORES, ("mse", "mse_centred", "kl"), strict=True):
+            whole = float(getattr(self.unlearned, name).mean())
+            share = float(getattr(self.of([number]), name).mean()) / whole if whole > 0 else math.nan
+            if not math.isnan(share):
+                result[score] = 1 - share if direction == "restore" else share
+        return result
+
+
+def _records(job: Job, unlearned: QuestionLosses) -> tuple[QuestionRecord, ...]:
+    losses = (unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1)
+    return tuple(
+        QuestionRecord(
+            prompt.question.text,
+            job.tokenizer.decode(list(prompt.answer)),
+            prompt.answer,
+            len(prompt.ids),
+            *(float(values[number]) for values in losses),
+        )
+        for number, prompt in enumerate(job.prompts)
+    )
+
+
+def _check_difference(job: Job, scorer: Scorer, unlearned: QuestionLosses, notes: list[str]) -> QuestionLosses:
+    """Refuse to score rounding; a loss that is only rounding becomes exactly 0, whose score is not defined."""
+    floor = (NOISE[DTYPES[job.settings.dtype]] * scorer.logit_size()) ** 2
+    means = {"mse": unlearned.mse.mean(), "mse_centred": unlearned.mse_centred.mean()}
+    if means["mse"] <= floor:
+        divergence = f", KL {unlearned.kl.mean():.1e}" if job.settings.kl else ""
+        raise NothingToRecoverError(
+            f"nothing to recover: on these {len(job.prompts)} questions the two models give the same logits"
+            f" (mse {means['mse']:.1e}{divergence}); ask about what was unlearned"
+        )
+    if means["mse_centred"] <= floor:
+        notes.append(
+            "nothing to recover for krs_centred and krs_kl: the logits differ by a uniform shift alone, which softmax"
+            " cannot see"
+        )
+        nothing = np.zeros_like(unlearned.mse)
+        return QuestionLosses(unlearned.mse, nothing, nothing, unlearned.top1)
+    return unlearned
+
+
+def _run(job: Job, sweep: Windows, found: _Losses) -> ProbeRun:
+    whole = (0, job.plan.layers - 1)
+    width = job.settings.window
+    windows = [whole if centre < 0 else window_of(centre, width, job.plan.layers) for centre in sweep.centres]
+    return probe_run(
+        direction=sweep.direction,
+        mode=sweep.mode,
+        variant=sweep.variant,
+        window=width,
+        layers=np.array(sweep.centres, dtype=np.int64),
+        first=np.array([first for first, _ in windows], dtype=np.int64),
+        last=np.array([last for _, last in windows], dtype=np.int64),
+        losses=found.of(sweep.runs),
+        unlearned=found.unlearned,
+    )
+
+
+def _own_controls(job: Job, finals: Finals, found: _Losses) -> Iterator[Control]:
+    """Putting back the host's own states changes nothing; putting back everything of the donor brings everything."""
+    bound = SELF_PATCH[DTYPES[job.settings.dtype]]
+    for direction, number in job.plan.self_patch.items():
+        side = host_of(job.plan.runs[number])
+        change = found.scorer.largest_change(side, finals.runs[number], finals.own[side])
+        yield Control("self_patch", direction, change, bound, "at_most", change <= bound)
+    for direction, number in job.plan.everything.items():
+        for score, value in found.scores(number, direction).items():
+            passed = value >= EVERYTHING
+            yield Control("everything", direction, value, EVERYTHING, "at_least", passed, score=score)
+
+
+def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterator[Control]:
+    """What states of another question bring, beside what the right ones bring in the same window."""
+    for sweep, run in zip(job.plan.sweeps, runs, strict=True):
+        for centre, number in sweep.wrong.items():
+            for score, value in found.scores(number, sweep.direction).items():
+                right = float(getattr(run, score).score[sweep.centres.index(centre)])
+                own = {"mode": sweep.mode, "variant": sweep.variant, "layer": centre, "score": score, "against": right}
+                yield Control("wrong_prompt", sweep.direction, value, math.nan, "shown", True, **own)  # type: ignore[arg-type]

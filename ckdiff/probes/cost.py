@@ -1,0 +1,144 @@
+"""What a probe costs before it runs: floating-point operations, memory, bytes read."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.errors import CkdiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.probes.runs import Plan
+
+SHARE = 0.8
+"""Of the free memory that a probe may plan with."""
+ATTENTION = ("attn", "attn_q", "attn_k", "attn_v", "attn_o")
+MLP = ("keys", "value_vectors", "router")
+
+
+class TooLittleMemoryError(CkdiffError):
+    """More memory is needed than there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the arithmetic of a plan depends on.
+
+    Attributes:
+        positions: of all questions with their answers, padding aside.
+        scored: positions among them.
+        attention, mlp: multiplications of one layer for one position.
+        head: multiplications of the unembedding for one position.
+    """
+
+    positions: int
+    scored: int
+    layers: int
+    d_model: int
+    attention: float
+    mlp: float
+    head: float
+
+
+def sizes(live: LiveModel, prompts: Sequence[Prompt]) -> Sizes:
+    """Read the sizes off a model (its parameters may be without memory) and the questions."""
+    per_layer = []
+    for components in (ATTENTION, MLP):
+        total = sum(
+            live.sites[number].layer.get_parameter(name).numel() * _used(live, component, name)
+            for number in range(len(live.layers))
+            for component in components
+            for name in live.sites[number].parameters.get(component, ())
+        )
+        per_layer.append(total / len(live.layers))
+    head = live.model.get_submodule(live.row.sites.unembed).weight
+    scored = sum(len(prompt.scored) for prompt in prompts)
+    positions = sum(prompt.length for prompt in prompts)
+    d_model = int(head.shape[1])
+    return Sizes(positions, scored, len(live.layers), d_model, per_layer[0], per_layer[1], float(head.numel()))
+
+
+def _used(live: LiveModel, component: str, name: str) -> float:
+    """Of a stacked tensor of experts only the chosen ones are used."""
+    if component == "router" or "experts" not in name:
+        return 1.0
+    count = next((getattr(live.config, key, None) for key in ("num_local_experts", "num_experts")), None)
+    return live.config.num_experts_per_tok / count if count else 1.0
+
+
+def operations(plan: Plan, size: Sizes, kl: bool) -> float:
+    """Floating-point operations of a plan, 2 a multiplication; attention's softmax and the like left out."""
+    total = 2 * size.layers * (size.attention + size.mlp) * size.positions
+    for run in plan.runs:
+        for layer in range(run.first, size.layers):
+            patch = run.patch(layer)
+            work = (size.attention if patch.attention is None else 0) + (size.mlp if patch.coefficients is None else 0)
+            total += work * (size.scored if run.pointwise else size.positions)
+    if kl:
+        total += (len(plan.runs) + 1) * size.head * size.scored
+    else:
+        total += size.head * size.d_model
+    return 2 * total
+
+
+def plain_operations(runs: int, size: Sizes) -> float:
+    """The same of the plain script: one full forward, logits and all, a run and for the two models."""
+    return 2.0 * (runs + 2) * (size.layers * (size.attention + size.mlp) + size.head) * size.positions
+
+
+def state_bytes(plan: Plan, size: Sizes, padded: int, itemsize: int) -> list[int]:
+    """Memory of every run's state; `padded` counts padding among the positions."""
+    return [(size.scored if run.pointwise else padded) * size.d_model * itemsize for run in plan.runs]
+
+
+def passes(plan: Plan, states: Sequence[int], room: int) -> list[list[int]]:
+    """Runs in groups whose states fit into so many bytes together; one group where all do."""
+    groups: list[list[int]] = [[]]
+    used = 0
+    for number in sorted(range(len(plan.runs)), key=lambda number: (plan.runs[number].first, number)):
+        if groups[-1] and used + states[number] > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(number)
+        used += states[number]
+    return groups
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; of a CPU what the system and a container's limit leave."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, max(0, limit - used))
+
+
+def speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a product like a layer's, measured in a moment."""
+    a, b = (torch.ones(512, 1024, dtype=dtype, device=device), torch.ones(1024, 1024, dtype=dtype, device=device))
+    a @ b
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.2:
+        (a @ b)[0, 0].item()
+        count += 1
+    return count * 2 * 512 * 1024 * 1024 / (time.perf_counter() - start)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

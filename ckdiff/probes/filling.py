@@ -1,0 +1,163 @@
+"""Which stored tensors fill which parameter of a live model, and what each parameter is.
+
+Every stored tensor must have its place and every parameter its tensor: transformers itself would leave what is missing
+at random. Names come from the rows of `weights.architectures`; experts stored one by one are stacked as transformers
+keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ckdiff.errors import CheckpointError
+from ckdiff.weights.components import claim
+from ckdiff.weights.headers import quoted
+from ckdiff.weights.storage import Mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+    from ckdiff.weights.architectures import Architecture, Rule
+    from ckdiff.weights.reader import Checkpoint
+
+FLOATS = ("F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2")
+FUSED = {"gate_up": "keys", "qkv": "attn"}
+"""Role of a fused tensor -> what its parameter counts as here."""
+
+
+class Part(NamedTuple):
+    """A stored tensor and the place in a parameter that it fills."""
+
+    stored: str
+    expert: int | None
+    role: str
+
+
+def place(whole: Tensor, part: Part) -> Tensor:
+    """The view of a stacked parameter [expert, neuron, d_model] that a stored expert's matrix fills."""
+    place = whole if part.expert is None else whole[part.expert]
+    half = place.shape[0] // 2
+    if part.role == "gate":
+        return place[:half]
+    return place[half:] if part.role == "up" else place
+
+
+def shared_names(model: Any) -> dict[str, tuple[str, ...]]:
+    """Every parameter's name -> all names of the same parameter, the first one the key under which it is filled."""
+    stored = set(model.state_dict())
+    groups: dict[int, list[str]] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False)]
+    tensors += [(name, value) for name, value in model.named_buffers(remove_duplicate=False) if name in stored]
+    for name, value in tensors:
+        groups.setdefault(id(value), []).append(name)
+    return {name: tuple(names) for names in groups.values() for name in names}
+
+
+def sources(
+    checkpoint: Checkpoint, row: Architecture, model: Any, names: dict[str, tuple[str, ...]]
+) -> tuple[dict[str, list[Part]], list[str]]:
+    """By parameter the stored tensors that fill it; every one of both is accounted for."""
+    filling: dict[str, list[Part]] = {}
+    notes: list[str] = []
+    wrapper = "text_config" in checkpoint.config
+    unknown = []
+    for stored in sorted(checkpoint.shapes()):
+        found = claim(row, stored)
+        name = None if found is None else memory_name(found.rule, found.layer, found.canonical)
+        if found is None or name not in names:
+            if not (wrapper and found is None) and not any(re.search(text, stored) for text in row.ignore):
+                unknown.append(stored)
+            continue
+        stacked = found.rule.module is not None and "{E}" in found.rule.pattern and "{E}" not in found.rule.module
+        filling.setdefault(name, []).append(
+            Part(stored, found.expert if stacked else None, found.rule.role if stacked else "")
+        )
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint.location}: tensor {quoted(unknown[0])} has no place in a {row.model_type} of this config"
+            f" ({len(unknown)} such); config.json and weights do not belong together"
+        )
+    return _tied_sources(checkpoint, model, names, filling, notes), notes
+
+
+def _tied_sources(
+    checkpoint: Checkpoint,
+    model: Any,
+    names: dict[str, tuple[str, ...]],
+    filling: dict[str, list[Part]],
+    notes: list[str],
+) -> dict[str, list[Part]]:
+    """Give each parameter its one source; a tied matrix that is stored twice with two values is untied."""
+    filled: dict[str, list[Part]] = {}
+    for group in dict.fromkeys(names.values()):
+        there = [name for name in group if name in filling]
+        if not there:
+            raise CheckpointError(
+                f"{checkpoint.location}: no tensor for parameter {quoted(group[0])}; fetch the checkpoint again"
+            )
+        if len(there) > 1 and not _equal(checkpoint, [filling[name][0].stored for name in there]):
+            for name in group:
+                names[name] = (name,)
+                filled[name] = filling[name]
+                _untie(model, name)
+            notes.append(f"{checkpoint.location}: {' and '.join(there)} are stored with two values, so not tied")
+            continue
+        filled[group[0]] = filling[there[0]]
+        for part in filled[group[0]]:
+            if checkpoint.dtype(part.stored) not in FLOATS:
+                raise CheckpointError(
+                    f"{checkpoint.location}: tensor {quoted(part.stored)} is {checkpoint.dtype(part.stored)};"
+                    " quantised weights cannot be probed, give the full-precision ones"
+                )
+    return filled
+
+
+def _untie(model: Any, name: str) -> None:
+    parent, _, leaf = name.rpartition(".")
+    module = model.get_submodule(parent)
+    module._parameters[leaf] = torch.nn.Parameter(torch.empty_like(module._parameters[leaf]), requires_grad=False)
+
+
+def _equal(checkpoint: Checkpoint, stored: list[str]) -> bool:
+    files = Mapped(checkpoint)
+    first, *rest = (files.raw(name) for name in stored)
+    dtypes = {checkpoint.dtype(name) for name in stored}
+    result = len(dtypes) == 1 and all(np.array_equal(first, other) for other in rest)
+    files.forget()
+    return result
+
+
+def memory_name(rule: Rule, layer: int | None, canonical: str) -> str:
+    """The name in memory of a stored tensor that fits a rule."""
+    if rule.module is None:
+        return canonical
+    name = rule.module.replace("{L}", str(layer))
+    return name.replace("{P}", "bias" if canonical.endswith("bias") else "weight")
+
+
+def components(row: Architecture, groups: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """The component of every parameter, by its name in memory."""
+    patterns = []
+    for rule in row.rules:
+        text = re.escape(rule.module or rule.pattern)
+        text = text.replace(r"\{L\}", r"\d+").replace(r"\{E\}", r"\d+").replace(r"\{P\}", "(?:weight|bias)")
+        patterns.append((re.compile(text), rule.component or FUSED.get(rule.role, "")))
+    found = {}
+    for name in {name for group in groups for name in group}:
+        found[name] = next((component for pattern, component in patterns if pattern.fullmatch(name)), "other")
+    return found
+
+
+def inside(components: Mapping[str, str], prefix: str) -> dict[str, tuple[str, ...]]:
+    """By component the names below a prefix, relative to it."""
+    result: dict[str, list[str]] = {}
+    for name in sorted(components):
+        if name.startswith(prefix):
+            result.setdefault(components[name], []).append(name.removeprefix(prefix))
+    return {component: tuple(names) for component, names in result.items()}

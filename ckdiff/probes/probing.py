@@ -1,0 +1,250 @@
+"""A pair, questions and settings in, a `Probe` out: `probe_pair(base, unlearned, questions, settings)`.
+
+The order of the work: `jobs.prepare`, the base's answers, the sweep in as many passes as memory wants, `assembly`.
+Nothing is written here but the state of an interrupted sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.probes import partial
+from ckdiff.probes.assembly import Finals, assemble
+from ckdiff.probes.jobs import prepare, recorded, settle
+from ckdiff.probes.partial import Progress
+from ckdiff.probes.prompts import Prompt, batches
+from ckdiff.probes.sweep import SIDES, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckdiff.probes.jobs import Job
+    from ckdiff.probes.questions import QuestionSet
+    from ckdiff.probes.settings import Settings
+    from ckdiff.probes.sweep import State
+    from ckdiff.report.schema import Probe
+    from ckdiff.weights.reader import Checkpoint
+
+CHUNK = {"cpu": 1024, "cuda": 65536}
+"""Positions that go through a layer in one call."""
+KEEP_EVERY = 120.0
+"""Seconds between two copies of an unfinished sweep on disk."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user asked to stop, and what was done is kept."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """What a probe tells while it works, and what it asks.
+
+    Attributes:
+        progress: called with (stage, done, in all, detail).
+        stop: asked between layers; True stops the sweep and keeps what is done.
+        remark: one line for the user.
+    """
+
+    progress: Callable[[str, int, int, str], None] = lambda stage, done, total, detail: None
+    stop: Callable[[], bool] = lambda: False
+    remark: Callable[[str], None] = lambda text: None
+
+
+def probe_pair(
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    questions: QuestionSet,
+    settings: Settings,
+    listener: Listener | None = None,
+    kept: tuple[Path, str] | None = None,
+    resume: bool = False,
+) -> Probe:
+    """Restoration probes on live activations.
+
+    Args:
+        base: the model before.
+        unlearned: the model after.
+        questions: to ask.
+        settings: how.
+        listener: told of progress, asked whether to stop.
+        kept: where an unfinished sweep is kept, and a digest of the weights that it belongs to.
+        resume: go on with what is kept there.
+
+    Raises:
+        NothingToRecoverError: the two models give the same logits.
+        Stopped: the listener asked for it; what was done is kept.
+        CkdiffError: the pair, the questions or the settings do not allow a probe.
+    """
+    return run(prepare(base, unlearned, questions, settings), listener, kept, resume)
+
+
+def run(
+    job: Job, listener: Listener | None = None, kept: tuple[Path, str] | None = None, resume: bool = False
+) -> Probe:
+    """What `probe_pair` does, from a prepared job on."""
+    listener = listener or Listener()
+    with torch.inference_mode():
+        key = _key(job, kept[1]) if kept else ""
+        progress = partial.load(kept[0], key, job.device) if kept and resume else None
+        if resume and progress is None:
+            listener.remark("nothing to resume: starting anew")
+        answers = progress.answers if progress else _answers(job, listener)
+        job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
+        settle(job)
+        progress = progress or Progress(answers, 0, None, {})
+        finals = _sweep_all(job, progress, listener, (kept[0], key) if kept else None)
+        listener.progress("scores", 0, 1, "logits and losses")
+        result = assemble(job, finals)
+        listener.progress("scores", 1, 1, "")
+        return result
+
+
+def _answers(job: Job, listener: Listener) -> list[list[int]]:
+    """The base's first greedily generated tokens, or what the file gave."""
+    if not job.generate:
+        return [list(prompt.answer) for prompt in job.prompts]
+    listener.progress("answers", 0, 1, "the base answers the questions")
+    base, tokens = job.pair.base, job.settings.tokens
+    job.prompts = [replace(prompt, answer=(0,) * tokens) for prompt in job.prompts]
+    settle(job)
+    ids = [list(prompt.ids) for prompt in job.prompts]
+    if not job.stream:
+        _load_all(job)
+        found = base.greedy(ids, tokens, job.stops)
+    else:
+        found = _streamed_answers(job, ids, listener)
+    listener.progress("answers", 1, 1, "")
+    return found
+
+
+def _streamed_answers(job: Job, ids: list[list[int]], listener: Listener) -> list[list[int]]:
+    """Greedy answers of a model that is read layer by layer: once a token, all questions together."""
+    base, tokens = job.pair.base, job.settings.tokens
+    answers: list[list[int]] = [[] for _ in ids]
+    base.load_ends()
+    for done in range(tokens):
+        listener.progress("answers", done, tokens, "the base answers, reading its weights once a token")
+        if listener.stop():
+            raise Stopped
+        going = [n for n, answer in enumerate(answers) if not (answer and answer[-1] in job.stops)]
+        if not going:
+            break
+        # A prompt and its answer but for a last token that nothing needs: the position scored last is the newest one.
+        so_far = [Prompt(job.prompts[n].question, tuple(ids[n]), (*answers[n], 0)) for n in going]
+        parts = batches(so_far, job.settings.batch_size, job.device)
+        fronts = [base.front(batch.ids) for batch in parts]
+        states = [state for state, _ in fronts]
+        for number in range(len(base.layers)):
+            base.load_layer(number)
+            states = [
+                base.layer(number, state, calls[number]) for state, (_, calls) in zip(states, fronts, strict=True)
+            ]
+            base.unload_layer(number)
+        for batch, state in zip(parts, states, strict=True):
+            rows = torch.arange(len(state), device=job.device)
+            last = state[rows, torch.tensor(batch.lengths, device=job.device) - 1]
+            hidden, head = base.tail(last), base.unembedding(last)
+            logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
+            for n, token in zip(going[batch.first :], logits.argmax(-1).tolist(), strict=False):
+                answers[n].append(token)
+    return answers
+
+
+def _load_all(job: Job) -> None:
+    for side in SIDES:
+        live = job.pair.side(side)
+        live.load_ends()
+        for number in range(len(live.layers)):
+            live.load_layer(number)
+
+
+def _sweep_all(job: Job, progress: Progress, listener: Listener, kept: tuple[Path, str] | None) -> Finals:
+    """All passes over the layers; what each ends in is added to `progress.finals`."""
+    parts = batches(job.prompts, job.settings.batch_size, job.device)
+    chunk = job.settings.chunk or CHUNK.get(job.device.type, 1024)
+    if not job.stream:
+        _load_all(job)
+    for number in range(progress.number, len(job.passes)):
+        sweep = Sweep(job.pair, parts, job.plan, job.passes[number], chunk)
+        progress.number = number
+        state = _one_pass(job, sweep, progress, listener, kept)
+        if job.stream:
+            for side in SIDES:
+                job.pair.side(side).load_ends(embedding=False)
+        own, finals = sweep.finals(state)
+        progress.finals |= finals
+        progress.state = None
+    heads = {side: job.pair.side(side).unembedding(sweep.own_scored(state, side)) for side in SIDES}
+    return Finals(heads, own, progress.finals)
+
+
+def _one_pass(job: Job, sweep: Sweep, progress: Progress, listener: Listener, kept: tuple[Path, str] | None) -> State:
+    layers = len(job.pair.base.layers)
+    if job.stream:
+        for side in SIDES:
+            job.pair.side(side).load_ends(unembedding=False)
+    begun = sweep.begin()
+    state = begun if progress.state is None else progress.state
+    if job.stream:
+        for side in SIDES:
+            job.pair.side(side).unload_embedding()
+    steps = _steps(job, sweep, layers)
+    done = sum(steps[: state.layer])
+    saved = time.monotonic()
+    while state.layer < layers:
+        layer = state.layer
+        detail = f"layer {layer + 1}/{layers}, {steps[layer]} runs"
+        listener.progress("layers", done, sum(steps), detail)
+        if job.stream:
+            for side in SIDES:
+                job.pair.side(side).load_layer(layer)
+        sweep.advance(state)
+        if job.stream:
+            for side in SIDES:
+                job.pair.side(side).unload_layer(layer)
+        done += steps[layer]
+        progress.state = state
+        stop = listener.stop() and state.layer < layers
+        if kept and (stop or time.monotonic() - saved > KEEP_EVERY):
+            _keep(kept, progress, listener)
+            saved = time.monotonic()
+        if stop:
+            raise Stopped
+    listener.progress("layers", sum(steps), sum(steps), "")
+    return state
+
+
+def _steps(job: Job, sweep: Sweep, layers: int) -> list[int]:
+    """Runs that go through each layer, both models' own among them."""
+    firsts = [job.plan.runs[number].first for number in sweep.numbers]
+    return [2 + sum(first <= layer for first in firsts) for layer in range(layers)]
+
+
+def _keep(kept: tuple[Path, str], progress: Progress, listener: Listener) -> None:
+    try:
+        partial.save(*kept, progress)
+    except Exception as error:
+        listener.remark(
+            f"{kept[0]}: what is done could not be kept ({str(error)[:100]}); free some disk to use --resume"
+        )
+
+
+def _key(job: Job, weights: str) -> str:
+    """Digest of everything that determines the numbers."""
+    prompts_ids = [prompt.ids for prompt in job.prompts]
+    text = json.dumps(
+        [recorded(job), prompts_ids, weights, _versions(), torch.get_num_threads(), job.settings.batch_size]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _versions() -> list[str]:
+    return [version(name) for name in ("ckdiff", "torch", "transformers")]
