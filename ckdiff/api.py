@@ -137,7 +137,11 @@ def probe(
     base, unlearned = _opened(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
+    if listener is not None and spec.hash:
+        listener.progress("hashing", 0, 1, "sha256 of the weight files")
     provenance = _provenance(base, unlearned, spec.hash)
+    if listener is not None:
+        listener.progress("hashing", 1, 1, "")
     found = Report(provenance, versions=_versions("torch", "transformers"))
     if existing is not None:
         found = joined(existing, found)

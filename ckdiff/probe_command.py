@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Remark = Any
 """`cli.remark`: (text, quiet) -> one line on stderr."""
 ALL = "all"
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How torch says it, on a GPU and on a CPU."""
 
 
 class OptionError(CkdiffError):
@@ -138,6 +140,10 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     try:
         with listening(quiet, remark) as listener:
             report = probe(spec, listener, existing, place, resume)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in OUT_OF_MEMORY):
+            raise
+        raise OptionError("not enough memory; use --stream on, a smaller --batch-size, or fewer questions") from error
     except Stopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)
         raise KeyboardInterrupt from None

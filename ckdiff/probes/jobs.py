@@ -78,6 +78,7 @@ class Job:
     questions: QuestionSet
     stops: frozenset[int]
     generate: bool
+    room: int
     stream: bool = False
     passes: list[list[int]] = field(default_factory=list)
 
@@ -149,7 +150,9 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         raise PairError(f"{base.location}: its tokenizer makes id {largest}, its embedding has {vocabulary} rows")
     generation = read_json(base.root, "generation_config.json") if base.root is not None else {}
     stops = stop_tokens(pair.base, generation)
-    return Job(settings, pair, tokenizer, asked, plan, centres, notes, device, questions, stops, not given)
+    # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
+    room = int(cost.SHARE * (settings.memory or cost.free_memory(device)))
+    return Job(settings, pair, tokenizer, asked, plan, centres, notes, device, questions, stops, not given, room)
 
 
 def recorded(job: Job) -> dict[str, str]:
@@ -211,7 +214,7 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     itemsize = DTYPES[settings.dtype].itemsize
     padded = sum(batch.ids.numel() for batch in batches(job.prompts, settings.batch_size, torch.device("cpu")))
     states = cost.state_bytes(job.plan, size, padded, itemsize)
-    room = int(cost.SHARE * (settings.memory or cost.free_memory(job.device)))
+    room = job.room
     whole = sum(pair.side(side).parameter_bytes(itemsize) for side in SIDES)
     layer = max(pair.base.layer_bytes(number, itemsize) for number in range(size.layers))
     ends = pair.base.parameter_bytes(itemsize) - sum(
@@ -233,4 +236,4 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e9:.3g} GB"

@@ -122,7 +122,8 @@ class Scorer:
             if self.kl:
                 kl, top1 = self._divergence(side, hidden, sums), (sums.own >= sums.best).double()
         centred = centred.clamp(min=0)
-        return [PositionLosses(*run) for run in zip(centred + shift**2, centred, kl, top1, strict=True)]
+        found = (part.cpu() for part in (centred + shift**2, centred, kl, top1))
+        return [PositionLosses(*run) for run in zip(*found, strict=True)]
 
     def logit_size(self) -> float:
         """Root mean square of the base's logits, at a few positions: what a difference is small against."""

@@ -140,6 +140,11 @@ class LiveModel:
         if not self.tied:
             self._unload(f"{self.row.sites.embed}.weight")
 
+    def unload_unembedding(self) -> None:
+        """Give the unembedding's memory back, unless it is the embedding too."""
+        if not self.tied:
+            self._unload(f"{self.row.sites.unembed}.weight")
+
     def load_layer(self, number: int) -> None:
         """Load the parameters of one layer, where they are not there yet."""
         for key, _ in self._groups():

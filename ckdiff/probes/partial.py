@@ -37,12 +37,14 @@ class Progress:
         number: the pass that is under way.
         state: of that pass, or None before its first layer is done.
         finals: what the passes before it found: number of the run -> input of its unembedding.
+        passes: the runs of every pass.
     """
 
     answers: list[list[int]]
     number: int
     state: State | None
     finals: dict[int, Tensor]
+    passes: list[list[int]]
 
 
 def place(report: Path) -> Path:
@@ -60,6 +62,7 @@ def save(path: Path, key: str, progress: Progress) -> None:
 
     tensors = {f"final.{number}": value for number, value in progress.finals.items()}
     head: dict[str, object] = {"key": key, "answers": progress.answers, "number": progress.number}
+    head["passes"] = progress.passes
     if progress.state is not None:
         state = progress.state
         head["layer"] = state.layer
@@ -120,4 +123,5 @@ def _progress(head: dict[str, object], tensors: dict[str, Tensor]) -> Progress:
         elif state is not None:
             state.runs.setdefault(int(which), []).append(tensors[name])
     answers = [[int(token) for token in answer] for answer in head["answers"]]  # type: ignore[attr-defined]
-    return Progress(answers, int(str(head["number"])), state, finals)
+    passes = [[int(run) for run in group] for group in head["passes"]]  # type: ignore[attr-defined]
+    return Progress(answers, int(str(head["number"])), state, finals, passes)

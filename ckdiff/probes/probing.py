@@ -99,7 +99,8 @@ def run(
         answers = progress.answers if progress else _answers(job, listener)
         job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
         settle(job)
-        progress = progress or Progress(answers, 0, None, {})
+        progress = progress or Progress(answers, 0, None, {}, job.passes)
+        job.passes = progress.passes
         finals = _sweep_all(job, progress, listener, (kept[0], key) if kept else None)
         listener.progress("scores", 0, 1, "logits and losses")
         result = assemble(job, finals)
@@ -155,6 +156,7 @@ def _streamed_answers(job: Job, ids: list[list[int]], listener: Listener) -> lis
             logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
             for n, token in zip(going[batch.first :], logits.argmax(-1).tolist(), strict=False):
                 answers[n].append(token)
+    base.unload_unembedding()
     return answers
 
 

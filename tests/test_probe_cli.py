@@ -1,0 +1,390 @@
+"""`ckdiff probe` as a script sees it: exit status, stdout, stderr, and the report that is or is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ckdiff.cli import run
+from tests.tiny_pairs import build, disturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[..., tuple[int, str, str]]
+
+WORDS = ("who", "what", "rules", "founded", "is", "sold", "in", "Velmar", "Oskary", "Thrane", "Question", "Answer", ":")
+ASKED = ("who rules Velmar", "what is sold in Oskary", "who founded Thrane")
+QUICK = ("--window", 1, "--tokens", 4, "--device", "cpu", "--no-hash")
+
+
+def save_tokenizer(directory: Path, words: tuple[str, ...] = WORDS, **options: Any) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate(("<pad>", "<bos>", "<eos>", "<unk>", *words))}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>", **options
+    ).save_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers.utils import logging
+
+    # The tests save models while stderr is being read.
+    logging.disable_progress_bar()
+    root = tmp_path_factory.mktemp("probe-cli")
+    model = build("llama")
+    model.save_pretrained(root / "base")
+    disturbed(model, 0.05).save_pretrained(root / "unlearned")
+    for side in ("base", "unlearned"):
+        save_tokenizer(root / side)
+    (root / "questions.txt").write_text("\n".join(ASKED))
+    return root
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ckdiff(capfd: pytest.CaptureFixture[str], place: Path) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        threads = torch.get_num_threads()
+        status = run([str(argument) for argument in arguments])
+        torch.set_num_threads(threads)
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def probe(ckdiff: Run) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        return ckdiff("probe", "base", "unlearned", "--questions", "questions.txt", *QUICK, *arguments)
+
+    return call
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit status 2, one line on stderr that names what is wrong, nothing on stdout, no report."""
+    status, out, err = result
+    assert (status, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    for word in words:
+        assert word in err
+    assert not list(Path().glob("*.h5*"))
+    assert not list(Path().glob(".*"))
+
+
+def test_probe_writes_a_report_that_show_and_figure_show(ckdiff: Run, probe: Run) -> None:
+    status, out, err = probe("--mode", "all", "--variant", "all", "--direction", "both")
+    assert status == 0
+    assert "Best windows" in out
+    assert "report: ckdiff.h5" in err
+    assert ckdiff("show", "ckdiff.h5")[:2] == (0, out)
+    for suffix in ("svg", "png", "pdf"):
+        assert ckdiff("figure", "ckdiff.h5", "-o", f"probe.{suffix}")[0] == 0
+        assert Path(f"probe.{suffix}").stat().st_size > 1000
+
+
+def test_json_names_every_run(probe: Run) -> None:
+    status, out, _ = probe("--mode", "coeff,attn", "--direction", "both", "--format", "json")
+    tree = json.loads(out)["probe"]
+    assert status == 0
+    found = {(row["direction"], row["mode"], row["variant"]) for row in tree["runs"]}
+    assert found == {(d, m, v) for d in ("restore", "break") for m in ("coeff", "attn") for v in ("open", "isolated")}
+    assert [row["text"] for row in tree["questions"]] == list(ASKED)
+    assert all(len(row["krs_kl"]) == 4 for row in tree["runs"])
+    assert {row["name"] for row in tree["controls"]} == {"self_patch", "everything", "wrong_prompt"}
+    assert all(row["passed"] for row in tree["controls"])
+
+
+def test_the_same_probe_gives_the_same_bytes(probe: Run) -> None:
+    for name in ("a.h5", "b.h5"):
+        assert probe("-o", name)[0] == 0
+    assert Path("a.h5").read_bytes() == Path("b.h5").read_bytes()
+
+
+def test_without_paths_the_pair_of_the_report_is_probed(ckdiff: Run) -> None:
+    assert ckdiff("compare", "base", "unlearned")[0] == 0
+    assert ckdiff("probe", "--questions", "questions.txt", "--window", 1, "--tokens", 4)[0] == 0
+    tree = json.loads(ckdiff("show", "ckdiff.h5", "--format", "json")[1])
+    assert tree["compare"]["tensors"]
+    assert tree["probe"]["runs"]
+    # And comparing again keeps the probe.
+    assert ckdiff("compare", "base", "unlearned")[0] == 0
+    assert json.loads(ckdiff("show", "ckdiff.h5", "--format", "json")[1])["probe"] == tree["probe"]
+
+
+def test_changed_weights_are_seen(ckdiff: Run, place: Path) -> None:
+    assert ckdiff("compare", "base", "unlearned")[0] == 0
+    before = Path("ckdiff.h5").read_bytes()
+    tensors = load_file(place / "unlearned" / "model.safetensors")
+    tensors["model.norm.weight"] += 0.5
+    save_file(tensors, place / "unlearned" / "model.safetensors")
+    status, _, err = ckdiff("probe", "--questions", "questions.txt", "--window", 1, "--tokens", 4)
+    assert status == 2
+    assert "changed since the report was written" in err
+    assert Path("ckdiff.h5").read_bytes() == before
+
+
+def test_probes_of_the_same_questions_add_up(ckdiff: Run, probe: Run) -> None:
+    assert probe("--mode", "coeff")[0] == 0
+    assert probe("--mode", "values")[0] == 0
+    found = json.loads(ckdiff("show", "ckdiff.h5", "--format", "json")[1])["probe"]
+    assert {row["mode"] for row in found["runs"]} == {"coeff", "values"}
+    assert found["settings"]["modes"] == "coeff,values"
+    # What is put together is what one command would have found.
+    assert probe("--mode", "coeff,values", "-o", "whole.h5")[0] == 0
+    whole = json.loads(ckdiff("show", "whole.h5", "--format", "json")[1])["probe"]
+    for row in whole["runs"]:
+        other = next(r for r in found["runs"] if (r["mode"], r["variant"]) == (row["mode"], row["variant"]))
+        assert row["krs"] == pytest.approx(other["krs"], abs=1e-5)
+    # Other questions are another probe.
+    status, _, err = ckdiff("probe", "base", "unlearned", *QUICK, "--question", "who rules Thrane", "--mode", "attn")
+    assert status == 0
+    assert "asked otherwise and is replaced" in err
+    again = json.loads(ckdiff("show", "ckdiff.h5", "--format", "json")[1])["probe"]
+    assert {row["mode"] for row in again["runs"]} == {"attn"}
+
+
+def test_streaming_changes_no_number(probe: Run) -> None:
+    scores = []
+    for stream in ("on", "off"):
+        status, out, _ = probe("--stream", stream, "--format", "json", "-o", f"{stream}.h5")
+        assert status == 0
+        scores.append([row["krs_kl"] for row in json.loads(out)["probe"]["runs"]])
+    assert scores[0] == [pytest.approx(row, abs=1e-5) for row in scores[1]]
+
+
+def test_plan_reads_no_weights_and_writes_nothing(probe: Run) -> None:
+    status, out, _ = probe("--plan", "--mode", "all")
+    assert status == 0
+    assert "TFLOP" in out
+    assert "memory" in out
+    assert not list(Path().glob("*.h5"))
+
+
+def test_general_questions_say_that_they_are_general(ckdiff: Run) -> None:
+    status, out, _ = ckdiff("probe", "base", "unlearned", *QUICK, "--mode", "values", "--layers", "0,2-3")
+    assert status == 0
+    assert "no questions were given: general ones were asked" in " ".join(out.split())
+
+
+def test_without_kl_the_scores_are_not_measured(probe: Run) -> None:
+    status, out, _ = probe("--no-kl", "--format", "json")
+    assert status == 0
+    row = json.loads(out)["probe"]["runs"][0]
+    assert row["krs_kl"] == [None] * 4
+    assert None not in row["krs_centred"]
+
+
+def test_a_model_against_itself_is_inconclusive(ckdiff: Run) -> None:
+    status, out, err = ckdiff("probe", "base", "base", *QUICK, "--questions", "questions.txt")
+    assert (status, out) == (3, "")
+    assert "nothing to recover" in err
+    assert "mse 0.0e+00" in err
+    assert not Path("ckdiff.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--mode", "coef"), ("coef", "coeff, values")),
+        (("--variant", "close"), ("close", "open, isolated, direct")),
+        (("--direction", "up"), ("up", "restore, break")),
+        (("--layers", "9"), ("9", "0 to 3")),
+        (("--layers", "3-1"), ("backwards",)),
+        (("--layers", "x"), ("'x'",)),
+        (("--window", "0"), ("--window",)),
+        (("--tokens", "1000"), ("context",)),
+        (("--stream", "maybe"), ("maybe",)),
+        (("--dtype", "int8"), ("int8", "float32")),
+        (("--device", "cuda:99"), ("cuda:99",)),
+        (("--questions", "none.txt"), ("none.txt",)),
+        (("--concept", "Harry"), ("concept",)),
+        (("--prompt-template", "no place"), ("{q}",)),
+        (("--chat-template",), ("chat",)),
+        (("--given-answers",), ("no answer",)),
+        (("--question", "who"), ("--questions and --question",)),
+        (("-o", "missing/x.h5"), ("missing",)),
+        (("--tokenizer", "nowhere"), ("tokenizer",)),
+    ],
+)
+def test_bad_options_are_one_line(probe: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    refused(probe(*arguments), *words)
+
+
+def test_one_path_alone_is_refused(ckdiff: Run) -> None:
+    refused(ckdiff("probe", "base"), "BASE and UNLEARNED")
+
+
+def test_no_report_to_take_the_pair_from(ckdiff: Run) -> None:
+    refused(ckdiff("probe", "--mode", "coeff"), "ckdiff.h5")
+
+
+def test_another_pairs_report_is_not_touched(ckdiff: Run, probe: Run, place: Path) -> None:
+    shutil.copytree(place / "unlearned", place / "third")
+    assert ckdiff("compare", "base", "third")[0] == 0
+    before = Path("ckdiff.h5").read_bytes()
+    status, _, err = probe()
+    assert status == 2
+    assert "third" in err
+    assert Path("ckdiff.h5").read_bytes() == before
+
+
+def test_other_token_ids_are_refused(probe: Run, place: Path) -> None:
+    save_tokenizer(place / "unlearned", (WORDS[1], WORDS[0], *WORDS[2:]))
+    refused(probe(), "token id 4", "'who'", "'what'")
+
+
+def test_a_longer_vocabulary_and_another_template_are_listed(probe: Run, place: Path) -> None:
+    save_tokenizer(place / "unlearned", (*WORDS, "more"), chat_template="{{ messages[0].content }}")
+    status, out, _ = probe()
+    text = " ".join(out.split())
+    assert status == 0
+    assert "unlearned checkpoint has 1 tokens more" in text
+    assert "chat templates differ" in text
+
+
+def test_a_checkpoint_without_a_tokenizer(probe: Run, place: Path) -> None:
+    for side in ("base", "unlearned"):
+        for file in (place / side).glob("*token*"):
+            file.unlink()
+    refused(probe(), "tokenizer", "--tokenizer")
+    (place / "words").mkdir()
+    save_tokenizer(place / "words")
+    status, out, _ = probe("--tokenizer", "words")
+    assert status == 0
+    assert "has no tokenizer of its own" in " ".join(out.split())
+
+
+def test_models_of_other_shape_are_refused(probe: Run, place: Path) -> None:
+    build("llama", 3).save_pretrained(place / "unlearned")
+    refused(probe(), "4 layers", "3")
+
+
+def test_another_architecture_is_refused(probe: Run, place: Path) -> None:
+    shutil.rmtree(place / "unlearned")
+    build("gpt2").save_pretrained(place / "unlearned")
+    refused(probe(), "llama", "gpt2")
+
+
+def test_another_vocabulary_size_is_refused(probe: Run, place: Path) -> None:
+    build("llama", vocab_size=80).save_pretrained(place / "unlearned")
+    refused(probe(), "lm_head.weight", "72", "80")
+
+
+def test_nan_weights_are_refused(probe: Run, place: Path) -> None:
+    tensors = load_file(place / "unlearned" / "model.safetensors")
+    tensors["model.layers.2.mlp.up_proj.weight"][3, 4] = float("nan")
+    save_file(tensors, place / "unlearned" / "model.safetensors")
+    refused(probe(), "model.layers.2.mlp.up_proj.weight", "NaN")
+
+
+def test_a_bare_file_has_no_config(ckdiff: Run, place: Path) -> None:
+    shutil.copy(place / "base" / "model.safetensors", place / "alone.safetensors")
+    refused(ckdiff("probe", "alone.safetensors", "unlearned", *QUICK), "config.json")
+
+
+def test_too_little_memory_is_refused_before_anything_is_read(place: Path) -> None:
+    from ckdiff.probes.cost import TooLittleMemoryError
+    from ckdiff.probes.probing import probe_pair
+    from ckdiff.probes.questions import given_questions
+    from ckdiff.probes.settings import Settings
+    from ckdiff.weights.opening import open_checkpoint
+
+    base, unlearned = (open_checkpoint(str(place / side)) for side in ("base", "unlearned"))
+    with pytest.raises(TooLittleMemoryError, match="of memory are needed"):
+        probe_pair(base, unlearned, given_questions(ASKED), Settings(tokens=4, memory=1000))
+
+
+def test_few_memory_means_more_passes_and_the_same_numbers(place: Path) -> None:
+    from ckdiff.probes.cost import SHARE
+    from ckdiff.probes.jobs import outline
+    from ckdiff.probes.probing import probe_pair
+    from ckdiff.probes.questions import given_questions
+    from ckdiff.probes.settings import Settings
+    from ckdiff.weights.opening import open_checkpoint
+
+    base, unlearned = (open_checkpoint(str(place / side)) for side in ("base", "unlearned"))
+    asked = given_questions(ASKED)
+    wide = Settings(tokens=4, window=1)
+    needed = outline(base, unlearned, asked, wide)
+    # Room for all states once; two copies of those of one pass are there for a moment.
+    narrow = Settings(tokens=4, window=1, memory=int(needed.memory / SHARE), stream="off")
+    assert needed.passes == 1
+    assert outline(base, unlearned, asked, narrow).passes >= 2
+    a, b = probe_pair(base, unlearned, asked, wide), probe_pair(base, unlearned, asked, narrow)
+    for one, other in zip(a.runs, b.runs, strict=True):
+        assert one.krs_kl.score == pytest.approx(other.krs_kl.score, abs=1e-5)
+
+
+def test_an_interrupted_probe_resumes_to_the_same_bytes(place: Path) -> None:
+    """The listener stops after every layer; each resume goes on, and the end is that of an uninterrupted probe."""
+    from ckdiff.api import ProbeSpec, probe
+    from ckdiff.probes.partial import PartialError
+    from ckdiff.probes.probing import Listener, Stopped
+    from ckdiff.probes.settings import Settings
+    from ckdiff.report.hdf5 import write_report
+
+    settings = Settings(modes=("coeff", "attn"), window=1, tokens=4)
+    spec = ProbeSpec("base", "unlearned", asked=ASKED, settings=settings)
+    write_report(probe(spec), "whole.h5")
+    stops = 0
+    keep = place / "partial"
+    while True:
+        try:
+            write_report(probe(spec, Listener(stop=lambda: True), keep=keep, resume=stops > 0), "pieces.h5")
+            break
+        except Stopped:
+            stops += 1
+            assert keep.exists()
+    assert stops == 3
+    assert Path("whole.h5").read_bytes() == Path("pieces.h5").read_bytes()
+    other = ProbeSpec("base", "unlearned", asked=ASKED, settings=Settings(window=3, tokens=4))
+    with pytest.raises(PartialError, match="other models, questions or settings"):
+        probe(other, keep=keep, resume=True)
+    keep.write_bytes(keep.read_bytes()[:100])
+    with pytest.raises(PartialError, match="damaged"):
+        probe(spec, keep=keep, resume=True)
+
+
+def test_ctrl_c_leaves_the_report_as_it_was(ckdiff: Run, place: Path) -> None:
+    assert ckdiff("compare", "base", "unlearned")[0] == 0
+    before = Path("ckdiff.h5").read_bytes()
+    command = [sys.executable, "-m", "ckdiff", "probe", "--mode", "all", "--variant", "all", "--direction", "both"]
+    command += ["--questions", "questions.txt"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    if process.returncode == 0:  # it was quicker than the signal
+        return
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert Path("ckdiff.h5").read_bytes() == before
+    assert {path.name for path in place.glob("*.h5")} == {"ckdiff.h5"}
