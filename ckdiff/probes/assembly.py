@@ -80,11 +80,9 @@ def assemble(job: Job, finals: Finals) -> Probe:
     """
     scorer = Scorer(finals.own["base"], finals.heads, len(finals.runs), job.settings.kl)
     by_question = _ByQuestion([len(prompt.answer) for prompt in job.prompts])
-    whole = by_question.losses(scorer.losses("unlearned", [finals.own["unlearned"]]))
-    unlearned = QuestionLosses(whole.mse[0], whole.mse_centred[0], whole.kl[0], whole.top1[0])
     notes = list(job.notes)
-    unlearned = _check_difference(job, scorer, unlearned, notes)
-    found = _Losses(scorer, finals, job, by_question, unlearned)
+    found = _Losses(scorer, finals, job, by_question)
+    unlearned = found.unlearned = _check_difference(job, scorer, found.unlearned, notes)
     runs = tuple(_run(job, sweep, found) for sweep in job.plan.sweeps)
     return Probe(
         model_type=job.pair.base.row.model_type,
@@ -101,15 +99,17 @@ def assemble(job: Job, finals: Finals) -> Probe:
 class _Losses:
     """Losses of every run, and what they are measured against."""
 
-    def __init__(
-        self, scorer: Scorer, finals: Finals, job: Job, by_question: _ByQuestion, unlearned: QuestionLosses
-    ) -> None:
-        self.scorer, self.unlearned, self._by_question = scorer, unlearned, by_question
+    def __init__(self, scorer: Scorer, finals: Finals, job: Job, by_question: _ByQuestion) -> None:
+        self.scorer, self._by_question = scorer, by_question
         self._found: dict[int, PositionLosses] = {}
         for side in SIDES:
             members = [number for number in sorted(finals.runs) if ends_of(job.plan.runs[number]) == side]
-            losses = scorer.losses(side, [finals.runs[number] for number in members])
-            self._found |= dict(zip(members, losses, strict=True))
+            own = [finals.own[side]] if side == "unlearned" else []
+            losses = scorer.losses(side, [*own, *(finals.runs[number] for number in members)])
+            if own:
+                whole = by_question.losses(losses[:1])
+                self.unlearned = QuestionLosses(whole.mse[0], whole.mse_centred[0], whole.kl[0], whole.top1[0])
+            self._found |= dict(zip(members, losses[len(own) :], strict=True))
 
     def of(self, numbers: Sequence[int]) -> QuestionLosses:
         """Per-question losses of some runs [run, question]."""

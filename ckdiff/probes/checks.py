@@ -99,7 +99,7 @@ def check_lengths(texts: Sequence[str], lengths: Sequence[int], tokens: int, con
 
 
 def _shapes(live: LiveModel) -> Iterator[tuple[str, list[int]]]:
-    for name, parameter in live.model.named_parameters():
+    for name, parameter in live.model.named_parameters(remove_duplicate=False):
         yield name, list(parameter.shape)
 
 

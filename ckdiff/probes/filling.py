@@ -101,6 +101,14 @@ def _tied_sources(
             raise CheckpointError(
                 f"{checkpoint.location}: no tensor for parameter {quoted(group[0])}; fetch the checkpoint again"
             )
+        for part in (part for name in there for part in filling[name]):
+            if checkpoint.dtype(part.stored) not in FLOATS:
+                raise CheckpointError(
+                    f"{checkpoint.location}: tensor {quoted(part.stored)} is {checkpoint.dtype(part.stored)};"
+                    " quantised weights cannot be probed, give the full-precision ones"
+                )
+        for name in there:
+            _check_complete(checkpoint, name, filling[name], model)
         if len(there) > 1 and not _equal(checkpoint, [filling[name][0].stored for name in there]):
             for name in group:
                 names[name] = (name,)
@@ -109,13 +117,33 @@ def _tied_sources(
             notes.append(f"{checkpoint.location}: {' and '.join(there)} are stored with two values, so not tied")
             continue
         filled[group[0]] = filling[there[0]]
-        for part in filled[group[0]]:
-            if checkpoint.dtype(part.stored) not in FLOATS:
-                raise CheckpointError(
-                    f"{checkpoint.location}: tensor {quoted(part.stored)} is {checkpoint.dtype(part.stored)};"
-                    " quantised weights cannot be probed, give the full-precision ones"
-                )
     return filled
+
+
+def _check_complete(checkpoint: Checkpoint, name: str, parts: list[Part], model: Any) -> None:
+    """One tensor for a plain parameter; of a stacked one every expert, each once, with its gate and up."""
+    if parts[0].expert is None:
+        if len(parts) > 1:
+            raise CheckpointError(
+                f"{checkpoint.location}: tensors {quoted(parts[0].stored)} and {quoted(parts[1].stored)} are one"
+                " parameter under two names; remove one"
+            )
+        return
+    experts = int(model.get_parameter(name).shape[0])
+    roles = {part.role for part in parts}
+    roles = {"gate", "up"} if roles & {"gate", "up"} else roles
+    wanted = {(expert, role) for expert in range(experts) for role in roles}
+    found = [(part.expert, part.role) for part in parts]
+    extra = next((part for part in parts if (part.expert, part.role) not in wanted), None)
+    if extra is not None:
+        raise CheckpointError(
+            f"{checkpoint.location}: tensor {quoted(extra.stored)} is of an expert that the config does not have"
+            f" ({experts} experts); config.json and weights do not belong together"
+        )
+    missing = sorted(wanted - set(found))
+    if missing or len(found) != len(wanted):
+        which = f"expert {missing[0][0]} has no {missing[0][1]} matrix" if missing else "an expert is stored twice"
+        raise CheckpointError(f"{checkpoint.location}: parameter {quoted(name)}: {which}; fetch the checkpoint again")
 
 
 def _untie(model: Any, name: str) -> None:

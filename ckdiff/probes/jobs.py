@@ -96,7 +96,9 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     generation = settings.tokens * stored[0] if job.generate and job.stream else 0
     work = cost.operations(job.plan, size, settings.kl)
     if job.generate:
-        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * len(job.prompts)
+        # A streamed base keeps no cache: each new token is made from the whole text before it.
+        rows = size.positions if job.stream else len(job.prompts)
+        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * rows
     largest = max(sum(states[number] for number in group) for group in job.passes)
     return Outline(
         job.pair.base.row.model_type,

@@ -56,7 +56,11 @@ class Call(NamedTuple):
         return args, {name: self._sized(name, value, batch) for name, value in self.kwargs.items()}
 
     def _sized(self, place: int | str, value: Any, batch: int) -> Any:
-        return value.repeat(batch, *(1,) * (value.dim() - 1)) if place in self.grows else value
+        if place not in self.grows:
+            return value
+        if value.shape[0] == 1:
+            return value.expand(batch, *value.shape[1:])
+        return value.repeat(batch, *(1,) * (value.dim() - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class LiveModel:
         self.bytes_read = 0
         self.config = _config(checkpoint)
         self.row = _row(checkpoint, self.config)
-        self.model = _skeleton(self.config, attention, device)
+        self.model = _skeleton(self.config, attention, dtype, device)
         self._names = shared_names(self.model)
         self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
         self._files = Mapped(checkpoint)
@@ -134,6 +138,7 @@ class LiveModel:
             wanted = [large[name] for name in names if name in large]
             if not key.startswith(inside) and (not wanted or any(wanted)):
                 self._load(key)
+        self._files.forget()
 
     def unload_embedding(self) -> None:
         """Give the embedding's memory back, unless it is the unembedding too."""
@@ -150,7 +155,8 @@ class LiveModel:
         for key, _ in self._groups():
             if key.startswith(f"{self.row.sites.layers}.{number}."):
                 self._load(key)
-        self._files.forget()
+                # Pages of what has been decoded would count as memory in use until the layer is there.
+                self._files.forget()
 
     def unload_layer(self, number: int) -> None:
         """Give the memory of one layer back."""
@@ -392,9 +398,7 @@ def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...
     places: list[tuple[int | str, Any, Any]] = [(n, a, b) for n, (a, b) in enumerate(zip(one[0], two[0], strict=True))]
     places += [(name, value, two[1][name]) for name, value in one[1].items()]
     grows = {
-        place
-        for place, a, b in places
-        if isinstance(a, torch.Tensor) and a.dim() and a.shape[0] > 1 and b.shape[0] == 2 * a.shape[0]
+        place for place, a, b in places if isinstance(a, torch.Tensor) and a.dim() and b.shape[0] == 2 * a.shape[0]
     }
     return Call(one[0], one[1], frozenset(grows))
 
@@ -441,14 +445,17 @@ def _row(checkpoint: Checkpoint, config: Any) -> Architecture:
     return row
 
 
-def _skeleton(config: Any, attention: str | None, device: torch.device) -> Any:
+def _skeleton(config: Any, attention: str | None, dtype: torch.dtype, device: torch.device) -> Any:
     """The model on the meta device; buffers that no checkpoint stores (rotary frequencies, masks) are computed."""
     from transformers import AutoModelForCausalLM
 
     options = {} if attention is None else {"attn_implementation": attention}
+    if dtype == torch.float64:
+        # The default product over experts knows no float64.
+        options["experts_implementation"] = "eager"
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise CheckpointError(f"config.json of a {config.model_type}: no model can be made of it ({reason})") from error

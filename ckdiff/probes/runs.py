@@ -69,8 +69,19 @@ class Run:
     donor_ends: bool = False
 
     def patch(self, layer: int) -> Patch:
-        """What is patched in a layer from the window's first one on."""
-        return self.inside if layer <= self.last else self.behind
+        """What is patched in a layer from the window's first one on.
+
+        Into its first layer a run carries the host's own state, so what would be computed there from nothing but that
+        state and the host's own weights is the host's own, and need not be computed again.
+        """
+        patch = self.inside if layer <= self.last else self.behind
+        if layer != self.first or self.donor_ends or patch.donor_norms:
+            return patch
+        attention = patch.attention or "host"
+        coefficients = patch.coefficients
+        if attention == "host" and coefficients is None and not patch.donor_keys:
+            coefficients = "host"
+        return replace(patch, attention=attention, coefficients=coefficients)
 
     @property
     def pointwise(self) -> bool:
@@ -154,8 +165,16 @@ def wrong_prompt(patch: Patch) -> Patch:
 
 
 def tiles(centres: Sequence[int], width: int) -> tuple[int, ...]:
-    """Every width-th centre, from half a window on: windows that lie side by side and cover what the centres cover."""
-    return tuple(centres[min(width // 2, len(centres) - 1) :: width])
+    """Every width-th centre, from half a window on, and the last one where it is left over.
+
+    Windows side by side, which cover what the windows of all centres cover (where the centres are consecutive).
+
+    >>> tiles(range(30), 5), tiles(range(32), 5)
+    ((2, 7, 12, 17, 22, 27), (2, 7, 12, 17, 22, 27, 31))
+    """
+    found = centres[min(width // 2, len(centres) - 1) :: width]
+    rest = centres[-1] - found[-1] > width - 1 - width // 2
+    return (*found, centres[-1]) if rest else tuple(found)
 
 
 def planned_runs(

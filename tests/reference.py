@@ -1,0 +1,321 @@
+"""Every run of a probe once more, slowly: one plain forward of transformers' own model a question, with plain hooks.
+
+Nothing of ckdiff's probes is used here, only the module paths of `weights.architectures`, which are data. What a mode
+puts back and what a variant pins stands in `STATES` as design section 3 says it, one row a pair. States come from full
+forwards of both models, a state is put back by a hook on the output of attention's output projection (A) or on the
+input of the MLP's (m), weights by copying them in, and the losses are those of the full logits.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ckdiff.weights.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+STATES: dict[tuple[str, str], tuple[str, str]] = {
+    # A and m in the window, A and m in every later layer: D the donor's, H the host's own, - recomputed.
+    ("coeff", "open"): ("-D", "--"),
+    ("coeff", "isolated"): ("HD", "H-"),
+    ("coeff", "direct"): ("HD", "HH"),
+    ("values", "open"): ("--", "--"),
+    ("values", "isolated"): ("HH", "HH"),
+    ("values", "direct"): ("HH", "HH"),
+    ("attn", "open"): ("D-", "--"),
+    ("attn", "isolated"): ("DH", "-H"),
+    ("attn", "direct"): ("DH", "HH"),
+    ("attn+coeff", "open"): ("DD", "--"),
+    ("attn+coeff", "isolated"): ("DD", "--"),
+    ("attn+coeff", "direct"): ("DD", "HH"),
+    ("keys", "open"): ("--", "--"),
+    ("keys", "isolated"): ("H-", "H-"),
+    ("keys", "direct"): ("H-", "HH"),
+    ("mlp", "open"): ("-D", "--"),
+    ("mlp", "isolated"): ("HD", "H-"),
+    ("mlp", "direct"): ("HD", "HH"),
+    ("ancillary", "open"): ("--", "--"),
+    ("ancillary", "isolated"): ("HH", "HH"),
+    ("ancillary", "direct"): ("HH", "HH"),
+}
+EXACT = {"experts_implementation": "eager"}
+"""The plain loop over experts: the grouped one has no float64."""
+WEIGHTS: dict[str, tuple[str, ...]] = {
+    # What the window's layers take from the donor; "ends" are the parameters outside the layers.
+    "values": ("value_vectors",),
+    "mlp": ("value_vectors",),
+    "keys": ("keys",),
+    "ancillary": ("norms", "ends"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """One question: the prompt's ids and the answer's."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def inputs(self) -> Tensor:
+        return torch.tensor([(self.prompt + self.answer)[:-1]])
+
+    @property
+    def scored(self) -> slice:
+        return slice(len(self.prompt) - 1, len(self.prompt) + len(self.answer) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Of one run, [question]."""
+
+    mse: Tensor
+    mse_centred: Tensor
+    kl: Tensor
+    top1: Tensor
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A plain forward of one model on one question: by layer A, m (in a mixture the block's input); the logits."""
+
+    attention: dict[int, Tensor]
+    mlp: dict[int, Tensor]
+    logits: Tensor
+
+
+class Reference:
+    """A pair and some questions; `run` gives the losses of one run."""
+
+    def __init__(
+        self, base: Path, unlearned: Path, questions: Sequence[Ids], dtype: torch.dtype, attention: str | None
+    ) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.models = {
+            side: AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention, **EXACT).eval()
+            for side, path in (("base", base), ("unlearned", unlearned))
+        }
+        model = self.models["base"]
+        self.sites = ARCHITECTURES[model.config.model_type].sites
+        self.layers = len(model.get_submodule(self.sites.layers))
+        self.questions = list(questions)
+        self.own = {
+            side: {name: value.detach().clone() for name, value in found.named_parameters()}
+            for side, found in self.models.items()
+        }
+        self.recorded = {side: [self._record(side, ids) for ids in questions] for side in self.models}
+
+    def unlearned(self) -> Losses:
+        """Losses of the unlearned model itself."""
+        return self._losses([one.logits for one in self.recorded["unlearned"]])
+
+    def run(self, direction: str, mode: str, variant: str, window: tuple[int, int], wrong: bool = False) -> Losses:
+        """Losses of one run; `wrong` takes the donor's states from the next question."""
+        host, donor = ("unlearned", "base") if direction == "restore" else ("base", "unlearned")
+        inside, behind = STATES[mode, variant]
+        first, last = (0, self.layers - 1) if mode == "ancillary" else window
+        takes = WEIGHTS.get(mode, ())
+        with torch.no_grad(), self._weights_of(donor, host, takes, range(first, last + 1)):
+            logits = []
+            for number in range(len(self.questions)):
+                with ExitStack() as stack:
+                    for layer in range(first, self.layers):
+                        attention, mlp = tuple(inside if layer <= last else behind)
+                        values = donor if "value_vectors" in takes and layer <= last else host
+                        if attention != "-":
+                            state = self._attention(host, donor, attention, layer, number, wrong)
+                            stack.enter_context(self._giving_attention(host, layer, state))
+                        if mlp != "-":
+                            state = self._mlp(host, donor, mlp, layer, number, wrong, values)
+                            stack.enter_context(self._giving_mlp(host, layer, state))
+                    ids = self.questions[number]
+                    logits.append(self.models[host](input_ids=ids.inputs, use_cache=False).logits[0, ids.scored])
+        return self._losses(logits)
+
+    # ----------------------------------------------------------------------------------------------------- modules
+
+    def _layer(self, side: str, number: int) -> nn.Module:
+        found: nn.Module = self.models[side].get_submodule(f"{self.sites.layers}.{number}")
+        return found
+
+    def _mixture(self, number: int) -> bool:
+        names = dict(self._layer("base", number).named_modules())
+        return bool(self.sites.experts) and self.sites.experts in names
+
+    def _value_path(self) -> str:
+        return self.sites.value_vectors or f"{self.sites.mlp}.down_proj"
+
+    def _value_names(self, number: int) -> list[str]:
+        """Names of W_V's parameters in a layer."""
+        if self._mixture(number):
+            return self._named(number, lambda name: "down_proj" in name)
+        return self._named(number, lambda name: name.startswith(f"{self._value_path()}."))
+
+    def _key_names(self, number: int) -> list[str]:
+        """Names of W_K's parameters in a layer: gate and up, not the router."""
+        if self._mixture(number):
+            known = ("gate_up_proj", "gate_proj", "up_proj")
+            return self._named(number, lambda name: any(part in name.replace("_bias", "") for part in known))
+        paths = self.sites.keys or (f"{self.sites.mlp}.gate_proj", f"{self.sites.mlp}.up_proj")
+        return self._named(number, lambda name: name.startswith(tuple(f"{path}." for path in paths)))
+
+    def _norm_names(self, number: int) -> list[str]:
+        """Names of parameters whose module is a norm by its class."""
+        layer = self._layer("base", number)
+        return self._named(
+            number, lambda name: "norm" in type(layer.get_submodule(name.rpartition(".")[0])).__name__.lower()
+        )
+
+    def _named(self, number: int, wanted: Callable[[str], bool]) -> list[str]:
+        return [name for name, _ in self._layer("base", number).named_parameters() if wanted(name)]
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @contextmanager
+    def _weights_of(self, donor: str, host: str, takes: Sequence[str], layers: range) -> Iterator[None]:
+        names: list[str] = []
+        for number in layers:
+            for kind, found in (
+                ("value_vectors", self._value_names),
+                ("keys", self._key_names),
+                ("norms", self._norm_names),
+            ):
+                if kind in takes:
+                    names += [f"{self.sites.layers}.{number}.{name}" for name in found(number)]
+        if "ends" in takes:
+            inside = f"{self.sites.layers}."
+            names += [name for name, _ in self.models[host].named_parameters() if not name.startswith(inside)]
+        with self._copied(donor, host, names):
+            yield
+
+    @contextmanager
+    def _copied(self, donor: str, host: str, names: Sequence[str]) -> Iterator[None]:
+        """The host's parameters hold the donor's numbers while the block runs."""
+        with torch.no_grad():
+            own = {name: self.models[host].get_parameter(name).clone() for name in names}
+            for name in names:
+                self.models[host].get_parameter(name).copy_(self.models[donor].get_parameter(name))
+            yield
+            for name, value in own.items():
+                self.models[host].get_parameter(name).copy_(value)
+
+    # ------------------------------------------------------------------------------------------------------ states
+
+    def _record(self, side: str, ids: Ids) -> Recorded:
+        found = Recorded({}, {}, torch.empty(0))
+        with ExitStack() as stack, torch.no_grad():
+            for number in range(self.layers):
+                layer = self._layer(side, number)
+
+                def note_attention(module: nn.Module, args: Any, result: Tensor, number: int = number) -> None:
+                    found.attention[number] = result.reshape(-1, result.shape[-1]).clone()
+
+                def note_mlp(module: nn.Module, args: Any, number: int = number) -> None:
+                    found.mlp[number] = args[0].reshape(-1, args[0].shape[-1]).clone()
+
+                output = layer.get_submodule(self.sites.attention_output)
+                stack.enter_context(_hook(output.register_forward_hook(note_attention)))
+                place = self.sites.mlp if self._mixture(number) else self._value_path()
+                stack.enter_context(_hook(layer.get_submodule(place).register_forward_pre_hook(note_mlp)))
+            found.logits = self.models[side](input_ids=ids.inputs, use_cache=False).logits[0, ids.scored]
+        return found
+
+    def _attention(self, host: str, donor: str, source: str, layer: int, number: int, wrong: bool) -> Tensor:
+        own = self.recorded[host][number].attention[layer]
+        if source == "H":
+            return own
+        if not wrong:
+            return self.recorded[donor][number].attention[layer]
+        return _mixed(own, self.recorded[donor][self._next(number)].attention[layer])
+
+    def _mlp(self, host: str, donor: str, source: str, layer: int, number: int, wrong: bool, values: str) -> Tensor:
+        """m of a dense layer; of a mixture the block's output, made of that m and the W_V of `values`."""
+
+        def state(side: str, question: int) -> Tensor:
+            found = self.recorded[side][question].mlp[layer]
+            return self._block(side, values, layer, found) if self._mixture(layer) else found
+
+        if source == "H":
+            return state(host, number)
+        return _mixed(state(host, number), state(donor, self._next(number))) if wrong else state(donor, number)
+
+    def _block(self, coefficients: str, values: str, layer: int, inputs: Tensor) -> Tensor:
+        """A mixture's block as `coefficients` computes it on its own input, with the W_V of `values`."""
+        # The host's parameters may hold the donor's numbers just now: of W_V the right ones are put in anyway.
+        model, names = self.models[coefficients], self._value_names(layer)
+        block = self._layer(coefficients, layer).get_submodule(self.sites.mlp)
+        prefix = f"{self.sites.layers}.{layer}."
+        kept = {name: model.get_parameter(prefix + name).clone() for name in names}
+        for name in names:
+            model.get_parameter(prefix + name).copy_(self.own[values][prefix + name])
+        result = block(inputs[None])
+        for name, value in kept.items():
+            model.get_parameter(prefix + name).copy_(value)
+        found: Tensor = result[0] if isinstance(result, tuple) else result
+        return found.reshape(inputs.shape)
+
+    def _next(self, number: int) -> int:
+        return (number + 1) % len(self.questions)
+
+    @contextmanager
+    def _giving_attention(self, host: str, layer: int, state: Tensor) -> Iterator[None]:
+        module = self._layer(host, layer).get_submodule(self.sites.attention_output)
+        with _hook(module.register_forward_hook(lambda module, args, result: state.reshape(result.shape).clone())):
+            yield
+
+    @contextmanager
+    def _giving_mlp(self, host: str, layer: int, state: Tensor) -> Iterator[None]:
+        if self._mixture(layer):
+
+            def give(module: nn.Module, args: Any, result: Any) -> Any:
+                if isinstance(result, tuple):
+                    return (state.reshape(result[0].shape).clone(), *result[1:])
+                return state.reshape(result.shape).clone()
+
+            handle = self._layer(host, layer).get_submodule(self.sites.mlp).register_forward_hook(give)
+        else:
+            module = self._layer(host, layer).get_submodule(self._value_path())
+            handle = module.register_forward_pre_hook(lambda module, args: (state.reshape(args[0].shape).clone(),))
+        with _hook(handle):
+            yield
+
+    # ------------------------------------------------------------------------------------------------------ losses
+
+    def _losses(self, logits: Sequence[Tensor]) -> Losses:
+        rows = [plain_losses(run, base.logits) for run, base in zip(logits, self.recorded["base"], strict=True)]
+        return Losses(*(torch.stack([values.mean() for values in column]) for column in zip(*rows, strict=True)))
+
+
+def plain_losses(run: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """mse, centred mse, KL(base || run) and top1 of logits [position, token], float64 [position]."""
+    run, base = run.double(), base.double()
+    change = run - base
+    centred = change - change.mean(-1, keepdim=True)
+    expected = torch.log_softmax(base, -1)
+    kl = (expected.exp() * (expected - torch.log_softmax(run, -1))).sum(-1)
+    return change.square().mean(-1), centred.square().mean(-1), kl, (run.argmax(-1) == base.argmax(-1)).double()
+
+
+def _mixed(own: Tensor, other: Tensor) -> Tensor:
+    """Position by position the other question's where both have one, the host's own elsewhere."""
+    found = own.clone()
+    shared = min(len(own), len(other))
+    found[:shared] = other[:shared]
+    return found
+
+
+@contextmanager
+def _hook(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,489 @@
+"""The sweep against `tests.reference`, and what must not change its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ckdiff.errors import ExitStatus
+from ckdiff.probes import partial
+from ckdiff.probes.assembly import NothingToRecoverError
+from ckdiff.probes.cost import SHARE, TooLittleMemoryError
+from ckdiff.probes.jobs import prepare, settle
+from ckdiff.probes.losses import Scorer
+from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.probes.partial import Progress
+from ckdiff.probes.probing import Listener, Stopped, probe_pair
+from ckdiff.probes.questions import Question, QuestionSet
+from ckdiff.probes.runs import Patch, Plan, Run, planned_runs, window_of
+from ckdiff.probes.settings import Settings
+from ckdiff.probes.sweep import SIDES, State, host_of
+from ckdiff.weights.opening import open_checkpoint
+from tests.reference import Reference
+from tests.tiny_families import ALL
+from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ckdiff.probes.modes import Direction
+    from ckdiff.report.schema import Probe
+    from tests.reference import Losses
+    from tests.tiny_pairs import Measured
+
+    Pairs = Callable[[str], Folders]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EAGER_ONLY = ("gemma2", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
+FLOAT32_INSIDE = ("gptj", "gpt_neo", "mpt")
+"""Their attention multiplies or normalises in float32, whatever the model's dtype: padding shows in the last digits."""
+FULL = ("llama", "gpt2", "gemma2", "gpt_neox", "bloom", "opt", "mixtral", "qwen2_moe", "phi3")
+CASES = [(name, "eager" if name in EAGER_ONLY else "sdpa", width) for name in FULL for width in (3, 1)]
+CASES += [(name, "eager", 3) for name in FULL if name not in EAGER_ONLY]
+LOSSES = ("mse", "mse_centred", "kl", "top1")
+CURVES = (("krs", "mse"), ("krs_centred", "mse_centred"), ("krs_kl", "kl"))
+
+
+def tolerance(name: str) -> float:
+    """Of a score, and of a loss as a share of the unlearned model's mean loss."""
+    return 1e-6 if name in FLOAT32_INSIDE else 1e-9
+
+
+def compare(
+    folders: Folders, attention: str | None, directions: Sequence[Direction], width: int, tolerance: float
+) -> None:
+    """Every run of every mode and variant, those with another question's states too, against the reference."""
+    pair = load(live_pair(folders, attention=attention))
+    plan = planned_runs(directions, MODES, VARIANTS, range(LAYERS), width, LAYERS)
+    measured = measure(pair, plan)
+    reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, attention)
+    whole = reference.unlearned()
+    assert_losses(measured, None, whole, whole, tolerance, "unlearned")
+    for sweep, run in zip(plan.sweeps, scores(measured, plan, width), strict=True):
+        for place, (centre, number) in enumerate(zip(sweep.centres, sweep.runs, strict=True)):
+            label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}"
+            window = window_of(max(centre, 0), width, LAYERS)
+            expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window)
+            assert_losses(measured, number, expected, whole, tolerance, label)
+            for curve, loss in CURVES:
+                ratio = float(getattr(expected, loss).mean() / getattr(whole, loss).mean())
+                score = 1 - ratio if sweep.direction == "restore" else ratio
+                assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=tolerance), (label, curve)
+            assert run.top1[place] == pytest.approx(float(expected.top1.mean()), rel=0, abs=1e-12), label
+        for centre, number in sweep.wrong.items():
+            window = window_of(centre, width, LAYERS)
+            expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window, wrong=True)
+            label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}, wrong prompt"
+            assert_losses(measured, number, expected, whole, tolerance, label)
+
+
+def assert_losses(
+    measured: Measured, number: int | None, expected: Losses, whole: Losses, tolerance: float, label: str
+) -> None:
+    for loss in LOSSES:
+        found = getattr(measured.unlearned, loss) if number is None else getattr(measured.losses, loss)[number]
+        unit = 1.0 if loss == "top1" else float(getattr(whole, loss).mean())
+        assert unit > 0
+        gap = np.abs(found - getattr(expected, loss).numpy()).max() / unit
+        assert gap <= tolerance, f"{label}: {loss} is off by {gap:.1e} of the unlearned model's"
+
+
+# ---------------------------------------------------------------------------------------------- against the reference
+
+
+@pytest.mark.parametrize(("name", "attention", "width"), CASES)
+def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, width: int) -> None:
+    compare(pairs(name), attention, DIRECTIONS, width, tolerance(name))
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in FULL])
+def test_every_family_is_the_reference(pairs: Pairs, name: str) -> None:
+    compare(pairs(name), "eager" if name in EAGER_ONLY else "sdpa", ["restore"], 3, tolerance(name))
+
+
+@pytest.mark.parametrize("name", ["falcon-heads", "gemma3_text", "gpt_bigcode"])
+def test_eager_attention_whose_bias_or_mask_is_its_own(pairs: Pairs, name: str) -> None:
+    compare(pairs(name), "eager", ["restore"], 3, tolerance(name))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2_moe"])
+def test_in_float32_scores_are_the_float64_references(pairs: Pairs, name: str) -> None:
+    folders = pairs(name)
+    plan = planned_runs(DIRECTIONS, MODES, VARIANTS, range(LAYERS), 3, LAYERS)
+    measured = measure(load(live_pair(folders, torch.float32)), plan)
+    reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, None)
+    whole = reference.unlearned()
+    for sweep, run in zip(plan.sweeps, scores(measured, plan, 3), strict=True):
+        for place, centre in enumerate(sweep.centres):
+            expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window_of(max(centre, 0), 3, LAYERS))
+            for curve, loss in CURVES:
+                ratio = float(getattr(expected, loss).mean() / getattr(whole, loss).mean())
+                score = 1 - ratio if sweep.direction == "restore" else ratio
+                assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=1e-5)
+
+
+def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
+    """The reference could not find two names mixed up if their numbers were the same."""
+    reference = Reference(pairs("llama").base, pairs("llama").unlearned, IDS, torch.float64, None)
+    same = {
+        frozenset({("values", "isolated"), ("values", "direct")}),
+        frozenset({("attn+coeff", "open"), ("attn+coeff", "isolated")}),
+        frozenset({("ancillary", "isolated"), ("ancillary", "direct")}),
+    }
+    # A window with a layer before it and one behind it.
+    found = {
+        (mode, variant): float(reference.run("restore", mode, variant, (1, 1)).mse.mean())
+        for mode in MODES
+        for variant in VARIANTS
+    }
+    for one, value in found.items():
+        for other, another in found.items():
+            if one != other and frozenset({one, other}) not in same:
+                assert abs(value - another) > 1e-6, (one, other)
+            else:
+                assert value == another
+
+
+# ------------------------------------------------------------------------------------------------------ invariants
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_restoring_everything_and_nothing(pairs: Pairs, name: str) -> None:
+    pair = load(live_pair(pairs(name)))
+    plan = planned_runs(DIRECTIONS, (), (), (), 1, LAYERS)
+    measured = measure(pair, plan)
+    for loss in LOSSES[:3]:
+        whole, found = getattr(measured.unlearned, loss).mean(), getattr(measured.losses, loss).mean(1)
+        assert 1 - found[plan.everything["restore"]] / whole >= 0.9999
+        assert found[plan.everything["break"]] / whole >= 0.9999
+    sample = torch.randn(4, pair.base.config.hidden_size, dtype=torch.float64)
+    with torch.inference_mode():
+        heads = {side: pair.side(side).unembedding(sample) for side in SIDES}
+        scorer = Scorer(measured.own["base"], heads, 1)
+        for number in plan.self_patch.values():
+            side = host_of(plan.runs[number])
+            change = scorer.largest_change(side, measured.finals[number], measured.own[side])
+            assert change <= 1e-10
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "qwen2_moe"])
+def test_a_run_that_restores_nothing_is_its_host(pairs: Pairs, name: str, first: int) -> None:
+    pair = load(live_pair(pairs(name)))
+    for direction in DIRECTIONS:
+        run = Run(direction, first, 3, Patch())
+        measured = measure(pair, Plan(LAYERS, (run,), (), {}, {}))
+        assert torch.equal(measured.finals[0], measured.own[host_of(run)])
+        expected = (
+            measured.unlearned
+            if direction == "restore"
+            else replace(measured.unlearned, mse=np.zeros(3), mse_centred=np.zeros(3), kl=np.zeros(3), top1=np.ones(3))
+        )
+        for loss in LOSSES:
+            np.testing.assert_array_equal(getattr(measured.losses, loss)[0], getattr(expected, loss))
+
+
+WAYS = {
+    "one at a time": How(batch_size=1),
+    "all at once": How(batch_size=3),
+    "padded": How(padding=5),
+    "small chunks": How(chunk=1),
+    "one chunk": How(chunk=1 << 20),
+    "three passes": How(passes=3),
+    "a pass a run": How(passes=40),
+    "streamed": How(stream=True),
+    "streamed twice": How(stream=True, passes=2, batch_size=1),
+}
+
+
+def every_mode(modes: Sequence[str] = tuple(MODES), variants: Sequence[str] = tuple(VARIANTS)) -> Plan:
+    return planned_runs(DIRECTIONS, modes, variants, range(LAYERS), 2, LAYERS)
+
+
+@pytest.fixture(scope="module")
+def plainly(pairs: Pairs) -> Callable[[str], Measured]:
+    made: dict[str, Measured] = {}
+
+    def make(name: str) -> Measured:
+        if name not in made:
+            made[name] = measure(load(live_pair(pairs(name))), every_mode())
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["llama", "gemma2", "bloom", "qwen2_moe", "opt-projected", "qwen2-tied"])
+def test_how_a_sweep_is_done_changes_nothing(
+    pairs: Pairs, plainly: Callable[[str], Measured], name: str, way: str
+) -> None:
+    how, plan, expected = WAYS[way], every_mode(), plainly(name)
+    pair = live_pair(pairs(name))
+    found = measure(pair if how.stream else load(pair), plan, how=how)
+    assert found.finals.keys() == expected.finals.keys() == set(range(len(plan.runs)))
+    for number, final in expected.finals.items():
+        torch.testing.assert_close(found.finals[number], final, rtol=0, atol=1e-9)
+    for loss in LOSSES:
+        np.testing.assert_allclose(getattr(found.losses, loss), getattr(expected.losses, loss), rtol=0, atol=1e-9)
+    if how.stream:
+        # Only the ends are still there.
+        layers = [parameter for layer in pair.base.layers for parameter in layer.parameters()]
+        assert {parameter.device.type for parameter in layers} == {"meta"}
+
+
+def test_the_order_of_modes_changes_nothing(pairs: Pairs) -> None:
+    pair = load(live_pair(pairs("llama")))
+    found = []
+    for plan in (every_mode(), every_mode(tuple(MODES)[::-1], tuple(VARIANTS)[::-1])):
+        measured = measure(pair, plan)
+        found.append(
+            {
+                (sweep.direction, sweep.mode, sweep.variant, centre): measured.losses.mse[number]
+                for sweep in plan.sweeps
+                for centre, number in zip(sweep.centres, sweep.runs, strict=True)
+            }
+        )
+    assert found[0].keys() == found[1].keys()
+    for key, losses in found[0].items():
+        np.testing.assert_allclose(found[1][key], losses, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_sweep_goes_on_from_its_file_bit_for_bit(pairs: Pairs, tmp_path: Path, stream: bool) -> None:
+    plan, path, seen = every_mode(), tmp_path / ".report.partial", []
+
+    def through_the_file(state: State) -> State:
+        partial.save(path, "key", Progress([[1, 2]], 0, state, {7: torch.ones(2, 3, dtype=torch.float64)}, [[7], [0]]))
+        progress = partial.load(path, "key", CPU)
+        assert progress is not None
+        assert progress.state is not None
+        assert (progress.answers, progress.number, progress.passes) == ([[1, 2]], 0, [[7], [0]])
+        assert progress.state.layer == state.layer
+        assert torch.equal(progress.finals[7], torch.ones(2, 3, dtype=torch.float64))
+        seen.append(state.layer)
+        return progress.state
+
+    def pair() -> Any:
+        return live_pair(pairs("llama")) if stream else load(live_pair(pairs("llama")))
+
+    how = How(stream=stream, batch_size=1)
+    expected = measure(pair(), plan, how=how)
+    found = measure(pair(), plan, how=replace(how, between=through_the_file))
+    assert seen == [1, 2, 3]
+    assert found.finals.keys() == expected.finals.keys()
+    for number, final in expected.finals.items():
+        assert torch.equal(found.finals[number], final)
+    for side in SIDES:
+        assert torch.equal(found.own[side], expected.own[side])
+
+
+def test_many_batches_come_back_in_their_order(tmp_path: Path) -> None:
+    def numbered(count: int, start: float) -> list[torch.Tensor]:
+        return [torch.full((1, 2, 3), start + number) for number in range(count)]
+
+    state = State(
+        3, {"base": numbered(12, 0), "unlearned": numbered(12, 100)}, {11: numbered(12, 200), 2: numbered(1, 300)}
+    )
+    partial.save(tmp_path / "kept", "key", Progress([[1], [2, 3]], 4, state, {}, [[11], [2]]))
+    found = partial.load(tmp_path / "kept", "key", CPU)
+    assert found is not None
+    assert found.state is not None
+    assert (found.answers, found.number, found.state.layer, found.finals) == ([[1], [2, 3]], 4, 3, {})
+    assert found.passes == [[11], [2]]
+    for side in SIDES:
+        assert all(map(torch.equal, found.state.own[side], state.own[side]))
+    assert found.state.runs.keys() == state.runs.keys()
+    for number, units in state.runs.items():
+        assert len(units) == len(found.state.runs[number])
+        assert all(map(torch.equal, found.state.runs[number], units))
+
+
+@pytest.fixture(scope="module")
+def planted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Two checkpoints that differ in layer 2's down_proj alone."""
+    root = tmp_path_factory.mktemp("planted")
+    folders = Folders(root / "base", root / "unlearned")
+    for folder in (folders.base, folders.unlearned):
+        shutil.copytree(pairs("llama").base, folder)
+    file = folders.unlearned / "model.safetensors"
+    tensors = load_file(file)
+    name = "model.layers.2.mlp.down_proj.weight"
+    tensors[name] = tensors[name] + 0.05 * torch.randn(tensors[name].shape, generator=torch.Generator().manual_seed(0))
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folders
+
+
+def test_a_planted_edit_is_found_in_its_layer_and_nowhere_else(planted: Folders) -> None:
+    plan = planned_runs(DIRECTIONS, ["values", "keys", "coeff"], ["open"], range(LAYERS), 1, LAYERS)
+    measured = measure(load(live_pair(planted)), plan)
+    found = {(run.direction, run.mode): run for run in scores(measured, plan, 1)}
+    for direction in DIRECTIONS:
+        for curve in ("krs", "krs_centred", "krs_kl"):
+            values = getattr(found[direction, "values"], curve).score
+            np.testing.assert_allclose(values, [0, 0, 1, 0], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(getattr(found[direction, "keys"], curve).score, 0, rtol=0, atol=1e-9)
+            # m before and in the edited layer is the same in both models; behind it, it is not.
+            coefficients = getattr(found[direction, "coeff"], curve).score
+            np.testing.assert_allclose(coefficients[:3], 0, rtol=0, atol=1e-9)
+            assert abs(coefficients[3]) > 1e-3
+
+
+# ------------------------------------------------------------------------------------------------------ whole probes
+
+TOKENS = [f"w{number}" for number in range(70)]
+
+
+@pytest.fixture(scope="module")
+def talking(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Llama's pair with a tokenizer whose words are w0 to w69."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(["<unk>", "<eos>", *TOKENS])}
+    inner = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment,unused-ignore]
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>")
+    root = tmp_path_factory.mktemp("talking")
+    folders = Folders(root / "base", root / "unlearned")
+    for folder, source in ((folders.base, pairs("llama").base), (folders.unlearned, pairs("llama").unlearned)):
+        shutil.copytree(source, folder)
+        tokenizer.save_pretrained(folder)
+    return folders
+
+
+TEXTS = ("w3 w17 w5", "w60 w1 w1 w22 w9 w4", "w8")
+ASKED = QuestionSet(tuple(Question(text) for text in TEXTS), "three questions", "0" * 64)
+EVERYTHING = Settings(
+    tuple(MODES), tuple(VARIANTS), DIRECTIONS, window=3, tokens=4, template="{q}", dtype="float64", device="cpu"
+)
+
+
+def probe(folders: Folders, settings: Settings, listener: Listener | None = None, **more: Any) -> Probe:
+    base, unlearned = (open_checkpoint(str(path)) for path in (folders.base, folders.unlearned))
+    return probe_pair(base, unlearned, ASKED, settings, listener, **more)
+
+
+def test_a_whole_probe_is_the_reference(talking: Folders) -> None:
+    """From text on: the ids, the base's own greedy answers, the scores, the controls."""
+    from transformers import AutoModelForCausalLM
+
+    found = probe(talking, EVERYTHING)
+    base: Any = AutoModelForCausalLM.from_pretrained(talking.base, dtype=torch.float64)
+    ids = []
+    for text, record in zip(TEXTS, found.questions, strict=True):
+        prompt = [2 + int(word[1:]) for word in text.split()]
+        with torch.inference_mode():
+            answer = base.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False, pad_token_id=0)
+        assert record.answer_ids == tuple(answer[0, len(prompt) :].tolist())
+        assert record.prompt_tokens == len(prompt)
+        ids.append(replace(IDS[0], prompt=tuple(prompt), answer=record.answer_ids))
+    reference = Reference(talking.base, talking.unlearned, ids, torch.float64, None)
+    whole = reference.unlearned()
+    assert len(found.runs) == len(MODES) * len(VARIANTS) * 2
+    for run in found.runs:
+        for place, centre in enumerate(run.layers.tolist()):
+            window = (int(run.first[place]), int(run.last[place]))
+            assert window == ((0, LAYERS - 1) if centre < 0 else window_of(centre, 3, LAYERS))
+            expected = reference.run(run.direction, run.mode, run.variant, window)
+            for curve, loss in CURVES:
+                ratio = float(getattr(expected, loss).mean() / getattr(whole, loss).mean())
+                score = 1 - ratio if run.direction == "restore" else ratio
+                assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=1e-9)
+                ours = getattr(run, f"loss_{loss}")[place]
+                np.testing.assert_allclose(ours, getattr(expected, loss).numpy(), rtol=0, atol=1e-9)
+    assert {control.name for control in found.controls} == {"self_patch", "everything", "wrong_prompt"}
+    assert all(control.passed for control in found.controls)
+
+
+def curves(found: Probe) -> Any:
+    return np.concatenate([run.loss_mse for run in found.runs] + [run.loss_kl for run in found.runs])
+
+
+@pytest.mark.parametrize("changes", [{"stream": "on"}, {"batch_size": 1}, {"chunk": 1}])
+def test_settings_of_the_machine_change_nothing(talking: Folders, changes: dict[str, Any]) -> None:
+    expected, found = probe(talking, EVERYTHING), probe(talking, replace(EVERYTHING, **changes))
+    np.testing.assert_allclose(curves(found), curves(expected), rtol=0, atol=1e-9)
+    assert [one.answer_ids for one in found.questions] == [one.answer_ids for one in expected.questions]
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_a_stopped_probe_goes_on_bit_for_bit(talking: Folders, tmp_path: Path, layer: int, stream: Any) -> None:
+    settings, kept = replace(EVERYTHING, stream=stream), (tmp_path / ".report.partial", "weights")
+    stages: list[str] = []
+
+    def progress(stage: str, done: int, total: int, detail: str) -> None:
+        stages.append(stage)
+
+    def stop() -> bool:
+        return stages.count("layers") >= layer
+
+    with pytest.raises(Stopped):
+        probe(talking, settings, Listener(progress, stop), kept=kept)
+    assert kept[0].exists()
+    found, expected = probe(talking, settings, kept=kept, resume=True), probe(talking, settings)
+    np.testing.assert_array_equal(curves(found), curves(expected))
+    assert found.questions == expected.questions
+
+
+def little_memory(folders: Folders, stream: Any) -> Settings:
+    """Settings with so little memory that the runs go in three passes or more."""
+    base, unlearned = (open_checkpoint(str(path)) for path in (folders.base, folders.unlearned))
+    job = prepare(base, unlearned, ASKED, EVERYTHING)
+    job.prompts = [replace(prompt, answer=(0,) * EVERYTHING.tokens) for prompt in job.prompts]
+    for memory in range(100_000, 2_000_000, 5_000):
+        job.settings = replace(EVERYTHING, stream=stream, memory=memory)
+        job.room = int(SHARE * memory)
+        with contextlib.suppress(TooLittleMemoryError):
+            settle(job)
+            assert job.stream == (stream == "on")
+            assert len(job.passes) >= 3
+            return job.settings
+    raise AssertionError("no amount of memory was enough")
+
+
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_little_memory_changes_nothing(talking: Folders, tmp_path: Path, stream: Any) -> None:
+    settings, kept = little_memory(talking, stream), (tmp_path / ".report.partial", "weights")
+    expected, found = probe(talking, EVERYTHING), probe(talking, settings)
+    np.testing.assert_allclose(curves(found), curves(expected), rtol=0, atol=1e-9)
+    assert found.questions == expected.questions
+    # Stopped in the second pass: the first one is not done again.
+    calls: list[str] = []
+
+    def progress(stage: str, done: int, total: int, detail: str) -> None:
+        calls.append(detail)
+
+    def stop() -> bool:
+        return sum(detail.startswith("layer 2/") for detail in calls) == 2
+
+    with pytest.raises(Stopped):
+        probe(talking, settings, Listener(progress, stop), kept=kept)
+    calls.clear()
+    resumed = probe(talking, settings, Listener(progress), kept=kept, resume=True)
+    np.testing.assert_array_equal(curves(resumed), curves(found))
+    layers = [detail.split(",")[0] for detail in calls if detail.startswith("layer ")]
+    assert layers[:3] == ["layer 3/4", "layer 4/4", "layer 1/4"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_identical_checkpoints_have_nothing_to_recover(talking: Folders, dtype: str) -> None:
+    same = Folders(talking.base, talking.base)
+    with pytest.raises(NothingToRecoverError, match="nothing to recover") as caught:
+        probe(same, replace(EVERYTHING, dtype=dtype))
+    assert caught.value.exit_status == ExitStatus.INCONCLUSIVE
+    assert "\n" not in str(caught.value)
+    measured = measure(load(live_pair(same)), every_mode(), how=PLAIN)
+    for loss, value in zip(LOSSES, (0, 0, 0, 1), strict=True):
+        np.testing.assert_array_equal(getattr(measured.unlearned, loss), value)
