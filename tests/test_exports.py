@@ -188,7 +188,7 @@ def test_markdown_of_a_probe() -> None:
     text = to_markdown(PROBED)
     assert "NOTHING WAS COMPARED" not in text
     assert "| coeff | open | 1-3 | 0.62 \\[0.52, 0.72\\] | 0.55 \\[0.50, 0.60\\] |" in text
-    assert "| coeff | isolated | none (0-2) |" in text
+    assert "| coeff | isolated | unsure (0-2) |" in text
     assert "A best window is selected from many" in text
     assert "wrong prompt 0.31 against 0.62" in text
     assert "INCONCLUSIVE" not in text

@@ -244,7 +244,7 @@ def _window_cells(run: ProbeRun) -> list[str]:
     best = best_window(run)
     if best is None:
         return [run.mode, run.variant, *("not measured",) * 6]
-    where = window_text(run, best) if beyond_chance(run) else f"none ({window_text(run, best)})"
+    where = window_text(run, best) if beyond_chance(run) else f"unsure ({window_text(run, best)})"
     scores = [scored(run, name, best) for name in reversed(SCORES)]
     raw = window_text(run, best_window(run, "krs"))
     return [run.mode, run.variant, where, *scores, score_text(run.top1[best]), raw]

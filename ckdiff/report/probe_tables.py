@@ -129,7 +129,7 @@ def _window_cells(run: ProbeRun) -> Iterator[Text]:
         yield Text(UNDEFINED)
         return
     where = window_text(run, best)
-    yield Text(where, style="bold") if beyond_chance(run) else Text(f"none\n({where})")
+    yield Text(where, style="bold") if beyond_chance(run) else Text(f"unsure\n({where})")
     for name in SHOWN:
         yield Text(f" {score_text(curve(run, name).score[best])}\n{interval_text(run, name, best)}")
     yield Text(score_text(run.top1[best]))
@@ -139,7 +139,7 @@ def _window_cells(run: ProbeRun) -> Iterator[Text]:
 def _legend(found: Probe) -> Text:
     lines = [*LEGEND]
     if any(not beyond_chance(run) for run in found.runs):
-        lines.append("none (n-m): no window, nothing recovered beyond chance; highest at n-m")
+        lines.append("unsure (n-m): highest at n-m, but its band reaches 0: nothing is shown there")
     lines += [f"ranked by {rank}: {names}" for rank, names in _ranked_otherwise(found).items()]
     if len(found.questions) < 2:
         lines.append("no intervals: they need two questions and more")

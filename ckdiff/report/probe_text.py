@@ -154,7 +154,8 @@ def remarks(run: ProbeRun) -> Iterator[str]:
     if best is None:
         yield f"{run_name(run)}: not measured"
     elif not beyond_chance(run):
-        yield f"{run_name(run)}: {'no window; ' if run.layers[best] >= 0 else ''}nothing recovered beyond chance"
+        where = _layers(run, best)
+        yield f"{run_name(run)}: highest at {where}, but its band reaches 0: not told from nothing by these questions"
     if words := disagreement(run):
         yield words
 
@@ -172,7 +173,7 @@ def disagreement(run: ProbeRun) -> str | None:
         return None
     if abs(int(run.layers[best]) - int(run.layers[raw])) > run.window:
         there = f"{_layers(run, best)} ({score_text(curve(run, rank).score[best])})"
-        other = there if beyond_chance(run) else "no window"
+        other = there if beyond_chance(run) else "is unsure"
         return f"{run_name(run)}: krs alone would name {_layers(run, raw)} ({_both(run, raw)} there), {rank} {other}"
     gap = _widest_gap(run)
     if gap is None:
@@ -210,9 +211,13 @@ def losses_text(loss: LossSummary) -> str:
     return f"KL {loss_text(loss.kl)}, centred mse {loss_text(loss.mse_centred)}, mse {loss_text(loss.mse)}"
 
 
+NOT_SHOWN = frozenset({"questions_source", "questions_digest", "logits_dtype", "bootstrap", "kl"})
+"""Settings that a reader finds in the JSON and in the HDF5 report; the source of the questions has its own line."""
+
+
 def settings_text(probe: Probe) -> str:
     """The settings on one line, without the source of the questions, which stands with their number."""
-    own = {name: value for name, value in probe.settings.items() if name != "questions_source"}
+    own = {name: value for name, value in probe.settings.items() if name not in NOT_SHOWN}
     return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in own.items())
 
 
