@@ -40,8 +40,9 @@ from probe import AGREE, CHECKED, WINDOW, Plain, ckdiff, differences, load_all
 
 from ckdiff.probes import cost
 from ckdiff.probes.jobs import DTYPES
-from ckdiff.probes.model import LiveModel, load_tokenizer
+from ckdiff.probes.model import LiveModel
 from ckdiff.probes.modes import MODES
+from ckdiff.probes.pretrained import load_tokenizer
 from ckdiff.probes.prompts import given_answer, prompts
 from ckdiff.probes.questions import read_questions
 from ckdiff.probes.runs import planned_runs

@@ -16,7 +16,7 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
-from ckdiff.report import hdf5, tree
+from ckdiff.report import hdf5, probe_tree, tree
 from ckdiff.report.hdf5 import check_writable, read_report, write_report
 from ckdiff.report.probe_text import CURVE_PARTS
 from ckdiff.report.schema import Grid
@@ -63,7 +63,7 @@ GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
     *(f"compare/{name}" for name in (*tree.COMPARISON_TABLES, *tree.LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
-    *(f"probe/{name}" for name in (*tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
+    *(f"probe/{name}" for name in (*probe_tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
 )
 
 
@@ -306,11 +306,11 @@ def test_xarray_sees_a_run(engine: str, tmp_path: Path) -> None:
 
 def test_probe_follows_the_layout(tmp_path: Path) -> None:
     with h5py.File(written(report(None, probe()), tmp_path / "r.h5")) as file:
-        assert set(file["probe"]) == {*tree.PROBE_PARTS, "restore", "break"}
+        assert set(file["probe"]) == {*probe_tree.PROBE_PARTS, "restore", "break"}
         assert file["probe"].attrs["layer_count"] == 6
         group = file["probe/restore/coeff/isolated"]
         scores = {score + end for score in ("krs", "krs_centred", "krs_kl") for end in CURVE_PARTS}
-        assert set(group) == scores | {"layer", "question", *tree.RUN_ARRAYS}
+        assert set(group) == scores | {"layer", "question", *probe_tree.RUN_ARRAYS}
         assert all(group[name].dtype == "f8" for name in scores)
         assert all(len(axis) == 1 for name in scores for axis in group[name].dims)
 

@@ -31,6 +31,10 @@ FUSED = {"gate_up": "keys", "qkv": "attn"}
 """Role of a fused tensor -> what its parameter counts as here."""
 
 
+MOST_LAYERS = 1000
+"""More layers than any model has."""
+
+
 class Part(NamedTuple):
     """A stored tensor and the place in a parameter that it fills."""
 
@@ -57,6 +61,18 @@ def shared_names(model: Any) -> dict[str, tuple[str, ...]]:
     for name, value in tensors:
         groups.setdefault(id(value), []).append(name)
     return {name: tuple(names) for names in groups.values() for name in names}
+
+
+def check_layer_count(checkpoint: Checkpoint, row: Architecture, config: Any) -> None:
+    """Refuse a config with absurdly many layers, before a model of that many is built; a few too many are found later."""
+    found = {layer.layer for layer in (claim(row, name) for name in checkpoint.shapes()) if layer is not None}
+    stored = len(found - {None})
+    claimed = getattr(config, "num_hidden_layers", stored)
+    if not isinstance(claimed, int) or claimed > max(stored, MOST_LAYERS):
+        raise CheckpointError(
+            f"{checkpoint.location}: config.json says {claimed} layers, the weights have {stored};"
+            " config.json and weights do not belong together"
+        )
 
 
 def sources(

@@ -13,7 +13,8 @@ import torch
 
 from ckdiff.probes import cost
 from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
-from ckdiff.probes.model import LiveModel, context_length, load_tokenizer, stop_tokens
+from ckdiff.probes.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.pretrained import load_tokenizer
 from ckdiff.probes.prompts import Prompt, batches, given_answer, prompts
 from ckdiff.probes.runs import planned_runs
 from ckdiff.probes.settings import SettingsError

@@ -1,4 +1,4 @@
-"""A checkpoint becomes a live model: `load(checkpoint)`. The only importer of transformers.
+"""A checkpoint becomes a live model.
 
     live = LiveModel(open_checkpoint("base"), dtype, device)
     live.load_ends()                 # everything outside the decoder layers
@@ -14,8 +14,6 @@ parameter, each parameter must be filled, and a value that is not finite is refu
 
 from __future__ import annotations
 
-import contextlib
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,19 +22,18 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.filling import components, inside, place, shared_names, sources
+from ckdiff.probes.filling import check_layer_count, components, inside, place, shared_names, sources
 from ckdiff.probes.patches import replaced
+from ckdiff.probes.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.sites import LayerSites, layer_sites
-from ckdiff.weights.architectures import ARCHITECTURES, architecture
 from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from ckdiff.weights.architectures import Architecture
     from ckdiff.weights.reader import Checkpoint
 
 
@@ -103,9 +100,10 @@ class LiveModel:
         """
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
         self.bytes_read = 0
-        self.config = _config(checkpoint)
-        self.row = _row(checkpoint, self.config)
-        self.model = _skeleton(self.config, attention, dtype, device)
+        self.config = config_of(checkpoint)
+        self.row = row_of(checkpoint, self.config)
+        check_layer_count(checkpoint, self.row, self.config)
+        self.model = skeleton(self.config, attention, dtype, device)
         self._names = shared_names(self.model)
         self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
         self._files = Mapped(checkpoint)
@@ -401,110 +399,6 @@ def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...
         place for place, a, b in places if isinstance(a, torch.Tensor) and a.dim() and b.shape[0] == 2 * a.shape[0]
     }
     return Call(one[0], one[1], frozenset(grows))
-
-
-# ------------------------------------------------------------------------------------------------------- building
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    """The config of the language model, as transformers' own class; nothing of the checkpoint is run."""
-    from transformers import AutoConfig
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    settings = dict(checkpoint.config)
-    if not settings:
-        raise CheckpointError(f"{checkpoint.location}: no config.json; a probe needs a checkpoint directory")
-    inner = settings.get("text_config")
-    if isinstance(inner, dict) and architecture(str(inner.get("model_type") or "")) is not None:
-        tied = settings.get("tie_word_embeddings")
-        settings = {**({} if tied is None else {"tie_word_embeddings": tied}), **inner}
-    model_type = settings.pop("model_type", None)
-    if architecture(str(model_type)) is None:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise CheckpointError(
-            f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
-        )
-    if (settings.pop("quantization_config", None) or {}).get("quant_method", "fp8") != "fp8":
-        raise CheckpointError(
-            f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones"
-        )
-    for key in ("auto_map", "dtype", "torch_dtype"):
-        settings.pop(key, None)
-    try:
-        return AutoConfig.for_model(model_type, **settings)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{checkpoint.location}: config.json is not one of a {model_type} ({reason})") from error
-
-
-def _row(checkpoint: Checkpoint, config: Any) -> Architecture:
-    row = architecture(config.model_type)
-    if row is None:
-        raise CheckpointError(f"{checkpoint.location}: no architecture row for model_type {config.model_type!r}")
-    return row
-
-
-def _skeleton(config: Any, attention: str | None, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model on the meta device; buffers that no checkpoint stores (rotary frequencies, masks) are computed."""
-    from transformers import AutoModelForCausalLM
-
-    options = {} if attention is None else {"attn_implementation": attention}
-    if dtype == torch.float64:
-        # The default product over experts knows no float64.
-        options["experts_implementation"] = "eager"
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"config.json of a {config.model_type}: no model can be made of it ({reason})") from error
-    model.eval()
-    stored = set(model.state_dict())
-    for prefix, module in model.named_modules():
-        own = [name for name in module._buffers if f"{prefix}.{name}".lstrip(".") not in stored]
-        own = [name for name in own if module._buffers[name] is not None]
-        for name in own:
-            module._buffers[name] = torch.empty_like(module._buffers[name], device=device)
-        if own:
-            model._init_weights(module)
-    return model
-
-
-# ------------------------------------------------------------------------------------------------------ tokenizer
-
-
-def load_tokenizer(root: Any) -> Any:
-    """The tokenizer of a checkpoint's directory, or None where it holds none.
-
-    Raises:
-        CheckpointError: there is one that cannot be read.
-    """
-    from transformers import AutoTokenizer
-
-    files = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
-    if root is None or not any(os.path.isfile(os.path.join(root, name)) for name in files):
-        return None
-    try:
-        with _offline():
-            return AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{root}: its tokenizer cannot be read ({reason}); fetch it again") from error
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """A directory needs no network: whatever transformers would look up beside it, it does not."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int]:

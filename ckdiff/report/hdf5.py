@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
+from ckdiff.report.columns import Array, Node, encoded
 from ckdiff.report.schema import (
     FORMAT,
     SCHEMA_VERSION,
     Report,
 )
 from ckdiff.report.text import printable, shorten
-from ckdiff.report.tree import Array, Node, encoded, from_tree, to_tree
+from ckdiff.report.tree import from_tree, to_tree
 
 if TYPE_CHECKING:
     from ckdiff.shapes import AnyArray
