@@ -119,7 +119,8 @@ def set_threads(count: int) -> None:
 
     if count == 0:
         given = os.environ.get("OMP_NUM_THREADS", "")
-        count = int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = int(given) if given.isdigit() and int(given) else there
     torch.set_num_threads(count)
 
 

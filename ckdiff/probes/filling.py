@@ -64,7 +64,7 @@ def shared_names(model: Any) -> dict[str, tuple[str, ...]]:
 
 
 def check_layer_count(checkpoint: Checkpoint, row: Architecture, config: Any) -> None:
-    """Refuse a config with absurdly many layers, before a model of that many is built; a few too many are found later."""
+    """Refuse absurdly many layers before a model of that many is built; a few too many are found later."""
     found = {layer.layer for layer in (claim(row, name) for name in checkpoint.shapes()) if layer is not None}
     stored = len(found - {None})
     claimed = getattr(config, "num_hidden_layers", stored)
