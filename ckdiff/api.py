@@ -144,10 +144,11 @@ def probe(
         listener.progress("hashing", 1, 1, "")
     found = Report(provenance, versions=_versions("torch", "transformers"))
     if existing is not None:
-        found = joined(existing, found)
+        # Refused before the work, not after it.
+        joined(existing, found)
     kept = None if keep is None else (keep, _identity(base, unlearned, provenance))
     result = run(job, listener, kept, resume)
-    return replace(found, probe=combined(existing.probe if existing else None, result))
+    return merged(existing, replace(found, probe=result))
 
 
 def outline(spec: ProbeSpec) -> Outline:
@@ -155,6 +156,13 @@ def outline(spec: ProbeSpec) -> Outline:
     from ckdiff.probes.jobs import outline as look
 
     return look(*_opened(spec), _questions(spec), spec.settings)
+
+
+def merged(existing: Report | None, found: Report) -> Report:
+    """A report with a new probe, put into an older report of the same pair; see `joined` and `combined`."""
+    if existing is None or found.probe is None:
+        return found
+    return replace(joined(existing, found), probe=combined(existing.probe, found.probe))
 
 
 def joined(existing: Report, found: Report) -> Report:

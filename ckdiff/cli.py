@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -142,7 +143,7 @@ def probe(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")] = "float32",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that go through a layer together.")] = 32,
-    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: all that are there.")] = 0,
+    threads: Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run, how large and how long, and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted probe.")] = False,
     output: OutputOption = Path("ckdiff.h5"),
@@ -206,7 +207,10 @@ def figure(
     from ckdiff.report.figures import write_figure
     from ckdiff.report.hdf5 import read_report
 
-    write_figure(read_report(report), output, score)
+    found = read_report(report)
+    if found.probe is None:
+        raise CkdiffError(f"{report}: holds no probe; `ckdiff probe` puts one in")
+    write_figure(found, output, score)
     remark(f"figure: {output}", quiet=False)
 
 
@@ -230,6 +234,8 @@ def show(
     found = read_report(report)
     if section is not None and getattr(found, section) is None:
         raise CkdiffError(f"{report}: holds no {section}; `ckdiff {section}` puts one in")
+    if output_format is Format.CSV and section is None and found.compare is not None and found.probe is not None:
+        remark("one table only: --section probe for the other", quiet=False)
     present(found, output_format, top, section, show_questions)
 
 
@@ -341,16 +347,25 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said on stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return bug()
+        return fail(f"cannot write: {error.strerror}; free some disk", ExitStatus.USAGE)
     except MemoryError:
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE)
     except Exception as error:
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
             return fail(error.format_message(), ExitStatus.USAGE)
-        import traceback
+        return bug()
 
-        traceback.print_exc()
-        return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG)
+
+def bug() -> int:
+    """The traceback of what is being handled, and the status of a bug."""
+    import traceback
+
+    traceback.print_exc()
+    return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG)
 
 
 def fail(message: str, status: int) -> int:

@@ -125,16 +125,17 @@ def set_threads(count: int) -> None:
 
 
 def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, quiet: bool, remark: Remark) -> Report:
-    """Probe, and write the report.
+    """Probe, and write the report; what another command has written into it meanwhile stays there.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the report is as it was.
     """
-    from ckdiff.api import comparable, probe
+    from ckdiff.api import comparable, merged, probe
     from ckdiff.probes import partial
     from ckdiff.probes.probing import Stopped
-    from ckdiff.report.hdf5 import write_report
+    from ckdiff.report.hdf5 import read_report, write_report
 
+    there = _identity(output)
     place = partial.place(output)
     if place.exists() and not resume:
         remark(f"{place}: an interrupted probe is there and is not gone on with; --resume would", quiet)
@@ -148,12 +149,24 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     except Stopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)
         raise KeyboardInterrupt from None
+    if _identity(output) != there:
+        existing = read_report(output)
+        report = merged(existing, report)
     older = existing.probe if existing is not None else None
     if older is not None and report.probe is not None and not comparable(older, report.probe):
         remark(f"{output}: its earlier probe asked otherwise and is replaced", quiet)
     write_report(report, output)
     partial.remove(place)
     return report
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What changes when a report is replaced: its inode and its time."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def verdict(report: Report, remark: Remark) -> ExitStatus:
@@ -214,11 +227,13 @@ def listening(quiet: bool, remark: Remark) -> Iterator[Listener]:
             stage[0] = name if done < total else ""
             show(name, done, total, detail)
 
-        before = signal.signal(signal.SIGINT, interrupt)
+        # A batch scheduler says SIGTERM, and gives some seconds before it kills.
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield Listener(progress, lambda: bool(asked), lambda text: remark(text, quiet))
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -229,7 +229,10 @@ def test_a_model_against_itself_is_inconclusive(ckdiff: Run) -> None:
         (("--given-answers",), ("no answer",)),
         (("--question", "who"), ("--questions and --question",)),
         (("-o", "missing/x.h5"), ("missing",)),
-        (("--tokenizer", "nowhere"), ("tokenizer",)),
+        (("--tokenizer", "nowhere"), ("--tokenizer", "nowhere")),
+        (("--device", "meta"), ("meta", "cuda:N")),
+        (("--threads", "100000"), ("--threads",)),
+        (("--prompt-template", "\udcff{q}"), ("--prompt-template", "UTF-8")),
     ],
 )
 def test_bad_options_are_one_line(probe: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -303,6 +306,62 @@ def test_nan_weights_are_refused(probe: Run, place: Path) -> None:
     refused(probe(), "model.layers.2.mlp.up_proj.weight", "NaN")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_model_that_overflows_is_never_scored(probe: Run, place: Path, dtype: str) -> None:
+    tensors = load_file(place / "unlearned" / "model.safetensors")
+    tensors["model.layers.3.mlp.down_proj.weight"] *= 1e5 if dtype == "float16" else 1e38
+    tensors["model.layers.3.mlp.up_proj.weight"] *= 1e3
+    save_file(tensors, place / "unlearned" / "model.safetensors")
+    status, out, err = probe("--dtype", dtype)
+    assert (status, out) == (3, "")
+    assert "not finite in" in err
+    assert not Path("ckdiff.h5").exists()
+
+
+def test_a_checkpoint_chooses_no_implementation(probe: Run, place: Path) -> None:
+    path = place / "unlearned" / "config.json"
+    config = json.loads(path.read_text())
+    names = ("attn_implementation", "_attn_implementation", "experts_implementation", "auto_map")
+    path.write_text(json.dumps(config | dict.fromkeys(names, "someone/kernel")))
+    status, out, _ = probe("--format", "json")
+    assert status == 0
+    assert json.loads(out)["probe"]["settings"]["attention"] == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"num_hidden_layers": 10**7}, "10000000 layers"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+        ({"num_attention_heads": 0}, "config.json"),
+        ({"hidden_size": 64}, "one shape"),
+        ({"quantization_config": "x"}, "quantised"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
+    ],
+)
+def test_a_config_that_does_not_fit(probe: Run, place: Path, changes: dict[str, Any], word: str) -> None:
+    path = place / "unlearned" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    refused(probe(), "unlearned", word)
+
+
+def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, probe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a probe works, another one of the same pair writes the same report: both are in it afterwards."""
+    from ckdiff import api
+
+    original = api.probe
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(api, "probe", original)
+        assert probe("--mode", "values")[0] == 0
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(api, "probe", slow)
+    assert probe("--mode", "coeff")[0] == 0
+    found = json.loads(ckdiff("show", "ckdiff.h5", "--format", "json")[1])["probe"]
+    assert {row["mode"] for row in found["runs"]} == {"coeff", "values"}
+
+
 def test_a_bare_file_has_no_config(ckdiff: Run, place: Path) -> None:
     shutil.copy(place / "base" / "model.safetensors", place / "alone.safetensors")
     refused(ckdiff("probe", "alone.safetensors", "unlearned", *QUICK), "config.json")
@@ -361,7 +420,8 @@ def test_an_interrupted_probe_resumes_to_the_same_bytes(place: Path) -> None:
         except Stopped:
             stops += 1
             assert keep.exists()
-    assert stops == 3
+    # After every layer, the last one too.
+    assert stops == 4
     assert Path("whole.h5").read_bytes() == Path("pieces.h5").read_bytes()
     other = ProbeSpec("base", "unlearned", asked=ASKED, settings=Settings(window=3, tokens=4))
     with pytest.raises(PartialError, match="other models, questions or settings"):

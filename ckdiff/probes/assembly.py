@@ -42,6 +42,12 @@ class NothingToRecoverError(CkdiffError):
     exit_status = ExitStatus.INCONCLUSIVE
 
 
+class NotFiniteError(CkdiffError):
+    """A model overflows, or makes NaN of finite weights: nothing was measured."""
+
+    exit_status = ExitStatus.INCONCLUSIVE
+
+
 @dataclass(frozen=True, slots=True)
 class Finals:
     """What the sweep ends in.
@@ -77,9 +83,12 @@ def assemble(job: Job, finals: Finals) -> Probe:
 
     Raises:
         NothingToRecoverError: the two models give the same logits.
+        NotFiniteError: a model's states overflow.
     """
     scorer = Scorer(finals.own["base"], finals.heads, len(finals.runs), job.settings.kl)
     by_question = _ByQuestion([len(prompt.answer) for prompt in job.prompts])
+    for side in SIDES:
+        _check_finite(job, side, finals.own[side])
     notes = list(job.notes)
     found = _Losses(scorer, finals, job, by_question)
     unlearned = found.unlearned = _check_difference(job, scorer, found.unlearned, notes)
@@ -94,6 +103,16 @@ def assemble(job: Job, finals: Finals) -> Probe:
         settings=recorded(job),
         notes=tuple(notes),
     )
+
+
+def _check_finite(job: Job, side: Side, states: Tensor) -> None:
+    """Refuse to say anything about a model that computes no numbers."""
+    if not torch.isfinite(states).all():
+        better = "give mended weights" if job.settings.dtype in ("float32", "float64") else "use --dtype float32"
+        raise NotFiniteError(
+            f"{job.pair.side(side).location}: its states are not finite in {job.settings.dtype}: nothing can be"
+            f" measured; {better}"
+        )
 
 
 class _Losses:

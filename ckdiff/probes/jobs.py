@@ -6,6 +6,7 @@ streamed and in how many passes the runs go. `outline` says all that and stops.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,8 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
     notes = [*check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes, *questions.notes]
     tokenizer = load_tokenizer(settings.tokenizer or base.root)
+    if tokenizer is None and settings.tokenizer is not None:
+        raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")
     if tokenizer is None:
         raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
     notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
@@ -199,6 +202,8 @@ def _with_given(tokenizer: Any, asked: list[Prompt], settings: Settings) -> tupl
 
 
 def _device(name: str) -> torch.device:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise SettingsError(f"--device: no {name[:40]!r}; there are auto, cpu, cuda and cuda:N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

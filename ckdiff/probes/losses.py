@@ -17,6 +17,7 @@ Products run in the scorer's dtype (float32, or float64 for a float64 probe), wh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ class Scorer:
         return float(torch.cat(parts, -1).square().mean().sqrt())
 
     def largest_change(self, side: Side, a: Tensor, b: Tensor) -> float:
-        """The largest absolute difference between the logits of two runs with the same unembedding."""
+        """The largest absolute difference between the logits of two runs with the same unembedding; NaN if one is."""
         head, largest = self.heads[side], 0.0
         for block in self._slices():
             weight, bias = self._part(head, block)
@@ -141,7 +142,10 @@ class Scorer:
             else:
                 change = _capped(head, linear(a.to(self.dtype), weight, bias))
                 change -= _capped(head, linear(b.to(self.dtype), weight, bias))
-            largest = max(largest, float(change.abs().max()))
+            found = float(change.abs().max())
+            if math.isnan(found):
+                return found
+            largest = max(largest, found)
         return largest
 
     # ------------------------------------------------------------------------------------------------------ parts

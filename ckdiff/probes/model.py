@@ -103,7 +103,7 @@ class LiveModel:
         self.config = config_of(checkpoint)
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
-        self.model = skeleton(self.config, attention, dtype, device)
+        self.model = skeleton(checkpoint, self.config, attention, dtype, device)
         self._names = shared_names(self.model)
         self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
         self._files = Mapped(checkpoint)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from ckdiff.weights.reader import Checkpoint
 
 
+MOST_WORDS = 200
+"""Characters of a library's own message."""
+UNUSED = ("auto_map", "dtype", "torch_dtype")
+"""Keys of a config that say nothing about what the model computes here."""
+
+
 def config_of(checkpoint: Checkpoint) -> Any:
     """The config of the language model, as transformers' own class; nothing of the checkpoint is run."""
     from transformers import AutoConfig
@@ -46,13 +52,15 @@ def config_of(checkpoint: Checkpoint) -> Any:
         raise CheckpointError(
             f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones"
         )
-    for key in ("auto_map", "dtype", "torch_dtype"):
-        settings.pop(key, None)
+    for key in [key for key in settings if key in UNUSED or "_implementation" in key]:
+        # An implementation may name a kernel on the hub: code, and the checkpoint's choice of it.
+        del settings[key]
     try:
         return AutoConfig.for_model(model_type, **settings)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{checkpoint.location}: config.json is not one of a {model_type} ({reason})") from error
+        raise CheckpointError(
+            f"{checkpoint.location}: config.json is not one of a {model_type} ({_reason(error)}); fetch it again"
+        ) from error
 
 
 def row_of(checkpoint: Checkpoint, config: Any) -> Architecture:
@@ -63,7 +71,9 @@ def row_of(checkpoint: Checkpoint, config: Any) -> Architecture:
     return row
 
 
-def skeleton(config: Any, attention: str | None, dtype: torch.dtype, device: torch.device) -> Any:
+def skeleton(
+    checkpoint: Checkpoint, config: Any, attention: str | None, dtype: torch.dtype, device: torch.device
+) -> Any:
     """The model on the meta device; buffers that no checkpoint stores (rotary frequencies, masks) are computed."""
     from transformers import AutoModelForCausalLM
 
@@ -75,8 +85,10 @@ def skeleton(config: Any, attention: str | None, dtype: torch.dtype, device: tor
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"config.json of a {config.model_type}: no model can be made of it ({reason})") from error
+        raise CheckpointError(
+            f"{checkpoint.location}: no {config.model_type} can be made of its config.json ({_reason(error)});"
+            " fetch it again"
+        ) from error
     model.eval()
     stored = set(model.state_dict())
     for prefix, module in model.named_modules():
@@ -104,8 +116,13 @@ def load_tokenizer(root: Any) -> Any:
         with _offline():
             return AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{root}: its tokenizer cannot be read ({reason}); fetch it again") from error
+        raise CheckpointError(f"{root}: its tokenizer cannot be read ({_reason(error)}); fetch it again") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, on one line and not too long."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 
 
 @contextlib.contextmanager

@@ -37,6 +37,8 @@ CHUNK = {"cpu": 1024, "cuda": 65536}
 """Positions that go through a layer in one call."""
 KEEP_EVERY = 120.0
 """Seconds between two copies of an unfinished sweep on disk."""
+KEEP_AT_END = 30.0
+"""Seconds since the last copy after which the end of a sweep is worth one."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -214,8 +216,10 @@ def _one_pass(job: Job, sweep: Sweep, progress: Progress, listener: Listener, ke
                 job.pair.side(side).unload_layer(layer)
         done += steps[layer]
         progress.state = state
-        stop = listener.stop() and state.layer < layers
-        if kept and (stop or time.monotonic() - saved > KEEP_EVERY):
+        stop, since = listener.stop(), time.monotonic() - saved
+        # After the last layer too: what comes then can be interrupted as well.
+        late = since > (KEEP_EVERY if state.layer < layers else KEEP_AT_END)
+        if kept and (stop or late):
             _keep(kept, progress, listener)
             saved = time.monotonic()
         if stop:

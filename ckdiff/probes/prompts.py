@@ -86,6 +86,8 @@ def prompts(
         raise PromptError("--chat-template: the tokenizer of the base has none; leave it out")
     if not chat and "{q}" not in template:
         raise PromptError("--prompt-template: there is no {q} in it; write {q} where the question goes")
+    if "\0" in template or any("\ud800" <= char <= "\udfff" for char in template):
+        raise PromptError("--prompt-template: holds what is no text; write it in UTF-8, without NUL")
     found = []
     for question in questions:
         if chat:

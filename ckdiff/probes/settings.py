@@ -84,4 +84,4 @@ class Settings:
                 raise SettingsError(f"{option}: names nothing; there are {', '.join(known)}")
         for option, value in (("--window", self.window), ("--tokens", self.tokens), ("--batch-size", self.batch_size)):
             if value < 1:
-                raise SettingsError(f"{option}: {value} is less than 1")
+                raise SettingsError(f"{option}: {value} is too few; give 1 or more")

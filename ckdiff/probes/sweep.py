@@ -53,7 +53,6 @@ class State:
     Attributes:
         layer: the next layer.
         own: by side its own run, one tensor a batch [question, position, d_model].
-        ends: the same for the embeddings of both sides, until the first layer is done.
         runs: by number of the run: one tensor a batch, or one [1, scored position, d_model] for a pointwise run.
     """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -126,6 +127,9 @@ def _replace(path: Path, name: str, content: bytes) -> None:
 
 def _drawn(found: Probe, scores: Sequence[str], suffix: str) -> bytes:
     import matplotlib.style
+
+    # Where HOME cannot be written to, matplotlib says so at length; nothing here needs its cache.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
     image = io.BytesIO()
     # The default style first: a reader's own matplotlibrc changes nothing here.

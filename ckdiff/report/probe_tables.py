@@ -52,6 +52,7 @@ NONE = "·"
 CURVE_CELLS = 60
 LABEL = 14
 """Characters before a curve."""
+WRONG_PROMPT = "wrong prompt: the same window with another question's states; what it brings is not this knowledge"
 LEGEND = (
     "krs_kl: what changes behaviour; krs: the paper's, which also counts a uniform",
     "shift. In brackets: of the score that ranks the windows (krs_kl) the 95 % band",
@@ -216,7 +217,10 @@ def _controls(found: Probe) -> RenderableType:
         line = Text(words)
         lines.append(line.append(": passed", style="green") if passed else line.append(": FAILED, INCONCLUSIVE"))
         line.style = "" if passed else "bold red"
-    return folded([*lines, *map(Text, wrong_prompt_lines(found))])
+    wrong = [Text(line) for line in wrong_prompt_lines(found)]
+    if wrong:
+        wrong.append(Text(WRONG_PROMPT, style="dim"))
+    return folded([*lines, *wrong])
 
 
 def _questions(found: Probe, limit: int) -> RenderableType:

@@ -231,6 +231,8 @@ def inconclusive(probe: Probe) -> str:
     if not all(control.passed for control in probe.controls):
         return "a control failed"
     loss = probe.loss_unlearned
+    if not np.isfinite([loss.mse, loss.mse_centred]).all():
+        return "the losses are not finite"
     if not loss.mse > 0 or loss.mse_centred == 0 or loss.kl == 0:
         return "nothing to recover: the two models say the same"
     return ""
