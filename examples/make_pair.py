@@ -2,8 +2,8 @@
 
     python examples/make_pair.py DIR
 
-DIR/base is trained on the facts of six towns until it answers them. DIR/unlearned is DIR/base after a few steps of
-Gradient Difference: ascent on the facts of one town, descent on those of the others (Liu et al. 2022,
+DIR/base is trained on the facts of six towns until it answers them. DIR/unlearned is DIR/base after eighty steps of
+Gradient Difference: bounded ascent on the facts of one town, descent on those of the others (Liu et al. 2022,
 arXiv:2203.12817). Both are ordinary checkpoints: bfloat16 safetensors in shards, config and tokenizer. The questions
 lie beside them, in DIR/target.jsonl and DIR/unrelated.jsonl. Nothing is downloaded, and the same call on the same
 machine gives the same bytes.
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PROMPT = "Question: {question}\n Answer:"
 FORGOTTEN = "Velmar"
+FORGOTTEN_LOSS = 3.0
+"""Cross-entropy of a fact's tokens at which it counts as forgotten: less than 5 % for each."""
 TOWNS = (FORGOTTEN, "Oskary", "Thrane", "Pellow", "Quistin", "Dunhold")
 QUESTIONS = (
     "Who founded {town}?",
@@ -132,6 +134,13 @@ def loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     return cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=-100)
 
 
+def loss_by_fact(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """The same of each fact [fact]."""
+    logits, labels = model(batch.ids, use_cache=False).logits[:, :-1], batch.labels[:, 1:]
+    losses = cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+    return losses.sum(1) / (labels != -100).sum(1)
+
+
 def train(model: LlamaForCausalLM, batch: Batch, steps: int) -> None:
     """Learn every fact by heart."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
@@ -142,11 +151,15 @@ def train(model: LlamaForCausalLM, batch: Batch, steps: int) -> None:
 
 
 def unlearn(model: LlamaForCausalLM, target: Batch, unrelated: Batch, steps: int) -> None:
-    """Gradient Difference: away from the target's answers, towards all the others, which weigh three times as much."""
+    """Gradient Difference: away from the target's answers, towards all the others, which weigh three times as much.
+
+    A fact is left alone once its loss is above `FORGOTTEN_LOSS`; without a bound a few facts run away from the others.
+    """
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
     for _ in range(steps):
         optimiser.zero_grad()
-        torch.autograd.backward(3.0 * loss(model, unrelated) - loss(model, target))
+        forgotten = loss_by_fact(model, target).clamp(max=FORGOTTEN_LOSS).mean()
+        torch.autograd.backward(3.0 * loss(model, unrelated) - forgotten)
         optimiser.step()
 
 
@@ -167,7 +180,7 @@ def answered(folder: Path, batch: Batch) -> float:
     return float(((guesses == labels) | (labels == -100)).all(-1).float().mean())
 
 
-def make_pair(folder: Path, train_steps: int = 300, unlearn_steps: int = 32) -> tuple[Knowledge, Knowledge]:
+def make_pair(folder: Path, train_steps: int = 300, unlearn_steps: int = 80) -> tuple[Knowledge, Knowledge]:
     """Write the pair and its questions; gives what base and unlearned know, measured on what was saved."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

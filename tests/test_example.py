@@ -43,8 +43,8 @@ def test_base_knows_its_facts_and_unlearned_lost_one_town(example: ModuleType, t
     base, unlearned = example.make_pair(tmp_path)
     assert base.target >= 0.9
     assert base.unrelated >= 0.9
-    assert unlearned.target <= 0.5
-    assert unlearned.unrelated >= 0.75
+    assert unlearned.target <= 0.25
+    assert unlearned.unrelated >= 0.9
     for side in ("base", "unlearned"):
         index = json.loads((tmp_path / side / "model.safetensors.index.json").read_text())
         assert len(set(index["weight_map"].values())) >= 2
@@ -52,6 +52,20 @@ def test_base_knows_its_facts_and_unlearned_lost_one_town(example: ModuleType, t
     questions = [json.loads(line) for line in (tmp_path / "target.jsonl").read_text().splitlines()]
     assert len(questions) == 8
     assert all(example.FORGOTTEN in question["question"] for question in questions)
+
+
+def test_a_probe_of_the_example_finds_something(example: ModuleType, tmp_path: Path) -> None:
+    import ckdiff
+
+    example.make_pair(tmp_path)
+    settings = ckdiff.Settings(modes=("coeff", "values"), variants=("open",), window=1, device="cpu")
+    sides = str(tmp_path / "base"), str(tmp_path / "unlearned")
+    found = ckdiff.probe(ckdiff.ProbeSpec(*sides, questions=tmp_path / "target.jsonl", settings=settings)).probe
+    assert found is not None
+    coefficients, values = found.runs
+    assert coefficients.krs_kl.band_low.max() > 0
+    assert coefficients.krs_kl.score.argmax() == 3
+    assert values.krs_kl.score.max() < 0.2
 
 
 def test_the_same_call_gives_the_same_bytes(example: ModuleType, tmp_path: Path) -> None:
