@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 
 
+RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it runs"
+"""Groups of the options of `probe --help`."""
 INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
 
@@ -112,40 +114,89 @@ def compare(
 def probe(
     base: Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")] = None,
     unlearned: Annotated[str | None, typer.Argument(help="The model after.")] = None,
-    mode: Annotated[str, typer.Option("--mode", "-m", help="What is put back, comma-separated, or all.")] = "coeff",
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            "-m",
+            help="What is put back: coeff, values, attn, attn+coeff, keys, mlp, ancillary, or all.",
+            rich_help_panel=RESTORED,
+        ),
+    ] = "coeff",
     variant: Annotated[
-        str, typer.Option("--variant", help="What else is held still: open, isolated, direct, or all.")
+        str,
+        typer.Option(
+            "--variant", help="What else is held still: open, isolated, direct, or all.", rich_help_panel=RESTORED
+        ),
     ] = "open,isolated",
     direction: Annotated[
-        str, typer.Option("--direction", help="restore: base states into the unlearned model; break; both.")
+        str,
+        typer.Option(
+            "--direction", help="restore: base states into the unlearned model; break; both.", rich_help_panel=RESTORED
+        ),
     ] = "restore",
     questions: Annotated[
-        Path | None, typer.Option("--questions", "-Q", help="A file of questions: text, JSON or JSONL.")
+        Path | None,
+        typer.Option("--questions", "-Q", help="A file of questions: text, JSON or JSONL.", rich_help_panel=ASKED),
     ] = None,
-    question: Annotated[list[str] | None, typer.Option("--question", help="A question; may be repeated.")] = None,
-    concept: Annotated[str | None, typer.Option("--concept", help="Which concept or subject of the file.")] = None,
-    unrelated: Annotated[bool, typer.Option("--unrelated", help="Ask the concept's unrelated questions.")] = False,
-    window: Annotated[int, typer.Option("--window", help="Layers restored together.")] = 5,
-    layers: Annotated[str | None, typer.Option("--layers", help="Window centres, such as 0,5-9; else all.")] = None,
-    tokens: Annotated[int, typer.Option("--tokens", help="The most tokens of an answer that are scored.")] = 30,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", help="A question; may be repeated.", rich_help_panel=ASKED)
+    ] = None,
+    concept: Annotated[
+        str | None, typer.Option("--concept", help="Which concept or subject of the file.", rich_help_panel=ASKED)
+    ] = None,
+    unrelated: Annotated[
+        bool, typer.Option("--unrelated", help="Ask the concept's unrelated questions.", rich_help_panel=ASKED)
+    ] = False,
+    window: Annotated[int, typer.Option("--window", help="Layers restored together.", rich_help_panel=RESTORED)] = 5,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Window centres, such as 0,5-9; else all.", rich_help_panel=RESTORED)
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--tokens", help="The most tokens of an answer that are scored.", rich_help_panel=ASKED)
+    ] = 30,
     given_answers: Annotated[
-        bool, typer.Option("--given-answers", help="Score the file's answers, not the base's own.")
+        bool,
+        typer.Option("--given-answers", help="Score the file's answers, not the base's own.", rich_help_panel=ASKED),
     ] = False,
     prompt_template: Annotated[
-        str | None, typer.Option("--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.")
+        str | None,
+        typer.Option(
+            "--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.", rich_help_panel=ASKED
+        ),
     ] = None,
-    chat_template: Annotated[bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.")] = False,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.", rich_help_panel=ASKED)
+    ] = False,
     tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", help="A directory with a tokenizer, where the base has none.")
+        Path | None,
+        typer.Option(
+            "--tokenizer", help="A directory with a tokenizer, where the base has none.", rich_help_panel=ASKED
+        ),
     ] = None,
-    kl: Annotated[bool, typer.Option("--kl/--no-kl", help="krs_kl and top1, which need every logit.")] = True,
-    stream: Annotated[str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")] = "float32",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that go through a layer together.")] = 32,
-    threads: Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.")] = 0,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would run, how large and how long, and stop.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted probe.")] = False,
+    kl: Annotated[
+        bool, typer.Option("--kl/--no-kl", help="krs_kl and top1, which need every logit.", rich_help_panel=RUNS)
+    ] = True,
+    stream: Annotated[
+        str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.", rich_help_panel=RUNS)
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNS)] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", rich_help_panel=RUNS)
+    ] = "float32",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Questions that go through a layer together.", rich_help_panel=RUNS)
+    ] = 32,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.", rich_help_panel=RUNS),
+    ] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would run, how large and how long, and stop.", rich_help_panel=RUNS)
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted probe.", rich_help_panel=RUNS)
+    ] = False,
     output: OutputOption = Path("ckdiff.h5"),
     output_format: FormatOption = Format.TABLE,
     show_questions: Annotated[

@@ -189,12 +189,12 @@ def outline_text(found: Outline) -> str:
         ("runs", f"{found.runs} (controls included), {windows} windows"),
         (
             "work",
-            f"{found.operations / 1e12:.2f} TFLOP, {found.operations / found.plain:.2f} of one full forward a run",
+            f"{found.operations / 1e12:.3g} TFLOP, {found.operations / found.plain:.2f} of one full forward a run",
         ),
-        ("memory", f"about {found.memory / 1e9:.2f} GB of {found.free / 1e9:.2f} GB free"),
+        ("memory", f"about {found.memory / 1e9:.3g} GB of {found.free / 1e9:.3g} GB free"),
         ("streaming", "one layer at a time" if found.stream else "no, both models stay in memory"),
         ("passes", str(found.passes)),
-        ("reads", f"{found.bytes_read / 1e9:.2f} GB from the checkpoints"),
+        ("reads", f"{found.bytes_read / 1e9:.3g} GB from the checkpoints"),
         ("time", f"about {_duration(found.seconds)}, loading aside"),
     ]
     return "".join(f"{name:<11}{text}\n" for name, text in lines)

@@ -30,7 +30,7 @@ from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -305,18 +305,29 @@ class LiveModel:
             )
         return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
 
-    def greedy(self, prompts: Sequence[Sequence[int]], tokens: int, stops: frozenset[int]) -> list[list[int]]:
+    def greedy(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        stops: frozenset[int],
+        most: int = 32,
+        tick: Callable[[int], None] | None = None,
+    ) -> list[list[int]]:
         """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
 
-        Prompts of one length go together, so that nothing is padded. All parameters must be loaded.
+        Prompts of one length go together, at most so many, so that nothing is padded. All parameters must be loaded.
+        `tick` is called with the number of prompts that are done.
         """
         answers: dict[int, list[int]] = {}
         by_length: dict[int, list[int]] = {}
         for number, prompt in enumerate(prompts):
             by_length.setdefault(len(prompt), []).append(number)
-        for numbers in by_length.values():
+        groups = [same[first : first + most] for same in by_length.values() for first in range(0, len(same), most)]
+        for numbers in groups:
             ids = torch.tensor([list(prompts[number]) for number in numbers], device=self.device)
             answers |= dict(zip(numbers, self._greedy(ids, tokens, stops), strict=True))
+            if tick is not None:
+                tick(len(answers))
         return [answers[number] for number in range(len(prompts))]
 
     def _greedy(self, ids: Tensor, tokens: int, stops: frozenset[int]) -> list[list[int]]:

@@ -114,17 +114,19 @@ def _answers(job: Job, listener: Listener) -> list[list[int]]:
     """The base's first greedily generated tokens, or what the file gave."""
     if not job.generate:
         return [list(prompt.answer) for prompt in job.prompts]
-    listener.progress("answers", 0, 1, "the base answers the questions")
+    count, says = len(job.prompts), "the base answers the questions"
+    listener.progress("answers", 0, count, says)
     base, tokens = job.pair.base, job.settings.tokens
     job.prompts = [replace(prompt, answer=(0,) * tokens) for prompt in job.prompts]
     settle(job)
     ids = [list(prompt.ids) for prompt in job.prompts]
     if not job.stream:
         _load_all(job)
-        found = base.greedy(ids, tokens, job.stops)
+        most = job.settings.batch_size
+        found = base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
     else:
         found = _streamed_answers(job, ids, listener)
-    listener.progress("answers", 1, 1, "")
+    listener.progress("answers", count, count, "")
     return found
 
 
