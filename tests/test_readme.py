@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from ckdiff.errors import ExitStatus
-from ckdiff.report.schema import COMPONENTS
+from ckdiff.report.schema import COMPONENTS, SCORES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,6 +79,31 @@ def test_no_command_is_promised_that_does_not_exist() -> None:
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     named = set(re.findall(r"^ckdiff ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`ckdiff ([a-z]+)", README))
     assert named == known
+
+
+def test_every_mode_variant_and_score_is_explained() -> None:
+    from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
+
+    for name in (*MODES, *VARIANTS):
+        assert f"\n| `{name}` | " in README, name
+    for name in DIRECTIONS:
+        assert f"`{name}`" in README or f"--direction {name}" in README, name
+    for name in (*SCORES, "top1"):
+        assert f"\n| `{name}` | " in README, name
+
+
+def test_help_names_every_mode_and_variant() -> None:
+    from ckdiff.probes.modes import MODES, VARIANTS
+
+    text = subprocess.run(
+        [sys.executable, "-m", "ckdiff", "probe", "--help"],
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in (*MODES, *VARIANTS):
+        assert name in text, name
 
 
 def test_the_tables_name_every_component_and_exit_status() -> None:
