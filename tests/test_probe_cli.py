@@ -192,6 +192,15 @@ def test_general_questions_say_that_they_are_general(ckdiff: Run) -> None:
     assert "no questions were given: general ones were asked" in " ".join(out.split())
 
 
+def test_one_question_has_no_intervals_and_no_wrong_prompt(ckdiff: Run) -> None:
+    status, out, _ = ckdiff("probe", "base", "unlearned", *QUICK, "--question", ASKED[0], "--format", "json")
+    found = json.loads(out)["probe"]
+    assert status == 0
+    assert {row["name"] for row in found["controls"]} == {"self_patch", "everything"}
+    assert found["runs"][0]["krs_kl_low"] == [None] * 4
+    assert any("one question" in note for note in found["notes"])
+
+
 def test_without_kl_the_scores_are_not_measured(probe: Run) -> None:
     status, out, _ = probe("--no-kl", "--format", "json")
     assert status == 0

@@ -142,8 +142,20 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
             raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
     if settings.window > layers:
         notes.append(f"the window of {settings.window} layers is wider than the model, which has {layers}")
+    several = len(questions.questions) > 1
+    if not several:
+        notes.append(
+            "one question: no intervals, and no other question to take states from for the wrong-prompt control"
+        )
     plan = planned_runs(
-        settings.directions, settings.modes, settings.variants, centres, settings.window, layers, settings.controls
+        settings.directions,
+        settings.modes,
+        settings.variants,
+        centres,
+        settings.window,
+        layers,
+        settings.controls,
+        several,
     )
     asked = prompts(tokenizer, questions.questions, settings.template, settings.chat)
     asked, given = _with_given(tokenizer, asked, settings)

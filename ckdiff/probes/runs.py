@@ -185,6 +185,7 @@ def planned_runs(
     width: int,
     layers: int,
     controls: bool = True,
+    wrong_prompts: bool = True,
 ) -> Plan:
     """Every run that a probe needs.
 
@@ -196,6 +197,7 @@ def planned_runs(
         width: of a window, in layers.
         layers: of the model.
         controls: with the three controls; only benchmarks go without.
+        wrong_prompts: with the last of them, which needs another question to take states from.
     """
     runs: dict[Run, int] = {}
 
@@ -209,7 +211,9 @@ def planned_runs(
     for direction in directions:
         for name in modes:
             for variant in variants:
-                sweeps.append(_sweep(direction, name, variant, centres, width, layers, controls, index))
+                sweeps.append(
+                    _sweep(direction, name, variant, centres, width, layers, controls and wrong_prompts, index)
+                )
         if controls:
             pins = Patch("host", "host")
             whole = Patch("donor", "donor", donor_values=True, donor_norms=True)
@@ -225,7 +229,7 @@ def _sweep(
     centres: Sequence[int],
     width: int,
     layers: int,
-    controls: bool,
+    wrong_prompts: bool,
     index: Callable[[Run], int],
 ) -> Windows:
     mode, variant = MODES[name], VARIANTS[variant_name]
@@ -236,7 +240,7 @@ def _sweep(
     windows = {centre: window_of(centre, width, layers) for centre in centres}
     found = tuple(index(Run(direction, *windows[centre], inside, behind)) for centre in centres)
     wrong: dict[int, int] = {}
-    if controls and mode.states:
+    if wrong_prompts and mode.states:
         other = wrong_prompt(inside)
         wrong = {centre: index(Run(direction, *windows[centre], other, behind)) for centre in tiles(centres, width)}
     return Windows(direction, name, variant_name, tuple(centres), found, wrong)
