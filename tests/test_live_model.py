@@ -453,3 +453,26 @@ def test_two_models_share_nothing(pairs: Pairs) -> None:
     with torch.inference_mode():
         disturbed(one.model, 1.0)
     assert torch.equal(logits(other.model), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrapper", "prefix"),
+    [("gemma3_text", "gemma3", "language_model."), ("mistral", "mistral3", "language_model.")],
+)
+def test_the_language_model_inside_a_wrapper(name: str, wrapper: str, prefix: str, tmp_path: Path) -> None:
+    model = build(name)
+    model.save_pretrained(tmp_path)
+    tensors = {prefix + key: value for key, value in load_file(tmp_path / "model.safetensors").items()}
+    save_file(tensors | {"vision_tower.patch.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    inner = json.loads((tmp_path / "config.json").read_text())
+    config = {"model_type": wrapper, "text_config": inner, "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    live = LiveModel(open_checkpoint(str(tmp_path)), torch.float32, CPU)
+    live.load_ends()
+    for number in range(len(live.layers)):
+        live.load_layer(number)
+    ids = torch.tensor([[3, 9, 27, 41, 5]])
+    with torch.inference_mode():
+        assert torch.equal(live.model(ids).logits, model(ids).logits)
+    assert len(live.notes) == 1
+    assert "vision_tower.patch.weight" in live.notes[0]

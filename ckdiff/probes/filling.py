@@ -82,17 +82,24 @@ def sources(
     filling: dict[str, list[Part]] = {}
     notes: list[str] = []
     wrapper = "text_config" in checkpoint.config
-    unknown = []
+    unknown: list[str] = []
+    outside: list[str] = []
     for stored in sorted(checkpoint.shapes()):
         found = claim(row, stored)
         name = None if found is None else memory_name(found.rule, found.layer, found.canonical)
         if found is None or name not in names:
-            if not (wrapper and found is None) and not any(re.search(text, stored) for text in row.ignore):
-                unknown.append(stored)
+            if not any(re.search(text, stored) for text in row.ignore):
+                # A wrapper holds other models beside the language model: a vision tower, a projector.
+                (outside if wrapper and found is None else unknown).append(stored)
             continue
         stacked = found.rule.module is not None and "{E}" in found.rule.pattern and "{E}" not in found.rule.module
         filling.setdefault(name, []).append(
             Part(stored, found.expert if stacked else None, found.rule.role if stacked else "")
+        )
+    if outside:
+        notes.append(
+            f"{checkpoint.location}: {len(outside)} tensors outside the language model were left out,"
+            f" the first {quoted(outside[0])}"
         )
     if unknown:
         raise CheckpointError(
