@@ -86,7 +86,7 @@ def probe(ckdiff: Run) -> Run:
     return call
 
 
-def refused(result: tuple[int, str, str], *words: str) -> None:
+def assert_refused(result: tuple[int, str, str], *words: str) -> None:
     """Exit status 2, one line on stderr that names what is wrong, nothing on stdout, no report."""
     status, out, err = result
     assert (status, out) == (2, "")
@@ -245,15 +245,15 @@ def test_a_model_against_itself_is_inconclusive(ckdiff: Run) -> None:
     ],
 )
 def test_bad_options_are_one_line(probe: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    refused(probe(*arguments), *words)
+    assert_refused(probe(*arguments), *words)
 
 
 def test_one_path_alone_is_refused(ckdiff: Run) -> None:
-    refused(ckdiff("probe", "base"), "BASE and UNLEARNED")
+    assert_refused(ckdiff("probe", "base"), "BASE and UNLEARNED")
 
 
 def test_no_report_to_take_the_pair_from(ckdiff: Run) -> None:
-    refused(ckdiff("probe", "--mode", "coeff"), "ckdiff.h5")
+    assert_refused(ckdiff("probe", "--mode", "coeff"), "ckdiff.h5")
 
 
 def test_another_pairs_report_is_not_touched(ckdiff: Run, probe: Run, place: Path) -> None:
@@ -268,7 +268,7 @@ def test_another_pairs_report_is_not_touched(ckdiff: Run, probe: Run, place: Pat
 
 def test_other_token_ids_are_refused(probe: Run, place: Path) -> None:
     save_tokenizer(place / "unlearned", (WORDS[1], WORDS[0], *WORDS[2:]))
-    refused(probe(), "token id 4", "'who'", "'what'")
+    assert_refused(probe(), "token id 4", "'who'", "'what'")
 
 
 def test_a_longer_vocabulary_and_another_template_are_listed(probe: Run, place: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_checkpoint_without_a_tokenizer(probe: Run, place: Path) -> None:
     for side in ("base", "unlearned"):
         for file in (place / side).glob("*token*"):
             file.unlink()
-    refused(probe(), "tokenizer", "--tokenizer")
+    assert_refused(probe(), "tokenizer", "--tokenizer")
     (place / "words").mkdir()
     save_tokenizer(place / "words")
     status, out, _ = probe("--tokenizer", "words")
@@ -294,25 +294,25 @@ def test_a_checkpoint_without_a_tokenizer(probe: Run, place: Path) -> None:
 
 def test_models_of_other_shape_are_refused(probe: Run, place: Path) -> None:
     build("llama", 3).save_pretrained(place / "unlearned")
-    refused(probe(), "4 layers", "3")
+    assert_refused(probe(), "4 layers", "3")
 
 
 def test_another_architecture_is_refused(probe: Run, place: Path) -> None:
     shutil.rmtree(place / "unlearned")
     build("gpt2").save_pretrained(place / "unlearned")
-    refused(probe(), "llama", "gpt2")
+    assert_refused(probe(), "llama", "gpt2")
 
 
 def test_another_vocabulary_size_is_refused(probe: Run, place: Path) -> None:
     build("llama", vocab_size=80).save_pretrained(place / "unlearned")
-    refused(probe(), "lm_head.weight", "72", "80")
+    assert_refused(probe(), "lm_head.weight", "72", "80")
 
 
 def test_nan_weights_are_refused(probe: Run, place: Path) -> None:
     tensors = load_file(place / "unlearned" / "model.safetensors")
     tensors["model.layers.2.mlp.up_proj.weight"][3, 4] = float("nan")
     save_file(tensors, place / "unlearned" / "model.safetensors")
-    refused(probe(), "model.layers.2.mlp.up_proj.weight", "NaN")
+    assert_refused(probe(), "model.layers.2.mlp.up_proj.weight", "NaN")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -351,7 +351,7 @@ def test_a_checkpoint_chooses_no_implementation(probe: Run, place: Path) -> None
 def test_a_config_that_does_not_fit(probe: Run, place: Path, changes: dict[str, Any], word: str) -> None:
     path = place / "unlearned" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    refused(probe(), "unlearned", word)
+    assert_refused(probe(), "unlearned", word)
 
 
 def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, probe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,7 @@ def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, probe: Run, mon
 
 def test_a_bare_file_has_no_config(ckdiff: Run, place: Path) -> None:
     shutil.copy(place / "base" / "model.safetensors", place / "alone.safetensors")
-    refused(ckdiff("probe", "alone.safetensors", "unlearned", *QUICK), "config.json")
+    assert_refused(ckdiff("probe", "alone.safetensors", "unlearned", *QUICK), "config.json")
 
 
 def test_too_little_memory_is_refused_before_anything_is_read(place: Path) -> None:
