@@ -381,8 +381,8 @@ def run(arguments: list[str] | None = None) -> int:
     # One BLAS thread, before NumPy is imported: blocks are small, and spinning threads cost more than they give.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    # torch's threads wait for each other in a loop. Beside another busy process long loops made a probe six times slower,
-    # and short ones cost nothing on an idle machine.
+    # torch's threads wait for each other in a loop. Beside another busy process long loops made a probe six times
+    # slower, and short ones cost nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     for stream in (sys.stdout, sys.stderr):
