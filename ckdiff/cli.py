@@ -53,6 +53,11 @@ TopOption = Annotated[int, typer.Option("--top", min=0, help="How many tensors a
 BaseArgument = Annotated[str, typer.Argument(help="The model before: directory, file, index, adapter, or hub id@rev.")]
 UnlearnedArgument = Annotated[str, typer.Argument(help="The model after.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 report to write.")]
+HashOption = Annotated[bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
 AdapterBaseOption = Annotated[
     str | None, typer.Option("--adapter-base", help="Base model of a LoRA adapter whose config names none.")
 ]
@@ -79,15 +84,11 @@ def compare(
     output: OutputOption = Path("ckdiff.h5"),
     output_format: FormatOption = Format.TABLE,
     top: TopOption = 10,
-    hashes: Annotated[
-        bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")
-    ] = True,
+    hashes: HashOption = True,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when the two differ.")] = False,
     adapter_base: AdapterBaseOption = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """What moved: parameter drift per component, layer, tensor and neuron."""
     from ckdiff.api import CompareSpec
@@ -202,14 +203,10 @@ def probe(
     show_questions: Annotated[
         int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
     ] = 0,
-    hashes: Annotated[
-        bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")
-    ] = True,
+    hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Where the effect lives: put base states back, a few layers at a time, and see how much returns."""
     from ckdiff import probe_command as command

@@ -354,6 +354,19 @@ def test_a_config_that_does_not_fit(probe: Run, place: Path, changes: dict[str, 
     assert_refused(probe(), "unlearned", word)
 
 
+def test_settings_that_differ_are_listed_and_the_rest_counted(probe: Run, place: Path) -> None:
+    path = place / "unlearned" / "config.json"
+    changes = {"attention_dropout": 0.5, "bos_token_id": 7, "initializer_range": 0.5, "max_position_embeddings": 63}
+    changes |= {"pad_token_id": 9, "pretraining_tp": 3, "rms_norm_eps": 1e-3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    status, out, _ = probe("--format", "json")
+    notes = [note for note in json.loads(out)["probe"]["notes"] if note.startswith("config differs in")]
+    assert status == 0
+    assert len(notes) == 6
+    assert "config differs in attention_dropout: 0.0 in the base, 0.5 in the unlearned model" in notes[0]
+    assert notes[-1] == "config differs in 2 more settings"
+
+
 def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, probe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a probe works, another one of the same pair writes the same report: both are in it afterwards."""
     from ckdiff import api

@@ -46,11 +46,13 @@ def check_models(base: LiveModel, unlearned: LiveModel) -> list[str]:
                 f"parameter {name} is {shapes[0].get(name, 'missing')} in {base.location} and"
                 f" {shapes[1].get(name, 'missing')} in {unlearned.location}; a probe needs two models of one shape"
             )
-    return [
+    found = _differences(base.config.to_dict(), unlearned.config.to_dict())
+    notes = [
         f"config differs in {key}: {_short(a)} in the base, {_short(b)} in the unlearned model;"
-        " no restoration undoes that"
-        for key, a, b in _differences(base.config.to_dict(), unlearned.config.to_dict())
+        " restoring parameters does not undo that"
+        for key, a, b in found[:MOST]
     ]
+    return notes if len(found) <= MOST else [*notes, f"config differs in {len(found) - MOST} more settings"]
 
 
 def check_tokenizers(base: Any, unlearned: Any) -> list[str]:
@@ -105,7 +107,7 @@ def _shapes(live: LiveModel) -> Iterator[tuple[str, list[int]]]:
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     keys = sorted((a.keys() | b.keys()) - COSMETIC)
-    return [(key, a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)][:MOST]
+    return [(key, a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)]
 
 
 def _rules(tokenizer: Any) -> Any:

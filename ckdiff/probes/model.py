@@ -162,10 +162,6 @@ class LiveModel:
             if key.startswith(f"{self.row.sites.layers}.{number}."):
                 self._unload(key)
 
-    def close(self) -> None:
-        """Let go of the files."""
-        self._files.forget()
-
     def layer_bytes(self, number: int, itemsize: int) -> int:
         """Memory of one layer's parameters in a dtype of so many bytes."""
         inside = f"{self.row.sites.layers}.{number}."

@@ -26,10 +26,8 @@ class Mode:
         value_vectors: the weights W_V.
         keys: the weights W_K.
         ancillary: embedding, norms and unembedding, in the whole model: one score, not one a layer.
-        meaning: one line for people.
     """
 
-    meaning: str
     attention: bool = False
     coefficients: bool = False
     value_vectors: bool = False
@@ -43,13 +41,13 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
-    "coeff": Mode("MLP coefficients m", coefficients=True),
-    "values": Mode("value vectors W_V", value_vectors=True),
-    "attn": Mode("attention states A", attention=True),
-    "attn+coeff": Mode("attention states and coefficients", attention=True, coefficients=True),
-    "keys": Mode("keys W_K", keys=True),
-    "mlp": Mode("whole MLP output, m and W_V", coefficients=True, value_vectors=True),
-    "ancillary": Mode("embedding, norms and unembedding", ancillary=True),
+    "coeff": Mode(coefficients=True),
+    "values": Mode(value_vectors=True),
+    "attn": Mode(attention=True),
+    "attn+coeff": Mode(attention=True, coefficients=True),
+    "keys": Mode(keys=True),
+    "mlp": Mode(coefficients=True, value_vectors=True),
+    "ancillary": Mode(ancillary=True),
 }
 """By the name that `--mode` takes, in the order in which tables show them."""
 
@@ -61,17 +59,18 @@ class Variant:
     Attributes:
         pins_others: inside the window and behind it, the elements that the mode does not restore stay the host's own.
         pins_behind: behind the window everything stays the host's own, the restored element too.
-        meaning: one line for people.
     """
 
-    meaning: str
     pins_others: bool = False
     pins_behind: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
-    "open": Variant("everything else is recomputed"),
-    "isolated": Variant("the other elements keep the host's own states", pins_others=True),
-    "direct": Variant("only the path through the residual stream is left", pins_others=True, pins_behind=True),
+    # everything else is recomputed
+    "open": Variant(),
+    # the other elements keep the host's own states
+    "isolated": Variant(pins_others=True),
+    # only the path through the residual stream is left
+    "direct": Variant(pins_others=True, pins_behind=True),
 }
 """By the name that `--variant` takes."""
