@@ -367,10 +367,26 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of `ExitStatus`."""
+    sys.unraisablehook = lost_interrupt
     status = run(arguments)
+    # Python remembers a KeyboardInterrupt that passed through an `exec`, as in the making of a dataclass, and would
+    # then die of the signal instead of exiting with a status; the next `exec` makes it forget.
+    exec("")
     # The work is done and said: a late Ctrl-C must not turn a finished run into a killed one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
+
+
+def lost_interrupt(lost: sys.UnraisableHookArgs) -> None:
+    """Send a Ctrl-C again that came where Python can only drop it (a weak reference's callback, a `__del__`)."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    import threading
+
+    again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def run(arguments: list[str] | None = None) -> int:

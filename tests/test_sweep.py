@@ -58,7 +58,7 @@ def tolerance(name: str) -> float:
     return 1e-6 if name in FLOAT32_INSIDE else 1e-9
 
 
-def compare(
+def assert_same(
     folders: Folders, attention: str | None, directions: Sequence[Direction], width: int, tolerance: float
 ) -> None:
     """Every run of every mode and variant, those with another question's states too, against the reference."""
@@ -102,7 +102,7 @@ def assert_losses(
 
 @pytest.mark.parametrize(("name", "attention", "width"), CASES)
 def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, width: int) -> None:
-    compare(pairs(name), attention, DIRECTIONS, width, tolerance(name))
+    assert_same(pairs(name), attention, DIRECTIONS, width, tolerance(name))
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2_moe"])
