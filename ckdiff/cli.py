@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import io
 import os
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +15,24 @@ import typer
 
 from ckdiff import __version__
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.terminal import (
+    AdapterBaseOption,
+    BaseArgument,
+    Format,
+    FormatOption,
+    HashOption,
+    OutputOption,
+    OverwriteOption,
+    QuietOption,
+    TopOption,
+    UnlearnedArgument,
+    output,
+    present,
+    progress,
+    remark,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.console import Console, RenderableType
-
     from ckdiff.report.schema import Report
 
 app = typer.Typer(
@@ -37,30 +47,6 @@ RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it run
 """Groups of the options of `probe --help`."""
 INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
-
-
-class Format(StrEnum):
-    """What stdout carries."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MD = "md"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print on stdout.")]
-TopOption = Annotated[int, typer.Option("--top", min=0, help="How many tensors and neurons the table lists.")]
-BaseArgument = Annotated[str, typer.Argument(help="The model before: directory, file, index, adapter, or hub id@rev.")]
-UnlearnedArgument = Annotated[str, typer.Argument(help="The model after.")]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 report to write.")]
-HashOption = Annotated[bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
-AdapterBaseOption = Annotated[
-    str | None, typer.Option("--adapter-base", help="Base model of a LoRA adapter whose config names none.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -310,59 +296,6 @@ def verdict(report: Report, exit_code: bool) -> ExitStatus:
     if exit_code and (unequal or unmatched or comparison.config_changes):
         return ExitStatus.DIFFERS
     return ExitStatus.OK
-
-
-def present(
-    report: Report, output_format: Format, top: int, section: str | None = None, show_questions: int = 0
-) -> None:
-    """Print a report on stdout, or one section of it where the format can."""
-    if output_format is Format.TABLE:
-        if section != "probe" and (report.compare is not None or report.probe is None):
-            from ckdiff.report.tables import comparison_view
-
-            output(comparison_view(report, top=top))
-        if section != "compare" and report.probe is not None:
-            from ckdiff.report.probe_tables import probe_view
-
-            output(probe_view(report, show_questions))
-        return
-    from ckdiff.report.exports import FORMATS, to_csv
-
-    if output_format is Format.CSV and section is not None:
-        sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of the two, checked by the caller
-        return
-    sys.stdout.write(FORMATS[output_format.value](report))
-
-
-def output(renderable: RenderableType) -> None:
-    """Print a rich renderable on stdout; a pipe gets at least 120 columns, so that numbers are never cut."""
-    from rich.console import Console
-
-    console: Console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=120)
-    console.print(renderable)
-
-
-def remark(text: str, quiet: bool) -> None:
-    """One line on stderr."""
-    if not quiet:
-        sys.stderr.write(f"{text}\n")
-
-
-@contextlib.contextmanager
-def progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, only where that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(label), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def main(arguments: list[str] | None = None) -> None:
