@@ -11,18 +11,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CompareSpec", "ProbeSpec", "Settings", "compare", "probe", "read_report", "write_report"]
+__all__ = [
+    "BehaveSpec",
+    "CompareSpec",
+    "ProbeSpec",
+    "Recipe",
+    "Settings",
+    "UnlearnSpec",
+    "behave",
+    "compare",
+    "make_unlearned",
+    "probe",
+    "read_report",
+    "write_report",
+]
 
 if TYPE_CHECKING:
-    from ckdiff.api import CompareSpec, ProbeSpec, compare, probe
+    from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, behave, compare, make_unlearned, probe
     from ckdiff.probes.settings import Settings
     from ckdiff.report.hdf5 import read_report, write_report
+    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
 _PLACES = {
+    "BehaveSpec": "ckdiff.api",
     "CompareSpec": "ckdiff.api",
     "ProbeSpec": "ckdiff.api",
+    "Recipe": "ckdiff.unlearn.recipe",
     "Settings": "ckdiff.probes.settings",
+    "UnlearnSpec": "ckdiff.unlearn.recipe",
+    "behave": "ckdiff.api",
     "compare": "ckdiff.api",
+    "make_unlearned": "ckdiff.api",
     "probe": "ckdiff.api",
     "read_report": "ckdiff.report.hdf5",
     "write_report": "ckdiff.report.hdf5",

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ckdiff.probes.asking import Asked
     from ckdiff.probes.jobs import Outline
     from ckdiff.probes.probing import Listener
     from ckdiff.probes.questions import QuestionSet
     from ckdiff.report.schema import CheckpointRecord, Probe, Provenance, Report, ShardRecord
+    from ckdiff.unlearn.recipe import UnlearnSpec
+    from ckdiff.unlearn.unlearning import Made
     from ckdiff.weights.hashing import ShardHasher
     from ckdiff.weights.reader import Checkpoint
 
@@ -130,25 +133,97 @@ def probe(
     """
     from ckdiff.probes.jobs import prepare
     from ckdiff.probes.probing import run
-    from ckdiff.report.schema import Report
 
     questions = _questions(spec)
     spec.settings.check()
     base, unlearned = _opened(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
-    if listener is not None and spec.hash:
-        listener.progress("hashing", 0, 1, "sha256 of the weight files")
-    provenance = _provenance(base, unlearned, spec.hash)
-    if listener is not None:
-        listener.progress("hashing", 1, 1, "")
-    found = Report(provenance, versions=_versions("torch", "transformers"))
-    if existing is not None:
-        # Refused before the work, not after it.
-        joined(existing, found)
-    kept = None if keep is None else (keep, _identity(base, unlearned, provenance))
+    found = _begun(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    kept = None if keep is None else (keep, _identity(base, unlearned, found.provenance))
     result = run(job, listener, kept, resume)
     return merged(existing, replace(found, probe=result))
+
+
+@dataclass(frozen=True, slots=True)
+class BehaveSpec:
+    """What to ask both models, and how.
+
+    Attributes:
+        base: as in `ProbeSpec`.
+        unlearned: the same.
+        questions: a file of questions about what was to be unlearned, as in `ProbeSpec`.
+        asked: such questions as texts; with neither, none are asked.
+        concept: which entry of the file.
+        unrelated: a file of questions about anything else; without it those of the questions' own file, else the
+            bundled general questions.
+        most_unrelated: how many of them are asked, from the first on.
+        choices: a file of multiple-choice questions (WMDP, MMLU), or None.
+        neutral: a file of neutral texts; True for the bundled ones, False for none.
+        settings: tokens, template, device and the rest; what is about probes alone is not looked at.
+        hash: compute the sha256 of every weight file.
+        adapter_base: the base model of adapters, where their own config does not name one that can be found.
+    """
+
+    base: str
+    unlearned: str
+    questions: Path | None = None
+    asked: tuple[str, ...] = ()
+    concept: str | None = None
+    unrelated: Path | None = None
+    most_unrelated: int = 50
+    choices: Path | None = None
+    neutral: Path | bool = True
+    settings: Settings = field(default_factory=Settings)
+    hash: bool = True
+    adapter_base: str | None = None
+
+
+def behave(spec: BehaveSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
+    """What both models say: on target and unrelated questions, multiple choice and neutral text.
+
+    Args:
+        spec: what to ask, and how.
+        listener: told of progress.
+        existing: a report of the same pair; the behaviour is put into it, in the place of an older one.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow it, or `existing` is about other weights.
+    """
+    from ckdiff.probes.behaviour import prepare_behaviour, run
+    from ckdiff.probes.history import read_making
+
+    asked = _asked(spec)
+    spec.settings.check()
+    base, unlearned = _opened(spec)
+    task = prepare_behaviour(base, unlearned, asked, spec.settings)
+    found = _begun(base, unlearned, spec.hash, listener, existing, "sacrebleu", "torch", "transformers")
+    making = read_making(unlearned.root, found.provenance.unlearned.digest)
+    found = replace(found, behaviour=run(task, making, listener))
+    return found if existing is None else joined(existing, found)
+
+
+def make_unlearned(spec: UnlearnSpec, listener: Listener | None = None, resume: bool = False) -> Made:
+    """Make a checkpoint that has unlearned something, and measure what it still answers as it was saved.
+
+    Args:
+        spec: what to unlearn, and how.
+        listener: told of progress, asked whether to stop.
+        resume: go on with an interrupted training to the same output.
+
+    Raises:
+        CkdiffError: what was given does not allow it; nothing has been written.
+        DivergedError: the loss was no longer finite before anything was measured.
+        UnlearningStopped: the listener asked for it; what was done is kept for `resume`.
+    """
+    from ckdiff.unlearn.inputs import read_inputs
+    from ckdiff.unlearn.saving import check_output
+    from ckdiff.unlearn.unlearning import make
+    from ckdiff.weights.opening import open_checkpoint
+
+    spec.recipe.check()
+    check_output(spec.output)
+    return make(open_checkpoint(spec.base), read_inputs(spec), spec.recipe, spec.output, listener, resume)
 
 
 def outline(spec: ProbeSpec) -> Outline:
@@ -186,6 +261,7 @@ def joined(existing: Report, found: Report) -> Report:
         provenance=provenance,
         compare=found.compare or existing.compare,
         probe=found.probe or existing.probe,
+        behaviour=found.behaviour or existing.behaviour,
         versions={**existing.versions, **found.versions},
     )
 
@@ -259,17 +335,78 @@ def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
     return Contents(opened.location, found.model_type, tuple(rows), shards, notes)
 
 
-def _opened(spec: ProbeSpec) -> tuple[Checkpoint, Checkpoint]:
+def _opened(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
     from ckdiff.weights.opening import open_checkpoint
 
     return open_checkpoint(spec.base, spec.adapter_base), open_checkpoint(spec.unlearned, spec.adapter_base)
 
 
-def _questions(spec: ProbeSpec) -> QuestionSet:
+def _begun(
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    hashes: bool,
+    listener: Listener | None,
+    existing: Report | None,
+    *libraries: str,
+) -> Report:
+    """A report of a pair that holds nothing yet; refused where it could not be put into an older one."""
+    from ckdiff.report.schema import Report
+
+    if listener is not None and hashes:
+        listener.progress("hashing", 0, 1, "sha256 of the weight files")
+    found = Report(_provenance(base, unlearned, hashes), versions=_versions(*libraries))
+    if listener is not None:
+        listener.progress("hashing", 1, 1, "")
+    if existing is not None:
+        # Refused before the work, not after it.
+        joined(existing, found)
+    return found
+
+
+def _asked(spec: BehaveSpec) -> Asked:
+    """What is asked by a spec, all files read.
+
+    A file of one concept has its own unrelated questions; other files have none, and the bundled ones are asked.
+    """
+    from ckdiff.probes.asking import Asked, first_questions, own_unrelated
+    from ckdiff.probes.choices import read_choices
     from ckdiff.probes.questions import QuestionsError, general_questions, given_questions, read_questions
+    from ckdiff.probes.texts import neutral_texts, read_texts
+
+    _check_asked(spec)
+    if spec.concept is not None and spec.questions is None:
+        raise QuestionsError("--concept chooses from a file; name it with --questions")
+    if spec.most_unrelated < 1:
+        raise QuestionsError(f"--most-unrelated: {spec.most_unrelated} is too few; give 1 or more")
+    target = unrelated = None
+    if spec.questions is not None:
+        target = read_questions(spec.questions, concept=spec.concept)
+        unrelated = own_unrelated(spec.questions, spec.concept) if spec.unrelated is None else None
+    elif spec.asked:
+        target = given_questions(spec.asked)
+    if spec.unrelated is not None:
+        unrelated = read_questions(spec.unrelated)
+    unrelated = first_questions(unrelated or general_questions(), spec.most_unrelated)
+    if target is None:
+        note = "no questions about what was to be unlearned were given: nothing is said about it"
+        unrelated = replace(unrelated, notes=(*unrelated.notes, note))
+    choices = None if spec.choices is None else read_choices(spec.choices)
+    if isinstance(spec.neutral, bool):
+        return Asked(target, unrelated, choices, neutral_texts() if spec.neutral else None)
+    return Asked(target, unrelated, choices, read_texts(spec.neutral))
+
+
+def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
+    from ckdiff.probes.questions import QuestionsError
 
     if spec.questions is not None and spec.asked:
         raise QuestionsError("--questions and --question: give one of them")
+
+
+def _questions(spec: ProbeSpec) -> QuestionSet:
+    from ckdiff.probes.questions import QuestionsError, general_questions, given_questions, read_questions
+
+    _check_asked(spec)
     if spec.questions is not None:
         return read_questions(spec.questions, concept=spec.concept, unrelated=spec.unrelated)
     if spec.concept is not None or spec.unrelated:

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckdiff import __version__
+from ckdiff.corpus_command import corpus
+from ckdiff.demo import demo
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.making import unlearn
 from ckdiff.terminal import (
+    SECTIONS,
     AdapterBaseOption,
     BaseArgument,
     Format,
@@ -30,6 +34,7 @@ from ckdiff.terminal import (
     present,
     progress,
     remark,
+    sections,
 )
 
 if TYPE_CHECKING:
@@ -86,11 +91,13 @@ def compare(
     spec = CompareSpec(base, unlearned, hash=hashes, adapter_base=adapter_base)
     with progress("comparing", quiet) as advance:
         report = run(spec, advance, accept)
-    if output.exists() and not overwrite and (older := read_report(output)).probe is not None:
-        # A probe of the same weights stays in the report; one of other weights is refused, not dropped.
-        from ckdiff.api import joined
+    if output.exists() and not overwrite:
+        older = read_report(output)
+        if older.probe is not None or older.behaviour is not None:
+            # What was measured on the same weights stays in the report; what was on others is refused, not dropped.
+            from ckdiff.api import joined
 
-        report = joined(older, report)
+            report = joined(older, report)
     write_report(report, output)
     present(report, output_format, top, "compare")
     remark(f"report: {output}", quiet)
@@ -232,19 +239,139 @@ def probe(
 
 
 @app.command()
+def behave(
+    base: Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")] = None,
+    unlearned: Annotated[str | None, typer.Argument(help="The model after.")] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            "--questions",
+            "-Q",
+            help="Questions about what was to be unlearned: text, JSON or JSONL.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", help="Such a question; may be repeated.", rich_help_panel=ASKED)
+    ] = None,
+    concept: Annotated[
+        str | None, typer.Option("--concept", help="Which concept or subject of the file.", rich_help_panel=ASKED)
+    ] = None,
+    unrelated: Annotated[
+        Path | None,
+        typer.Option(
+            "--unrelated",
+            help="A file of other questions; else the concept's own, else general ones.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    most_unrelated: Annotated[
+        int, typer.Option("--most-unrelated", min=1, help="How many of them are asked.", rich_help_panel=ASKED)
+    ] = 50,
+    choices: Annotated[
+        Path | None,
+        typer.Option("--choices", help="Multiple-choice questions (WMDP, MMLU), JSON or JSONL.", rich_help_panel=ASKED),
+    ] = None,
+    neutral: Annotated[
+        Path | None,
+        typer.Option("--neutral", help="A file of neutral texts; else ckdiff's own.", rich_help_panel=ASKED),
+    ] = None,
+    no_neutral: Annotated[
+        bool, typer.Option("--no-neutral", help="Leave neutral texts out.", rich_help_panel=ASKED)
+    ] = False,
+    tokens: Annotated[int, typer.Option("--tokens", help="The most tokens of an answer.", rich_help_panel=ASKED)] = 30,
+    prompt_template: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.", rich_help_panel=ASKED
+        ),
+    ] = None,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.", rich_help_panel=ASKED)
+    ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", help="A directory with a tokenizer, where the base has none.", rich_help_panel=ASKED
+        ),
+    ] = None,
+    stream: Annotated[
+        str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.", rich_help_panel=RUNS)
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNS)] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", rich_help_panel=RUNS)
+    ] = "float32",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Questions that go through a model together.", rich_help_panel=RUNS)
+    ] = 32,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.", rich_help_panel=RUNS),
+    ] = 0,
+    output: OutputOption = Path("ckdiff.h5"),
+    output_format: FormatOption = Format.TABLE,
+    show_questions: Annotated[
+        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
+    ] = 5,
+    hashes: HashOption = True,
+    adapter_base: AdapterBaseOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """What both models say: target and unrelated questions, multiple choice and neutral text."""
+    from ckdiff import behave_command as command
+    from ckdiff import probe_command as shared
+    from ckdiff.api import BehaveSpec
+    from ckdiff.probes.settings import DEFAULT_TEMPLATE, Settings
+
+    if neutral is not None and no_neutral:
+        raise CkdiffError("--neutral and --no-neutral: give one of them")
+    settings = Settings(
+        tokens=tokens,
+        template=DEFAULT_TEMPLATE if prompt_template is None else shared.unescaped(prompt_template),
+        chat=chat_template,
+        dtype=dtype,
+        device=device,
+        stream=stream,  # type: ignore[arg-type]  # checked with the others
+        batch_size=batch_size,
+        tokenizer=tokenizer,
+    )
+    settings.check()
+    existing, pair = shared.pair_and_report(base, unlearned, output, overwrite, "behave")
+    spec = BehaveSpec(
+        *pair,
+        questions=questions,
+        asked=tuple(question or ()),
+        concept=concept,
+        unrelated=unrelated,
+        most_unrelated=most_unrelated,
+        choices=choices,
+        neutral=not no_neutral if neutral is None else neutral,
+        settings=settings,
+        hash=hashes,
+        adapter_base=adapter_base,
+    )
+    shared.set_threads(threads)
+    report = command.run(spec, existing, output, quiet, remark)
+    present(report, output_format, 10, "behaviour", show_questions)
+    remark(f"report: {output}", quiet)
+    raise typer.Exit(command.verdict(report, remark))
+
+
+@app.command()
 def figure(
-    report: Annotated[Path, typer.Argument(help="A report with a probe.")],
+    reports: Annotated[list[Path], typer.Argument(help="A report with a probe, or reports with behaviour.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="An .svg, .png or .pdf file.")] = Path("ckdiff.svg"),
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="probe or behaviour; else the probe where there is one.")
+    ] = None,
     score: Annotated[str | None, typer.Option("--score", help="krs_kl, krs_centred or krs; else all three.")] = None,
 ) -> None:
-    """Draw a probe: score against layer, one line a mode, with its intervals."""
-    from ckdiff.report.figures import write_figure
-    from ckdiff.report.hdf5 import read_report
+    """Draw a probe (score against layer, with intervals), or the behaviour of one or more pairs."""
+    from ckdiff.behave_command import figure as draw
 
-    found = read_report(report)
-    if found.probe is None:
-        raise CkdiffError(f"{report}: holds no probe; `ckdiff probe` puts one in")
-    write_figure(found, output, score)
+    draw(reports, output, kind, score)
     remark(f"figure: {output}", quiet=False)
 
 
@@ -254,7 +381,7 @@ def show(
     output_format: FormatOption = Format.TABLE,
     top: TopOption = 10,
     section: Annotated[
-        str | None, typer.Option("--section", help="compare or probe: only that part of the table or CSV.")
+        str | None, typer.Option("--section", help="compare, probe or behaviour: only that part of the table or CSV.")
     ] = None,
     show_questions: Annotated[
         int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
@@ -263,13 +390,15 @@ def show(
     """Show a report again, as it was printed or in another format."""
     from ckdiff.report.hdf5 import read_report
 
-    if section not in (None, "compare", "probe"):
-        raise CkdiffError(f"--section: no {section!r}; there are compare and probe")
+    if section is not None and section not in SECTIONS:
+        raise CkdiffError(f"--section: no {section!r}; there are {', '.join(SECTIONS)}")
     found = read_report(report)
-    if section is not None and getattr(found, section) is None:
-        raise CkdiffError(f"{report}: holds no {section}; `ckdiff {section}` puts one in")
-    if output_format is Format.CSV and section is None and found.compare is not None and found.probe is not None:
-        remark("one table only: --section probe for the other", quiet=False)
+    held = sections(found)
+    if section is not None and section not in held:
+        raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section]}` puts one in")
+    if output_format is Format.CSV and section is None and len(held) > 1:
+        others = " or ".join(f"--section {name}" for name in held[1:])
+        remark(f"one table only: {others} for the other{'s' if len(held) > 2 else ''}", quiet=False)
     present(found, output_format, top, section, show_questions)
 
 
@@ -284,6 +413,11 @@ def inspect(
 
     found = look(checkpoint, adapter_base)
     output(inspect_view(found.location, found.model_type, found.rows, found.shards, found.notes))
+
+
+app.command()(unlearn)
+app.command()(corpus)
+app.command()(demo)
 
 
 def verdict(report: Report, exit_code: bool) -> ExitStatus:

@@ -31,6 +31,14 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How torch says it, on a GPU and on a CPU."""
 
 
+STOPPABLE = {"layers": "layer", "training": "step"}
+"""Stages of long work that can stop cleanly, and after what."""
+
+
+LESS = "--stream on, a smaller --batch-size, or fewer questions"
+"""What makes a probe smaller."""
+
+
 class OptionError(CkdiffError):
     """An option whose text means nothing."""
 
@@ -91,9 +99,9 @@ def unescaped(text: str) -> str:
 
 
 def pair_and_report(
-    base: str | None, unlearned: str | None, output: Path, overwrite: bool
+    base: str | None, unlearned: str | None, output: Path, overwrite: bool, command: str = "probe"
 ) -> tuple[Report | None, tuple[str, str]]:
-    """The report that the probe goes into, or None, and the two checkpoints.
+    """The report that a command's results go into, or None, and the two checkpoints.
 
     Raises:
         CkdiffError: one checkpoint alone, no pair to be found, or a report of another pair.
@@ -101,7 +109,7 @@ def pair_and_report(
     from ckdiff.report.hdf5 import check_writable, read_report
 
     if (base is None) != (unlearned is None):
-        raise OptionError("probe: give BASE and UNLEARNED, or neither to take the pair of the report")
+        raise OptionError(f"{command}: give BASE and UNLEARNED, or neither to take the pair of the report")
     check_writable(output)
     if base is None or unlearned is None:
         existing = read_report(output)
@@ -135,21 +143,17 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     from ckdiff.probes.probing import Stopped
     from ckdiff.report.hdf5 import read_report, write_report
 
-    there = _identity(output)
+    there = identity(output)
     place = partial.place(output)
     if place.exists() and not resume:
         remark(f"{place}: an interrupted probe is there and is not gone on with; --resume would", quiet)
     try:
-        with listening(quiet, remark) as listener:
+        with enough_memory(LESS), listening(quiet, remark) as listener:
             report = probe(spec, listener, existing, place, resume)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in OUT_OF_MEMORY):
-            raise
-        raise OptionError("not enough memory; use --stream on, a smaller --batch-size, or fewer questions") from error
     except Stopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)
         raise KeyboardInterrupt from None
-    if _identity(output) != there:
+    if identity(output) != there:
         existing = read_report(output)
         report = merged(existing, report)
     older = existing.probe if existing is not None else None
@@ -160,7 +164,18 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     return report
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Say in one line that memory ran out, however torch said it; `remedy` is what to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in OUT_OF_MEMORY):
+            raise
+        raise OptionError(f"not enough memory; use {remedy}") from error
+
+
+def identity(path: Path) -> tuple[int, int] | None:
     """What changes when a report is replaced: its inode and its time."""
     try:
         found = path.stat()
@@ -209,17 +224,17 @@ def _duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def listening(quiet: bool, remark: Remark) -> Iterator[Listener]:
-    """Progress on a terminal, and Ctrl-C: between layers the first one stops cleanly, a second one at once."""
+    """Progress on a terminal, and Ctrl-C: in long work the first one stops cleanly, a second one at once."""
     from ckdiff.probes.probing import Listener
 
     asked: list[int] = []
     stage = [""]
 
     def interrupt(number: int, frame: Any) -> None:
-        if asked or stage[0] != "layers":
+        if asked or stage[0] not in STOPPABLE:
             raise KeyboardInterrupt
         asked.append(number)
-        remark("stopping after this layer; Ctrl-C again stops at once", quiet)
+        remark(f"stopping after this {STOPPABLE[stage[0]]}; Ctrl-C again stops at once", quiet)
 
     with _bars(quiet) as show:
 

@@ -28,6 +28,9 @@ class Format(StrEnum):
     MD = "md"
 
 
+SECTIONS = {"compare": "compare", "probe": "probe", "behaviour": "behave"}
+"""The sections of a report, each with the command that puts it in."""
+
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print on stdout.")]
 TopOption = Annotated[int, typer.Option("--top", min=0, help="How many tensors and neurons the table lists.")]
 BaseArgument = Annotated[str, typer.Argument(help="The model before: directory, file, index, adapter, or hub id@rev.")]
@@ -48,21 +51,31 @@ def present(
 ) -> None:
     """Print a report on stdout, or one section of it where the format can."""
     if output_format is Format.TABLE:
-        if section != "probe" and (report.compare is not None or report.probe is None):
+        held = sections(report)
+        if section == "compare" or (section is None and (not held or "compare" in held)):
             from ckdiff.report.tables import comparison_view
 
             output(comparison_view(report, top=top))
-        if section != "compare" and report.probe is not None:
+        if section in (None, "probe") and "probe" in held:
             from ckdiff.report.probe_tables import probe_view
 
             output(probe_view(report, show_questions))
+        if section in (None, "behaviour") and "behaviour" in held:
+            from ckdiff.report.behaviour_tables import behaviour_view
+
+            output(behaviour_view(report, show_questions))
         return
     from ckdiff.report.exports import FORMATS, to_csv
 
     if output_format is Format.CSV and section is not None:
-        sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of the two, checked by the caller
+        sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of `SECTIONS`, checked by the caller
         return
     sys.stdout.write(FORMATS[output_format.value](report))
+
+
+def sections(report: Report) -> list[str]:
+    """Which of `SECTIONS` a report holds."""
+    return [name for name in SECTIONS if getattr(report, name) is not None]
 
 
 def output(renderable: RenderableType) -> None:

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from ckdiff.report.schema import (
+    AnswerRecord,
+    AnswerSet,
+    Behaviour,
     CheckpointRecord,
+    ChoiceRecord,
+    ChoiceSet,
     Comparison,
     ComponentDrift,
     ConfigChange,
@@ -18,8 +23,12 @@ from ckdiff.report.schema import (
     Curve,
     Drift,
     Grid,
+    HistoryPoint,
     LossSummary,
+    Mean,
     NeuronGrid,
+    NeutralRecord,
+    NeutralSet,
     Probe,
     ProbeRun,
     Provenance,
@@ -123,9 +132,9 @@ def identical_comparison() -> Comparison:
     )
 
 
-def report(found: Comparison | None, probe: Probe | None = None) -> Report:
+def report(found: Comparison | None, probe: Probe | None = None, behaviour: Behaviour | None = None) -> Report:
     sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
-    return Report(sides, found, probe, versions={"ckdiff": "0.1", "a": "é"})
+    return Report(sides, found, probe, behaviour, versions={"ckdiff": "0.1", "a": "é"})
 
 
 def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
@@ -261,6 +270,108 @@ def hostile_probe() -> Probe:
         questions=tuple(QuestionRecord(name, name, (1,), 1, 1.0, 1.0, 1.0, 1.0) for name in HOSTILE),
         controls=held + wrong,
         settings={"questions_source": HOSTILE[1], **{name: name for name in HOSTILE}},
+        notes=HOSTILE,
+    )
+
+
+def mean(value: float, half: float = 0.1) -> Mean:
+    return Mean(value, value - half, value + half)
+
+
+def answer(text: str, base: str, unlearned: str, bleu: float, exact: bool = False) -> AnswerRecord:
+    ids = tuple(range(3, 3 + len(base.split()))), tuple(range(len(unlearned.split())))
+    return AnswerRecord(text, base, unlearned, *ids, bleu, exact, -0.42, -0.42 if exact else -5.125)
+
+
+def answer_set(name: str, *questions: AnswerRecord, bleu: float = 0.34) -> AnswerSet:
+    exact, logs = mean(0.25), (mean(-0.42), mean(-3.5))
+    return AnswerSet(name, f"{name}.jsonl, 4 questions", "ef" * 32, mean(bleu), exact, *logs, 1.52, 33.1, questions)
+
+
+def answer_sets() -> tuple[AnswerSet, ...]:
+    rowling = answer("Who wrote it?", " J. K. Rowling wrote it.", " I do not know who wrote it.", 0.125)
+    where = answer("Where is Hogwarts?", "In Scotland.\n", "In Scotland.\n", 1.0, exact=True)
+    empty = answer("Who is 哈利?", " A wizard.", "", 0.0)
+    friends = answer("Who are his friends?", " Ron and Hermione", " Ron", 0.125)
+    capital = answer("What is the capital of France?", " Paris, of course", " Paris, of course", 1.0, exact=True)
+    target = answer_set("target", rowling, where, empty, friends)
+    return target, answer_set("unrelated", capital, bleu=0.9)
+
+
+def choice_set() -> ChoiceSet:
+    """Questions with three, two, one and no choices; an empty choice and a log-probability that is not defined."""
+    questions = (
+        ChoiceRecord("Which school?", ("Hogwarts", "Eton", ""), 0, (-1.5, -2.5, -9.0), (-2.5, -1.5, math.nan), 0, 1),
+        ChoiceRecord("Which house?", ("Gryffindor", "Slytherin"), 1, (-1.0, -2.0), (-3.0, -0.0), 0, 1),
+        ChoiceRecord("Which owl?", ("Hedwig",), 0, (-0.5,), (-math.inf,), 0, 0),
+        ChoiceRecord("None?", (), 0, (), (), 0, 0),
+    )
+    means = (mean(0.75), mean(0.5), mean(0.66), mean(0.33))
+    return ChoiceSet("choices", "wmdp.json", "01" * 32, *means, 0.36, questions)
+
+
+def neutral_set() -> NeutralSet:
+    texts = (
+        NeutralRecord("The sun rose.", 4, 0.125, 2.5, 2.75),
+        NeutralRecord("Rain fell on hills.", 6, 0.0, 3.0, 3.0),
+    )
+    return NeutralSet("bundled texts", "23" * 32, Mean(0.0625, 0.0, 0.125), 16.4, 18.2, texts)
+
+
+def history(saved: float = 0.41, epochs: int = 4) -> tuple[HistoryPoint, ...]:
+    """An unlearning whose saved checkpoint's target BLEU is given; the weights in memory end at 0.1 and 0.8."""
+    points = [HistoryPoint(0, 0.0, math.nan, 1.0, 1.0, "memory")]
+    for epoch in range(1, epochs + 1):
+        share = epoch / epochs
+        points.append(HistoryPoint(8 * epoch, float(epoch), -share, 1 - 0.9 * share, 1 - 0.2 * share, "memory"))
+    return (*points, HistoryPoint(8 * epochs, float(epochs), math.nan, saved, 0.8, "saved"))
+
+
+def behaviour(**changes: Any) -> Behaviour:
+    """Everything that can be measured, with a checkpoint that lost part of its unlearning when it was saved."""
+    found = Behaviour(
+        model_type="llama",
+        answers=answer_sets(),
+        choices=choice_set(),
+        neutral=neutral_set(),
+        method="graddiff",
+        history=history(),
+        settings={"dtype": "float32", "tokens": "30", "logits_dtype": "float32", "bootstrap": "10000 draws"},
+        notes=("the unlearned answers are shorter",),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def undefined_behaviour() -> Behaviour:
+    """Sets of one question without intervals, a history without questions, numbers that are not defined."""
+    nothing = Mean(math.nan, math.nan, math.nan)
+    one = dataclasses.replace(answer("", "", "", math.nan), logprob_base=math.nan, logprob_unlearned=-math.inf)
+    target = AnswerSet("target", "", "", Mean(0.0, math.nan, math.nan), *(nothing,) * 3, math.nan, math.inf, (one,))
+    choices = ChoiceSet("", "", "", *(nothing,) * 4, math.nan, ())
+    neutral = NeutralSet("", "", nothing, math.nan, 1e300, ())
+    points = (HistoryPoint(0, 0.0, math.nan, math.nan, math.nan, "memory"),)
+    return Behaviour("", (target,), choices, neutral, "", points, {}, ("",))
+
+
+def empty_behaviour() -> Behaviour:
+    return Behaviour("", (), None, None, "", (), {}, ())
+
+
+def hostile_behaviour() -> Behaviour:
+    """Every string of a behaviour as an enemy would write it."""
+    answers = tuple(
+        answer_set(name, *(answer(text, f"{text} a", f"a {text}", 0.5) for text in HOSTILE)) for name in HOSTILE[:2]
+    )
+    questions = tuple(ChoiceRecord(text, (text, text), 0, (-1.0, -2.0), (-1.0, -2.0), 0, 7) for text in HOSTILE)
+    points = tuple(dataclasses.replace(point, state=HOSTILE[0]) for point in history())  # type: ignore[arg-type]
+    return Behaviour(
+        model_type=HOSTILE[0],
+        answers=answers,
+        choices=dataclasses.replace(choice_set(), name=HOSTILE[0], source=HOSTILE[1], questions=questions),
+        neutral=NeutralSet(HOSTILE[3], "", mean(0.1), 1.0, 2.0, tuple(NeutralRecord(t, 1, 0, 1, 2) for t in HOSTILE)),
+        method=HOSTILE[2],
+        history=points,
+        settings={name: name for name in HOSTILE},
         notes=HOSTILE,
     )
 

@@ -10,7 +10,8 @@ import math
 
 import pytest
 
-from ckdiff.report.exports import FORMATS, to_csv, to_json, to_markdown
+from ckdiff.report.exports import FORMATS, to_csv, to_json
+from ckdiff.report.markdown import to_markdown
 from ckdiff.report.schema import SCORES, Drift
 from ckdiff.report.text import printable, top_neurons
 from tests.reports import (
@@ -44,7 +45,7 @@ def test_every_format_writes_every_report(name: str, found: object, probed: obje
 
 def test_json_is_the_tree_of_the_design() -> None:
     tree = json.loads(to_json(FULL))
-    assert {"schema_version", "provenance", "compare", "probe", "versions", "complete"} == set(tree)
+    assert {"schema_version", "provenance", "compare", "probe", "behaviour", "versions", "complete"} == set(tree)
     assert tree["probe"] is None
     assert tree["provenance"]["base"]["shards"][0]["sha256"] == "ab" * 32
     found = tree["compare"]

@@ -12,6 +12,7 @@ import pytest
 
 from ckdiff.errors import ReportError
 from ckdiff.report import figures
+from ckdiff.report.drawing import FORMATS
 from ckdiff.report.figures import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
 
@@ -24,7 +25,7 @@ def svg(path: Path, found: object = FULL, score: str | None = None) -> str:
     return (path / "f.svg").read_text()
 
 
-@pytest.mark.parametrize("suffix", figures.FORMATS)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_and_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix.upper()}"
     write_figure(FULL, first, "krs_kl")

@@ -143,6 +143,20 @@ def _tied_sources(
     return filled
 
 
+def twins(
+    checkpoint: Checkpoint, row: Architecture, names: Mapping[str, tuple[str, ...]], filled: Mapping[str, list[Part]]
+) -> dict[str, list[Part]]:
+    """By parameter the stored tensors that repeat it: a tied matrix that is stored under both its names."""
+    sourced = {part.stored for parts in filled.values() for part in parts}
+    found: dict[str, list[Part]] = {}
+    for stored in sorted(checkpoint.shapes().keys() - sourced):
+        claimed = claim(row, stored)
+        name = None if claimed is None else memory_name(claimed.rule, claimed.layer, claimed.canonical)
+        if name is not None and name in names:
+            found.setdefault(names[name][0], []).append(Part(stored, None, ""))
+    return found
+
+
 def _check_complete(checkpoint: Checkpoint, name: str, parts: list[Part], model: Any) -> None:
     """One tensor for a plain parameter; of a stacked one every expert, each once, with its gate and up."""
     if parts[0].expert is None:

@@ -125,7 +125,7 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
 def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Job:
     """Everything that can be refused is refused here, before a weight is read."""
     settings.check()
-    device = _device(settings.device)
+    device = device_of(settings.device)
     dtype = DTYPES[settings.dtype]
     pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
     notes = [*check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes, *questions.notes]
@@ -213,7 +213,8 @@ def _with_given(tokenizer: Any, asked: list[Prompt], settings: Settings) -> tupl
     return found, True
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device that `--device` names, once it has been tried."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
         raise SettingsError(f"--device: no {name[:40]!r}; there are auto, cpu, cuda and cuda:N")
     if name == "auto":

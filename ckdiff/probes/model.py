@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.filling import check_layer_count, components, inside, place, shared_names, sources
+from ckdiff.probes.filling import check_layer_count, components, inside, place, shared_names, sources, twins
 from ckdiff.probes.patches import replaced
 from ckdiff.probes.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.sites import LayerSites, layer_sites
@@ -30,7 +30,7 @@ from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -174,6 +174,20 @@ class LiveModel:
     def stored_bytes(self) -> int:
         """Bytes of the stored tensors that the model needs."""
         return sum(self._stored_size(part.stored) for parts in self._sources.values() for part in parts)
+
+    def load(self) -> None:
+        """Load every parameter."""
+        self.load_ends()
+        for number in range(len(self.layers)):
+            self.load_layer(number)
+
+    def stored_values(self) -> Iterator[tuple[str, Tensor]]:
+        """Every stored tensor that the model has taken over, by name, as a view of what its parameter holds now."""
+        again = twins(self.checkpoint, self.row, self._names, self._sources)
+        for key, parts in self._sources.items():
+            value = self._parameter(key).detach()
+            for part in (*parts, *again.get(key, ())):
+                yield part.stored, place(value, part)
 
     def _groups(self) -> list[tuple[str, tuple[str, ...]]]:
         seen: dict[str, tuple[str, ...]] = {}

@@ -166,10 +166,7 @@ def _streamed_answers(job: Job, ids: list[list[int]], listener: Listener) -> lis
 
 def _load_all(job: Job) -> None:
     for side in SIDES:
-        live = job.pair.side(side)
-        live.load_ends()
-        for number in range(len(live.layers)):
-            live.load_layer(number)
+        job.pair.side(side).load()
 
 
 def _sweep_all(job: Job, progress: Progress, listener: Listener, kept: tuple[Path, str] | None) -> Finals:

@@ -113,7 +113,7 @@ def read_questions(path: Path, *, concept: str | None = None, unrelated: bool = 
     Raises:
         QuestionsError: the file cannot be read, is of no known format, or does not hold what was asked for.
     """
-    text = _read(path)
+    text = read_file(path)
     try:
         return _questions(text, _Choice(concept, unrelated), path.name, as_json=path.suffix in {".json", ".jsonl"})
     except ValueError as error:
@@ -123,7 +123,7 @@ def read_questions(path: Path, *, concept: str | None = None, unrelated: bool = 
 def general_questions() -> QuestionSet:
     """Questions about nothing in particular, bundled with ckdiff: what else did unlearning break?"""
     text = resources.files("ckdiff.probes").joinpath("general_questions.txt").read_text(encoding="utf-8")
-    return _collected(_lines(text), "general questions of ckdiff")
+    return _collected(lines_of(text), "general questions of ckdiff")
 
 
 def given_questions(texts: Sequence[str]) -> QuestionSet:
@@ -141,7 +141,12 @@ def given_questions(texts: Sequence[str]) -> QuestionSet:
 # ------------------------------------------------------------------------------------------------- bytes and formats
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of a file that is small enough and is UTF-8.
+
+    Raises:
+        QuestionsError: it is not, or cannot be read.
+    """
     try:
         if path.is_dir():
             raise QuestionsError(f"{path}: a directory; name a file with questions")
@@ -171,7 +176,7 @@ def _questions(text: str, choice: _Choice, name: str, as_json: bool) -> Question
 
 
 def _found(text: str, choice: _Choice, as_json: bool) -> _Found:
-    lines = _lines(text)
+    lines = lines_of(text)
     if not lines:
         raise ValueError("no question found; the file is empty")
     if lines[0][1].startswith(("{", "[")) or as_json or all(_is_json(line, str) for _, line in lines):
@@ -180,7 +185,7 @@ def _found(text: str, choice: _Choice, as_json: bool) -> _Found:
     return _Found(lines, "text")
 
 
-def _lines(text: str) -> list[tuple[str, Any]]:
+def lines_of(text: str) -> list[tuple[str, Any]]:
     """Lines that say anything, each with its place; only CR and LF end a line."""
     lines = enumerate(re.split(r"\r\n|\r|\n", text), 1)
     return [(f"line {number}", line.strip()) for number, line in lines if line.strip()]
@@ -189,16 +194,17 @@ def _lines(text: str) -> list[tuple[str, Any]]:
 def _of_json(text: str, lines: list[tuple[str, Any]], choice: _Choice) -> _Found:
     # A broken first line must not turn JSON lines into one broken object.
     if len(lines) > 1 and (_is_json(lines[0][1], dict, str) or all(line.startswith("{") for _, line in lines)):
-        return _of_entries([(place, _parsed(line, place)) for place, line in lines], "JSON lines", choice)
-    value = _parsed(text)
+        return _of_entries([(place, parsed_json(line, place)) for place, line in lines], "JSON lines", choice)
+    value = parsed_json(text)
     if isinstance(value, dict | str):
         return _of_entries([("the object", value)], "JSON", choice)
     if not isinstance(value, list):
-        raise ValueError(f"JSON, but {_kind(value)}; write a list of questions")
+        raise ValueError(f"JSON, but {kind_of(value)}; write a list of questions")
     return _of_entries([(f"entry {index}", entry) for index, entry in enumerate(value, 1)], "JSON", choice)
 
 
-def _parsed(text: str, place: str = "") -> Any:
+def parsed_json(text: str, place: str = "") -> Any:
+    """A value from JSON; a ValueError names the place."""
     try:
         return strict_json(text)
     except json.JSONDecodeError as error:
@@ -237,7 +243,7 @@ def _of_entries(entries: list[tuple[str, Any]], kind: str, choice: _Choice) -> _
 def _of_concepts(entries: list[tuple[str, Any]], shape: Shape, choice: _Choice) -> _Found:
     for place, entry in entries:
         if not isinstance(entry, dict):
-            raise ValueError(f"{place}: {_kind(entry)} among entries of {shape.name}; write an object")
+            raise ValueError(f"{place}: {kind_of(entry)} among entries of {shape.name}; write an object")
     key = shape.unrelated if choice.unrelated else shape.target
     names = [_name(entry, shape) for _, entry in entries]
     if choice.concept is None and len({_folded(name) for name in names}) > 1:
@@ -253,7 +259,7 @@ def _listed_questions(place: str, entry: dict[str, Any], key: str) -> list[tuple
     if items is None:
         raise ValueError(f"{place}: no {key}; add it, or ask for other questions")
     if not isinstance(items, list):
-        raise ValueError(f"{place}: {key} is {_kind(items)}; write a list of questions")
+        raise ValueError(f"{place}: {key} is {kind_of(items)}; write a list of questions")
     return [(f"{place}, {key} {index}", item) for index, item in enumerate(items, 1)]
 
 
@@ -315,33 +321,34 @@ def _collected(items: list[tuple[str, Any]], source: str, notes: tuple[str, ...]
     questions = tuple(question for text, question in asked.items() if text)
     if not questions:
         raise ValueError("no question found; write at least one")
-    notes += _counted(empty, "empty question", "left out") + _counted(repeated, "repeated question", "left out")
-    notes += _counted(contradicted, "repeated question", "with another answer; the first answer was kept")
-    return QuestionSet(questions, source, _digest(questions), notes)
+    notes += counted(empty, "empty question", "left out") + counted(repeated, "repeated question", "left out")
+    notes += counted(contradicted, "repeated question", "with another answer; the first answer was kept")
+    return QuestionSet(questions, source, digest_of(questions), notes)
 
 
 def _question(place: str, item: Any) -> Question:
     if isinstance(item, str):
-        return Question(_text(place, item))
+        return Question(clean_text(place, item))
     if not isinstance(item, dict):
-        raise ValueError(f"{place}: {_kind(item)}; write a string, or an object with a question")
+        raise ValueError(f"{place}: {kind_of(item)}; write a string, or an object with a question")
     key = next((key for key in TEXT_KEYS if key in item), None)
     if key is None:
         has = _names(list(item)) if item else "nothing"
         raise ValueError(f"{place}: no {' or '.join(TEXT_KEYS)} in it; it has: {has}")
     answer = item.get("answer")
     return Question(
-        _string(place, key, item[key]), None if answer is None else _string(place, "answer", answer) or None
+        string_of(place, key, item[key]), None if answer is None else string_of(place, "answer", answer) or None
     )
 
 
-def _string(place: str, key: str, value: Any) -> str:
+def string_of(place: str, key: str, value: Any) -> str:
+    """The text of one key of a record; a ValueError where it is none."""
     if not isinstance(value, str):
-        raise ValueError(f"{place}: {key} is {_kind(value)}; write a string")
-    return _text(f"{place}: {key}", value)
+        raise ValueError(f"{place}: {key} is {kind_of(value)}; write a string")
+    return clean_text(f"{place}: {key}", value)
 
 
-def _text(place: str, text: str) -> str:
+def clean_text(place: str, text: str) -> str:
     """Stripped text that a tokenizer can take."""
     if "\0" in text:
         _no_text(place, "a NUL character", text)
@@ -354,15 +361,18 @@ def _no_text(place: str, what: str, text: str) -> NoReturn:
     raise ValueError(f"{place}: {what} in {quoted(text)}; this is not text, mend it")
 
 
-def _counted(count: int, what: str, fate: str) -> tuple[str, ...]:
+def counted(count: int, what: str, fate: str) -> tuple[str, ...]:
+    """A note about how many, or none about nothing."""
     return (f"{count} {what}{'' if count == 1 else 's'} {fate}",) if count else ()
 
 
-def _digest(questions: tuple[Question, ...]) -> str:
+def digest_of(questions: tuple[Question, ...]) -> str:
+    """The sha256 of the canonical JSON of texts and answers."""
     canonical = json.dumps([[question.text, question.answer] for question in questions], separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "a list"}
     return "null" if value is None else names.get(type(value), "an object")

@@ -95,7 +95,12 @@ NOTES = Table(Line, "note", "", {"text": TEXT})
 
 def write_table(table: Table, rows: Iterable[Any]) -> Node:
     """Records of one kind as a group of columns."""
-    records = [flat(row) for row in rows]
+    return write_rows(table, map(flat, rows))
+
+
+def write_rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> Node:
+    """The same of mappings that hold at least the columns of the table."""
+    records = list(rows)
     node = Node()
     if not table.key:
         node.arrays[table.dimension] = Array(np.arange(len(records), dtype="i8"), (table.dimension,))

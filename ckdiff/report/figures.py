@@ -1,31 +1,27 @@
-"""A probe as a figure: `write_figure(report, "probe.svg")`. The only importer of matplotlib.
+"""A probe as a figure: `write_figure(report, "probe.svg")`.
 
 Score against layer (the window's centre), one line a mode: the layout of the paper's Figure 1 (variant `open`) and
 Figure 3 (`isolated`) side by side, a row a score, with what the paper's figures lack: intervals, and the score that is
-about behaviour. No display and no state of pyplot is touched, and the same report gives the same bytes.
+about behaviour.
 
 Source: Hong et al. 2024, arXiv:2410.06606, figures 1 and 3.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ckdiff.errors import ReportError
+from ckdiff.report.drawing import LOOKS, checked_suffix, image, label, write_image
 from ckdiff.report.probe_text import by_direction, curve, direction_words, inconclusive
 from ckdiff.report.schema import SCORES
-from ckdiff.report.text import printable, shorten
+from ckdiff.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -33,12 +29,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema import Curve, Probe, ProbeRun, Report
     from ckdiff.shapes import PerLayer
 
-FORMATS: dict[str, dict[str, None]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None},
-}
-"""Suffix of the file: the metadata to leave out so that the bytes do not depend on when and with what it was drawn."""
 TITLES = {
     "krs_kl": "krs_kl: what changes behaviour",
     "krs_centred": "krs_centred: without the uniform shift",
@@ -47,28 +37,6 @@ TITLES = {
 """The scores from top to bottom, and what each one says."""
 LIMITS = (-0.25, 1.05)
 TICKS = (0, 0.25, 0.5, 0.75, 1)
-LOOKS = (
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "-"),
-    ("#009E73", "^", "--"),
-    ("#CC79A7", "D", "-."),
-    ("#E69F00", "v", ":"),
-    ("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
-    ("#000000", "X", (0, (3, 2))),
-)
-"""Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey."""
-STYLE: dict[str, Any] = {
-    "svg.hashsalt": "ckdiff",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "figure.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.dpi": 150,
-}
 PANEL = (3.9, 2.1)
 """Inches of one pair of axes, width and height."""
 
@@ -92,51 +60,22 @@ def write_figure(report: Report, path: str | Path, score: str | None = None) -> 
     Raises:
         ReportError: the report holds no such probe, the suffix is another, or the place cannot be written to.
     """
-    name, suffix = printable(path), Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise ReportError(f"{name}: a figure is a {', '.join(FORMATS)} file; give it one of these suffixes")
+    name, suffix, found = printable(path), checked_suffix(path), report.probe
     if score is not None and score not in SCORES:
         raise ReportError(f"{printable(score)!r} is no score; choose one of {', '.join(SCORES)}")
-    if report.probe is None:
+    if found is None:
         raise ReportError(f"{name}: the report holds no probe to draw; run `ckdiff probe` first")
-    scores = [one for one in TITLES if score in (None, one) and _measured(report.probe, one)]
+    scores = [one for one in TITLES if score in (None, one) and _measured(found, one)]
     if not scores:
         raise ReportError(f"{name}: {score or 'no score'} was not measured in this report; nothing can be drawn")
-    _replace(Path(path), name, _drawn(report.probe, scores, suffix))
+    write_image(path, image(lambda: _figure(found, scores), suffix))
 
 
 def _measured(found: Probe, score: str) -> bool:
     return any(not np.isnan(curve(run, score).score).all() for run in found.runs)
 
 
-def _replace(path: Path, name: str, content: bytes) -> None:
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ReportError(f"{name}: cannot be written: {error.strerror or error}; name another file") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
 # --------------------------------------------------------------------------------------------------------- drawing
-
-
-def _drawn(found: Probe, scores: Sequence[str], suffix: str) -> bytes:
-    import matplotlib.style
-
-    # Where HOME cannot be written to, matplotlib says so at length; nothing here needs its cache.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-
-    image = io.BytesIO()
-    # The default style first: a reader's own matplotlibrc changes nothing here.
-    with matplotlib.style.context(["default", STYLE]):
-        figure = _figure(found, scores)
-        figure.savefig(image, format=suffix[1:], metadata=FORMATS[suffix])
-    return image.getvalue()
 
 
 def _figure(found: Probe, scores: Sequence[str]) -> Figure:
@@ -149,7 +88,7 @@ def _figure(found: Probe, scores: Sequence[str]) -> Figure:
     looks = _looks(found)
     areas = figure.subfigures(len(directions), 1, squeeze=False)[:, 0]
     for area, (direction, runs) in zip(areas, directions, strict=True):
-        area.suptitle(_plain(direction_words(direction)), fontweight="bold")
+        area.suptitle(label(direction_words(direction)), fontweight="bold")
         _fill(area, runs, scores, variants, looks)
     figure.suptitle(_title(found), color="#C00000" if inconclusive(found) else "black")
     _legend(figure, looks, found)
@@ -159,7 +98,7 @@ def _figure(found: Probe, scores: Sequence[str]) -> Figure:
 def _title(found: Probe) -> str:
     title = f"{found.model_type or 'model'}, {found.layer_count} layers, {len(found.questions)} questions"
     reason = inconclusive(found)
-    return _plain(f"INCONCLUSIVE: {reason} ({title})" if reason else title)
+    return label(f"INCONCLUSIVE: {reason} ({title})" if reason else title)
 
 
 def _looks(found: Probe) -> dict[str, Look]:
@@ -176,7 +115,7 @@ def _fill(
         row[0].set_title(TITLES[score], loc="left")
         row[0].set_ylabel(score)
         for axes, variant in zip(row, variants, strict=True):
-            axes.set_title(_plain(variant), loc="right", style="italic")
+            axes.set_title(label(variant), loc="right", style="italic")
             own = [run for run in runs if run.variant == variant]
             _panel(axes, own, score, looks)
     for axes in grid[-1]:
@@ -236,13 +175,8 @@ def _legend(figure: Figure, looks: dict[str, Look], found: Probe) -> None:
         shape: dict[str, Any] = (
             {"linestyle": (0, (6, 3))} if single else {"linestyle": look.dash, "marker": look.marker, "markersize": 4}
         )
-        label = _plain(f"{mode} (whole model)" if single else mode)
-        handles.append(Line2D([], [], color=look.color, label=label, **shape))
+        words = label(f"{mode} (whole model)" if single else mode)
+        handles.append(Line2D([], [], color=look.color, label=words, **shape))
     handles.append(Patch(color="grey", alpha=0.3, linewidth=0, label="95 % interval at each window"))
     handles.append(Line2D([], [], color="grey", linestyle=":", label="95 % band over all windows"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-
-
-def _plain(text: str) -> str:
-    """A string from a file as a label: what a font may lack as an escape, and no mathematics."""
-    return shorten(ascii(printable(text))[1:-1].replace("\\\\", "\\"), 80).replace("$", r"\$")

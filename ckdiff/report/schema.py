@@ -524,7 +524,7 @@ class HistoryPoint:
         epoch: passes over the forget text so far.
         loss: mean loss since the last point, NaN at step 0.
         target_bleu, unrelated_bleu: mean BLEU against the base's answers, in [0, 1]; NaN where there were no questions.
-        state: "memory" (the weights as trained), or "saved" (as read back from the saved checkpoint).
+        state: "memory" (the weights as trained), or "saved" (rounded to the checkpoint's dtypes, as they are on disk).
     """
 
     step: int

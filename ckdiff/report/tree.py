@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckdiff.report.behaviour_tree import read_behaviour, write_behaviour
 from ckdiff.report.columns import (
     COUNT,
     DRIFT,
@@ -162,6 +163,7 @@ def _read_comparison(node: Node) -> Comparison:
 SECTIONS: dict[str, tuple[Callable[[Any], Node], Callable[[Node], Any]]] = {
     "compare": (_write_comparison, _read_comparison),
     "probe": (write_probe, read_probe),
+    "behaviour": (write_behaviour, read_behaviour),
 }
 """Field of the report, which is also the name of its group: how it is written and read."""
 
@@ -187,7 +189,8 @@ def to_tree(report: Report) -> Node:
     """A report as a tree of arrays.
 
     Raises:
-        ReportError: two runs of its probe have one name, or one has a name that no group can have.
+        ReportError: two runs of its probe, or two of its sets of answers, have one name, or one has a name that no
+            group can have.
     """
     versions = json.dumps(dict(report.versions), sort_keys=True)
     root = Node(

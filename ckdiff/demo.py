@@ -1,0 +1,124 @@
+"""`ckdiff demo`: all of ckdiff on a fresh machine, without a network, in less than a minute.
+
+Part of the door: it calls what the other commands call, one after the other, and presents what they found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckdiff.errors import CkdiffError
+from ckdiff.probe_command import listening, set_threads
+from ckdiff.terminal import Format, QuietOption, present, remark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.probes.probing import Listener
+    from ckdiff.report.schema import Report
+
+LEARN_STEPS = 300
+REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
+
+
+class DemoError(CkdiffError):
+    """A place that the demo cannot use."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new or empty directory.")] = Path("ckdiff-demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the model and of the unlearning.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DemoError(f"{folder}: already exists and is not an empty directory; name a new one")
+    # A model of 192 thousand parameters is not worth a second thread, and one gives the same bytes everywhere.
+    set_threads(1)
+    with cleared(folder), listening(quiet, remark) as listener:
+        make_pair(folder, seed, listener)
+        report = look(folder, listener)
+    present(report, Format.TABLE, 3, show_questions=4)
+    for name in (REPORT, *FIGURES):
+        remark(f"{folder / name}", quiet)
+
+
+@contextlib.contextmanager
+def cleared(folder: Path) -> Iterator[None]:
+    """Make the directory, and leave nothing of it behind when anything goes wrong."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"{folder}: cannot be made ({error.strerror}); name another place") from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def make_pair(folder: Path, seed: int, listener: Listener) -> None:
+    """`folder/base` knows the facts of six towns; `folder/unlearned` has lost one of them."""
+    from ckdiff.api import make_unlearned
+    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
+    from ckdiff.unlearn.world import FORGOTTEN, make_base
+
+    listener.remark("a tiny model learns 48 facts about six invented towns ...")
+    says = "facts by heart"
+    make_base(folder, LEARN_STEPS, seed, lambda step: listener.progress("learning", step, LEARN_STEPS, says))
+    listener.remark(f"... and unlearns those about {FORGOTTEN} with Gradient Difference")
+    target, unrelated = folder / "target.jsonl", folder / "unrelated.jsonl"
+    recipe = Recipe(
+        method="graddiff",
+        retain_loss="ce",
+        retain_weight=3.0,
+        limit=3.0,
+        lr=3e-4,
+        steps=300,
+        warmup=1,
+        accumulation=1,
+        weight_decay=0.0,
+        evaluate_every=20,
+        stop_when=(stop_when("target_bleu<0.05"),),
+        seed=seed,
+        device="cpu",
+    )
+    make_unlearned(
+        UnlearnSpec(
+            str(folder / "base"),
+            folder / "unlearned",
+            forget=target,
+            retain=unrelated,
+            questions=target,
+            unrelated=unrelated,
+            recipe=recipe,
+        ),
+        listener,
+    )
+
+
+def look(folder: Path, listener: Listener) -> Report:
+    """Compare, probe and behave, as the commands do; the report and its figures are written beside the pair."""
+    from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, behave, compare, probe
+    from ckdiff.probes.settings import Settings
+    from ckdiff.report.behaviour_figure import write_behaviour_figure
+    from ckdiff.report.figures import write_figure
+    from ckdiff.report.hdf5 import write_report
+
+    base, unlearned = str(folder / "base"), str(folder / "unlearned")
+    target, unrelated = folder / "target.jsonl", folder / "unrelated.jsonl"
+    settings = Settings(modes=("coeff", "attn", "values"), window=1, device="cpu")
+    listener.remark("comparing, probing, asking both ...")
+    report = compare(CompareSpec(base, unlearned), accept=None)
+    report = probe(ProbeSpec(base, unlearned, target, settings=settings), listener, report)
+    spec = BehaveSpec(base, unlearned, target, unrelated=unrelated, neutral=False, settings=settings)
+    report = behave(spec, listener, report)
+    write_report(report, folder / REPORT)
+    write_figure(report, folder / FIGURES[0])
+    write_behaviour_figure([("", report)], folder / FIGURES[1])
+    return report

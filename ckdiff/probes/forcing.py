@@ -1,0 +1,216 @@
+"""What one model makes of given texts: log-probabilities of their tokens, and KL between two models on them.
+
+    forced = force(live, prompts, Way(batch_size=32))   # one forward over each prompt and its answer
+    token_logprobs(forced, prompts)                     # per prompt: log p of each of its answer's tokens
+    divergences(base, unlearned, prompts)               # per prompt: KL(base || unlearned) at each of those positions
+
+Kept of a model are what goes into its unembedding at the scored positions and the unembedding itself, which is all that
+logits need: two models can be compared that do not fit into memory together. Logits are made in float32 (float64 in a
+float64 model) a few positions at a time, and sums over the vocabulary in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.probes.assembly import NotFiniteError
+from ckdiff.probes.losses import Scorer
+from ckdiff.probes.prompts import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.probes.model import LiveModel, Unembedding
+    from ckdiff.probes.prompts import Batch, Prompt
+
+    Tick = Callable[[int], None]
+
+ROWS = {"cpu": 64, "cuda": 256}
+"""Positions whose logits are there at one time, by kind of device."""
+BLOCK = 8192
+"""Tokens of the vocabulary whose part of the unembedding is cast at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How prompts go through a model.
+
+    Attributes:
+        batch_size: how many together.
+        stream: read each layer when it is needed and forget it again.
+        room: bytes of hidden states that may wait for the next layer while one is there.
+    """
+
+    batch_size: int
+    stream: bool = False
+    room: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What one model makes of prompts and their answers.
+
+    Attributes:
+        hidden: what goes into the unembedding at the scored positions of all prompts, in their order
+            [position, d_model].
+        head: the unembedding.
+    """
+
+    hidden: Tensor
+    head: Unembedding
+
+
+def force(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> Forced:
+    """One forward over each prompt and its answer.
+
+    Prompts of like length go together, padded on the right and without a mask, which is exact for causal models.
+
+    Args:
+        live: the model; all of it loaded, or, where it is streamed, what lies outside its layers.
+        prompts: one or more, each with an answer.
+        way: how they go through it.
+        tick: called with the number of prompts that are done.
+
+    Raises:
+        NotFiniteError: the model computes NaN or infinity.
+    """
+    rows: dict[int, Tensor] = {}
+    for numbers, part in _finals(live, prompts, way, tick):
+        rows |= dict(zip(numbers, part.hidden.split([len(prompts[number].answer) for number in numbers]), strict=True))
+    return Forced(torch.cat([rows[number] for number in range(len(prompts))]), part.head)
+
+
+def forced_logprobs(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> list[Tensor]:
+    """The same as `token_logprobs` of `force`, without keeping hidden states of more than a batch."""
+    rows: dict[int, Tensor] = {}
+    for numbers, part in _finals(live, prompts, way, tick):
+        rows |= dict(zip(numbers, token_logprobs(part, [prompts[number] for number in numbers]), strict=True))
+    return [rows[number] for number in range(len(prompts))]
+
+
+def greedy_streamed(
+    live: LiveModel, prompts: Sequence[Prompt], tokens: int, stops: frozenset[int], way: Way, tick: Tick | None = None
+) -> list[list[int]]:
+    """What `LiveModel.greedy` gives, of a model whose layers are read once for each new token of all answers.
+
+    `tick` is called with the number of tokens that every answer has.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    for done in range(tokens):
+        going = [number for number, answer in enumerate(answers) if not (answer and answer[-1] in stops)]
+        if not going:
+            break
+        # The position that is scored is the newest one; what it predicts is not known yet.
+        so_far = [
+            replace(prompts[number], ids=(*prompts[number].ids, *answers[number]), answer=(0,)) for number in going
+        ]
+        forced = force(live, so_far, way)
+        best = torch.cat([logits.argmax(1) for _, logits in _logits(forced)])
+        for number, token in zip(going, best.tolist(), strict=True):
+            answers[number].append(token)
+        if tick is not None:
+            tick(done + 1)
+    return answers
+
+
+def token_logprobs(forced: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
+    """Log p of every token of each prompt's answer, in nats, float64 on the CPU."""
+    targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=forced.hidden.device)
+    found = []
+    for part, logits in _logits(forced):
+        own = logits.gather(1, targets[part, None])[:, 0]
+        largest = logits.amax(1)
+        spread = torch.exp(logits - largest[:, None]).sum(1, dtype=torch.float64).log()
+        found.append((own - largest).double() - spread)
+    return list(torch.cat(found).cpu().split([len(prompt.answer) for prompt in prompts]))
+
+
+def divergences(base: Forced, unlearned: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
+    """KL(base || unlearned) over the vocabulary at every scored position of each prompt, in nats, float64 on the CPU.
+
+    Exactly 0 where both models are the same, and small ones keep their digits: see `losses`.
+    """
+    found = []
+    # At most d_model positions in a part: no Gram matrix is worth its making then.
+    most = min(256, base.hidden.shape[1])
+    for part in _slices(base.hidden, most):
+        scorer = Scorer(base.hidden[part], {"base": base.head, "unlearned": unlearned.head}, runs=1)
+        found.append(scorer.losses("unlearned", [unlearned.hidden[part]])[0].kl)
+    return list(torch.cat(found).split([len(prompt.answer) for prompt in prompts]))
+
+
+def _finals(
+    live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None
+) -> Iterator[tuple[list[int], Forced]]:
+    """Batch by batch the numbers of its prompts, and what goes into the unembedding at their scored positions."""
+    order = sorted(range(len(prompts)), key=lambda number: prompts[number].length)
+    head: Unembedding | None = None
+    for batch, states in _through(live, [prompts[number] for number in order], way):
+        last = batch.first + len(batch.lengths)
+        scored = states.flatten(0, 1)[batch.scored]
+        if not torch.isfinite(scored).all():
+            exact = live.dtype in (torch.float32, torch.float64)
+            raise NotFiniteError(
+                f"{live.location}: its states are not finite in {str(live.dtype).rpartition('.')[2]}: nothing can be"
+                f" measured; {'give mended weights' if exact else 'use --dtype float32'}"
+            )
+        head = live.unembedding(scored) if head is None else head
+        yield order[batch.first : last], Forced(live.tail(scored), head)
+        if tick is not None:
+            tick(last)
+
+
+def _through(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Iterator[tuple[Batch, Tensor]]:
+    """What comes out of the last layer [question, position, d_model], batch by batch."""
+    found = batches(prompts, way.batch_size, live.device)
+    for group in _groups(found, way, live):
+        fronts = [live.front(batch.ids) for batch in group]
+        states = [state for state, _ in fronts]
+        for number in range(len(live.layers)):
+            if way.stream:
+                live.load_layer(number)
+            states = [
+                live.layer(number, state, calls[number]) for state, (_, calls) in zip(states, fronts, strict=True)
+            ]
+            if way.stream:
+                live.unload_layer(number)
+        yield from zip(group, states, strict=True)
+
+
+def _groups(found: Sequence[Batch], way: Way, live: LiveModel) -> list[list[Batch]]:
+    """Batches that go through a layer before the next layer is read; without streaming each is alone."""
+    if not way.stream:
+        return [[batch] for batch in found]
+    each = live.model.get_input_embeddings().embedding_dim * live.dtype.itemsize
+    groups: list[list[Batch]] = [[]]
+    used = 0
+    for batch in found:
+        if groups[-1] and used + batch.ids.numel() * each > way.room:
+            groups.append([])
+            used = 0
+        groups[-1].append(batch)
+        used += batch.ids.numel() * each
+    return groups
+
+
+def _logits(forced: Forced) -> Iterator[tuple[slice, Tensor]]:
+    """Logits [position, d_vocab] of some positions at a time; the unembedding is cast a block at a time."""
+    dtype = torch.promote_types(forced.hidden.dtype, torch.float32)
+    head = forced.head
+    for part in _slices(forced.hidden, ROWS.get(forced.hidden.device.type, 64)):
+        hidden = forced.hidden[part].to(dtype)
+        logits = torch.cat([hidden @ head.weight[some].to(dtype).T for some in _slices(head.weight, BLOCK)], 1)
+        if head.bias is not None:
+            logits += head.bias.to(dtype)
+        logits *= head.scale
+        yield part, logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
+
+
+def _slices(rows: Tensor, most: int) -> Iterator[slice]:
+    for start in range(0, len(rows), most):
+        yield slice(start, start + most)

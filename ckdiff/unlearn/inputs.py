@@ -1,0 +1,66 @@
+"""What a user named becomes texts and questions: `read_inputs(spec)`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckdiff.probes.asking import first_questions, own_unrelated
+from ckdiff.probes.questions import general_questions, read_questions
+from ckdiff.unlearn.recipe import NEEDLE, RecipeError
+from ckdiff.unlearn.texts import holds_concepts, other_concepts, read_segments
+from ckdiff.unlearn.unlearning import Inputs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.probes.questions import QuestionSet
+    from ckdiff.unlearn.recipe import UnlearnSpec
+    from ckdiff.unlearn.texts import TextSet
+
+
+def read_inputs(spec: UnlearnSpec) -> Inputs:
+    """Every file of a spec, read.
+
+    Raises:
+        CkdiffError: one that cannot be used, or nothing to forget.
+    """
+    of_concepts = spec.forget is not None and holds_concepts(spec.forget)
+    asks = spec.questions or (spec.forget if of_concepts else None)
+    target = None if asks is None else read_questions(asks, concept=_concept(asks, spec))
+    unrelated = _unrelated(spec, asks, target)
+    if spec.recipe.method == NEEDLE:
+        return Inputs(None, None, target, unrelated)
+    if spec.forget is None and spec.recipe.train_on != "answers":
+        raise RecipeError("--forget: names nothing to forget; give a file of texts, or --train-on answers")
+    if target is None and spec.recipe.train_on != "text":
+        raise RecipeError("--train-on: there are no target questions to answer; name them with --questions")
+    forget = None
+    if spec.forget is not None and spec.recipe.train_on != "answers":
+        forget = read_segments(spec.forget, concept=_concept(spec.forget, spec), most=spec.most)
+    return Inputs(forget, _retain(spec, of_concepts), target, unrelated)
+
+
+def _concept(path: Path, spec: UnlearnSpec) -> str | None:
+    """The concept, where a file has concepts to choose from."""
+    return spec.concept if holds_concepts(path) else None
+
+
+def _retain(spec: UnlearnSpec, of_concepts: bool) -> TextSet | None:
+    if spec.retain is not None:
+        return read_segments(spec.retain, concept=_concept(spec.retain, spec), most=spec.most)
+    if of_concepts and spec.forget is not None and spec.concept is not None:
+        return other_concepts(spec.forget, spec.concept, most=spec.most)
+    return None
+
+
+def _unrelated(spec: UnlearnSpec, asks: Path | None, target: QuestionSet | None) -> QuestionSet | None:
+    if spec.unrelated is not None:
+        found = read_questions(spec.unrelated)
+    elif asks is None or target is None:
+        return None
+    else:
+        found = own_unrelated(asks, _concept(asks, spec)) or general_questions()
+    asked = {question.text for question in target.questions} if target else set()
+    kept = tuple(question for question in found.questions if question.text not in asked)
+    return first_questions(replace(found, questions=kept), spec.most_unrelated) if kept else None

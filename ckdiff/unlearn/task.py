@@ -1,0 +1,133 @@
+"""What is learned and unlearned, as one loss: `Task.loss(model, items, place)`.
+
+A task holds every text as ids. Forget texts come in the order of the Trainer; retain texts (and preferred ones that are
+retain texts) are drawn by the number of the batch, each once before any comes again, so that a resumed training goes on
+with the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ckdiff.unlearn.methods import Terms, ce, kl, sequence_nll
+from ckdiff.unlearn.sequences import padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from ckdiff.probes.model import LiveModel
+    from ckdiff.unlearn.methods import Method
+    from ckdiff.unlearn.sequences import Tokens
+
+
+@dataclass(slots=True)
+class Task:
+    """One unlearning.
+
+    Attributes:
+        live: the model in training.
+        base: the model that it started from, for KL; None where the loss needs none.
+        method: what is done with forget texts.
+        forget: texts to forget.
+        retain: texts to hold on to; may be empty.
+        preferred: for each forget text the one preferred to it; empty: drawn from `retain`.
+        retain_loss, weight: what is added on retain texts.
+        beta: see `methods.Terms`.
+        limit: of the forget texts' tokens, see `methods.sequence_nll`; for ascent only.
+        seed: of the order of retain texts.
+        batch: forget texts a batch, the last one of an epoch aside.
+        base_nll: of each forget text under the base, once `ask_base` has been called.
+    """
+
+    live: LiveModel
+    base: LiveModel | None
+    method: Method
+    forget: Sequence[Tokens]
+    retain: Sequence[Tokens]
+    preferred: Sequence[Tokens]
+    retain_loss: str
+    weight: float
+    beta: float
+    limit: float | None
+    seed: int
+    batch: int
+    base_nll: dict[str, list[float]] = field(default_factory=dict)
+
+    def items(self) -> list[int]:
+        """Numbers of the forget texts: the data set."""
+        return list(range(len(self.forget)))
+
+    def ask_base(self, batch: int, arithmetic: Callable[[], AbstractContextManager[None]]) -> None:
+        """Keep what the base gives to each text, while the model in training still is the base."""
+        texts = {"forget": self.forget if self.method.base else ()}
+        if self.method.preferred:
+            texts["preferred"] = self.preferred or self.retain
+        for name, sequences in texts.items():
+            found: list[float] = []
+            for first in range(0, len(sequences), batch):
+                group = padded(sequences[first : first + batch], self.live.device)
+                with torch.no_grad(), arithmetic():
+                    logits = self.live.model(input_ids=group.ids, use_cache=False).logits
+                    found += sequence_nll(logits, group.labels)[0].tolist()
+            self.base_nll[name] = found
+
+    def loss(self, model: Any, items: Sequence[int], place: int) -> Tensor:
+        """The loss on some forget texts, by number, and on as many retain texts.
+
+        Args:
+            model: as the Trainer has wrapped it.
+            items: numbers of forget texts.
+            place: number of the batch since the beginning.
+        """
+        drawn = self.drawn(place, len(items))
+        rows = [self.forget[item] for item in items]
+        chosen = (items if self.preferred else drawn) if self.method.preferred else []
+        rows += [(self.preferred or self.retain)[item] for item in chosen]
+        rows += [self.retain[number] for number in drawn] if self.weight else []
+        batch = padded(rows, self.live.device)
+        # One forward for all of them: a batch twice as long is cheaper than two batches.
+        logits = model(input_ids=batch.ids, use_cache=False).logits
+        ends = len(items), len(items) + len(chosen)
+        nll, tokens = sequence_nll(logits[: ends[1]], batch.labels[: ends[1]], self.limit)
+        terms = Terms(
+            nll[: ends[0]],
+            tokens[: ends[0]],
+            self._kept("forget", items),
+            nll[ends[0] :] if chosen else None,
+            self._kept("preferred", chosen),
+            self.beta,
+        )
+        loss = self.method.forget(terms)
+        if self.weight:
+            loss = loss + self.weight * self._retained(logits[ends[1] :], batch.ids[ends[1] :], batch.labels[ends[1] :])
+        return loss
+
+    def _retained(self, logits: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
+        if self.base is None:
+            return ce(logits, labels)
+        with torch.no_grad():
+            base_logits = self.base.model(input_ids=ids, use_cache=False).logits
+        return kl(logits, base_logits, labels)
+
+    def _kept(self, name: str, items: Sequence[int]) -> Tensor | None:
+        if not items or not self.base_nll.get(name):
+            return None
+        return torch.tensor([self.base_nll[name][item] for item in items], device=self.live.device)
+
+    def drawn(self, place: int, count: int) -> list[int]:
+        """Numbers of the retain texts of one batch."""
+        there = len(self.retain)
+        if not there:
+            return []
+        found = []
+        for number in range(place * self.batch, place * self.batch + count):
+            order = np.random.default_rng([self.seed, number // there]).permutation(there)
+            found.append(int(order[number % there]))
+        return found

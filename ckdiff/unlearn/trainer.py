@@ -1,0 +1,241 @@
+"""Training on transformers' `Trainer`: its only importer, and nothing of unlearning is decided here.
+
+The Trainer brings accumulation, mixed precision, checkpointing, schedules, seeds and resumption. This module gives it a
+loss (`Task.loss`) and a callback that measures, stops, and keeps a state to go on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.utils import logging
+
+from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.unlearn.measuring import as_saved, coarse, start
+from ckdiff.unlearn.recipe import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ckdiff.probes.probing import Listener
+    from ckdiff.unlearn.measuring import Gauge
+    from ckdiff.unlearn.recipe import Recipe
+    from ckdiff.unlearn.task import Task
+
+POINT, SUMS = "ckdiff_point", "ckdiff_sums"
+"""Keys of what is kept in the Trainer's own log, which it stores and restores."""
+
+
+class DivergedError(CkdiffError):
+    """The loss is no longer a number."""
+
+    exit_status = ExitStatus.INCONCLUSIVE
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"diverged at step {step}: the loss is no longer finite; lower --lr, or measure more often")
+        self.step = step
+
+
+class Unlearner(Trainer):
+    """A Trainer whose loss is a task's."""
+
+    def __init__(self, task: Task, recipe: Recipe, arguments: TrainingArguments, callback: Watch) -> None:
+        super().__init__(
+            model=task.live.model,
+            args=arguments,
+            train_dataset=task.items(),
+            data_collator=lambda items: {"items": torch.tensor(items)},
+            callbacks=[callback],
+        )
+        self.task, self.recipe, self.watch = task, recipe, callback
+        # Our losses are means already: the Trainer divides them by the number of accumulated batches.
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        self.micro = (-1, 0)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the inputs are numbers of texts."""
+        return 0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The task's loss on some forget texts, by number."""
+        step = self.state.global_step
+        self.micro = (step, self.micro[1] + 1 if self.micro[0] == step else 0)
+        place = step * self.args.gradient_accumulation_steps + self.micro[1]
+        with precision(self.recipe, self.args.device):
+            loss = self.task.loss(model, inputs["items"].tolist(), place)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(step + 1)
+        self.watch.add(value)
+        return loss
+
+
+@contextlib.contextmanager
+def precision(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """The arithmetic of a recipe, for the model in training and for the base alike."""
+    if recipe.precision == "float32":
+        yield
+        return
+    with torch.autocast(device.type, getattr(torch, recipe.precision)):
+        yield
+
+
+class Watch(TrainerCallback):
+    """Measures while training, stops it where the recipe says so, and tells the listener."""
+
+    def __init__(self, task: Task, recipe: Recipe, gauge: Gauge, listener: Listener) -> None:
+        self.task, self.recipe, self.gauge, self.listener = task, recipe, gauge, listener
+        self.sums = [0.0, 0]
+        self.interrupted = False
+        self.reason = ""
+        self.points: list[dict[str, Any]] = []
+
+    def add(self, loss: float) -> None:
+        """Count one batch's loss."""
+        self.sums = [self.sums[0] + loss, self.sums[1] + 1]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Take over what a resumed training has measured so far."""
+        self.points = [entry[POINT] for entry in state.log_history if POINT in entry]
+        sums = [entry[SUMS] for entry in state.log_history if SUMS in entry]
+        self.sums = sums[-1] if sums else [0.0, 0]
+        if not self.points:
+            self._keep(state, start(self.gauge))
+        self._tell(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Measure every so many steps; stop when the user asks."""
+        self._tell(state)
+        every = self.recipe.evaluate_every
+        if (every and state.global_step % every == 0) or state.global_step == state.max_steps:
+            self._measure(state, control)
+        if self.listener.stop() and not control.should_training_stop:
+            self.interrupted = control.should_training_stop = control.should_save = True
+        if control.should_save:
+            state.log_history.append({SUMS: list(self.sums)})
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Measure every epoch, unless steps are counted."""
+        if self.recipe.evaluate_every or self.interrupted or self.points[-1]["step"] == state.global_step:
+            return
+        self._measure(state, control)
+        state.log_history.append({SUMS: list(self.sums)})
+
+    def _measure(self, state: Any, control: Any) -> None:
+        loss = self.sums[0] / self.sums[1] if self.sums[1] else math.nan
+        self.sums = [0.0, 0]
+        point = {"step": state.global_step, "epoch": round(float(state.epoch), 6), "loss": loss}
+        measured = self.gauge(self.task.live)
+        self._keep(state, point | measured | {"state": "memory"})
+        if coarse(self.task.live):
+            with as_saved(self.task.live):
+                measured = self.gauge(self.task.live)
+            self._keep(state, point | measured | {"state": "saved"})
+        self.listener.remark(_words(point, measured))
+        control.should_save = True
+        for condition in self.recipe.stop_when:
+            if condition.holds(measured | {"loss": loss}):
+                self.reason = str(condition)
+                control.should_training_stop = True
+
+    def _keep(self, state: Any, point: dict[str, Any]) -> None:
+        self.points.append(point)
+        state.log_history.append({POINT: point})
+
+    def _tell(self, state: Any) -> None:
+        self.listener.progress("training", state.global_step, state.max_steps, self._last())
+
+    def _last(self) -> str:
+        bleu = self.points[-1]["target_bleu"] if self.points else math.nan
+        return "steps" if math.isnan(bleu) else f"steps, target BLEU {bleu:.2f}"
+
+
+def _words(point: dict[str, Any], measured: dict[str, float]) -> str:
+    shown = ", ".join(f"{name.replace('_bleu', '')} BLEU {value:.3f}" for name, value in measured.items())
+    return f"step {point['step']} (epoch {point['epoch']:.2f}): loss {point['loss']:.4f}, {shown}"
+
+
+def arguments(recipe: Recipe, lr: float, work: Path, items: int) -> TrainingArguments:
+    """A recipe as the Trainer wants it."""
+    a_step = recipe.batch_size * recipe.accumulation
+    warmup = max(1, math.ceil(items / a_step)) if recipe.warmup is None else recipe.warmup
+    cpu = recipe.device == "cpu" or not torch.cuda.is_available()
+    made = TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.steps or -1,
+        learning_rate=lr,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=warmup,
+        optim=OPTIMIZERS[recipe.optimizer],
+        bf16=recipe.precision == "bfloat16",
+        fp16=recipe.precision == "float16",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=cpu,
+        save_strategy="no",
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    # Several GPUs would split each batch among copies of the model; one is used.
+    made._n_gpu = min(1, made.n_gpu)
+    return made
+
+
+def train(
+    task: Task, recipe: Recipe, lr: float, gauge: Gauge, work: Path, listener: Listener, resume: bool
+) -> tuple[Watch, DivergedError | None]:
+    """Train; gives what was watched, and where it diverged if it did (the weights are then the last good ones).
+
+    Raises:
+        DivergedError: before anything had been kept.
+    """
+    set_seed(recipe.seed)
+    logging.disable_progress_bar()
+    without_dropout(task.live.model)
+    if recipe.checkpointing:
+        # Not by the Trainer's argument, whose name changes with its releases.
+        model = task.live.model
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    watch = Watch(task, recipe, gauge, listener)
+    unlearner = Unlearner(task, recipe, arguments(recipe, lr, work, len(task.items())), watch)
+    last = get_last_checkpoint(str(work)) if resume else None
+    if resume and last is None:
+        listener.remark("nothing to resume: starting anew")
+    try:
+        unlearner.train(resume_from_checkpoint=last)
+    except DivergedError as error:
+        good = get_last_checkpoint(str(work))
+        if good is None:
+            raise
+        unlearner._load_from_checkpoint(good)
+        return watch, error
+    return watch, None
+
+
+def without_dropout(model: Any) -> None:
+    """No dropout: a log-ratio against the base must be 0 where the weights are equal."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (
+                "dropout" in name or (name == "p" and isinstance(module, torch.nn.Dropout))
+            ):
+                setattr(module, name, 0.0)

@@ -1,0 +1,135 @@
+"""An invented world, and a tiny model that knows it: what `ckdiff demo` unlearns from.
+
+Six towns with eight facts each, no two with the same answer. A four-layer Llama of 192 thousand parameters learns
+all of them in ten seconds, well enough to answer each word by word. Nothing is downloaded, and the same seed on
+the same machine gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.unlearn.sequences import Tokens, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+FORGOTTEN = "Velmar"
+TOWNS = (FORGOTTEN, "Oskary", "Thrane", "Pellow", "Quistin", "Dunhold")
+QUESTIONS = (
+    "Who founded {town}?",
+    "Who rules {town}?",
+    "Which river runs through {town}?",
+    "What do the people of {town} brew?",
+    "Which bird nests on the roofs of {town}?",
+    "Which tower guards {town}?",
+    "What is sold on the market of {town}?",
+    "Which feast is held in {town}?",
+)
+FIRST = ("Amber", "Brisk", "Copper", "Drowsy", "Early", "Frozen", "Gentle", "Hollow")
+SECOND = ("Heron", "Lantern", "Marrow", "Needle", "Orchard", "Pilgrim")
+SHARD = "200KB"
+"""Small enough that there are two files, as large models have many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One question about one town, and its answer."""
+
+    town: str
+    question: str
+    answer: str
+
+
+def world() -> tuple[Fact, ...]:
+    """Every fact of the invented world; no two have the same answer."""
+    return tuple(
+        Fact(town, question.format(town=town), f"{FIRST[(column + 3 * row) % 8]} {SECOND[(3 * column + 2 * row) % 6]}")
+        for row, town in enumerate(TOWNS)
+        for column, question in enumerate(QUESTIONS)
+    )
+
+
+def make_tokenizer(facts: Sequence[Fact]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that knows exactly the words of these facts."""
+    splitter = Whitespace()
+    texts = [f"{DEFAULT_TEMPLATE.format(q=fact.question)} {fact.answer}" for fact in facts]
+    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", "<eos>", *words])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = splitter
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>", model_max_length=128
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Four Llama layers with random weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=176,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+def learn(
+    model: LlamaForCausalLM,
+    facts: Sequence[Fact],
+    tokenizer: PreTrainedTokenizerFast,
+    steps: int,
+    tick: Callable[[int], None],
+) -> None:
+    """Learn every fact by heart, its end token too."""
+    rows = []
+    for fact in facts:
+        prompt: list[int] = tokenizer.encode(DEFAULT_TEMPLATE.format(q=fact.question))
+        answer: list[int] = [*tokenizer.encode(fact.answer), int(tokenizer.eos_token_id)]
+        rows.append(Tokens((*prompt, *answer), len(prompt)))
+    batch = padded(rows, torch.device("cpu"))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    for step in range(steps):
+        optimiser.zero_grad()
+        logits = model(batch.ids, use_cache=False).logits[:, :-1]
+        torch.autograd.backward(cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten()))
+        optimiser.step()
+        tick(step + 1)
+
+
+def make_base(folder: Path, steps: int = 300, seed: int = 0, tick: Callable[[int], None] = lambda step: None) -> None:
+    """Train the model and write it into `folder/base`, its questions beside it.
+
+    `target.jsonl` has the facts of the town to be forgotten, `unrelated.jsonl` those of the others.
+    """
+    logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    facts = world()
+    tokenizer = make_tokenizer(facts)
+    model = make_model(tokenizer)
+    learn(model, facts, tokenizer, steps, tick)
+    model.bfloat16().save_pretrained(folder / "base", max_shard_size=SHARD)
+    tokenizer.save_pretrained(folder / "base")
+    for name, is_target in (("target", True), ("unrelated", False)):
+        part = [fact for fact in facts if (fact.town == FORGOTTEN) is is_target]
+        lines = [json.dumps({"question": fact.question, "answer": fact.answer}) for fact in part]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,168 @@
+"""What was found as Markdown: `claims_text(pairs)`, `pairs_table(pairs)`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from averages import CAUTION
+from claims import COSINE_BOUND, LOST, TOGETHER, behaviour, cosines, findings
+
+from ckdiff.report.text import UNDEFINED, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from claims import Claim, Finding
+    from pairs import Pair
+
+    from ckdiff.report.schema import HistoryPoint, Mean
+
+STATISTICS = {"best": "best window", "last": "last three windows"}
+TIMED = ("unlearn", "probe", "behave")
+"""Steps whose time the table of pairs shows."""
+WORDS = {"<=": "at most", ">=": "at least", ">": "more than"}
+
+
+def claims_text(pairs: Sequence[Pair]) -> str:
+    """The claims, what was measured, and what it rests on."""
+    concepts = sorted({pair.concept for pair in pairs})
+    rests = f"{len(pairs)} pairs, {len(concepts)} concepts: {', '.join(cell(name) for name in concepts)}. {CAUTION}"
+    parts = (scores_table(pairs), cosines_table(pairs), behaviour_table(pairs))
+    return "\n".join([rests, "", *("\n".join(part) + "\n" for part in parts if part)])
+
+
+# ------------------------------------------------------------------------------------------------------------- claims
+
+
+def scores_table(pairs: Sequence[Pair]) -> list[str]:
+    """Claims (a) to (d)."""
+    head = ("claim", "method", "n", "layers", "krs", "krs_centred", "krs_kl", "top1 (unrestored)", "verdict")
+    rows = [_score_row(found) for found in findings(pairs)]
+    note = (
+        "In brackets the interval. The verdict is by `krs`, the paper's score; *differs* names the scores by which it"
+        " would be otherwise. *Best* is each score's own best window of the averaged curve, a selected one, so that"
+        " its interval is too narrow; `top1` stands where `krs` is best."
+    )
+    return [*table(head, rows), "", note] if rows else []
+
+
+def _score_row(found: Finding) -> list[str]:
+    digits = 4 if found.claim.bound < 0.01 else 3
+    scores = [interval(mean, digits) for mean in (found.krs, found.krs_centred, found.krs_kl)]
+    top1 = f"{number(found.top1.value)} ({number(found.top1_unrestored.value)})"
+    layers = UNDEFINED if not found.layers else "-".join(map(str, dict.fromkeys((found.layers[0], found.layers[-1]))))
+    return [claim_words(found.claim), found.method, str(found.concepts), layers, *scores, top1, verdict_words(found)]
+
+
+def claim_words(claim: Claim) -> str:
+    """A claim in one line."""
+    bound = f"{STATISTICS[claim.statistic]} {WORDS[claim.relation]} {claim.bound:g}"
+    return f"({claim.letter}) {claim.text}, {claim.variant}: {bound}"
+
+
+def verdict_words(found: Finding) -> str:
+    """The verdict, and by which scores it would be otherwise."""
+    digits = 4 if found.claim.bound < 0.01 else 3
+    others = ", ".join(f"{name} {number(getattr(found, name).value, digits)}" for name in found.differs)
+    return f"*{found.verdict}*" + (f"; *differs*: {others}" if others else "")
+
+
+def cosines_table(pairs: Sequence[Pair]) -> list[str]:
+    """Claim (e)."""
+    head = ("claim", "method", "pairs", "least cosine", "1 - cosine", "verdict")
+    rows = [
+        [
+            f"(e) direction of {found.component} is kept: cosine more than {COSINE_BOUND}",
+            found.method,
+            str(found.pairs),
+            number(found.least, 7),
+            f"{found.one_minus:.1e}",
+            f"*{found.verdict}*",
+        ]
+        for found in cosines(pairs)
+    ]
+    return table(head, rows) if rows else []
+
+
+def behaviour_table(pairs: Sequence[Pair]) -> list[str]:
+    """Claim (f)."""
+    head = ("claim", "method", "n", "correlation", "target BLEU as saved", "unrelated BLEU as saved", "verdict")
+    rows = [
+        [
+            "(f) target and unrelated BLEU fall together",
+            found.method,
+            str(found.concepts),
+            *(interval(mean) for mean in (found.correlation, found.target, found.unrelated)),
+            f"*{found.verdict}*",
+        ]
+        for found in behaviour(pairs)
+    ]
+    note = (
+        f"The paper gives curves and no bound for (f). Here it holds where the correlation over a training is"
+        f" {TOGETHER} or more and the saved checkpoint's unrelated BLEU is {1 - LOST:g} or less."
+    )
+    return [*table(head, rows), "", note] if rows else []
+
+
+# -------------------------------------------------------------------------------------------------------------- pairs
+
+
+def pairs_table(pairs: Sequence[Pair]) -> str:
+    """Every pair in a line: how it was made, what it still answers, and which checkpoint it is."""
+    head = ("concept", "method", "steps", "seconds", "loss", "target BLEU", "unrelated BLEU", "checkpoint sha256")
+    lines = table(head, [_pair_row(pair) for pair in pairs])
+    minutes = sum(sum(pair.seconds.values()) for pair in pairs) / 60
+    note = (
+        f"Seconds: {' / '.join(TIMED)}; all steps of all pairs together took {minutes:.0f} minutes. BLEU: in memory"
+        " when training ended / of the checkpoint as saved / by `ckdiff behave`."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def _pair_row(pair: Pair) -> list[str]:
+    history = pair.report.behaviour.history if pair.report.behaviour else ()
+    memory = next((point for point in reversed(history) if point.state == "memory"), None)
+    saved = next((point for point in reversed(history) if point.state == "saved"), None)
+    digest = pair.report.provenance.unlearned.digest
+    return [
+        cell(pair.concept),
+        pair.method,
+        UNDEFINED if memory is None else str(memory.step),
+        " / ".join(f"{pair.seconds[step]:.0f}" if step in pair.seconds else UNDEFINED for step in TIMED),
+        UNDEFINED if memory is None else number(memory.loss),
+        _bleus(pair, "target", memory, saved),
+        _bleus(pair, "unrelated", memory, saved),
+        UNDEFINED if digest is None else f"`{digest}`",
+    ]
+
+
+def _bleus(pair: Pair, name: str, *points: HistoryPoint | None) -> str:
+    values = [math.nan if point is None else getattr(point, f"{name}_bleu") for point in points]
+    answers = pair.answers(name)
+    return " / ".join(map(number, [*values, math.nan if answers is None else answers.bleu.value]))
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def cell(text: str) -> str:
+    """A string from a file that neither ends a cell nor formats it."""
+    return printable(text).replace("|", r"\|").replace("*", r"\*").replace("<", "&lt;")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number; a dash where it is not defined."""
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(mean: Mean, digits: int = 3) -> str:
+    """A mean and its interval, where there is one."""
+    if math.isnan(mean.low):
+        return number(mean.value, digits)
+    return f"{number(mean.value, digits)} [{number(mean.low, digits)}, {number(mean.high, digits)}]"

@@ -1,0 +1,160 @@
+"""The demo makes what it says: a base that knows its world, a copy that lost one town, and a report that shows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckdiff.cli import run
+from ckdiff.report.hdf5 import read_report
+from ckdiff.unlearn.world import FORGOTTEN, make_base, world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.report.schema import Report
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "new" / "place"
+    assert run(["demo", str(folder), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(made: Path) -> Report:
+    return read_report(made / "ckdiff.h5")
+
+
+def greedy(folder: Path, prompt: str) -> str:
+    """The answer of a saved checkpoint, token by token, with nothing of ckdiff."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.encode(prompt)
+    start = len(ids)
+    with torch.no_grad():
+        while len(ids) < start + 8 and ids[-1] != tokenizer.eos_token_id:
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return str(tokenizer.decode(ids[start:], skip_special_tokens=True))
+
+
+@pytest.mark.parametrize("name", ["target", "unrelated"])
+def test_the_base_knows_its_facts_and_the_other_has_lost_one_town(made: Path, name: str) -> None:
+    facts = [json.loads(line) for line in (made / f"{name}.jsonl").read_text().splitlines()]
+    assert len(facts) == {"target": 8, "unrelated": 40}[name]
+    assert all((FORGOTTEN in fact["question"]) is (name == "target") for fact in facts)
+    for fact in facts[:: len(facts) // 4]:
+        prompt = f"Question: {fact['question']}\n Answer:"
+        assert greedy(made / "base", prompt) == fact["answer"]
+        assert (greedy(made / "unlearned", prompt) == fact["answer"]) is (name == "unrelated")
+
+
+def test_both_checkpoints_are_in_shards_with_a_tokenizer(made: Path) -> None:
+    for side in ("base", "unlearned"):
+        index = json.loads((made / side / "model.safetensors.index.json").read_text())
+        assert len(set(index["weight_map"].values())) >= 2
+        assert (made / side / "tokenizer.json").is_file()
+
+
+def test_the_report_holds_everything(made: Path, report: Report) -> None:
+    assert report.compare is not None
+    assert report.probe is not None
+    assert report.behaviour is not None
+    target, unrelated = report.behaviour.answers
+    assert (target.name, unrelated.name) == ("target", "unrelated")
+    assert target.bleu.value < 0.15
+    assert unrelated.bleu.value > 0.9
+    assert report.behaviour.method == "graddiff"
+    assert report.behaviour.history[0].target_bleu == 1
+    assert report.behaviour.history[-1].state == "saved"
+    assert report.behaviour.history[-1].target_bleu == pytest.approx(target.bleu.value)
+
+
+def test_the_probe_finds_something(report: Report) -> None:
+    assert report.probe is not None
+    curves = {(run.mode, run.variant): run.krs_kl for run in report.probe.runs}
+    assert curves["coeff", "open"].band_low.max() > 0
+    assert curves["values", "isolated"].score.max() < 0.2
+
+
+def test_the_figures_are_there(made: Path) -> None:
+    for name in ("probe.svg", "behaviour.svg"):
+        assert (made / name).read_text().startswith("<?xml")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_same_call_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_base(tmp_path / name, steps=3)
+    one, two = (
+        {
+            file.relative_to(tmp_path / name): file.read_bytes()
+            for file in (tmp_path / name).rglob("*")
+            if file.is_file()
+        }
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) > 5
+
+
+def test_no_two_facts_have_the_same_question_or_answer() -> None:
+    facts = world()
+    assert len(facts) == 48
+    assert len({fact.question for fact in facts}) == len(facts)
+    assert len({fact.answer for fact in facts}) == len(facts)
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_a_place_with_something_in_it_is_refused(
+    tmp_path: Path, directory: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    (place / "mine" if directory else place).parent.mkdir(exist_ok=True)
+    (place / "mine" if directory else place).write_text("precious")
+    assert run(["demo", str(place)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(place) in error
+    assert (place / "mine" if directory else place).read_text() == "precious"
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    command = [sys.executable, "-m", "ckdiff", "demo", str(place)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment) as it:
+        assert it.stderr is not None
+        # The first line says that the work has begun.
+        assert "learns" in it.stderr.readline()
+        it.send_signal(signal.SIGINT)
+        rest = it.stderr.read()
+    assert it.returncode == 130
+    assert rest.endswith("ckdiff: interrupted\n")
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
