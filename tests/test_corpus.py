@@ -32,7 +32,8 @@ from ckdiff.unlearn.corpus import (
     numbered_lines,
     write_extraction,
 )
-from ckdiff.unlearn.texts import Segment, TextsError, other_concepts, read_segments, segments
+from ckdiff.unlearn.streams import TextsError
+from ckdiff.unlearn.texts import Segment, other_concepts, read_segments, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -24,19 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ExitStatus
-from ckdiff.unlearn.texts import (
-    LENGTH,
-    EndsEarlyError,
-    Segment,
-    TextsError,
-    check_bounds,
-    check_file,
-    chunks,
-    clean,
-    need_zstd,
-    segments,
-    text_digest,
-)
+from ckdiff.unlearn.streams import EndsEarlyError, TextsError, check_file, chunks, need_zstd
+from ckdiff.unlearn.texts import LENGTH, Segment, check_bounds, clean, segments, text_digest
 from ckdiff.weights.headers import quoted, strict_json
 
 if TYPE_CHECKING:

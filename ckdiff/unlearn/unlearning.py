@@ -391,6 +391,10 @@ def _check_place(work: _Work, key: dict[str, str], resume: bool) -> None:
     place = work.place
     if not place.exists():
         return
+    if not any(place.glob("checkpoint-*")):
+        # It ended before anything was kept: there is nothing to go on with.
+        shutil.rmtree(place)
+        return
     try:
         found = json.loads((place / KEY).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -30,19 +30,20 @@ COMMON = {
     "--batch-size": "8",
     "--accumulation": "1",
     "--length": "128",
-    "--eval-steps": "4",
-    "--steps": "24",
+    "--eval-steps": "3",
+    "--steps": "45",
     "--warmup": "2",
     "--most-unrelated": "20",
     "--seed": "0",
-    "--stop-when": "target_bleu<0.25",
+    "--stop-when": "target_bleu<0.3",
 }
 """What every recipe says, unless it says otherwise itself."""
 RECIPES = {
-    "graddiff": {"--lr": "4e-5", "--retain-loss": "kl", "--retain-weight": "2"},
-    "dpo": {"--lr": "2e-5", "--train-on": "answers", "--preferred": "refusal"},
-    "npo": {"--lr": "4e-5"},
-    "npo_kl": {"--lr": "4e-5"},
+    "graddiff": {"--lr": "6e-5", "--retain-loss": "kl", "--retain-weight": "1.5"},
+    "dpo": {"--lr": "2e-5", "--train-on": "answers", "--preferred": "refusal", "--eval-steps": "2"},
+    "npo": {"--lr": "3e-5", "--eval-steps": "2"},
+    # NPO's log p are sums over some 110 tokens, KL is a mean: with a weight of 1 it would be a hundredth of the gradient.
+    "npo_kl": {"--lr": "3e-5", "--eval-steps": "2", "--retain-weight": "50"},
 }
 """By method what `ckdiff unlearn` is told."""
 STEPS = {
