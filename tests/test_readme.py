@@ -92,6 +92,13 @@ def test_every_mode_variant_and_score_is_explained() -> None:
         assert f"\n| `{name}` | " in README, name
 
 
+def test_every_method_of_unlearning_is_explained() -> None:
+    from ckdiff.unlearn.recipe import METHOD_NAMES
+
+    for name in METHOD_NAMES:
+        assert f"\n| `{name}` | " in README, name
+
+
 def test_help_names_every_mode_and_variant() -> None:
     from ckdiff.probes.modes import MODES, VARIANTS
 

@@ -41,6 +41,12 @@ def read_inputs(spec: UnlearnSpec) -> Inputs:
     return Inputs(forget, _retain(spec, of_concepts), target, unrelated)
 
 
+def _general(spec: UnlearnSpec) -> QuestionSet:
+    """The bundled questions; only every other one where the rest is needed to train on."""
+    found = general_questions()
+    return found if spec.recipe.train_on == "text" else replace(found, questions=found.questions[::2])
+
+
 def _concept(path: Path, spec: UnlearnSpec) -> str | None:
     """The concept, where a file has concepts to choose from."""
     return spec.concept if holds_concepts(path) else None
@@ -60,7 +66,7 @@ def _unrelated(spec: UnlearnSpec, asks: Path | None, target: QuestionSet | None)
     elif asks is None or target is None:
         return None
     else:
-        found = own_unrelated(asks, _concept(asks, spec)) or general_questions()
+        found = own_unrelated(asks, _concept(asks, spec)) or _general(spec)
     asked = {question.text for question in target.questions} if target else set()
     kept = tuple(question for question in found.questions if question.text not in asked)
     return first_questions(replace(found, questions=kept), spec.most_unrelated) if kept else None

@@ -20,6 +20,8 @@ TRAIN_ON = ("text", "answers", "both")
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 """Names of the command line -> transformers' names."""
+MOST_LR = 1e37
+"""An optimiser's arithmetic overflows beyond."""
 STOP = re.compile(r"\s*(target_bleu|unrelated_bleu|loss)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
 
 
@@ -166,6 +168,10 @@ class Recipe:
         for option, number in (("--retain-weight", self.retain_weight), ("--weight-decay", self.weight_decay)):
             if number is not None and not 0 <= number < float("inf"):
                 raise RecipeError(f"{option}: {number} cannot be; give 0 or more")
+        if self.seed >= 2**32:
+            raise RecipeError(f"--seed: {self.seed} is too large; give a number below 2^32")
+        if self.lr is not None and self.lr > MOST_LR:
+            raise RecipeError(f"--lr: {self.lr:g} is too large; give {MOST_LR:g} or less")
         if self.limit is not None and self.method not in ("graddiff", "grad_ascent"):
             raise RecipeError(f"--ascent-limit: {self.method} makes no ascent; it is for graddiff and grad_ascent")
 

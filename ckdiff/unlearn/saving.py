@@ -53,13 +53,29 @@ def check_savable(checkpoint: Checkpoint) -> None:
             )
 
 
+def check_trainable(checkpoint: Checkpoint) -> None:
+    """Refuse weights that float32, in which training runs, would round.
+
+    Raises:
+        CheckpointError: a float64 tensor.
+    """
+    for name in checkpoint.stored:
+        if checkpoint.dtype(name) == "F64":
+            raise CheckpointError(
+                f"{checkpoint.location}: tensor {quoted(name)} is F64, and training runs in float32;"
+                " give a checkpoint of 16 or 32 bits"
+            )
+
+
 def rounded(values: AnyArray, dtype: str) -> AnyArray:
-    """Stored words of values in a dtype, rounded to nearest, ties to even."""
-    if dtype == "BF16":
-        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-        carry = ((bits >> 16) & 1) + np.uint32(0x7FFF)
-        return ((bits + carry) >> 16).astype("<u2")
+    """Stored words of values in a dtype, rounded to nearest, ties to even; float64 goes to BF16 through float32."""
     with np.errstate(over="ignore"):
+        if dtype == "BF16":
+            single = np.ascontiguousarray(values, dtype=np.float32)
+            bits = single.view(np.uint32)
+            carry = ((bits >> 16) & 1) + np.uint32(0x7FFF)
+            # The carry would run over in a NaN whose bits are all ones.
+            return np.where(np.isnan(single), 0x7FC0, (bits + carry) >> 16).astype("<u2")
         return values.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype])
 
 
@@ -91,8 +107,9 @@ def write(checkpoint: Checkpoint, folder: Path, values: Iterable[tuple[str, AnyA
 
 def _check_finite(checkpoint: Checkpoint, name: str, new: AnyArray, words: AnyArray, dtype: str) -> None:
     stored = (words.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else words
-    if not np.isfinite(stored).all():
-        what = "does not fit into its dtype" if np.isfinite(new).all() else "holds NaN or infinity"
+    known = np.isfinite(new).all()
+    if not known or not np.isfinite(stored).all():
+        what = "does not fit into its dtype" if known else "holds NaN or infinity"
         raise CheckpointError(
             f"{checkpoint.location}: trained tensor {quoted(name)} {what} ({dtype}); lower --lr, or stop earlier"
         )

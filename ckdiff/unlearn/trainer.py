@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 from transformers.utils import logging
 
 from ckdiff.errors import CkdiffError, ExitStatus
-from ckdiff.unlearn.measuring import as_saved, coarse, start
+from ckdiff.unlearn.measuring import as_saved, coarse, plain_forward, start
 from ckdiff.unlearn.recipe import OPTIMIZERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -32,15 +33,21 @@ if TYPE_CHECKING:
 
 POINT, SUMS = "ckdiff_point", "ckdiff_sums"
 """Keys of what is kept in the Trainer's own log, which it stores and restores."""
+WEIGHTS = "parameters.safetensors"
+"""Where a training that can be gone on with keeps its parameters."""
+CLIP = 1.0
+"""The greatest norm of a gradient; longer ones are shortened to it."""
 
 
 class DivergedError(CkdiffError):
-    """The loss is no longer a number."""
+    """The loss, or a weight, is no longer finite."""
 
     exit_status = ExitStatus.INCONCLUSIVE
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"diverged at step {step}: the loss is no longer finite; lower --lr, or measure more often")
+        super().__init__(
+            f"diverged at step {step}: loss or weights are no longer finite; lower --lr, or measure more often"
+        )
         self.step = step
 
 
@@ -72,6 +79,7 @@ class Unlearner(Trainer):
         step = self.state.global_step
         self.micro = (step, self.micro[1] + 1 if self.micro[0] == step else 0)
         place = step * self.args.gradient_accumulation_steps + self.micro[1]
+        steady(self.task.live.model)
         with precision(self.recipe, self.args.device):
             loss = self.task.loss(model, inputs["items"].tolist(), place)
         value = float(loss.detach())
@@ -79,6 +87,20 @@ class Unlearner(Trainer):
             raise DivergedError(step + 1)
         self.watch.add(value)
         return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Parameters under their names in memory: transformers would write experts under those of the files."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {name: value.detach().contiguous() for name, value in self.task.live.model.named_parameters()}
+        save_file(values, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Every parameter as it was kept."""
+        kept = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        with torch.no_grad():
+            for name, value in self.task.live.model.named_parameters():
+                value.copy_(kept[name])
 
 
 @contextlib.contextmanager
@@ -107,7 +129,9 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Take over what a resumed training has measured so far."""
-        self.points = [entry[POINT] for entry in state.log_history if POINT in entry]
+        # The state file has sorted the keys; the record of a resumed training is that of an uninterrupted one.
+        names = tuple(start(self.gauge))
+        self.points = [{name: entry[POINT][name] for name in names} for entry in state.log_history if POINT in entry]
         sums = [entry[SUMS] for entry in state.log_history if SUMS in entry]
         self.sums = sums[-1] if sums else [0.0, 0]
         if not self.points:
@@ -118,21 +142,18 @@ class Watch(TrainerCallback):
         """Measure every so many steps; stop when the user asks."""
         self._tell(state)
         every = self.recipe.evaluate_every
-        if (every and state.global_step % every == 0) or state.global_step == state.max_steps:
+        due = state.global_step % every == 0 if every else float(state.epoch).is_integer()
+        if due or state.global_step == state.max_steps:
             self._measure(state, control)
         if self.listener.stop() and not control.should_training_stop:
             self.interrupted = control.should_training_stop = control.should_save = True
         if control.should_save:
             state.log_history.append({SUMS: list(self.sums)})
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Measure every epoch, unless steps are counted."""
-        if self.recipe.evaluate_every or self.interrupted or self.points[-1]["step"] == state.global_step:
-            return
-        self._measure(state, control)
-        state.log_history.append({SUMS: list(self.sums)})
-
     def _measure(self, state: Any, control: Any) -> None:
+        # The loss was finite before the step that it led to: what is measured and kept is what comes after.
+        if not self._alive():
+            raise DivergedError(state.global_step)
         loss = self.sums[0] / self.sums[1] if self.sums[1] else math.nan
         self.sums = [0.0, 0]
         point = {"step": state.global_step, "epoch": round(float(state.epoch), 6), "loss": loss}
@@ -149,6 +170,16 @@ class Watch(TrainerCallback):
                 self.reason = str(condition)
                 control.should_training_stop = True
 
+    def _alive(self) -> bool:
+        """Whether weights and loss are finite."""
+        model = self.task.live.model
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+            return False
+        items = self.task.items()[: self.recipe.batch_size]
+        steady(model)
+        with torch.no_grad(), plain_forward(model), precision(self.recipe, self.task.live.device):
+            return math.isfinite(float(self.task.loss(model, items, 0)))
+
     def _keep(self, state: Any, point: dict[str, Any]) -> None:
         self.points.append(point)
         state.log_history.append({POINT: point})
@@ -162,8 +193,9 @@ class Watch(TrainerCallback):
 
 
 def _words(point: dict[str, Any], measured: dict[str, float]) -> str:
-    shown = ", ".join(f"{name.replace('_bleu', '')} BLEU {value:.3f}" for name, value in measured.items())
-    return f"step {point['step']} (epoch {point['epoch']:.2f}): loss {point['loss']:.4f}, {shown}"
+    known = {name.removesuffix("_bleu"): value for name, value in measured.items() if not math.isnan(value)}
+    shown = "".join(f", {name} BLEU {value:.3f}" for name, value in known.items())
+    return f"step {point['step']} (epoch {point['epoch']:.2f}): loss {point['loss']:.4f}{shown}"
 
 
 def arguments(recipe: Recipe, lr: float, work: Path, items: int) -> TrainingArguments:
@@ -181,6 +213,7 @@ def arguments(recipe: Recipe, lr: float, work: Path, items: int) -> TrainingArgu
         weight_decay=recipe.weight_decay,
         warmup_steps=warmup,
         optim=OPTIMIZERS[recipe.optimizer],
+        max_grad_norm=CLIP,
         bf16=recipe.precision == "bfloat16",
         fp16=recipe.precision == "float16",
         seed=recipe.seed,
@@ -231,11 +264,24 @@ def train(
     return watch, None
 
 
-def without_dropout(model: Any) -> None:
-    """No dropout: a log-ratio against the base must be 0 where the weights are equal."""
+def steady(model: Any) -> None:
+    """No chance in the forward: a log-ratio against the base must be 0 where the weights are equal.
+
+    Checkpointed layers look for themselves whether they train; everything else is as in evaluation.
+    """
+    model.eval()
     for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, float) and (
-                "dropout" in name or (name == "p" and isinstance(module, torch.nn.Dropout))
-            ):
-                setattr(module, name, 0.0)
+        if getattr(module, "gradient_checkpointing", False) is True:
+            module.training = True
+
+
+def without_dropout(model: Any) -> None:
+    """No dropout, in configs and in modules: checkpointed layers count as training.
+
+    Jitter is left alone: to some routers it is a threshold in evaluation too.
+    """
+    for owner in (model.config, *model.modules()):
+        for name, value in list(vars(owner).items()):
+            is_rate = "drop" in name or (name == "p" and isinstance(owner, torch.nn.Dropout))
+            if is_rate and isinstance(value, float):
+                setattr(owner, name, 0.0)

@@ -20,6 +20,7 @@ import torch
 
 from ckdiff import __version__
 from ckdiff.probes import cost
+from ckdiff.probes.checks import check_lengths
 from ckdiff.probes.jobs import device_of
 from ckdiff.probes.model import LiveModel, context_length, stop_tokens
 from ckdiff.probes.pretrained import load_tokenizer
@@ -160,9 +161,10 @@ def _needle(work: _Work) -> Made:
 def _trained(work: _Work, resume: bool) -> Made:
     if importlib.util.find_spec("accelerate") is None:
         raise RecipeError("training needs the package accelerate; `pip install 'ckdiff[unlearn]'` brings it")
-    from ckdiff.unlearn.trainer import precision, train
+    from ckdiff.unlearn.trainer import CLIP, DivergedError, precision, train
 
     recipe, method = work.recipe, METHODS[work.recipe.method]
+    saving.check_trainable(work.base)
     key = _key(work)
     _check_place(work, key, resume)
     gauge, live = _gauge(work)
@@ -192,7 +194,11 @@ def _trained(work: _Work, resume: bool) -> Made:
     work.place.mkdir(exist_ok=True)
     (work.place / KEY).write_text(json.dumps(key), encoding="utf-8")
     lr = method.lr if recipe.lr is None else recipe.lr
-    watch, diverged = train(task, recipe, lr, gauge, work.place, work.listener, resume)
+    try:
+        watch, diverged = train(task, recipe, lr, gauge, work.place, work.listener, resume)
+    except DivergedError:
+        shutil.rmtree(work.place, ignore_errors=True)
+        raise
     if watch.interrupted:
         raise UnlearningStopped
     folder = _staging(work)
@@ -201,7 +207,7 @@ def _trained(work: _Work, resume: bool) -> Made:
         last = {**watch.points[-1], "state": "saved"}
         before = [point for point in watch.points if point["state"] == "memory" or point["step"] != last["step"]]
         history = _saved(work, gauge, folder, last, before)
-        settings = {"lr": lr, "retain_loss": retain_loss, "retain_weight": weight, **_settings(recipe)}
+        settings = {"lr": lr, "retain_loss": retain_loss, "retain_weight": weight, "clip": CLIP, **_settings(recipe)}
         made = _finished(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
     shutil.rmtree(work.place, ignore_errors=True)
     return made
@@ -234,7 +240,7 @@ def _sequences(work: _Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens]
     work.counts |= {"retain": len(retain), "retain_tokens": sum(len(text.ids) - text.first for text in retain)}
     preferred: list[Tokens] = []
     if METHODS[recipe.method].preferred and recipe.preferred == "refusal":
-        preferred = _refusals(forget, tokenizer, recipe.seed, length)
+        preferred = _refusals(forget, tokenizer, recipe.seed, context_length(live))
     return forget, retain, preferred
 
 
@@ -255,10 +261,11 @@ def _general(gauge: Gauge, live: LiveModel, work: _Work, length: int) -> list[To
     with torch.inference_mode():
         found = live.greedy([list(prompt.ids) for prompt in asked], work.recipe.tokens, gauge.stops)
     work.listener.progress("answers", 1, 1, "")
-    return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in zip(asked, found, strict=True)]
+    pairs = zip(asked, found, strict=True)
+    return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in pairs if len(prompt.ids) < length]
 
 
-def _refusals(forget: Sequence[Tokens], tokenizer: Any, seed: int, length: int) -> list[Tokens]:
+def _refusals(forget: Sequence[Tokens], tokenizer: Any, seed: int, context: int | None) -> list[Tokens]:
     """For each question of the forget texts a refusal in the place of its answer."""
     import numpy as np
 
@@ -273,7 +280,7 @@ def _refusals(forget: Sequence[Tokens], tokenizer: Any, seed: int, length: int) 
     for number, text in enumerate(forget):
         saying = sayings[int(np.random.default_rng([seed, number]).integers(len(sayings)))]
         ids = (*text.ids[: text.first], *saying, *([] if end is None else [end]))
-        found.append(Tokens(tuple(map(int, ids))[: length + len(saying) + 1], text.first))
+        found.append(Tokens(tuple(map(int, ids))[:context], text.first))
     return found
 
 
@@ -292,6 +299,9 @@ def _gauge(work: _Work) -> tuple[Gauge, LiveModel]:
     asked = {
         name: prompts(tokenizer, found.questions if found else (), recipe.template) for name, found in sets.items()
     }
+    every = [prompt for found in asked.values() for prompt in found]
+    texts, lengths = [prompt.question.text for prompt in every], [len(prompt.ids) for prompt in every]
+    check_lengths(texts, lengths, recipe.tokens, context_length(live))
     generation = read_json(work.base.root, "generation_config.json") if work.base.root is not None else {}
     gauge = Gauge(asked, tokenizer, stop_tokens(live, generation), recipe.tokens)
     work.listener.progress("loading", 0, 1, "reading the base")
@@ -381,6 +391,7 @@ def _key(work: _Work) -> dict[str, str]:
     return {
         "base": digest(work.base),
         "data": " ".join("-" if found is None else found.digest for found in sources),
+        "tokenizer": str(work.recipe.tokenizer),
         "recipe": json.dumps(_settings(replace(work.recipe, device="")), sort_keys=True, default=str)
         + json.dumps([work.recipe.method, work.recipe.lr, work.recipe.retain_loss, work.recipe.retain_weight]),
     }
