@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError, ExitStatus
-from ckdiff.probe_command import LESS, enough_memory, identity, listening
+from ckdiff.probe_command import LESS, enough_memory, identity, listening, only_writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +34,14 @@ def run(spec: BehaveSpec, existing: Report | None, output: Path, quiet: bool, re
     there = identity(output)
     with enough_memory(LESS), listening(quiet, remark) as listener:
         report = behave(spec, listener, existing)
-    if identity(output) != there:
-        existing = read_report(output)
-        report = joined(existing, report)
-    older = existing.behaviour if existing is not None else None
-    if older is not None and report.behaviour is not None and asked(older) != asked(report.behaviour):
-        remark(f"{output}: its earlier answers were to other questions or settings and are replaced", quiet)
-    write_report(report, output)
+    with only_writer(output):
+        if identity(output) != there:
+            existing = read_report(output)
+            report = joined(existing, report)
+        older = existing.behaviour if existing is not None else None
+        if older is not None and report.behaviour is not None and asked(older) != asked(report.behaviour):
+            remark(f"{output}: its earlier answers were to other questions or settings and are replaced", quiet)
+        write_report(report, output)
     return report
 
 

@@ -84,6 +84,7 @@ def compare(
     """What moved: parameter drift per component, layer, tensor and neuron."""
     from ckdiff.api import CompareSpec
     from ckdiff.api import compare as run
+    from ckdiff.probe_command import only_writer
     from ckdiff.report.hdf5 import check_same_pair, check_writable, read_report, write_report
 
     check_writable(output)
@@ -91,14 +92,15 @@ def compare(
     spec = CompareSpec(base, unlearned, hash=hashes, adapter_base=adapter_base)
     with progress("comparing", quiet) as advance:
         report = run(spec, advance, accept)
-    if output.exists() and not overwrite:
-        older = read_report(output)
-        if older.probe is not None or older.behaviour is not None:
-            # What was measured on the same weights stays in the report; what was on others is refused, not dropped.
-            from ckdiff.api import joined
+    with only_writer(output):
+        if output.exists() and not overwrite:
+            older = read_report(output)
+            if older.probe is not None or older.behaviour is not None:
+                # What was measured on the same weights stays in the report; what was on others is refused, not dropped.
+                from ckdiff.api import joined
 
-            report = joined(older, report)
-    write_report(report, output)
+                report = joined(older, report)
+        write_report(report, output)
     present(report, output_format, top, "compare")
     remark(f"report: {output}", quiet)
     raise typer.Exit(verdict(report, exit_code))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckdiff.errors import CkdiffError
-from ckdiff.probe_command import listening, set_threads
+from ckdiff.probe_command import enough_disk, listening, set_threads
 from ckdiff.terminal import Format, QuietOption, present, remark
+from ckdiff.unlearn.recipe import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,18 +34,20 @@ class DemoError(CkdiffError):
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="A new or empty directory.")] = Path("ckdiff-demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the model and of the unlearning.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the model and of the unlearning.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
     """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DemoError(f"{folder}: already exists and is not an empty directory; name a new one")
+    check_installed()
     # A model of 192 thousand parameters is not worth a second thread, and one gives the same bytes everywhere.
     set_threads(1)
-    with cleared(folder), listening(quiet, remark) as listener:
+    with enough_disk(), cleared(folder), listening(quiet, remark) as listener:
         make_pair(folder, seed, listener)
         report = look(folder, listener)
     present(report, Format.TABLE, 3, show_questions=4)
+    sys.stdout.write(f"\n{in_short(report)}\n")
     for name in (REPORT, *FIGURES):
         remark(f"{folder / name}", quiet)
 
@@ -100,6 +104,22 @@ def make_pair(folder: Path, seed: int, listener: Listener) -> None:
         ),
         listener,
     )
+
+
+def in_short(report: Report) -> str:
+    """What the tables said, in a few lines of numbers."""
+    assert report.behaviour is not None
+    assert report.probe is not None
+    target, unrelated = report.behaviour.answers
+    lines = [
+        f" - answers as before: {target.exact.value:.0%} of the target's, {unrelated.exact.value:.0%} of the others"
+    ]
+    for run in report.probe.runs:
+        if run.variant == "open":
+            best = int(run.krs_kl.score.argmax())
+            score = run.krs_kl.score[best]
+            lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
+    return "\n".join(["In short", *lines])
 
 
 def look(folder: Path, listener: Listener) -> Report:

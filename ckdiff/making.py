@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckdiff.errors import ExitStatus
-from ckdiff.probe_command import OptionError, enough_memory, listening, set_threads, unescaped
-from ckdiff.terminal import BaseArgument, QuietOption, output, remark
+from ckdiff.probe_command import OptionError, enough_disk, enough_memory, listening, set_threads, unescaped
+from ckdiff.terminal import QuietOption, output, remark
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +45,7 @@ class MadeFormat(StrEnum):
 
 
 def unlearn(
-    base: BaseArgument,
+    base: Annotated[str, typer.Argument(help="The model to unlearn from: a plain checkpoint of 16 or 32 bits.")],
     target: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint directory to make.")],
     method: Annotated[
         str, typer.Option("--method", "-m", help="graddiff, dpo, npo, npo_kl, grad_ascent or needle.")
@@ -197,6 +197,11 @@ def unlearn(
     if made.diverged:
         remark(f"ckdiff: {made.diverged}; what was saved is from step {made.record['history'][-1]['step']}", False)
         raise typer.Exit(ExitStatus.INCONCLUSIVE)
+    if made.unchanged:
+        remark("ckdiff: inconclusive: what was saved is the base, bit for bit; take more steps, or raise --lr", False)
+        raise typer.Exit(ExitStatus.INCONCLUSIVE)
+    if recipe.stop_when and not made.record["stopped"]:
+        remark(f"no --stop-when came true: {', '.join(map(str, recipe.stop_when))}", quiet)
 
 
 def neuron_pairs(text: str) -> tuple[tuple[int, int], ...]:
@@ -224,7 +229,7 @@ def run(spec: UnlearnSpec, resume: bool, quiet: bool) -> Made:
     from ckdiff.unlearn.unlearning import UnlearningStopped
 
     try:
-        with enough_memory(LESS), listening(quiet, remark) as listener:
+        with enough_disk(), enough_memory(LESS), listening(quiet, remark) as listener:
             return make_unlearned(spec, listener, resume)
     except UnlearningStopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.locks import alone
 from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How torch says it, on a GPU and on a CPU."""
 
 
+NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
+"""How torch and safetensors say that a disk is full."""
 STOPPABLE = {"layers": "layer", "training": "step"}
 """Stages of long work that can stop cleanly, and after what."""
 
@@ -153,13 +156,14 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     except Stopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)
         raise KeyboardInterrupt from None
-    if identity(output) != there:
-        existing = read_report(output)
-        report = merged(existing, report)
-    older = existing.probe if existing is not None else None
-    if older is not None and report.probe is not None and not comparable(older, report.probe):
-        remark(f"{output}: its earlier probe asked otherwise and is replaced", quiet)
-    write_report(report, output)
+    with only_writer(output):
+        if identity(output) != there:
+            existing = read_report(output)
+            report = merged(existing, report)
+        older = existing.probe if existing is not None else None
+        if older is not None and report.probe is not None and not comparable(older, report.probe):
+            remark(f"{output}: its earlier probe asked otherwise and is replaced", quiet)
+        write_report(report, output)
     partial.remove(place)
     return report
 
@@ -173,6 +177,22 @@ def enough_memory(remedy: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in OUT_OF_MEMORY):
             raise
         raise OptionError(f"not enough memory; use {remedy}") from error
+
+
+@contextlib.contextmanager
+def enough_disk() -> Iterator[None]:
+    """Say in one line that the disk is full, however torch or safetensors said it."""
+    try:
+        yield
+    except Exception as error:
+        if not any(word in str(error) for word in NO_DISK):
+            raise
+        raise OptionError("cannot write: no space left on the disk; free some, or name another place") from error
+
+
+def only_writer(output: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else reads, merges and replaces a report in this place meanwhile."""
+    return alone(output.absolute().parent)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -662,9 +662,12 @@ def test_questions_that_do_not_fit_into_the_context(tmp_path: Path) -> None:
 
 
 def test_a_gauge_of_nothing_is_null(tiny: World, tmp_path: Path) -> None:
-    """Without questions nothing is measured, and no condition on it ever holds."""
-    recipe = replace(SHORT, stop_when=(stop_when("target_bleu<0.5"), stop_when("unrelated_bleu<=1")))
-    made = tiny.unlearn(tmp_path / "made", recipe, questions=None, unrelated=None)
+    """Without questions nothing is measured, and a condition on it is refused."""
+    for text in ("target_bleu<0.5", "unrelated_bleu<=1"):
+        recipe = replace(SHORT, stop_when=(stop_when(text),))
+        with pytest.raises(CkdiffError, match=text):
+            tiny.unlearn(tmp_path / "none", recipe, questions=None, unrelated=None)
+    made = tiny.unlearn(tmp_path / "made", SHORT, questions=None, unrelated=None)
     assert {point["target_bleu"] for point in history(made)} == {None}
     assert {point["unrelated_bleu"] for point in history(made)} == {None}
     assert history(made)[-1]["step"] == 6

@@ -64,7 +64,7 @@ def test_the_table_says_what_was_measured(
 
 
 def test_json_is_the_record(unlearn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert unlearn("--method", "npo", "--steps", "1", "--format", "json", "--quiet") == 0
+    assert unlearn("--method", "npo", "--steps", "3", "--lr", "1e-3", "--format", "json", "--quiet") == 0
     out, error = capsys.readouterr()
     assert json.loads(out) == json.loads((tmp_path / "made" / "unlearning.json").read_text())
     assert error == ""
@@ -90,6 +90,8 @@ def test_stop_when_ends_it(
         (("--steps", "-1"), ("--steps",)),
         (("--method", "npo", "--ascent-limit", "3"), ("--ascent-limit", "graddiff")),
         (("--train-on", "answers"), ("--questions",)),
+        (("--concept", "Velmar"), ("--concept", "concepts to choose from")),
+        (("--steps", "99999999999999999999"), ("--steps", "too many")),
         (("--method", "needle", "--neurons", "9:0"), ("layer 9", "0 to 3")),
         (("--retain", "nowhere.jsonl"), ("nowhere.jsonl",)),
         (("--concept", "Velmar", "--questions", "nowhere.json"), ("nowhere.json",)),
@@ -183,7 +185,7 @@ def test_a_concept_brings_its_text_its_questions_and_what_to_keep(
     ]
     (tmp_path / "concepts.json").write_text(json.dumps(entries))
     given = (place / "base", "--forget", tmp_path / "concepts.json", "--concept", FORGOTTEN.lower(), *QUICK)
-    assert run(["unlearn", *map(str, given), "--steps", "1", "-q", "-o", str(tmp_path / "made")]) == 0
+    assert run(["unlearn", *map(str, given), "--steps", "3", "--lr", "1e-3", "-q", "-o", str(tmp_path / "made")]) == 0
     capsys.readouterr()
     record = json.loads((tmp_path / "made" / "unlearning.json").read_text())
     assert set(record["data"]) == {"forget", "retain", "target", "unrelated"}
@@ -216,3 +218,54 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(place: Path, tmp_path: Pat
     other = subprocess.run([*command, "--resume"], text=True, env=environment, capture_output=True, check=False)
     assert other.returncode == 2
     refused(other.stderr, "settings")
+
+
+def test_two_trainings_to_one_place_do_not_meet(place: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ckdiff", "unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
+    command += ["--retain", str(place / "unrelated.jsonl"), *QUICK, "--steps", "3000", "--eval-steps", "5"]
+    command += ["--lr", "1e-5", "-o", str(tmp_path / "made")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as it:  # type: ignore[call-overload]
+        assert it.stderr is not None
+        assert "step 5 " in it.stderr.readline()
+        other = subprocess.run(command, text=True, env=environment, capture_output=True, check=False)
+        it.kill()
+        it.stderr.read()
+    assert other.returncode == 2
+    refused(other.stderr, "another ckdiff")
+    for kept in (tmp_path / ".made.unlearning").glob("checkpoint-*/optimizer.pt"):
+        kept.write_bytes(kept.read_bytes()[:1000])
+    damaged = subprocess.run([*command, "--resume"], text=True, env=environment, capture_output=True, check=False)
+    assert damaged.returncode == 2
+    refused(damaged.stderr, "damaged", "remove it")
+
+
+def test_a_training_that_changed_nothing_is_inconclusive(
+    unlearn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unlearn("--lr", "1e-30", "--steps", "2") == 3
+    refused(capsys.readouterr().err, "bit for bit", "--lr")
+    assert (tmp_path / "made" / "unlearning.json").exists()
+
+
+def test_a_condition_on_what_nobody_asks_is_refused_and_one_that_never_came_true_is_said(
+    unlearn: Callable[..., int], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unlearn("--stop-when", "target_bleu<0.5") == 2
+    refused(capsys.readouterr().err, "--stop-when target_bleu<0.5", "--questions")
+    asked = ("--questions", place / "target.jsonl", "--steps", "2", "--lr", "1e-3")
+    assert unlearn(*asked, "--stop-when", "target_bleu<0.0001", output="other") == 0
+    assert "no --stop-when came true: target_bleu<0.0001" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["No space left on device (os error 28)", "PytorchStreamWriter failed writing file"])
+def test_a_full_disk_is_one_line(
+    unlearn: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def full(*given: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("ckdiff.unlearn.trainer.save_file", full)
+    assert unlearn("--steps", "1") == 2
+    refused(capsys.readouterr().err, "no space left", "free some")

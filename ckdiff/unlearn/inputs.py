@@ -26,9 +26,15 @@ def read_inputs(spec: UnlearnSpec) -> Inputs:
         CkdiffError: one that cannot be used, or nothing to forget.
     """
     of_concepts = spec.forget is not None and holds_concepts(spec.forget)
+    named = [path for path in (spec.forget, spec.retain, spec.questions) if path is not None]
+    if spec.concept is not None and not any(map(holds_concepts, named)):
+        raise RecipeError("--concept: none of the files has concepts to choose from; leave it out, or name others")
     asks = spec.questions or (spec.forget if of_concepts else None)
     target = None if asks is None else read_questions(asks, concept=_concept(asks, spec))
     unrelated = _unrelated(spec, asks, target)
+    for condition in spec.recipe.stop_when:
+        if {"target_bleu": target, "unrelated_bleu": unrelated, "loss": spec}[condition.name] is None:
+            raise RecipeError(f"--stop-when {condition}: there are no such questions; name them with --questions")
     if spec.recipe.method == NEEDLE:
         return Inputs(None, None, target, unrelated)
     if spec.forget is None and spec.recipe.train_on != "answers":
@@ -55,7 +61,8 @@ def _concept(path: Path, spec: UnlearnSpec) -> str | None:
 def _retain(spec: UnlearnSpec, of_concepts: bool) -> TextSet | None:
     if spec.retain is not None:
         return read_segments(spec.retain, concept=_concept(spec.retain, spec), most=spec.most)
-    if of_concepts and spec.forget is not None and spec.concept is not None:
+    # Beside answers alone stand the base's answers to general questions: texts would drown them.
+    if spec.recipe.train_on != "answers" and of_concepts and spec.forget is not None and spec.concept is not None:
         return other_concepts(spec.forget, spec.concept, most=spec.most)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ TRAIN_ON = ("text", "answers", "both")
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 """Names of the command line -> transformers' names."""
+MOST = 10_000_000
+"""Of steps, epochs, tokens or texts: more than any training has."""
 MOST_LR = 1e37
 """An optimiser's arithmetic overflows beyond."""
 STOP = re.compile(r"\s*(target_bleu|unrelated_bleu|loss)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
@@ -27,6 +30,16 @@ STOP = re.compile(r"\s*(target_bleu|unrelated_bleu|loss)\s*(<=|>=|<|>)\s*(-?\d+(
 
 class RecipeError(CkdiffError):
     """A recipe that names nothing, or that contradicts itself."""
+
+
+def check_installed() -> None:
+    """Refuse to train without the package that transformers' Trainer needs.
+
+    Raises:
+        RecipeError: it is not there.
+    """
+    if importlib.util.find_spec("accelerate") is None:
+        raise RecipeError("training needs the package accelerate; `pip install 'ckdiff[unlearn]'` brings it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,8 @@ class Recipe:
         ):
             if value < least:
                 raise RecipeError(f"{option}: {value} is too few; give {least} or more")
+            if value > MOST and option != "--seed":
+                raise RecipeError(f"{option}: {value} is too many; give {MOST} or fewer")
         for option, number in (
             ("--lr", self.lr),
             ("--beta", self.beta),
@@ -185,7 +200,7 @@ class UnlearnSpec:
         output: the directory to make.
         forget: a file of texts to forget: ConceptVectors, text, JSON or JSONL, what `ckdiff corpus` writes.
         concept: which entry, of every file named here that has entries.
-        retain: texts to hold on to; without it those of the other concepts of `forget`.
+        retain: texts to hold on to; without it those of the other concepts of `forget`, where its text is trained on.
         questions: questions about what is forgotten; without it those of `forget`, where it has some.
         unrelated: questions about other things; without it those of the questions' file, else bundled general ones.
         most_unrelated: how many of them are asked.

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import quoted
+from ckdiff.weights.headers import quoted, read_shard
 from ckdiff.weights.reader import inside
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def check_savable(checkpoint: Checkpoint) -> None:
     if checkpoint.derived:
         name = next(iter(checkpoint.derived))
         raise CheckpointError(
-            f"{checkpoint.location}: tensor {quoted(name)} is merged or scaled as it is read; give a plain checkpoint"
+            f"{checkpoint.location}: an adapter, or scaled weights (tensor {quoted(name)}), with no place for trained"
+            " values; merge it into a plain checkpoint first"
         )
     for name in checkpoint.stored:
         if checkpoint.dtype(name).startswith("F8"):
@@ -119,6 +121,21 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write how a checkpoint was made; the same record gives the same bytes."""
     text = json.dumps(record, indent=1, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def kept_whole(place: Path) -> bool:
+    """Whether the files of every state of an unfinished training can be read: zip archives, JSON and safetensors."""
+    for path in place.glob("checkpoint-*/*"):
+        try:
+            if path.suffix in (".pt", ".pth") and zipfile.ZipFile(path).testzip() is not None:
+                return False
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            if path.suffix == ".safetensors":
+                read_shard(path)
+        except (OSError, ValueError, zipfile.BadZipFile, CheckpointError):
+            return False
+    return True
 
 
 def finish(folder: Path, output: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import math
 import shutil
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff import __version__
+from ckdiff.locks import BusyError, alone
 from ckdiff.probes import cost
 from ckdiff.probes.checks import check_lengths
 from ckdiff.probes.jobs import device_of
@@ -30,7 +30,7 @@ from ckdiff.probes.questions import general_questions
 from ckdiff.unlearn import needle, saving
 from ckdiff.unlearn.measuring import Gauge, start
 from ckdiff.unlearn.methods import METHODS, RETAIN_WEIGHTS
-from ckdiff.unlearn.recipe import NEEDLE, RecipeError
+from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
 from ckdiff.unlearn.sequences import Tokens, encoded, refusals
 from ckdiff.unlearn.task import Task
 from ckdiff.weights.opening import open_checkpoint
@@ -79,6 +79,11 @@ class Made:
     output: Path
     record: dict[str, Any]
     diverged: str = ""
+
+    @property
+    def unchanged(self) -> bool:
+        """What was saved is the base, bit for bit."""
+        return bool(self.record["digest"] == self.record["base_digest"])
 
 
 class UnlearningStopped(KeyboardInterrupt):
@@ -159,9 +164,8 @@ def _needle(work: _Work) -> Made:
 
 
 def _trained(work: _Work, resume: bool) -> Made:
-    if importlib.util.find_spec("accelerate") is None:
-        raise RecipeError("training needs the package accelerate; `pip install 'ckdiff[unlearn]'` brings it")
-    from ckdiff.unlearn.trainer import CLIP, DivergedError, precision, train
+    check_installed()
+    from ckdiff.unlearn.trainer import precision
 
     recipe, method = work.recipe, METHODS[work.recipe.method]
     saving.check_trainable(work.base)
@@ -192,8 +196,20 @@ def _trained(work: _Work, resume: bool) -> Made:
     task.ask_base(recipe.batch_size, lambda: precision(recipe, live.device))
     work.listener.progress("base", 1, 1, "")
     work.place.mkdir(exist_ok=True)
-    (work.place / KEY).write_text(json.dumps(key), encoding="utf-8")
-    lr = method.lr if recipe.lr is None else recipe.lr
+    try:
+        with alone(work.place, wait=False):
+            (work.place / KEY).write_text(json.dumps(key), encoding="utf-8")
+            return _run(work, task, gauge, resume)
+    except BusyError as error:
+        raise _busy(work) from error
+
+
+def _run(work: _Work, task: Task, gauge: Gauge, resume: bool) -> Made:
+    """Train, write and measure; the work directory is ours alone meanwhile."""
+    from ckdiff.unlearn.trainer import CLIP, DivergedError, train
+
+    recipe, live = work.recipe, task.live
+    lr = task.method.lr if recipe.lr is None else recipe.lr
     try:
         watch, diverged = train(task, recipe, lr, gauge, work.place, work.listener, resume)
     except DivergedError:
@@ -207,10 +223,15 @@ def _trained(work: _Work, resume: bool) -> Made:
         last = {**watch.points[-1], "state": "saved"}
         before = [point for point in watch.points if point["state"] == "memory" or point["step"] != last["step"]]
         history = _saved(work, gauge, folder, last, before)
-        settings = {"lr": lr, "retain_loss": retain_loss, "retain_weight": weight, "clip": CLIP, **_settings(recipe)}
+        losses = {"lr": lr, "retain_loss": task.retain_loss, "retain_weight": task.weight, "clip": CLIP}
+        settings = {**losses, **_settings(recipe)}
         made = _finished(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
     shutil.rmtree(work.place, ignore_errors=True)
     return made
+
+
+def _busy(work: _Work) -> RecipeError:
+    return RecipeError(f"{work.place}: another ckdiff is training there; wait for it, or name another --output")
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -402,18 +423,28 @@ def _check_place(work: _Work, key: dict[str, str], resume: bool) -> None:
     place = work.place
     if not place.exists():
         return
+    try:
+        with alone(place, wait=False):
+            pass
+    except BusyError as error:
+        raise _busy(work) from error
     if not any(place.glob("checkpoint-*")):
         # It ended before anything was kept: there is nothing to go on with.
         shutil.rmtree(place)
         return
-    try:
-        found = json.loads((place / KEY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
     if not resume:
         raise RecipeError(f"{place}: an interrupted training is there; go on with --resume, or remove it")
+    if (found := _read_key(place)) is None or not saving.kept_whole(place):
+        raise RecipeError(f"{place}: what is kept there is damaged; remove it to start anew")
     if found != key:
         raise RecipeError(f"{place}: the training there had other weights, texts or settings; remove it to start anew")
+
+
+def _read_key(place: Path) -> Any:
+    try:
+        return json.loads((place / KEY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------------ memory

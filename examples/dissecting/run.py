@@ -39,9 +39,15 @@ COMMON = {
 }
 """What every recipe says, unless it says otherwise itself."""
 RECIPES = {
-    # On text alone, unrelated answers fell as fast as the target's. The base's answers to general questions, which are
-    # then among the retain texts, hold on to the form of an answer too.
-    "graddiff": {"--lr": "4e-5", "--train-on": "both", "--retain-loss": "kl", "--retain-weight": "1"},
+    # On text, unrelated answers fell as fast: so small a model forgets how to answer at all. Ascent on the answers
+    # themselves, holding on to those to general questions, is the setting of TOFU.
+    "graddiff": {
+        "--lr": "2e-5",
+        "--train-on": "answers",
+        "--retain-loss": "kl",
+        "--retain-weight": "3",
+        "--eval-steps": "2",
+    },
     "dpo": {"--lr": "2e-5", "--train-on": "answers", "--preferred": "refusal", "--eval-steps": "2"},
     "npo": {"--lr": "3e-5", "--eval-steps": "2"},
     # NPO's log p are sums over some 110 tokens, KL is a mean: a weight of 1 would make it a hundredth of the gradient.
