@@ -21,8 +21,10 @@ CAUTION = (
 )
 
 
-def average(values: Sequence[float] | Float64) -> Mean:
-    """The mean and its 95 % Student t interval, mean ± t s / √n; one value has no interval, none has no mean.
+def average(values: Sequence[float] | Float64, least: float = -math.inf, most: float = math.inf) -> Mean:
+    """The mean and its 95 % Student t interval, mean ± t s / √n, cut off at what such values can be.
+
+    One value has no interval, none has no mean.
 
     >>> average([0.2, 0.4]).value
     0.30000000000000004
@@ -34,12 +36,12 @@ def average(values: Sequence[float] | Float64) -> Mean:
     if count == 1:
         return Mean(middle, math.nan, math.nan)
     reach = t_quantile(0.975, count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
-    return Mean(middle, middle - reach, middle + reach)
+    return Mean(middle, max(middle - reach, least), min(middle + reach, most))
 
 
 def averages(rows: Float64) -> list[Mean]:
-    """The same of every column of an array [concept, layer]."""
-    return [average(column) for column in rows.T]
+    """The same of every column of an array [concept, layer] of scores."""
+    return [average(column, most=1.0) for column in rows.T]
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> float:

@@ -149,7 +149,7 @@ def finding(claim: Claim, method: str, pairs: Sequence[Pair]) -> Finding:
     """One claim, held against some pairs."""
     layers = centres(pairs, claim.mode, claim.variant)
     columns = {name: curves(pairs, claim.mode, claim.variant, name) for name in ("krs", "krs_centred", "krs_kl")}
-    scores = {name: average(at(rows, place(rows, claim))) for name, rows in columns.items()}
+    scores = {name: average(at(rows, place(rows, claim)), most=1.0) for name, rows in columns.items()}
     where = place(columns["krs"], claim)
     top1 = at(curves(pairs, claim.mode, claim.variant, "top1"), where)
     said = verdict(scores["krs"].value, claim.relation, claim.bound)
@@ -160,8 +160,8 @@ def finding(claim: Claim, method: str, pairs: Sequence[Pair]) -> Finding:
         len(top1),
         tuple(layers[where].tolist()),
         **scores,
-        top1=average(top1),
-        top1_unrestored=average(unrestored(pairs, claim)),
+        top1=average(top1, 0.0, 1.0),
+        top1_unrestored=average(unrestored(pairs, claim), 0.0, 1.0),
         verdict=said,
         differs=tuple(name for name, other in others.items() if UNKNOWN not in (said, other) and other != said),
     )
@@ -226,9 +226,9 @@ def behaviour(pairs: Sequence[Pair]) -> list[Fall]:
 
 
 def _fall(method: str, histories: Mapping[str, Sequence[HistoryPoint]]) -> Fall:
-    both = average([together(history) for history in histories.values()])
+    both = average([together(history) for history in histories.values()], -1.0, 1.0)
     target, unrelated = (
-        average([getattr(history[-1], name) for history in histories.values()])
+        average([getattr(history[-1], name) for history in histories.values()], 0.0, 1.0)
         for name in ("target_bleu", "unrelated_bleu")
     )
     said = verdict(both.value, ">=", TOGETHER)

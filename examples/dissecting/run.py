@@ -49,9 +49,9 @@ RECIPES = {
         "--eval-steps": "2",
     },
     "dpo": {"--lr": "2e-5", "--train-on": "answers", "--preferred": "refusal", "--eval-steps": "2"},
-    "npo": {"--lr": "3e-5", "--eval-steps": "2"},
-    # NPO's log p are sums over some 110 tokens, KL is a mean: a weight of 1 would make it a hundredth of the gradient.
-    "npo_kl": {"--lr": "3e-5", "--eval-steps": "2", "--retain-weight": "50"},
+    "npo": {"--lr": "2e-5", "--train-on": "answers", "--eval-steps": "2", "--steps": "30"},
+    # NPO's log p are sums over 30 tokens, KL is a mean: with a weight of 1 it would hardly be felt.
+    "npo_kl": {"--lr": "2e-5", "--train-on": "answers", "--eval-steps": "2", "--steps": "30", "--retain-weight": "60"},
 }
 """By method what `ckdiff unlearn` is told."""
 STEPS = {
