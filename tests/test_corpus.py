@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -69,6 +69,7 @@ def said(path: Path, **options: Any) -> list[str]:
 PROSE = st.text(st.sampled_from('ab Mr.!?…。！\n\t"”)\u00a0\u3000é\u0301'), max_size=300)  # noqa: RUF001
 
 
+@settings(deadline=None)
 @given(PROSE | st.text(max_size=300), st.integers(1, 60))
 def test_segments_keep_every_character_but_white_space(text: str, length: int) -> None:
     found = list(segments(text, length))
@@ -76,6 +77,7 @@ def test_segments_keep_every_character_but_white_space(text: str, length: int) -
     assert all(piece and piece == piece.strip() and len(piece) <= 3 * length for piece in found)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=9), min_size=1, max_size=80), st.integers(10, 60))
 def test_a_segment_that_is_cut_again_stays_one(words: list[str], length: int) -> None:
     text = " ".join(word + "." * (number % 5 == 4) for number, word in enumerate(words))
@@ -310,6 +312,7 @@ def test_a_name_is_found_as_words_of_its_own(names: list[str], yes: list[str], n
     assert [text for text in no if speaks(text)] == []
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip))
 def test_every_name_is_found_in_itself(name: str) -> None:
     assert mentions(name)(name.strip())
@@ -454,6 +457,7 @@ def test_a_skippable_frame_may_come_first(tmp_path: Path) -> None:
     assert taken([path]) == [(TIN, "a.jsonl.zst:1")]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 30), st.integers(0, 20))
 def test_lines_are_those_of_the_file_but_for_the_long_ones(content: bytes, step: int, longest: int) -> None:
     pieces = [content[start : start + step] for start in range(0, len(content), step)]
