@@ -19,15 +19,30 @@ from ckdiff.demo import demo
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.making import unlearn
 from ckdiff.terminal import (
+    ASKED,
+    RESTORED,
+    RUNS,
     SECTIONS,
     AdapterBaseOption,
     BaseArgument,
+    BatchOption,
+    ChatOption,
+    ConceptOption,
+    DeviceOption,
+    DtypeOption,
     Format,
     FormatOption,
     HashOption,
     OutputOption,
     OverwriteOption,
+    PairBaseArgument,
+    PairUnlearnedArgument,
     QuietOption,
+    ShowOption,
+    StreamOption,
+    TemplateOption,
+    ThreadsOption,
+    TokenizerOption,
     TopOption,
     UnlearnedArgument,
     output,
@@ -48,8 +63,6 @@ app = typer.Typer(
 )
 
 
-RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it runs"
-"""Groups of the options of `probe --help`."""
 INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
 
@@ -108,8 +121,8 @@ def compare(
 
 @app.command()
 def probe(
-    base: Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")] = None,
-    unlearned: Annotated[str | None, typer.Argument(help="The model after.")] = None,
+    base: PairBaseArgument = None,
+    unlearned: PairUnlearnedArgument = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -138,9 +151,7 @@ def probe(
     question: Annotated[
         list[str] | None, typer.Option("--question", help="A question; may be repeated.", rich_help_panel=ASKED)
     ] = None,
-    concept: Annotated[
-        str | None, typer.Option("--concept", help="Which concept or subject of the file.", rich_help_panel=ASKED)
-    ] = None,
+    concept: ConceptOption = None,
     unrelated: Annotated[
         bool, typer.Option("--unrelated", help="Ask the concept's unrelated questions.", rich_help_panel=ASKED)
     ] = False,
@@ -155,38 +166,17 @@ def probe(
         bool,
         typer.Option("--given-answers", help="Score the file's answers, not the base's own.", rich_help_panel=ASKED),
     ] = False,
-    prompt_template: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.", rich_help_panel=ASKED
-        ),
-    ] = None,
-    chat_template: Annotated[
-        bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.", rich_help_panel=ASKED)
-    ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            "--tokenizer", help="A directory with a tokenizer, where the base has none.", rich_help_panel=ASKED
-        ),
-    ] = None,
+    prompt_template: TemplateOption = None,
+    chat_template: ChatOption = False,
+    tokenizer: TokenizerOption = None,
     kl: Annotated[
         bool, typer.Option("--kl/--no-kl", help="krs_kl and top1, which need every logit.", rich_help_panel=RUNS)
     ] = True,
-    stream: Annotated[
-        str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.", rich_help_panel=RUNS)
-    ] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNS)] = "auto",
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", rich_help_panel=RUNS)
-    ] = "float32",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Questions that go through a layer together.", rich_help_panel=RUNS)
-    ] = 32,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.", rich_help_panel=RUNS),
-    ] = 0,
+    stream: StreamOption = "auto",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    batch_size: BatchOption = 32,
+    threads: ThreadsOption = 0,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would run, how large and how long, and stop.", rich_help_panel=RUNS)
     ] = False,
@@ -195,9 +185,7 @@ def probe(
     ] = False,
     output: OutputOption = Path("ckdiff.h5"),
     output_format: FormatOption = Format.TABLE,
-    show_questions: Annotated[
-        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
-    ] = 0,
+    show_questions: ShowOption = 0,
     hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,
     overwrite: OverwriteOption = False,
@@ -242,8 +230,8 @@ def probe(
 
 @app.command()
 def behave(
-    base: Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")] = None,
-    unlearned: Annotated[str | None, typer.Argument(help="The model after.")] = None,
+    base: PairBaseArgument = None,
+    unlearned: PairUnlearnedArgument = None,
     questions: Annotated[
         Path | None,
         typer.Option(
@@ -256,9 +244,7 @@ def behave(
     question: Annotated[
         list[str] | None, typer.Option("--question", help="Such a question; may be repeated.", rich_help_panel=ASKED)
     ] = None,
-    concept: Annotated[
-        str | None, typer.Option("--concept", help="Which concept or subject of the file.", rich_help_panel=ASKED)
-    ] = None,
+    concept: ConceptOption = None,
     unrelated: Annotated[
         Path | None,
         typer.Option(
@@ -282,40 +268,17 @@ def behave(
         bool, typer.Option("--no-neutral", help="Leave neutral texts out.", rich_help_panel=ASKED)
     ] = False,
     tokens: Annotated[int, typer.Option("--tokens", help="The most tokens of an answer.", rich_help_panel=ASKED)] = 30,
-    prompt_template: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.", rich_help_panel=ASKED
-        ),
-    ] = None,
-    chat_template: Annotated[
-        bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.", rich_help_panel=ASKED)
-    ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            "--tokenizer", help="A directory with a tokenizer, where the base has none.", rich_help_panel=ASKED
-        ),
-    ] = None,
-    stream: Annotated[
-        str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.", rich_help_panel=RUNS)
-    ] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNS)] = "auto",
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", rich_help_panel=RUNS)
-    ] = "float32",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Questions that go through a model together.", rich_help_panel=RUNS)
-    ] = 32,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.", rich_help_panel=RUNS),
-    ] = 0,
+    prompt_template: TemplateOption = None,
+    chat_template: ChatOption = False,
+    tokenizer: TokenizerOption = None,
+    stream: StreamOption = "auto",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    batch_size: BatchOption = 32,
+    threads: ThreadsOption = 0,
     output: OutputOption = Path("ckdiff.h5"),
     output_format: FormatOption = Format.TABLE,
-    show_questions: Annotated[
-        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
-    ] = 5,
+    show_questions: ShowOption = 5,
     hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,
     overwrite: OverwriteOption = False,
@@ -385,9 +348,7 @@ def show(
     section: Annotated[
         str | None, typer.Option("--section", help="compare, probe or behaviour: only that part of the table or CSV.")
     ] = None,
-    show_questions: Annotated[
-        int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
-    ] = 0,
+    show_questions: ShowOption = 0,
 ) -> None:
     """Show a report again, as it was printed or in another format."""
     from ckdiff.report.hdf5 import read_report

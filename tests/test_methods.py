@@ -14,7 +14,8 @@ from ckdiff.unlearn.recipe import Recipe
 from ckdiff.unlearn.sequences import Tokens, padded
 from ckdiff.unlearn.task import Task
 from ckdiff.unlearn.texts import read_segments
-from ckdiff.unlearn.unlearning import Inputs, make
+from ckdiff.unlearn.unlearning import make
+from ckdiff.unlearn.work import Inputs
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import save_tokenizer
 from tests.tiny_pairs import CPU, build

@@ -15,7 +15,8 @@ from ckdiff.errors import CkdiffError
 from ckdiff.probes.settings import Settings
 from ckdiff.unlearn.needle import count_neurons, value_vectors
 from ckdiff.unlearn.recipe import Recipe
-from ckdiff.unlearn.unlearning import Inputs, make
+from ckdiff.unlearn.unlearning import make
+from ckdiff.unlearn.work import Inputs
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import ASKED, save_tokenizer
 from tests.tiny_families import ALL

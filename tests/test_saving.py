@@ -20,7 +20,8 @@ from ckdiff.probes.model import LiveModel
 from ckdiff.unlearn.measuring import as_saved, coarse
 from ckdiff.unlearn.recipe import Recipe
 from ckdiff.unlearn.saving import check_output, finish, rounded, write, write_record
-from ckdiff.unlearn.unlearning import Inputs, digest, make
+from ckdiff.unlearn.unlearning import make
+from ckdiff.unlearn.work import Inputs, digest
 from ckdiff.weights.opening import open_checkpoint
 from tests.checkpoints import llama, save
 from tests.test_adapters import llama as peft_llama

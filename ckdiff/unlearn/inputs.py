@@ -9,7 +9,7 @@ from ckdiff.probes.asking import first_questions, own_unrelated
 from ckdiff.probes.questions import general_questions, read_questions
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError
 from ckdiff.unlearn.texts import holds_concepts, other_concepts, read_segments
-from ckdiff.unlearn.unlearning import Inputs
+from ckdiff.unlearn.work import Inputs
 
 if TYPE_CHECKING:
     from pathlib import Path

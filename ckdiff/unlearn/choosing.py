@@ -1,0 +1,82 @@
+"""Which texts a training sees: what is forgotten, held on to, and preferred, as ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ckdiff.probes.model import context_length
+from ckdiff.probes.prompts import prompts
+from ckdiff.probes.questions import general_questions
+from ckdiff.unlearn.methods import METHODS
+from ckdiff.unlearn.recipe import RecipeError
+from ckdiff.unlearn.sequences import Tokens, encoded, refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.probes.model import LiveModel
+    from ckdiff.unlearn.measuring import Gauge
+    from ckdiff.unlearn.work import Work
+
+
+def chosen_texts(work: Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:
+    """Forget, retain and preferred texts as ids."""
+    recipe, inputs, tokenizer = work.recipe, work.inputs, gauge.tokenizer
+    length = min(recipe.length, context_length(live) or recipe.length)
+    segments = inputs.forget.segments if inputs.forget is not None and recipe.train_on != "answers" else ()
+    forget = encoded(tokenizer, segments, recipe.template, length)
+    if len(forget) < len(segments):
+        work.notes.append(f"{len(segments) - len(forget)} forget texts without a token to score were left out")
+    retain = encoded(tokenizer, inputs.retain.segments if inputs.retain else (), recipe.template, length)
+    if recipe.train_on != "text":
+        forget += _answers(gauge, length)
+        retain += _general(gauge, live, work, length)
+    if not forget:
+        raise RecipeError("--forget: no token comes out of its texts; give text that the model's tokenizer knows")
+    work.counts |= {"forget": len(forget), "forget_tokens": sum(len(text.ids) - text.first for text in forget)}
+    work.counts |= {"retain": len(retain), "retain_tokens": sum(len(text.ids) - text.first for text in retain)}
+    preferred: list[Tokens] = []
+    if METHODS[recipe.method].preferred and recipe.preferred == "refusal":
+        preferred = _refusals(forget, tokenizer, recipe.seed, context_length(live))
+    return forget, retain, preferred
+
+
+def _answers(gauge: Gauge, length: int) -> list[Tokens]:
+    """The target questions with the base's own answers, ids as they were generated."""
+    if not gauge.prompts["target"]:
+        raise RecipeError("--train-on answers: there are no target questions; name them with --questions")
+    pairs = zip(gauge.prompts["target"], gauge.ids["target"], strict=True)
+    return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in pairs if len(prompt.ids) < length]
+
+
+def _general(gauge: Gauge, live: LiveModel, work: Work, length: int) -> list[Tokens]:
+    """Bundled general questions with the base's own answers, but none that is measured."""
+    measured = {prompt.question.text for name in gauge.prompts for prompt in gauge.prompts[name]}
+    questions = [question for question in general_questions().questions if question.text not in measured]
+    asked = prompts(gauge.tokenizer, questions, work.recipe.template)
+    work.listener.progress("answers", 0, 1, "the base answers general questions")
+    with torch.inference_mode():
+        found = live.greedy([list(prompt.ids) for prompt in asked], work.recipe.tokens, gauge.stops)
+    work.listener.progress("answers", 1, 1, "")
+    pairs = zip(asked, found, strict=True)
+    return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in pairs if len(prompt.ids) < length]
+
+
+def _refusals(forget: Sequence[Tokens], tokenizer: Any, seed: int, context: int | None) -> list[Tokens]:
+    """For each question of the forget texts a refusal in the place of its answer."""
+    if any(text.first == 1 for text in forget):
+        raise RecipeError(
+            "--preferred refusal: plain text asks nothing that could be refused; use --preferred retain,"
+            " --train-on answers, or a file with questions and answers"
+        )
+    end = getattr(tokenizer, "eos_token_id", None)
+    sayings = [tokenizer(f" {text}", add_special_tokens=False)["input_ids"] for text in refusals()]
+    found = []
+    for number, text in enumerate(forget):
+        saying = sayings[int(np.random.default_rng([seed, number]).integers(len(sayings)))]
+        ids = (*text.ids[: text.first], *saying, *([] if end is None else [end]))
+        found.append(Tokens(tuple(map(int, ids))[:context], text.first))
+    return found
