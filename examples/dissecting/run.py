@@ -51,7 +51,7 @@ RECIPES = {
     "dpo": {"--lr": "2e-5", "--train-on": "answers", "--preferred": "refusal", "--eval-steps": "2"},
     "npo": {"--lr": "2e-5", "--train-on": "answers", "--eval-steps": "2", "--steps": "30"},
     # NPO's log p are sums over 30 tokens, KL is a mean: with a weight of 1 it would hardly be felt.
-    "npo_kl": {"--lr": "2e-5", "--train-on": "answers", "--eval-steps": "2", "--steps": "30", "--retain-weight": "60"},
+    "npo_kl": {"--lr": "2e-5", "--train-on": "answers", "--eval-steps": "2", "--steps": "30", "--retain-weight": "400"},
 }
 """By method what `ckdiff unlearn` is told."""
 STEPS = {
