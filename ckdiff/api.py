@@ -448,15 +448,14 @@ def _identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -
 
 
 def _record(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:
-    import hashlib
-
     from ckdiff.report.schema import CheckpointRecord, ShardRecord
+    from ckdiff.weights.hashing import joint_digest
 
     shards = tuple(
         ShardRecord(shard.name, shard.size, hasher.digest(shard) if hasher else None) for shard in checkpoint.shards
     )
-    lines = sorted(f"{shard.name} {shard.sha256}\n" for shard in shards)
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest() if hasher else None
+    known = [(shard.name, shard.sha256) for shard in shards if shard.sha256 is not None]
+    digest = joint_digest(known) if hasher else None
     return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards)
 
 

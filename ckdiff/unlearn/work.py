@@ -6,7 +6,6 @@ of; nobody else may train there meanwhile, and nothing but the same training may
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +15,7 @@ from ckdiff.locks import BusyError, alone
 from ckdiff.probes import cost
 from ckdiff.unlearn import saving
 from ckdiff.unlearn.recipe import RecipeError
+from ckdiff.weights.hashing import ShardHasher, joint_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,12 +84,12 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def digest(checkpoint: Checkpoint) -> str:
-    """sha256 over the sorted lines "name sha256" of a checkpoint's weight files, as a report's provenance has it."""
-    lines = []
-    for shard in checkpoint.shards:
-        with open(shard.path, "rb") as file:
-            lines.append(f"{shard.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    """The digest of a checkpoint's weight files, as a report's provenance has it."""
+    hasher = ShardHasher(checkpoint.shards)
+    try:
+        return joint_digest((shard.name, hasher.digest(shard)) for shard in checkpoint.shards)
+    finally:
+        hasher.close()
 
 
 def key_of(work: Work) -> dict[str, str]:

@@ -57,3 +57,9 @@ class ShardHasher:
                     digest.update(part)
                 forget_pages(mapped, start, min(start + CHUNK, shard.size))
         return digest.hexdigest()
+
+
+def joint_digest(files: Iterable[tuple[str, str]]) -> str:
+    """One digest of a checkpoint: sha256 over the sorted lines "name sha256" of its weight files."""
+    lines = sorted(f"{name} {digest}\n" for name, digest in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
