@@ -17,9 +17,10 @@ import torch
 
 from ckdiff.probes import partial
 from ckdiff.probes.assembly import Finals, assemble
+from ckdiff.probes.forcing import Way, greedy_streamed
 from ckdiff.probes.jobs import prepare, recorded, settle
 from ckdiff.probes.partial import Progress
-from ckdiff.probes.prompts import Prompt, batches
+from ckdiff.probes.prompts import batches
 from ckdiff.probes.sweep import SIDES, Sweep
 
 if TYPE_CHECKING:
@@ -125,41 +126,24 @@ def _answers(job: Job, listener: Listener) -> list[list[int]]:
         most = job.settings.batch_size
         found = base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
     else:
-        found = _streamed_answers(job, ids, listener)
+        found = _streamed_answers(job, listener)
     listener.progress("answers", count, count, "")
     return found
 
 
-def _streamed_answers(job: Job, ids: list[list[int]], listener: Listener) -> list[list[int]]:
+def _streamed_answers(job: Job, listener: Listener) -> list[list[int]]:
     """Greedy answers of a model that is read layer by layer: once a token, all questions together."""
     base, tokens = job.pair.base, job.settings.tokens
-    answers: list[list[int]] = [[] for _ in ids]
-    base.load_ends()
-    for done in range(tokens):
+
+    def tick(done: int) -> None:
         listener.progress("answers", done, tokens, "the base answers, reading its weights once a token")
         if listener.stop():
             raise Stopped
-        going = [n for n, answer in enumerate(answers) if not (answer and answer[-1] in job.stops)]
-        if not going:
-            break
-        # A prompt and its answer but for a last token that nothing needs: the position scored last is the newest one.
-        so_far = [Prompt(job.prompts[n].question, tuple(ids[n]), (*answers[n], 0)) for n in going]
-        parts = batches(so_far, job.settings.batch_size, job.device)
-        fronts = [base.front(batch.ids) for batch in parts]
-        states = [state for state, _ in fronts]
-        for number in range(len(base.layers)):
-            base.load_layer(number)
-            states = [
-                base.layer(number, state, calls[number]) for state, (_, calls) in zip(states, fronts, strict=True)
-            ]
-            base.unload_layer(number)
-        for batch, state in zip(parts, states, strict=True):
-            rows = torch.arange(len(state), device=job.device)
-            last = state[rows, torch.tensor(batch.lengths, device=job.device) - 1]
-            hidden, head = base.tail(last), base.unembedding(last)
-            logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
-            for n, token in zip(going[batch.first :], logits.argmax(-1).tolist(), strict=False):
-                answers[n].append(token)
+
+    tick(0)
+    base.load_ends()
+    way = Way(job.settings.batch_size, stream=True, room=job.room // 8)
+    answers = greedy_streamed(base, job.prompts, tokens, job.stops, way, tick)
     base.unload_unembedding()
     return answers
 
