@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -314,6 +314,9 @@ def test_a_name_is_found_as_words_of_its_own(names: list[str], yes: list[str], n
 
 @settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip))
+@example("\ufb2a")
+@example("\u05e9\u05c1")
+@example("e\u0301")
 def test_every_name_is_found_in_itself(name: str) -> None:
     assert mentions(name)(name.strip())
     assert mentions(name)(f"- {name.strip()} -")

@@ -346,13 +346,14 @@ def mentions(*names: str) -> Callable[[str], bool]:
     """
     if any(not name.strip() for name in names):
         raise TextsError("--concept and --alias: an empty name is in every text; give one with letters")
-    # An accent may be part of its letter or a character of its own, in a text as in a name.
-    forms = {unicodedata.normalize(form, name.strip()) for name in names for form in ("NFC", "NFD")}
+    # An accent may be part of its letter or a character of its own, in a text as in a name: both are put into one form.
+    forms = {unicodedata.normalize("NFC", name.strip()) for name in names}
     pattern = re.compile("|".join(sorted(map(_pattern, forms))), re.IGNORECASE)
     hints = {_hint(form) for form in forms}
 
     def speaks(text: str) -> bool:
         # Searching without case takes fifteen times as long as a look for one word.
+        text = unicodedata.normalize("NFC", text)
         folded = text.casefold()
         return any(hint in folded for hint in hints) and pattern.search(text) is not None
 
