@@ -33,10 +33,10 @@ import numpy as np
 import torch
 
 from ckdiff.probes import cost
+from ckdiff.probes.jobs import CHUNK
 from ckdiff.probes.losses import PositionLosses, Scorer
 from ckdiff.probes.model import LiveModel, stop_tokens
 from ckdiff.probes.pretrained import load_tokenizer
-from ckdiff.probes.probing import CHUNK
 from ckdiff.probes.prompts import Prompt, batches, prompts
 from ckdiff.probes.questions import read_questions
 from ckdiff.probes.runs import Plan, planned_runs, window_of

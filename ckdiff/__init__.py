@@ -12,27 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "AuditSpec",
     "BehaveSpec",
     "CompareSpec",
     "ProbeSpec",
     "Recipe",
     "Settings",
     "UnlearnSpec",
+    "audit_pair",
     "behave",
     "compare",
+    "judged",
     "make_unlearned",
     "probe",
+    "read_policy",
     "read_report",
     "write_report",
 ]
 
 if TYPE_CHECKING:
     from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, behave, compare, make_unlearned, probe
+    from ckdiff.audit.judging import judged
+    from ckdiff.audit.policy import read_policy
+    from ckdiff.auditing import AuditSpec, audit_pair
     from ckdiff.probes.settings import Settings
     from ckdiff.report.hdf5 import read_report, write_report
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
 _PLACES = {
+    "AuditSpec": "ckdiff.auditing",
+    "audit_pair": "ckdiff.auditing",
     "BehaveSpec": "ckdiff.api",
     "CompareSpec": "ckdiff.api",
     "ProbeSpec": "ckdiff.api",
@@ -41,8 +50,10 @@ _PLACES = {
     "UnlearnSpec": "ckdiff.unlearn.recipe",
     "behave": "ckdiff.api",
     "compare": "ckdiff.api",
+    "judged": "ckdiff.audit.judging",
     "make_unlearned": "ckdiff.api",
     "probe": "ckdiff.api",
+    "read_policy": "ckdiff.audit.policy",
     "read_report": "ckdiff.report.hdf5",
     "write_report": "ckdiff.report.hdf5",
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckdiff.weights.hashing import ShardHasher
     from ckdiff.weights.reader import Checkpoint
 
-SCOPE = ("modes", "variants", "directions")
+SCOPE = ("modes", "variants", "directions", "neurons")
 """Settings that say which runs were made; the others say how, and only equals can stand in one report."""
 
 
@@ -66,8 +66,15 @@ def compare(
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
     if accept is not None:
         accept(base.location, unlearned.location)
+    return compared(base, unlearned, spec.hash, progress)
+
+
+def compared(
+    base: Checkpoint, unlearned: Checkpoint, hashes: bool, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """What `compare` does, from two opened checkpoints on."""
     hasher: ShardHasher | None = None
-    if spec.hash:
+    if hashes:
         from ckdiff.weights.hashing import ShardHasher
 
         # Started before NumPy is imported: on two cores hashing is what takes longest.
@@ -81,7 +88,7 @@ def compare(
     finally:
         if hasher is not None:
             hasher.close()
-    return Report(provenance, compare=comparison, versions=_versions())
+    return Report(provenance, compare=comparison, versions=versions())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +141,13 @@ def probe(
     from ckdiff.probes.jobs import prepare
     from ckdiff.probes.probing import run
 
-    questions = _questions(spec)
+    questions = questions_of(spec)
     spec.settings.check()
-    base, unlearned = _opened(spec)
+    base, unlearned = opened(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
     found = _begun(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    kept = None if keep is None else (keep, _identity(base, unlearned, found.provenance))
+    kept = None if keep is None else (keep, identity(base, unlearned, found.provenance))
     result = run(job, listener, kept, resume)
     return merged(existing, replace(found, probe=result))
 
@@ -193,9 +200,9 @@ def behave(spec: BehaveSpec, listener: Listener | None = None, existing: Report 
     from ckdiff.probes.behaviour import prepare_behaviour, run
     from ckdiff.probes.history import read_making
 
-    asked = _asked(spec)
+    asked = asked_by(spec)
     spec.settings.check()
-    base, unlearned = _opened(spec)
+    base, unlearned = opened(spec)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     found = _begun(base, unlearned, spec.hash, listener, existing, "sacrebleu", "torch", "transformers")
     making = read_making(unlearned.root, found.provenance.unlearned.digest)
@@ -235,7 +242,7 @@ def outline(spec: ProbeSpec) -> Outline:
     """What a probe would do, how much memory it wants and about how long it takes; no weights are read."""
     from ckdiff.probes.jobs import outline as look
 
-    return look(*_opened(spec), _questions(spec), spec.settings)
+    return look(*opened(spec), questions_of(spec), spec.settings)
 
 
 def merged(existing: Report | None, found: Report) -> Report:
@@ -279,12 +286,17 @@ def combined(older: Probe | None, newer: Probe) -> Probe:
     kept = tuple(run for run in older.runs if (run.direction, run.mode, run.variant) not in again)
     names = {(control.name, control.direction, control.mode, control.variant) for control in newer.controls}
     controls = tuple(row for row in older.controls if (row.name, row.direction, row.mode, row.variant) not in names)
-    settings = {
-        key: ",".join(dict.fromkeys([*older.settings[key].split(","), *value.split(",")])) if key in SCOPE else value
-        for key, value in newer.settings.items()
-    }
+    settings = {**older.settings, **newer.settings}
+    for key in SCOPE:
+        if key in older.settings and key in newer.settings:
+            both = (*older.settings[key].split(","), *newer.settings[key].split(","))
+            settings[key] = ",".join(dict.fromkeys(both))
     notes = tuple(dict.fromkeys((*older.notes, *newer.notes)))
-    return replace(newer, runs=kept + newer.runs, controls=controls + newer.controls, settings=settings, notes=notes)
+    # A run made again has the same numbers, so that what was found in it stays true.
+    found = {(one.direction, one.layer < 0) for one in newer.neurons}
+    neurons = tuple(one for one in older.neurons if (one.direction, one.layer < 0) not in found) + newer.neurons
+    runs, controls = kept + newer.runs, controls + newer.controls
+    return replace(newer, runs=runs, controls=controls, settings=settings, notes=notes, neurons=neurons)
 
 
 def comparable(older: Probe, newer: Probe) -> bool:
@@ -340,7 +352,8 @@ def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
     return Contents(opened.location, found.model_type, tuple(rows), shards, notes)
 
 
-def _opened(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
+def opened(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
+    """Both checkpoints of a spec, their headers read."""
     from ckdiff.weights.opening import open_checkpoint
 
     return open_checkpoint(spec.base, spec.adapter_base), open_checkpoint(spec.unlearned, spec.adapter_base)
@@ -359,7 +372,7 @@ def _begun(
 
     if listener is not None and hashes:
         listener.progress("hashing", 0, 1, "sha256 of the weight files")
-    found = Report(_provenance(base, unlearned, hashes), versions=_versions(*libraries))
+    found = Report(_provenance(base, unlearned, hashes), versions=versions(*libraries))
     if listener is not None:
         listener.progress("hashing", 1, 1, "")
     if existing is not None:
@@ -368,7 +381,7 @@ def _begun(
     return found
 
 
-def _asked(spec: BehaveSpec) -> Asked:
+def asked_by(spec: BehaveSpec) -> Asked:
     """What is asked by a spec, all files read.
 
     A file of one concept has its own unrelated questions; other files have none, and the bundled ones are asked.
@@ -408,7 +421,8 @@ def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
         raise QuestionsError("--questions and --question: give one of them")
 
 
-def _questions(spec: ProbeSpec) -> QuestionSet:
+def questions_of(spec: ProbeSpec) -> QuestionSet:
+    """What a spec asks, all files read."""
     from ckdiff.probes.questions import QuestionsError, general_questions, given_questions, read_questions
 
     _check_asked(spec)
@@ -438,7 +452,7 @@ def _provenance(base: Checkpoint, unlearned: Checkpoint, hashes: bool) -> Proven
             hasher.close()
 
 
-def _identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
+def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
     """What tells these weights from others: their digests, or else the files' names, sizes and times."""
     digests = [side.digest for side in (provenance.base, provenance.unlearned)]
     if all(digests):
@@ -459,5 +473,6 @@ def _record(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRec
     return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards)
 
 
-def _versions(*libraries: str) -> dict[str, str]:
+def versions(*libraries: str) -> dict[str, str]:
+    """Versions of ckdiff, of NumPy, and of the libraries named."""
     return {"ckdiff": __version__} | {name: importlib.metadata.version(name) for name in ("numpy", *libraries)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.probe_command import LESS, enough_memory, identity, listening, only_writer
+from ckdiff.terminal import drops_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def run(spec: BehaveSpec, existing: Report | None, output: Path, quiet: bool, re
         older = existing.behaviour if existing is not None else None
         if older is not None and report.behaviour is not None and asked(older) != asked(report.behaviour):
             remark(f"{output}: its earlier answers were to other questions or settings and are replaced", quiet)
+        drops_verdict(existing, output, quiet)
         write_report(report, output)
     return report
 

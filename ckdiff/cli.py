@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckdiff import __version__
+from ckdiff.audit_command import audit, gate
 from ckdiff.corpus_command import corpus
 from ckdiff.demo import demo
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.making import unlearn
+from ckdiff.page_command import html
+from ckdiff.proof_command import attest, verify
 from ckdiff.terminal import (
     ASKED,
     RESTORED,
@@ -45,6 +48,7 @@ from ckdiff.terminal import (
     TokenizerOption,
     TopOption,
     UnlearnedArgument,
+    drops_verdict,
     output,
     present,
     progress,
@@ -108,6 +112,7 @@ def compare(
     with only_writer(output):
         if output.exists() and not overwrite:
             older = read_report(output)
+            drops_verdict(older, output, quiet)
             if older.probe is not None or older.behaviour is not None:
                 # What was measured on the same weights stays in the report; what was on others is refused, not dropped.
                 from ckdiff.api import joined
@@ -128,14 +133,16 @@ def probe(
         typer.Option(
             "--mode",
             "-m",
-            help="What is put back: coeff, values, attn, attn+coeff, keys, mlp, ancillary, or all.",
+            help="What is put back: coeff, values, attn, attn+coeff, keys, mlp, attn-weights, ancillary, or all.",
             rich_help_panel=RESTORED,
         ),
     ] = "coeff",
     variant: Annotated[
         str,
         typer.Option(
-            "--variant", help="What else is held still: open, isolated, direct, or all.", rich_help_panel=RESTORED
+            "--variant",
+            help="What else is held still: open, isolated, direct; whole: one window, all layers; or all.",
+            rich_help_panel=RESTORED,
         ),
     ] = "open,isolated",
     direction: Annotated[
@@ -169,6 +176,18 @@ def probe(
     prompt_template: TemplateOption = None,
     chat_template: ChatOption = False,
     tokenizer: TokenizerOption = None,
+    neurons: Annotated[
+        bool,
+        typer.Option(
+            "--neurons", help="Of mode coeff: which neurons carry the best windows.", rich_help_panel=RESTORED
+        ),
+    ] = False,
+    neuron_goal: Annotated[
+        float,
+        typer.Option(
+            "--neuron-goal", help="The share of a window's krs_kl that they bring back.", rich_help_panel=RESTORED
+        ),
+    ] = 0.8,
     kl: Annotated[
         bool, typer.Option("--kl/--no-kl", help="krs_kl and top1, which need every logit.", rich_help_panel=RUNS)
     ] = True,
@@ -212,6 +231,8 @@ def probe(
         stream=stream,  # type: ignore[arg-type]  # checked with the others
         batch_size=batch_size,
         tokenizer=tokenizer,
+        neurons=neurons,
+        neuron_goal=neuron_goal,
     )
     settings.check()
     existing, pair = command.pair_and_report(base, unlearned, output, overwrite)
@@ -346,7 +367,8 @@ def show(
     output_format: FormatOption = Format.TABLE,
     top: TopOption = 10,
     section: Annotated[
-        str | None, typer.Option("--section", help="compare, probe or behaviour: only that part of the table or CSV.")
+        str | None,
+        typer.Option("--section", help="compare, probe, behaviour or verdict: only that part of the table or CSV."),
     ] = None,
     show_questions: ShowOption = 0,
 ) -> None:
@@ -378,7 +400,12 @@ def inspect(
     output(inspect_view(found.location, found.model_type, found.rows, found.shards, found.notes))
 
 
+app.command()(audit)
+app.command()(gate)
+app.command()(attest)
+app.command()(verify)
 app.command()(unlearn)
+app.command("html")(html)
 app.command()(corpus)
 app.command()(demo)
 
@@ -428,6 +455,8 @@ def run(arguments: list[str] | None = None) -> int:
     # slower, and short ones cost nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # A stream that was closed before we began (`>&-`) is None.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character gets its escape, never a traceback.

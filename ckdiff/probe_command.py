@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.locks import alone
 from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.terminal import drops_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
 """How torch and safetensors say that a disk is full."""
-STOPPABLE = {"layers": "layer", "training": "step"}
+STOPPABLE = {"layers": "layer", "neurons": "layer", "training": "step"}
 """Stages of long work that can stop cleanly, and after what."""
 
 
@@ -163,6 +164,7 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
         older = existing.probe if existing is not None else None
         if older is not None and report.probe is not None and not comparable(older, report.probe):
             remark(f"{output}: its earlier probe asked otherwise and is replaced", quiet)
+        drops_verdict(existing, output, quiet)
         write_report(report, output)
     partial.remove(place)
     return report

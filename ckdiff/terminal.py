@@ -26,9 +26,10 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MD = "md"
+    JUNIT = "junit"
 
 
-SECTIONS = {"compare": "compare", "probe": "probe", "behaviour": "behave"}
+SECTIONS = {"compare": "compare", "probe": "probe", "behaviour": "behave", "verdict": "audit"}
 """The sections of a report, each with the command that puts it in."""
 
 RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it runs"
@@ -81,12 +82,27 @@ PairBaseArgument = Annotated[str | None, typer.Argument(help="The model before; 
 PairUnlearnedArgument = Annotated[str | None, typer.Argument(help="The model after.")]
 
 
+@contextlib.contextmanager
+def to_reader() -> Iterator[None]:
+    """Print on stdout inside: a reader that has gone away (`| head`) is no reason for another exit status."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@to_reader()
 def present(
     report: Report, output_format: Format, top: int, section: str | None = None, show_questions: int = 0
 ) -> None:
     """Print a report on stdout, or one section of it where the format can."""
     if output_format is Format.TABLE:
         held = sections(report)
+        if section in (None, "verdict") and "verdict" in held:
+            from ckdiff.report.verdict_tables import verdict_view
+
+            output(verdict_view(report))
         if section == "compare" or (section is None and (not held or "compare" in held)):
             from ckdiff.report.tables import comparison_view
 
@@ -117,16 +133,29 @@ def output(renderable: RenderableType) -> None:
     """Print a rich renderable on stdout; a pipe gets at least 120 columns, so that numbers are never cut."""
     from rich.console import Console
 
-    console: Console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=120)
-    console.print(renderable)
+    class Door(Console):
+        """Its own way to end the process, with a status of its own, is no way of ours."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Door(highlight=False, soft_wrap=False)
+    if os.environ.get("COLUMNS", "") in ("", "0") and not console.is_terminal:
+        console = Door(highlight=False, width=120)
+    with to_reader():
+        console.print(renderable)
 
 
 def remark(text: str, quiet: bool) -> None:
     """One line on stderr."""
     if not quiet:
         sys.stderr.write(f"{text}\n")
+
+
+def drops_verdict(older: Report | None, output: Path, quiet: bool) -> None:
+    """Say that a verdict goes with the measurements that it was about."""
+    if older is not None and older.verdict is not None:
+        remark(f"{output}: its verdict was about older measurements and is removed; `ckdiff gate --save` judges", quiet)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import torch
 from ckdiff.weights.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -42,6 +42,18 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("mlp", "open"): ("-D", "--"),
     ("mlp", "isolated"): ("HD", "H-"),
     ("mlp", "direct"): ("HD", "HH"),
+    ("attn-weights", "open"): ("--", "--"),
+    ("attn-weights", "isolated"): ("-H", "-H"),
+    ("attn-weights", "direct"): ("-H", "HH"),
+    # The window is the whole model: nothing is behind it.
+    ("coeff", "whole"): ("-D", ""),
+    ("values", "whole"): ("--", ""),
+    ("attn", "whole"): ("D-", ""),
+    ("attn+coeff", "whole"): ("DD", ""),
+    ("keys", "whole"): ("--", ""),
+    ("mlp", "whole"): ("-D", ""),
+    ("attn-weights", "whole"): ("--", ""),
+    ("ancillary", "whole"): ("--", ""),
     ("ancillary", "open"): ("--", "--"),
     ("ancillary", "isolated"): ("HH", "HH"),
     ("ancillary", "direct"): ("HH", "HH"),
@@ -53,6 +65,7 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "values": ("value_vectors",),
     "mlp": ("value_vectors",),
     "keys": ("keys",),
+    "attn-weights": ("attention",),
     "ancillary": ("norms", "ends"),
 }
 
@@ -122,7 +135,7 @@ class Reference:
         """Losses of one run; `wrong` takes the donor's states from the next question."""
         host, donor = ("unlearned", "base") if direction == "restore" else ("base", "unlearned")
         inside, behind = STATES[mode, variant]
-        first, last = (0, self.layers - 1) if mode == "ancillary" else window
+        first, last = (0, self.layers - 1) if mode == "ancillary" or variant == "whole" else window
         takes = WEIGHTS.get(mode, ())
         with torch.no_grad(), self._weights_of(donor, host, takes, range(first, last + 1)):
             logits = []
@@ -138,6 +151,20 @@ class Reference:
                             state = self._mlp(host, donor, mlp, layer, number, wrong, values)
                             stack.enter_context(self._giving_mlp(host, layer, state))
                     ids = self.questions[number]
+                    logits.append(self.models[host](input_ids=ids.inputs, use_cache=False).logits[0, ids.scored])
+        return self._losses(logits)
+
+    def neurons(self, direction: str, window: tuple[int, int], chosen: Collection[tuple[int, int]]) -> Losses:
+        """Losses where single neurons' coefficients, (layer, neuron), are the donor's in dense layers of a window."""
+        host, donor = ("unlearned", "base") if direction == "restore" else ("base", "unlearned")
+        logits = []
+        with torch.no_grad():
+            for number, ids in enumerate(self.questions):
+                with ExitStack() as stack:
+                    for layer in range(window[0], window[1] + 1):
+                        columns = [neuron for place, neuron in chosen if place == layer]
+                        state = self.recorded[donor][number].mlp[layer]
+                        stack.enter_context(self._giving_columns(host, layer, state, columns))
                     logits.append(self.models[host](input_ids=ids.inputs, use_cache=False).logits[0, ids.scored])
         return self._losses(logits)
 
@@ -175,6 +202,11 @@ class Reference:
             number, lambda name: "norm" in type(layer.get_submodule(name.rpartition(".")[0])).__name__.lower()
         )
 
+    def _attention_names(self, number: int) -> list[str]:
+        """Names of every parameter inside the attention module but those of norms."""
+        prefix, norms = f"{self.sites.attention}.", self._norm_names(number)
+        return self._named(number, lambda name: name.startswith(prefix) and name not in norms)
+
     def _named(self, number: int, wanted: Callable[[str], bool]) -> list[str]:
         return [name for name, _ in self._layer("base", number).named_parameters() if wanted(name)]
 
@@ -188,6 +220,7 @@ class Reference:
                 ("value_vectors", self._value_names),
                 ("keys", self._key_names),
                 ("norms", self._norm_names),
+                ("attention", self._attention_names),
             ):
                 if kind in takes:
                     names += [f"{self.sites.layers}.{number}.{name}" for name in found(number)]
@@ -286,6 +319,16 @@ class Reference:
             module = self._layer(host, layer).get_submodule(self._value_path())
             handle = module.register_forward_pre_hook(lambda module, args: (state.reshape(args[0].shape).clone(),))
         with _hook(handle):
+            yield
+
+    @contextmanager
+    def _giving_columns(self, host: str, layer: int, state: Tensor, columns: Sequence[int]) -> Iterator[None]:
+        def give(module: nn.Module, args: Any) -> tuple[Tensor]:
+            found = args[0].clone()
+            found[..., columns] = state.reshape(found.shape)[..., columns]
+            return (found,)
+
+        with _hook(self._layer(host, layer).get_submodule(self._value_path()).register_forward_pre_hook(give)):
             yield
 
     # ------------------------------------------------------------------------------------------------------ losses

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +25,17 @@ from ckdiff.report.schema import (
     Control,
     Curve,
     Drift,
+    Explanation,
+    Gate,
+    GateCheck,
     Grid,
     HistoryPoint,
+    Label,
     LossSummary,
     Mean,
     NeuronGrid,
+    NeuronRecord,
+    NeuronSet,
     NeutralRecord,
     NeutralSet,
     Probe,
@@ -34,10 +43,12 @@ from ckdiff.report.schema import (
     Provenance,
     QuestionRecord,
     Report,
+    RuleResult,
     ShapeMismatch,
     ShardRecord,
     TensorDrift,
     TensorInfo,
+    Verdict,
 )
 
 LAYERED = {"value_vectors": "mlp.down_proj", "keys": "mlp.up_proj", "attn_q": "self_attn.q_proj", "norms": "norm"}
@@ -132,9 +143,14 @@ def identical_comparison() -> Comparison:
     )
 
 
-def report(found: Comparison | None, probe: Probe | None = None, behaviour: Behaviour | None = None) -> Report:
+def report(
+    found: Comparison | None,
+    probe: Probe | None = None,
+    behaviour: Behaviour | None = None,
+    verdict: Verdict | None = None,
+) -> Report:
     sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
-    return Report(sides, found, probe, behaviour, versions={"ckdiff": "0.1", "a": "é"})
+    return Report(sides, found, probe, behaviour, verdict, versions={"ckdiff": "0.1", "a": "é"})
 
 
 def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
@@ -209,7 +225,21 @@ def probe(layers: int = 6, questions: int = 4, **changes: Any) -> Probe:
         controls=controls(),
         settings={"dtype": "float32", "tokens": "30", "template": "Q: {q}\n A:", "questions_source": "wizards.jsonl"},
         notes=("the answers are the base's own",),
+        neurons=(neuron_set(), neuron_set("break", -1)),
     )
+    return dataclasses.replace(found, **changes)
+
+
+def neuron_set(direction: str = "restore", layer: int = 2, **changes: Any) -> NeuronSet:
+    """Three neurons that bring 0.5 of the 0.62 that layers 1 to 3 bring."""
+    first, last = (0, 5) if layer < 0 else (1, 3)
+    members = (NeuronRecord(2, 17, 0.5), NeuronRecord(first, 0, 0.25), NeuronRecord(last, 39, 0.125))
+    a, b, c = np.random.default_rng(7).uniform(0, 5, (3, 4))
+    sizes, scores = np.array([1, 2, 3, 4, 120]), np.array([0.3, 0.45, 0.5, 0.55, 0.62])
+    found = NeuronSet(
+        direction, layer, first, last, 0.8, 120, 0.62, 0.5, 0.41, 0.66, 0.3, 0.4, 0.02, -0.01, 0.05, 10,
+        sizes, scores, a, b, c, members, 0.9996, 8,
+    )  # fmt: skip
     return dataclasses.replace(found, **changes)
 
 
@@ -221,7 +251,10 @@ def undefined_probe() -> Probe:
     bare = Curve(odd.krs.score, *(np.full(6, np.nan),) * 4)
     odd = dataclasses.replace(odd, krs=bare, krs_centred=bare)
     losses = LossSummary(math.nan, 0.0, math.inf, 0.0, math.nan)
-    return probe(questions=1, runs=(odd,), loss_unlearned=losses, controls=(), settings={}, notes=("",))
+    nothing = neuron_set(low=math.nan, high=math.nan, score=math.nan, total=math.nan, neurons=())
+    return probe(
+        questions=1, runs=(odd,), loss_unlearned=losses, controls=(), settings={}, notes=("",), neurons=(nothing,)
+    )
 
 
 def empty_probe() -> Probe:
@@ -271,6 +304,7 @@ def hostile_probe() -> Probe:
         controls=held + wrong,
         settings={"questions_source": HOSTILE[1], **{name: name for name in HOSTILE}},
         notes=HOSTILE,
+        neurons=tuple(map(neuron_set, HOSTILE)),
     )
 
 
@@ -376,6 +410,87 @@ def hostile_behaviour() -> Behaviour:
     )
 
 
+POLICY = """# What a release must show.
+[require]
+questions = 10
+[fail]
+labels = ["suppressed"]
+"""
+
+
+def explanation(mode: str, direction: str = "restore", kl: float = 0.9, **changes: Any) -> Explanation:
+    """A window of layers 21 to 23 whose krs_kl is given; the whole model's variant where nothing else is said."""
+    found = Explanation(
+        mode, "open", direction, 21, 23, kl, kl - 0.06, kl + 0.04, kl - 0.1, kl - 0.2, kl, decisive=False
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def gate(**changes: Any) -> Gate:
+    """A gate of one check of each outcome; one figure is not defined."""
+    checks = (
+        GateCheck("require.questions", "passed", "12 questions of at least 10", 12.0, 10.0),
+        GateCheck("fail.labels", "failed", "the label is suppressed, which the policy refuses", math.nan, math.nan),
+        GateCheck("fail.unrelated_bleu_loss", "inconclusive", "no unrelated questions were asked", math.nan, 0.1),
+    )
+    digest = hashlib.sha256(POLICY.encode()).hexdigest()
+    return dataclasses.replace(Gate(POLICY, digest, "audit.toml", "failed", checks), **changes)
+
+
+CARRIES: dict[Label, tuple[str, str]] = {
+    "suppressed": ("coefficients", "coeff"),
+    "values edited": ("value vectors", "values"),
+    "keys edited": ("keys", "keys"),
+    "attention rerouted": ("attention weights", "attn-weights"),
+    "ancillary": ("embedding, norms and unembedding", "ancillary"),
+    "mixed": ("value vectors and keys", "values"),
+}
+"""Labels that name a component, each with its words and the mode that brings it back."""
+
+
+def verdict(label: Label = "suppressed", **changes: Any) -> Verdict:
+    """A verdict of a label, with rules that fired and did not, figures that are defined and not, and no gate."""
+    component, mode = CARRIES.get(label, ("", ""))
+    holds = bool(mode)
+    rules = (
+        RuleResult("identical", label == "identical", "3 tensors differ", 3.0, 0.0, "at_most"),
+        RuleResult("restores", holds, "coefficients of layers 21-23 bring back 0.84 or more", 0.84, 0.8, "at_least"),
+        RuleResult("controls", not holds, "all 4 controls passed", math.nan, math.nan, "shown"),
+    )
+    rows = (explanation(mode, decisive=True), explanation(mode, "break", 0.7)) if holds else ()
+    untried = explanation("values", kl=math.nan, variant="whole", first=0, last=29)
+    found = Verdict(
+        label=label,
+        reason=f"{component.capitalize() or 'Nothing'} of layers 21-23: krs_kl 0.90 [0.84, 0.94].",
+        component=component,
+        layers=(21, 22, 23) if holds else (),
+        explained=0.9 if holds else math.nan,
+        explained_low=0.84 if holds else math.nan,
+        explained_high=0.94 if holds else math.nan,
+        score=0.9 if label == "suppressed" else 0.0 if holds else math.nan,
+        rules=rules,
+        explanations=(*rows, untried),
+        side_effects=("unrelated BLEU fell by 0.10 [0.05, 0.16]",),
+        unmeasured=("direction break of mode attn; `ckdiff probe --mode attn --direction both` measures it",),
+        detectable=0.26,
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def hostile_verdict() -> Verdict:
+    """Every free text of a verdict as an enemy would write it."""
+    checks = tuple(GateCheck(text, "failed", text, 1.0, 2.0) for text in HOSTILE)
+    return verdict(
+        reason=" ".join(HOSTILE),
+        component=HOSTILE[2],
+        rules=tuple(RuleResult(text, True, text, 1.0, 2.0, "at_least") for text in HOSTILE),
+        explanations=tuple(explanation(text, text, variant=text, decisive=True) for text in HOSTILE),
+        side_effects=HOSTILE,
+        unmeasured=HOSTILE,
+        gate=gate(policy="\n".join(HOSTILE), source=HOSTILE[4], digest=HOSTILE[3], checks=checks),
+    )
+
+
 def same(a: Any, b: Any) -> bool:
     """Equal all the way down, arrays by dtype, shape and value, NaN equal to NaN."""
     if isinstance(a, np.ndarray):
@@ -391,3 +506,13 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and math.isnan(a):
         return isinstance(b, float) and math.isnan(b)
     return type(a) is type(b) and bool(a == b)
+
+
+def old_report(folder: Path) -> Path:
+    """A report as ckdiff 0.1 wrote it before there were verdicts: compare, probe and behaviour of the demo's pair.
+
+    Its file is mostly HDF5's own tables, so that it is kept compressed.
+    """
+    path = folder / "report-schema1.h5"
+    path.write_bytes(gzip.decompress((Path(__file__).parent / "data" / "report-schema1.h5.gz").read_bytes()))
+    return path

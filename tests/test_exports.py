@@ -12,7 +12,7 @@ import pytest
 
 from ckdiff.report.exports import FORMATS, to_csv, to_json
 from ckdiff.report.markdown import to_markdown
-from ckdiff.report.schema import SCORES, Drift
+from ckdiff.report.schema import SCORES, Drift, NeuronSet
 from ckdiff.report.text import printable, top_neurons
 from tests.reports import (
     HOSTILE,
@@ -45,7 +45,8 @@ def test_every_format_writes_every_report(name: str, found: object, probed: obje
 
 def test_json_is_the_tree_of_the_design() -> None:
     tree = json.loads(to_json(FULL))
-    assert {"schema_version", "provenance", "compare", "probe", "behaviour", "versions", "complete"} == set(tree)
+    sections = {"compare", "probe", "behaviour", "verdict"}
+    assert {"schema_version", "provenance", "versions", "complete"} | sections == set(tree)
     assert tree["probe"] is None
     assert tree["provenance"]["base"]["shards"][0]["sha256"] == "ab" * 32
     found = tree["compare"]
@@ -141,7 +142,7 @@ def test_json_of_a_probe_is_the_tree_of_the_design() -> None:
     assert tree["compare"] is None
     found, expected = tree["probe"], probe()
     assert set(found) == {
-        "runs", "loss_unlearned", "controls", "questions", "settings", "notes", "model_type", "layer_count",
+        "runs", "loss_unlearned", "controls", "questions", "settings", "notes", "neurons", "model_type", "layer_count",
     }  # fmt: skip
     scores = {score + end for score in SCORES for end in ("", "_low", "_high", "_band_low", "_band_high")}
     place = {"direction", "mode", "variant", "window", "layers", "first", "last", "krs_mean_of_ratios", "top1"}
@@ -157,6 +158,14 @@ def test_json_of_a_probe_is_the_tree_of_the_design() -> None:
     assert found["controls"][0]["passed"] is True
     assert found["controls"][-1]["bound"] is None
     assert found["settings"]["template"] == "Q: {q}\n A:"
+
+
+def test_json_of_a_set_of_neurons() -> None:
+    found, expected = json.loads(to_json(PROBED))["probe"]["neurons"], probe().neurons
+    assert set(found[0]) == {field.name for field in dataclasses.fields(NeuronSet)}
+    assert found[0]["neurons"][1] == {"layer": 1, "neuron": 0, "contribution": 0.25}
+    assert found[1]["sizes"] == expected[1].sizes.tolist()
+    assert found[0]["loss_kl"] == expected[0].loss_kl.tolist()
 
 
 def test_json_of_a_probe_has_null_for_what_is_not_a_number() -> None:
@@ -192,6 +201,7 @@ def test_markdown_of_a_probe() -> None:
     assert "| coeff | isolated | unsure (0-2) |" in text
     assert "A best window is selected from many" in text
     assert "wrong prompt 0.31 against 0.62" in text
+    assert "| restore 1-3 | 3 of 120 | 0.50 \\[0.41, 0.66\\] | 0.62 | 0.02 (-0.01 to 0.05) |" in text
     assert "INCONCLUSIVE" not in text
     order = ["## ckdiff probe", "/models/base", "### Best windows, restore", "### Best windows, break", "### Controls"]
     assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)

@@ -50,6 +50,14 @@ def test_a_figure_shows_modes_variants_scores_and_directions(tmp_path: Path) -> 
     assert "INCONCLUSIVE" not in text
 
 
+def test_a_mode_with_windows_is_not_called_whole(tmp_path: Path) -> None:
+    whole = run("coeff", "whole", scores=([0.4], [0.2], [0.3]))
+    text = svg(tmp_path, report(None, probe(runs=(*probe().runs, whole))))
+    assert ">coeff<" in text
+    assert ">coeff (whole model)<" not in text
+    assert ">coeff (whole model)<" in svg(tmp_path, report(None, probe(runs=(whole,))))
+
+
 def test_one_score_and_one_direction(tmp_path: Path) -> None:
     found = probe(runs=probe().runs[:1])
     text = svg(tmp_path, report(None, found), "krs_centred")

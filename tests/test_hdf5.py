@@ -64,6 +64,7 @@ GROUPS = (
     *(f"compare/{name}" for name in (*tree.COMPARISON_TABLES, *tree.LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
     *(f"probe/{name}" for name in (*probe_tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
+    *(f"probe/neurons/{number}" for number in range(2)),
 )
 
 
@@ -229,9 +230,14 @@ def test_refuses_what_is_not_a_report(tmp_path: Path) -> None:
 
 
 def test_refuses_a_newer_schema(tmp_path: Path) -> None:
-    path = written(dataclasses.replace(report(comparison()), schema_version=2), tmp_path / "r.h5")
-    with pytest.raises(ReportError, match=r"newer ckdiff \(schema 2\); this one reads up to 1; upgrade ckdiff"):
-        read_report(path)
+    newer = dataclasses.replace(report(comparison()), schema_version=2, versions={"ckdiff": "0.9.1\x1b"})
+    writer = r"ckdiff 0\.9\.1\\x1b"
+    words = rf"written by {writer} \(schema 2\); this one reads up to 1; upgrade to {writer} or later"
+    with pytest.raises(ReportError, match=rf"r\.h5: {words}$"):
+        read_report(written(newer, tmp_path / "r.h5"))
+    unnamed = dataclasses.replace(newer, versions={})
+    with pytest.raises(ReportError, match=r"newer ckdiff \(schema 2\); this one reads up to 1; upgrade ckdiff$"):
+        read_report(written(unnamed, tmp_path / "r.h5"))
 
 
 def test_sees_edited_content(tmp_path: Path) -> None:
@@ -302,6 +308,25 @@ def test_xarray_sees_a_run(engine: str, tmp_path: Path) -> None:
     with xarray.open_dataset(path, group="probe/questions", engine=engine) as data:
         assert np.char.decode(data.answer_ids.values.astype("S")).tolist()[1] == "0 1 2"
         assert data.question.values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_xarray_sees_a_set_of_neurons(engine: str, tmp_path: Path) -> None:
+    path, (expected, whole) = written(report(None, probe()), tmp_path / "r.h5"), probe().neurons
+    with xarray.open_dataset(path, group="probe/neurons", engine=engine) as data:
+        assert data.layer.values.tolist() == [expected.layer, whole.layer] == [2, -1]
+        assert data.window_score.dims == ("set",)
+    with xarray.open_dataset(path, group="probe/neurons/0", engine=engine) as data:
+        assert float(data.sizes_score.sel(size=3)) == 0.5
+        assert data.neuron.values.tolist() == [17, 0, 39]
+        np.testing.assert_array_equal(data.loss_kl, expected.loss_kl)
+
+
+def test_a_probe_without_neurons_has_no_group_of_them(tmp_path: Path) -> None:
+    found = probe(neurons=())
+    with h5py.File(written(report(None, found), tmp_path / "r.h5")) as file:
+        assert "neurons" not in file["probe"]
+    assert same(read_report(tmp_path / "r.h5").probe, found)
 
 
 def test_probe_follows_the_layout(tmp_path: Path) -> None:

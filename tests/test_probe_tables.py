@@ -224,6 +224,16 @@ def test_curves_fit_and_their_layers_stand_under_them(count: int) -> None:
     assert abs(place - labels[nearest] - (peak - nearest) * (len(curve_line.rstrip()) - 14) / count) <= 2
 
 
+def test_sets_of_neurons_are_listed() -> None:
+    text = shown(probe())
+    row = next(line for line in text.splitlines() if line.startswith("restore 1-3"))
+    assert " ".join(row.split()) == "restore 1-3 3 of 120 0.50 [0.41, 0.66] 0.62 0.02 (-0.01 to 0.05)"
+    assert re.search(r"^break all +3 of 120 ", text, re.MULTILINE)
+    assert "restore 1-3: 2/17 50 %, 1/0 25 %, 3/39 12 %" in text
+    assert "bring 80 % of what their window brings" in " ".join(text.split())
+    assert "Which coefficients" not in shown(probe(neurons=()))
+
+
 def test_controls_are_listed() -> None:
     text = joined(shown(probe()))
     assert "restore: self-patch moves a logit by 3.1e-06 (at most 0.0001): passed" in text

@@ -99,6 +99,31 @@ def test_every_method_of_unlearning_is_explained() -> None:
         assert f"\n| `{name}` | " in README, name
 
 
+def test_every_verdict_is_explained() -> None:
+    from ckdiff.report.schema import LABELS
+
+    for label in LABELS:
+        assert f"\n| `{label}` | " in README, label
+
+
+def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
+    from ckdiff.audit.gates import CHECKS
+    from ckdiff.audit.policy import MEASURES, parse_policy
+    from ckdiff.audit.rules import RULES
+
+    page = (ROOT / "docs" / "audit.md").read_text()
+    for name, rule in RULES.items():
+        words = rule.meaning.replace("||", "‖"), rule.reason
+        row = f"| `{name}` | {rule.sense.replace('_', ' ')} {rule.threshold:g} | {words[0]} | {words[1]} |"
+        assert f"\n{row}\n" in page, row
+    for name, check in CHECKS.items():
+        assert f"\n| `{name}` | {check.meaning} |\n" in page, name
+    for name in MEASURES:
+        assert f"`{name}`" in page, name
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert parse_policy(example, "docs").checks
+
+
 def test_help_names_every_mode_and_variant() -> None:
     from ckdiff.probes.modes import MODES, VARIANTS
 

@@ -34,9 +34,23 @@ TABLE = {
     ("mlp", "open"): (Patch(None, "donor", donor_values=True), Patch()),
     ("mlp", "isolated"): (Patch("host", "donor", donor_values=True), Patch("host", None)),
     ("mlp", "direct"): (Patch("host", "donor", donor_values=True), Patch("host", "host")),
+    ("attn-weights", "open"): (Patch(donor_attention=True), Patch()),
+    ("attn-weights", "isolated"): (Patch(None, "host", donor_attention=True), Patch(None, "host")),
+    ("attn-weights", "direct"): (Patch(None, "host", donor_attention=True), Patch("host", "host")),
+}
+EVERY_LAYER = {
+    # Variant `whole`, every layer but the first, which is as in FIRST.
+    "coeff": Patch(None, "donor"),
+    "values": Patch(donor_values=True),
+    "attn": Patch("donor", None),
+    "attn+coeff": Patch("donor", "donor"),
+    "keys": Patch(donor_keys=True),
+    "mlp": Patch(None, "donor", donor_values=True),
+    "attn-weights": Patch(donor_attention=True),
 }
 WHOLE = {
     "open": Patch(donor_norms=True),
+    "whole": Patch(donor_norms=True),
     "isolated": Patch("host", "host", donor_norms=True),
     "direct": Patch("host", "host", donor_norms=True),
 }
@@ -59,7 +73,8 @@ POINTWISE = {
 
 
 def test_the_table_has_every_mode_and_variant() -> None:
-    assert TABLE.keys() | {("ancillary", variant) for variant in WHOLE} == set(itertools.product(MODES, VARIANTS))
+    whole = {("ancillary", variant) for variant in WHOLE} | {(mode, "whole") for mode in EVERY_LAYER}
+    assert TABLE.keys() | whole == set(itertools.product(MODES, VARIANTS))
     assert DIRECTIONS == ("restore", "break")
     assert tuple(name for name, mode in MODES.items() if mode.states) == STATES
 
@@ -77,6 +92,19 @@ def test_what_is_put_back_and_what_is_pinned(mode: str, variant: str) -> None:
         assert run.pointwise == ((mode, variant) in POINTWISE)
 
 
+@pytest.mark.parametrize("mode", EVERY_LAYER)
+def test_the_whole_model_is_one_window(mode: str) -> None:
+    plan = planned_runs(DIRECTIONS, [mode], ["whole"], [2, 4], 3, 6)
+    inside = EVERY_LAYER[mode]
+    for direction, sweep in zip(DIRECTIONS, plan.sweeps, strict=True):
+        assert (sweep.direction, sweep.centres, len(sweep.runs)) == (direction, (-1,), 1)
+        run = plan.runs[sweep.runs[0]]
+        assert (run.first, run.last, run.donor_ends) == (0, 5, False)
+        assert [run.patch(layer) for layer in range(6)] == [FIRST.get((mode, "open"), inside), *[inside] * 5]
+        assert run.pointwise == (mode in ("attn", "attn+coeff"))
+        assert sweep.wrong.keys() == ({-1} if mode in STATES else set())
+
+
 @pytest.mark.parametrize("variant", WHOLE)
 def test_the_ancillary_parameters_are_those_of_the_whole_model(variant: str) -> None:
     plan = planned_runs(DIRECTIONS, ["ancillary"], [variant], range(6), 3, 6, controls=False)
@@ -84,7 +112,7 @@ def test_the_ancillary_parameters_are_those_of_the_whole_model(variant: str) -> 
     for run, direction, sweep in zip(plan.runs, DIRECTIONS, plan.sweeps, strict=True):
         assert (run.direction, run.first, run.last, run.donor_ends) == (direction, 0, 5, True)
         assert [run.patch(layer) for layer in range(6)] == [WHOLE[variant]] * 6
-        assert run.pointwise == (variant != "open")
+        assert run.pointwise == (variant not in ("open", "whole"))
         assert (sweep.centres, sweep.wrong) == ((-1,), {})
 
 
@@ -96,6 +124,10 @@ def test_the_ancillary_parameters_are_those_of_the_whole_model(variant: str) -> 
         (Patch(donor_values=True), ("value_vectors",)),
         (Patch(donor_keys=True), ("keys",)),
         (Patch(donor_norms=True), ("norms",)),
+        (Patch(donor_attention=True), ("attention",)),
+        (Patch(None, "host", donor_attention=True), ("attention",)),
+        # Where A comes from outside, nothing of attention is computed.
+        (Patch("donor", None, donor_attention=True), ()),
         # Where m comes from outside, W_V is in the product already.
         (Patch("host", "host", donor_values=True), ()),
         (Patch(None, "donor", donor_values=True, donor_norms=True), ("norms",)),
@@ -151,11 +183,12 @@ def test_tiles_of_some_centres() -> None:
 def test_wrong_prompts_are_where_states_are(mode: str, variant: str) -> None:
     plan = planned_runs(DIRECTIONS, [mode], [variant], range(6), 3, 6)
     for sweep in plan.sweeps:
-        assert sweep.wrong.keys() == (set(tiles(range(6), 3)) if mode in STATES else set())
+        chosen = {-1} if variant == "whole" else set(tiles(range(6), 3))
+        assert sweep.wrong.keys() == (chosen if mode in STATES else set())
         for centre, number in sweep.wrong.items():
             wrong, right = plan.runs[number], plan.runs[sweep.runs[sweep.centres.index(centre)]]
             assert (wrong.direction, wrong.first, wrong.last) == (right.direction, right.first, right.last)
-            assert wrong.behind == right.behind
+            assert wrong.behind == right.behind or variant == "whole"
             assert wrong.inside == wrong_prompt(right.inside) != right.inside
 
 
@@ -182,6 +215,7 @@ def test_what_is_the_same_is_computed_once() -> None:
         (("attn+coeff", "open"), ("attn+coeff", "isolated")),
         (("values", "isolated"), ("values", "direct")),
         (("ancillary", "isolated"), ("ancillary", "direct")),
+        (("ancillary", "open"), ("ancillary", "whole")),
     ]
     for direction in DIRECTIONS:
         for one, other in same:

@@ -109,8 +109,8 @@ def plain_interval(loss: Float64, unlearned: Float64, draws: int) -> tuple[float
         residuals = loss[drawn] - resampled * unlearned[drawn]
         own = math.sqrt((residuals**2).sum() / (count * (count - 1))) / unlearned[drawn].mean()
         studentised.append((resampled - ratio) / own)
-    student = t_quantile(0.975, count - 1)
-    over, under = np.clip(np.quantile(studentised, 0.975), student, 4 * student), np.quantile(studentised, 0.025)
+    student, tail = t_quantile(0.975, count - 1), 0.0125 if count < 8 else 0.025 - 0.1 / count
+    over, under = np.clip(np.quantile(studentised, 1 - tail), student, 4 * student), np.quantile(studentised, tail)
     return ratio - error * over, ratio + error * np.clip(-under, student, 4 * student)
 
 
@@ -256,7 +256,7 @@ def test_t_quantiles_are_those_of_the_tables() -> None:
     assert t_quantile(0.5, 7) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("spread", "least"), [(0.7, 0.93), (1.2, 0.9)])
+@pytest.mark.parametrize(("spread", "least"), [(0.7, 0.945), (1.2, 0.93)])
 def test_ten_questions_are_enough_for_an_interval_that_holds(spread: float, least: float) -> None:
     generator = np.random.default_rng(7)
     sets, questions = 800, 10
@@ -264,7 +264,7 @@ def test_ten_questions_are_enough_for_an_interval_that_holds(spread: float, leas
     losses = unlearned * generator.beta(2, 2, size=(sets, questions))  # the true score is a half
     curves = [curve(a[None], b, "restore", draws=800) for a, b in zip(losses, unlearned, strict=True)]
     held = np.mean([found.low[0] <= 0.5 <= found.high[0] for found in curves])
-    assert least <= held <= 0.99
+    assert least <= held <= 0.985
 
 
 def test_a_band_holds_the_whole_curve() -> None:

@@ -128,6 +128,7 @@ def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
         frozenset({("values", "isolated"), ("values", "direct")}),
         frozenset({("attn+coeff", "open"), ("attn+coeff", "isolated")}),
         frozenset({("ancillary", "isolated"), ("ancillary", "direct")}),
+        frozenset({("ancillary", "open"), ("ancillary", "whole")}),
     }
     # A window with a layer before it and one behind it.
     found = {

@@ -63,13 +63,14 @@ class Finals:
     runs: Mapping[int, Tensor]
 
 
-class _ByQuestion:
+class ByQuestion:
     """Losses at positions become losses of questions: the mean over a question's positions."""
 
     def __init__(self, counts: Sequence[int]) -> None:
         self.counts = list(counts)
 
     def __call__(self, values: Tensor) -> Any:
+        """One kind of loss [position] -> [question]."""
         return np.array([float(part.mean()) for part in values.split(self.counts)])
 
     def losses(self, runs: Sequence[PositionLosses]) -> QuestionLosses:
@@ -86,7 +87,7 @@ def assemble(job: Job, finals: Finals) -> Probe:
         NotFiniteError: a model's states overflow.
     """
     scorer = Scorer(finals.own["base"], finals.heads, len(finals.runs), job.settings.kl)
-    by_question = _ByQuestion([len(prompt.answer) for prompt in job.prompts])
+    by_question = ByQuestion([len(prompt.answer) for prompt in job.prompts])
     for side in SIDES:
         _check_finite(job, side, finals.own[side])
     notes = list(job.notes)
@@ -118,7 +119,7 @@ def _check_finite(job: Job, side: Side, states: Tensor) -> None:
 class _Losses:
     """Losses of every run, and what they are measured against."""
 
-    def __init__(self, scorer: Scorer, finals: Finals, job: Job, by_question: _ByQuestion) -> None:
+    def __init__(self, scorer: Scorer, finals: Finals, job: Job, by_question: ByQuestion) -> None:
         self.scorer, self._by_question = scorer, by_question
         self._found: dict[int, PositionLosses] = {}
         for side in SIDES:
@@ -215,5 +216,6 @@ def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterat
         for centre, number in sweep.wrong.items():
             for score, value in found.scores(number, sweep.direction).items():
                 right = float(getattr(run, score).score[sweep.centres.index(centre)])
-                own = {"mode": sweep.mode, "variant": sweep.variant, "layer": centre, "score": score, "against": right}
+                own = {"mode": sweep.mode, "variant": sweep.variant, "score": score, "against": right}
+                own["layer"] = None if centre < 0 else centre
                 yield Control("wrong_prompt", sweep.direction, value, math.nan, "shown", True, **own)  # type: ignore[arg-type]

@@ -21,13 +21,14 @@ from ckdiff.probes.checks import PairError
 from ckdiff.probes.choices import choice_prompts, choice_records
 from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, greedy_streamed, token_logprobs
 from ckdiff.probes.jobs import DTYPES, prepare
+from ckdiff.probes.means import mean
 from ckdiff.probes.model import context_length
 from ckdiff.probes.probing import Listener
 from ckdiff.probes.questions import QuestionSet
-from ckdiff.probes.scores import curve
+from ckdiff.probes.scores import METHOD
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.texts import neutral_records, perplexity, text_prompts
-from ckdiff.report.schema import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
+from ckdiff.report.schema import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.prompts import Prompt
     from ckdiff.probes.settings import Settings
     from ckdiff.report.schema import Side
-    from ckdiff.shapes import Float64
     from ckdiff.weights.reader import Checkpoint
 
 
@@ -129,34 +129,6 @@ def run(task: Task, making: Making, listener: Listener | None = None) -> Behavio
         result = _assembled(task, base, unlearned, making)
         listener.progress("numbers", 1, 1, "")
         return result
-
-
-def mean(values: Float64, least: float = -math.inf, most: float = math.inf) -> Mean:
-    """A mean over questions with its 95 % interval, by the bootstrap-t of `scores` (10,000 draws, seed 0).
-
-    The interval ends at the bounds of what is measured, of which one at least must be finite. Where all values are
-    equal a bootstrap sees no spread at all: then, if both bounds are finite, it reaches as far as the mean would move
-    by all those that so many questions could, with a chance of 2.5 %, have missed (the exact binomial bound: 0 of 8
-    gives [0, 0.37]), else it is the mean itself. Of one question its ends are NaN.
-
-    Args:
-        values: [question], one or more.
-        least: the least that a value can be.
-        most: the most that a value can be.
-    """
-    if len(values) > 1 and (values == values[0]).all() and math.isfinite(least) and math.isfinite(most):
-        value, missed = float(values[0]), 1 - 0.025 ** (1 / len(values))
-        return Mean(value, value - missed * (value - least), value + missed * (most - value))
-    # A ratio of means whose divisor is 1 for every question; what is divided must not be negative.
-    flipped = not math.isfinite(least)
-    distances = most - values if flipped else values - least
-    found = curve(distances[None], np.ones(len(values)), "break")
-    value, low, high = (float(part[0]) for part in (found.score, found.low, found.high))
-    value, low, high = (
-        (most - value, most - high, most - low) if flipped else (least + value, least + low, least + high)
-    )
-    ends = (end if math.isnan(end) else min(max(end, float(least)), float(most)) for end in (low, high))
-    return Mean(value, *ends)
 
 
 # ------------------------------------------------------------------------------------------------------- measuring
@@ -355,5 +327,5 @@ def _recorded(task: Task) -> dict[str, str]:
         "logits_dtype": "float64" if settings.dtype == "float64" else "float32",
         "device": job.device.type,
         "attention": str(attention),
-        "bootstrap": "10000 draws of questions, seed 0",
+        "bootstrap": METHOD,
     }

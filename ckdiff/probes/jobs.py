@@ -18,6 +18,7 @@ from ckdiff.probes.model import LiveModel, context_length, stop_tokens
 from ckdiff.probes.pretrained import load_tokenizer
 from ckdiff.probes.prompts import Prompt, batches, given_answer, prompts
 from ckdiff.probes.runs import planned_runs
+from ckdiff.probes.scores import METHOD
 from ckdiff.probes.settings import SettingsError
 from ckdiff.probes.sweep import SIDES, Pair
 from ckdiff.weights.reader import read_json
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from ckdiff.weights.reader import Checkpoint
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+CHUNK = {"cpu": 1024, "cuda": 65536}
+"""Positions that go through a layer in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,11 @@ class Outline:
 
 @dataclass(slots=True)
 class Job:
-    """Everything that is settled before the first layer runs."""
+    """Everything that is settled before the first layer runs.
+
+    `known` are the answers that would be generated, where somebody has already; of the `room`, the bytes that may be
+    used, `spare` are those that weights leave.
+    """
 
     settings: Settings
     pair: Pair
@@ -83,6 +92,8 @@ class Job:
     room: int
     stream: bool = False
     passes: list[list[int]] = field(default_factory=list)
+    known: list[list[int]] | None = None
+    spare: int = 0
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
@@ -97,6 +108,10 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     stored = [job.pair.side(side).stored_bytes() for side in SIDES]
     generation = settings.tokens * stored[0] if job.generate and job.stream else 0
     work = cost.operations(job.plan, size, settings.kl)
+    if settings.neurons:
+        windows = len(settings.directions) * len({"open", "whole"} & set(settings.variants))
+        work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
+        reads += windows * cost.NEURON_READS if job.stream else 0
     if job.generate:
         # A streamed base keeps no cache: each new token is made from the whole text before it.
         rows = size.positions if job.stream else len(job.prompts)
@@ -136,6 +151,11 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
     notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
     layers = len(pair.base.layers)
+    if settings.neurons and all(sites.mlp is not None for sites in pair.base.sites):
+        raise SettingsError(
+            f"--neurons: every layer of {base.location} is a mixture of experts, whose coefficients belong to the"
+            " experts that it chooses; leave it out"
+        )
     centres = tuple(range(layers)) if settings.layers is None else settings.layers
     for centre in centres:
         if not 0 <= centre < layers:
@@ -174,7 +194,7 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
 
 
 def recorded(job: Job) -> dict[str, str]:
-    """The settings that determine the numbers, as the report keeps them."""
+    """The settings that determine the numbers, as the report keeps them; `neurons` only where they are looked for."""
     settings = job.settings
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
     return {
@@ -193,7 +213,8 @@ def recorded(job: Job) -> dict[str, str]:
         "device": job.device.type,
         "attention": str(attention),
         "kl": "yes" if settings.kl else "no",
-        "bootstrap": "10000 draws of questions, seed 0",
+        "bootstrap": METHOD,
+        **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
     }
 
 
@@ -211,6 +232,11 @@ def _with_given(tokenizer: Any, asked: list[Prompt], settings: Settings) -> tupl
         for prompt in asked
     ]
     return found, True
+
+
+def chunk_of(job: Job) -> int:
+    """Positions that go through a layer in one call."""
+    return job.settings.chunk or CHUNK.get(job.device.type, 1024)
 
 
 def device_of(name: str) -> torch.device:
@@ -244,6 +270,9 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     streamed = 2 * layer + 2 * ends
     # Between two layers a run's state is replaced: at most one group's old states are there beside the new ones.
     least = 2 * max(states)
+    if settings.neurons:
+        # What enters every layer, of one run and of the donor: see `gates`.
+        least = max(least, (2 * size.layers + 6) * padded * size.d_model * itemsize)
     job.stream = settings.stream == "on" or (settings.stream == "auto" and whole + least > room)
     weights = streamed if job.stream else whole
     if weights + least > room:
@@ -252,6 +281,7 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
             f"{_gigabytes(weights + least)} of memory are needed and {_gigabytes(room)} can be used; {hint}, or ask"
             " fewer questions"
         )
+    job.spare = room - weights
     job.passes = cost.passes(job.plan, states, (room - weights) // 2)
     return size, states, weights
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 VOCABULARY_BLOCK = 4096
 ROWS = {"cpu": 512, "cuda": 16384}
 """Rows of one product, by kind of device: on a CPU a block of logits stays in the cache."""
+SLOPE_ROWS = 64
+"""Positions whose logits are all there at one time, where a gradient needs them."""
 STEEP = 80.0
 """A log-probability ratio beyond which exp overflows in float32; such rows are done again in float64."""
 
@@ -126,6 +128,25 @@ class Scorer:
         found = (part.cpu() for part in (centred + shift**2, centred, kl, top1))
         return [PositionLosses(*run) for run in zip(*found, strict=True)]
 
+    def slopes(self, side: Side, run: Tensor) -> Tensor:
+        """Gradient of KL(base || run) at each position by what goes into the unembedding; both [position, d_model].
+
+        With p the base's probabilities and q the run's it is q - p by the logits. Where both are alike the difference
+        is taken as p (q / p - 1), so that it keeps its digits.
+        """
+        head, found = self.heads[side], torch.zeros_like(run, dtype=self.dtype)
+        for start in range(0, len(run), SLOPE_ROWS):
+            rows = slice(start, start + SLOPE_ROWS)
+            base, change = self._both(side, rows, run[rows].to(self.dtype))
+            expected, own = torch.log_softmax(base, -1), torch.log_softmax(base + change, -1)
+            ratio = own - expected
+            slope = torch.where(ratio.abs() < 1, expected.exp() * ratio.expm1(), own.exp() - expected.exp())
+            if head.cap is not None:
+                slope *= 1 - ((base + change) / head.cap) ** 2
+            for block in self._slices():
+                found[rows] += slope[:, block].to(self.dtype) @ self._part(head, block)[0]
+        return found
+
     def logit_size(self) -> float:
         """Root mean square of the base's logits, at a few positions: what a difference is small against."""
         base = self.heads["base"]
@@ -161,6 +182,24 @@ class Scorer:
         if head.scale == 1:
             return weight, bias
         return weight * head.scale, None if bias is None else bias * head.scale
+
+    def _both(self, side: Side, rows: slice, run: Tensor) -> tuple[Tensor, Tensor]:
+        """The base's logits at some positions and what a run adds to them, float64 [position, token]."""
+        base, head, hidden = self.heads["base"], self.heads[side], self.hidden[rows]
+        logits, changes = [], []
+        for block in self._slices():
+            (weight_base, bias_base), (weight, bias) = self._part(base, block), self._part(head, block)
+            logits.append(_capped(base, linear(hidden, weight_base, bias_base)))
+            if not self.linear:
+                changes.append(_capped(head, linear(run, weight, bias)) - logits[-1])
+                continue
+            change = linear(run - hidden, weight)
+            if head is not base:
+                change += linear(hidden, weight - weight_base)
+                if bias is not None and bias_base is not None:
+                    change += bias - bias_base
+            changes.append(change)
+        return torch.cat(logits, -1).double(), torch.cat(changes, -1).double()
 
     def _base_logits(self) -> tuple[Tensor, Tensor]:
         """Log of the sum of exp of the base's logits, float64 [position], and its favourite token [position]."""

@@ -25,6 +25,7 @@ class Mode:
         coefficients: the coefficients m (in a mixture of experts: with the routing that weighs them).
         value_vectors: the weights W_V.
         keys: the weights W_K.
+        attention_weights: the weights of attention, W_Q, W_K, W_V and W_O of its heads.
         ancillary: embedding, norms and unembedding, in the whole model: one score, not one a layer.
     """
 
@@ -32,6 +33,7 @@ class Mode:
     coefficients: bool = False
     value_vectors: bool = False
     keys: bool = False
+    attention_weights: bool = False
     ancillary: bool = False
 
     @property
@@ -47,6 +49,7 @@ MODES: dict[str, Mode] = {
     "attn+coeff": Mode(attention=True, coefficients=True),
     "keys": Mode(keys=True),
     "mlp": Mode(coefficients=True, value_vectors=True),
+    "attn-weights": Mode(attention_weights=True),
     "ancillary": Mode(ancillary=True),
 }
 """By the name that `--mode` takes, in the order in which tables show them."""
@@ -59,10 +62,12 @@ class Variant:
     Attributes:
         pins_others: inside the window and behind it, the elements that the mode does not restore stay the host's own.
         pins_behind: behind the window everything stays the host's own, the restored element too.
+        whole: one window, all layers: one score, not one a layer.
     """
 
     pins_others: bool = False
     pins_behind: bool = False
+    whole: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
@@ -72,5 +77,7 @@ VARIANTS: dict[str, Variant] = {
     "isolated": Variant(pins_others=True),
     # only the path through the residual stream is left
     "direct": Variant(pins_others=True, pins_behind=True),
+    # everything else is recomputed, and the window is the whole model (ours: an effect that no window holds alone)
+    "whole": Variant(whole=True),
 }
 """By the name that `--variant` takes."""

@@ -3,6 +3,7 @@
     with captured(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
     with pinned(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
     with swapped(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
+    with gated(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
 
 A module is patched by an attribute `forward` on the instance, which hides the method of its class. What a patch
 returns is always a fresh tensor: some layers add into what their attention or MLP gave them.
@@ -13,6 +14,8 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ckdiff.errors import CheckpointError
 
@@ -118,6 +121,26 @@ def swapped(sites: LayerSites, donor: LayerSites, components: Iterable[str]) -> 
     finally:
         for parent, name, parameter in reversed(kept):
             parent._parameters[name] = parameter
+
+
+@contextmanager
+def gated(sites: LayerSites, donor: Tensor, gates: Tensor) -> Iterator[None]:
+    """Let each neuron's coefficient be (1 - g) times the layer's own and g times the donor's; 0 and 1 are exact.
+
+    Args:
+        sites: the parts of the layer that runs, a dense one.
+        donor: m of the donor [question, position, neuron].
+        gates: g [run, neuron]; the layer's batch is the runs' questions, one run after the other.
+    """
+    assert sites.values is not None
+    original = sites.values.forward
+
+    def forward(coefficients: Tensor) -> Any:
+        own = coefficients.reshape(len(gates), *donor.shape)
+        return original(torch.lerp(own, donor, gates[:, None, None]).reshape(coefficients.shape))
+
+    with replaced(sites.values, forward):
+        yield
 
 
 # ------------------------------------------------------------------------------------------------------- forwards

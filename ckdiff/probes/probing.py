@@ -1,6 +1,7 @@
 """A pair, questions and settings in, a `Probe` out: `probe_pair(base, unlearned, questions, settings)`.
 
-The order of the work: `jobs.prepare`, the base's answers, the sweep in as many passes as memory wants, `assembly`.
+The order of the work: `jobs.prepare`, the base's answers, the sweep in as many passes as memory wants, `assembly`, and
+where they are asked for the neurons of the windows that matter.
 Nothing is written here but the state of an interrupted sweep.
 """
 
@@ -18,7 +19,8 @@ import torch
 from ckdiff.probes import partial
 from ckdiff.probes.assembly import Finals, assemble
 from ckdiff.probes.forcing import Way, greedy_streamed
-from ckdiff.probes.jobs import prepare, recorded, settle
+from ckdiff.probes.jobs import chunk_of, prepare, recorded, settle
+from ckdiff.probes.neurons import neuron_sets
 from ckdiff.probes.partial import Progress
 from ckdiff.probes.prompts import batches
 from ckdiff.probes.sweep import SIDES, Sweep
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema import Probe
     from ckdiff.weights.reader import Checkpoint
 
-CHUNK = {"cpu": 1024, "cuda": 65536}
-"""Positions that go through a layer in one call."""
 KEEP_EVERY = 120.0
 """Seconds between two copies of an unfinished sweep on disk."""
 KEEP_AT_END = 30.0
@@ -94,7 +94,8 @@ def run(
 ) -> Probe:
     """What `probe_pair` does, from a prepared job on."""
     listener = listener or Listener()
-    with torch.inference_mode():
+    # A gradient needs parameters that were not made in inference mode.
+    with torch.no_grad() if job.settings.neurons else torch.inference_mode():
         key = _key(job, kept[1]) if kept else ""
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
         if resume and progress is None:
@@ -108,13 +109,29 @@ def run(
         listener.progress("scores", 0, 1, "logits and losses")
         result = assemble(job, finals)
         listener.progress("scores", 1, 1, "")
-        return result
+        return _with_neurons(job, finals, result, listener) if job.settings.neurons else result
+
+
+def _with_neurons(job: Job, finals: Finals, found: Probe, listener: Listener) -> Probe:
+    """The same probe, with the neurons that carry its windows."""
+
+    def pause() -> None:
+        if listener.stop():
+            raise Stopped
+
+    def tick(done: int, total: int, detail: str) -> None:
+        listener.progress("neurons", done, total, detail)
+
+    sets, notes = neuron_sets(job, finals, found, tick, pause)
+    return replace(found, neurons=sets, notes=(*found.notes, *notes))
 
 
 def _answers(job: Job, listener: Listener) -> list[list[int]]:
     """The base's first greedily generated tokens, or what the file gave."""
     if not job.generate:
         return [list(prompt.answer) for prompt in job.prompts]
+    if job.known is not None:
+        return job.known
     count, says = len(job.prompts), "the base answers the questions"
     listener.progress("answers", 0, count, says)
     base, tokens = job.pair.base, job.settings.tokens
@@ -156,11 +173,10 @@ def _load_all(job: Job) -> None:
 def _sweep_all(job: Job, progress: Progress, listener: Listener, kept: tuple[Path, str] | None) -> Finals:
     """All passes over the layers; what each ends in is added to `progress.finals`."""
     parts = batches(job.prompts, job.settings.batch_size, job.device)
-    chunk = job.settings.chunk or CHUNK.get(job.device.type, 1024)
     if not job.stream:
         _load_all(job)
     for number in range(progress.number, len(job.passes)):
-        sweep = Sweep(job.pair, parts, job.plan, job.passes[number], chunk)
+        sweep = Sweep(job.pair, parts, job.plan, job.passes[number], chunk_of(job))
         progress.number = number
         state = _one_pass(job, sweep, progress, listener, kept)
         if job.stream:
@@ -202,6 +218,7 @@ def _one_pass(job: Job, sweep: Sweep, progress: Progress, listener: Listener, ke
         stop, since = listener.stop(), time.monotonic() - saved
         # After the last layer too: what comes then can be interrupted as well.
         late = since > (KEEP_EVERY if state.layer < layers else KEEP_AT_END)
+        late |= state.layer == layers and job.settings.neurons
         if kept and (stop or late):
             _keep(kept, progress, listener)
             saved = time.monotonic()

@@ -31,6 +31,7 @@ class Patch:
         donor_values: W_V of the donor.
         donor_keys: W_K of the donor.
         donor_norms: the donor's norms.
+        donor_attention: the weights of attention of the donor.
     """
 
     attention: Source | None = None
@@ -38,12 +39,20 @@ class Patch:
     donor_values: bool = False
     donor_keys: bool = False
     donor_norms: bool = False
+    donor_attention: bool = False
 
     @property
     def swaps(self) -> tuple[str, ...]:
-        """Components whose parameters the layer takes from the donor; W_V is inside the constant where m is pinned."""
-        values = self.donor_values and self.coefficients is None
-        flags = (("value_vectors", values), ("keys", self.donor_keys), ("norms", self.donor_norms))
+        """What the layer takes from the donor, as names of `LayerSites.parameters`.
+
+        W_V is inside the constant where m is pinned, and where A is pinned nothing of attention is computed.
+        """
+        flags = (
+            ("value_vectors", self.donor_values and self.coefficients is None),
+            ("keys", self.donor_keys),
+            ("norms", self.donor_norms),
+            ("attention", self.donor_attention and self.attention is None),
+        )
         return tuple(name for name, wanted in flags if wanted)
 
 
@@ -77,7 +86,7 @@ class Run:
         patch = self.inside if layer <= self.last else self.behind
         if layer != self.first or self.donor_ends or patch.donor_norms:
             return patch
-        attention = patch.attention or "host"
+        attention = patch.attention or (None if patch.donor_attention else "host")
         coefficients = patch.coefficients
         if attention == "host" and coefficients is None and not patch.donor_keys:
             coefficients = "host"
@@ -136,23 +145,29 @@ def inside_patch(mode: Mode, variant: Variant) -> Patch:
     if mode.ancillary:
         pin: Source | None = "host" if variant.pins_others else None
         return Patch(pin, pin, donor_norms=True)
-    attention: Source | None = "donor" if mode.attention else "host" if variant.pins_others else None
+    attention: Source | None = "donor" if mode.attention else None
+    if variant.pins_others and not mode.attention and not mode.attention_weights:
+        attention = "host"
     coefficients: Source | None = None
     if mode.coefficients:
         coefficients = "donor"
     elif variant.pins_others and not mode.keys:
         coefficients = "host"
-    return Patch(attention, coefficients, mode.value_vectors, mode.keys)
+    return Patch(attention, coefficients, mode.value_vectors, mode.keys, donor_attention=mode.attention_weights)
 
 
 def behind_patch(mode: Mode, variant: Variant) -> Patch:
     """The patch in the layers behind the window."""
+    if variant.whole:
+        # There are none. A run that says so carries the scored positions alone where A is pinned.
+        return inside_patch(mode, variant)
     if variant.pins_behind:
         return Patch("host", "host")
     if not variant.pins_others:
         return OPEN
+    moves_attention = mode.attention or mode.attention_weights
     moves_mlp = mode.coefficients or mode.keys
-    return Patch(None if mode.attention else "host", None if moves_mlp else "host")
+    return Patch(None if moves_attention else "host", None if moves_mlp else "host")
 
 
 def wrong_prompt(patch: Patch) -> Patch:
@@ -238,9 +253,12 @@ def _sweep(
         run = Run(direction, 0, layers - 1, inside, inside, donor_ends=True)
         return Windows(direction, name, variant_name, (-1,), (index(run),), {})
     windows = {centre: window_of(centre, width, layers) for centre in centres}
+    if variant.whole:
+        centres, windows = (-1,), {-1: (0, layers - 1)}
     found = tuple(index(Run(direction, *windows[centre], inside, behind)) for centre in centres)
     wrong: dict[int, int] = {}
     if wrong_prompts and mode.states:
         other = wrong_prompt(inside)
-        wrong = {centre: index(Run(direction, *windows[centre], other, behind)) for centre in tiles(centres, width)}
+        chosen = centres if variant.whole else tiles(centres, width)
+        wrong = {centre: index(Run(direction, *windows[centre], other, behind)) for centre in chosen}
     return Windows(direction, name, variant_name, tuple(centres), found, wrong)

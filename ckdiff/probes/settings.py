@@ -42,6 +42,8 @@ class Settings:
         chunk: positions that go through a layer in one call; 0: by device.
         memory: bytes to plan with; 0: what is free.
         controls: False in benchmarks only.
+        neurons: look for the neurons that carry the best windows of mode `coeff`, variants `open` and `whole`.
+        neuron_goal: the share of a window's krs_kl that they must bring back.
     """
 
     modes: tuple[str, ...] = ("coeff",)
@@ -63,6 +65,8 @@ class Settings:
     chunk: int = 0
     memory: int = 0
     controls: bool = True
+    neurons: bool = False
+    neuron_goal: float = 0.8
 
     def check(self) -> None:
         """Refuse what names nothing.
@@ -85,3 +89,15 @@ class Settings:
         for option, value in (("--window", self.window), ("--tokens", self.tokens), ("--batch-size", self.batch_size)):
             if value < 1:
                 raise SettingsError(f"{option}: {value} is too few; give 1 or more")
+        if self.neurons:
+            self._check_neurons()
+
+    def _check_neurons(self) -> None:
+        if not 0 < self.neuron_goal <= 1:
+            raise SettingsError(f"--neuron-goal: {self.neuron_goal:g} is no share; give more than 0 and at most 1")
+        if "coeff" not in self.modes:
+            raise SettingsError("--neurons: looks into windows of mode coeff; add it to --mode")
+        if not {"open", "whole"} & set(self.variants):
+            raise SettingsError("--neurons: looks into windows of variant open or whole; add one to --variant")
+        if not self.kl:
+            raise SettingsError("--neurons: goes by krs_kl; leave out --no-kl")

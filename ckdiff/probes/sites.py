@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ckdiff.weights.architectures import Architecture
 
 
+ATTENTION = "attention"
+"""Beside the components: the weights of attention together, fused ones and a model's attention sinks among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerSites:
     """The parts of one decoder layer.
@@ -36,7 +40,8 @@ class LayerSites:
         values: W_V's module, or None in a mixture of experts.
         keys: W_K's modules; empty in a mixture of experts.
         mlp: the block of a mixture of experts, or None in a dense layer.
-        parameters: by component, the names of its parameters relative to the layer.
+        parameters: by component, the names of its parameters relative to the layer; under `ATTENTION` everything that
+            attention computes with, its norms left out.
     """
 
     layer: nn.Module
@@ -61,6 +66,7 @@ def layer_sites(layer: nn.Module, row: Architecture, parameters: Mapping[str, tu
         CheckpointError: a part is missing or is not of the kind that the row says.
     """
     sites = row.sites
+    parameters = {**parameters, ATTENTION: _attention_weights(layer, row, parameters)}
     attention = _find(layer, sites.attention, row)
     output = _projection(layer, sites.attention_output, row)
     experts = _maybe(layer, sites.experts) if sites.experts else None
@@ -82,6 +88,15 @@ def widths(module: nn.Module) -> tuple[int, int]:
         raise CheckpointError(f"{type(module).__name__}: not a matrix; this model cannot be probed")
     first, second = (int(size) for size in weight.shape)
     return (second, first) if isinstance(module, nn.Linear) else (first, second)
+
+
+def _attention_weights(
+    layer: nn.Module, row: Architecture, parameters: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Names of all parameters inside the attention module but those of norms."""
+    inside, norms = f"{row.sites.attention}.", parameters.get("norms", ())
+    names = (name for name, _ in layer.named_parameters())
+    return tuple(name for name in names if name.startswith(inside) and name not in norms)
 
 
 def _check_widths(keys: tuple[nn.Module, ...], values: nn.Module, row: Architecture) -> None:

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ckdiff.report.behaviour_text import picked
+from ckdiff.report.junit import to_junit
 from ckdiff.report.markdown import to_markdown
 from ckdiff.report.probe_text import CURVE_PARTS, flat_run
 from ckdiff.report.schema import SCORES, Drift, NeutralRecord, Side, TensorDrift
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
         ChoiceSet,
         Comparison,
         Grid,
+        NeuronSet,
         NeutralSet,
         Probe,
         ProbeRun,
         QuestionRecord,
         Report,
+        Verdict,
     )
 
 TOP_NEURONS = 100
 """Neurons of each component in the JSON; the HDF5 report holds all of them."""
-Section = Literal["compare", "probe", "behaviour"]
+Section = Literal["compare", "probe", "behaviour", "verdict"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 """What CSV takes one of, in this order of preference."""
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -59,6 +62,7 @@ def to_json(report: Report) -> str:
         "compare": None if report.compare is None else _comparison(report.compare),
         "probe": None if report.probe is None else _probe(report.probe),
         "behaviour": None if report.behaviour is None else _behaviour(report.behaviour),
+        "verdict": None if report.verdict is None else asdict(report.verdict),
     }
     return json.dumps(_finite(tree), indent=2, allow_nan=False) + "\n"
 
@@ -96,7 +100,12 @@ def _probe(found: Probe) -> dict[str, Any]:
         "questions": [_question(question) for question in found.questions],
         "settings": dict(found.settings),
         "notes": list(found.notes),
+        "neurons": [_neurons(one) for one in found.neurons],
     }
+
+
+def _neurons(found: NeuronSet) -> dict[str, Any]:
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in asdict(found).items()}
 
 
 def _run(run: ProbeRun) -> dict[str, Any]:
@@ -130,7 +139,8 @@ def to_csv(report: Report, section: Section | None = None) -> str:
         report: what was found.
         section: `compare`, a row a tensor, or `probe`, a row a window of each run (layer -1: a run about no single
             window), or `behaviour`, a row a question that both models answered (where there was none, a row a
-            multiple-choice question, or else a neutral text); by default the first of them that the report holds.
+            multiple-choice question, or else a neutral text), or `verdict`, a row a rule and a row a check of its gate;
+            by default the first of them that the report holds.
     """
     held: list[Section] = [name for name in SECTIONS if getattr(report, name) is not None]
     chosen = section or (*held, SECTIONS[0])[0]
@@ -142,6 +152,8 @@ def to_csv(report: Report, section: Section | None = None) -> str:
 def _rows(report: Report, section: Section) -> Iterable[list[str]]:
     if section == "probe":
         return _probe_rows(report.probe)
+    if section == "verdict":
+        return _verdict_rows(report.verdict)
     return _behaviour_rows(report.behaviour) if section == "behaviour" else _tensor_rows(report.compare)
 
 
@@ -201,6 +213,19 @@ def _neutral_rows(found: NeutralSet) -> Iterable[list[str]]:
         yield [_cell(getattr(row, name)) for name in names]
 
 
+def _verdict_rows(found: Verdict | None) -> Iterable[list[str]]:
+    """Rules, then checks of the gate; `outcome` is whether a rule fired, or what a check came to."""
+    yield ["kind", "name", "outcome", "value", "sense", "threshold", "text"]
+    for rule in found.rules if found else ():
+        outcome = "fired" if rule.fired else "not fired"
+        values = ("rule", rule.name, outcome, rule.value, rule.sense, rule.threshold, rule.text)
+        yield [_cell(value) for value in values]
+    for check in found.gate.checks if found and found.gate else ():
+        yield [
+            _cell(value) for value in ("check", check.name, check.outcome, check.value, "", check.threshold, check.text)
+        ]
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -216,5 +241,5 @@ def _no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {"json": to_json, "csv": to_csv, "md": to_markdown}
+FORMATS: dict[str, Callable[[Report], str]] = {"json": to_json, "csv": to_csv, "md": to_markdown, "junit": to_junit}
 """Name of the format, as `--format` takes it: the function that writes it."""

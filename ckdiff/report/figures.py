@@ -168,10 +168,10 @@ def _legend(figure: Figure, looks: dict[str, Look], found: Probe) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    whole = {run.mode for run in found.runs if len(run.layers) == 1 and run.layers[0] < 0}
+    layered = {run.mode for run in found.runs if len(run.layers) > 1 or (run.layers >= 0).all()}
     handles: list[Line2D | Patch] = []
     for mode, look in looks.items():
-        single = mode in whole
+        single = mode not in layered
         shape: dict[str, Any] = (
             {"linestyle": (0, (6, 3))} if single else {"linestyle": look.dash, "marker": look.marker, "markersize": 4}
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 MAX_EXPANSION = 1100
 """No array is larger than this many times its file (gzip reaches 1032): a damaged size asks for no memory."""
 MAX_DEPTH = 8
+MAX_ATTRIBUTE = 64_000
+"""Bytes of a text that is an attribute: HDF5 holds no attribute of 64 KB in files that old readers open."""
 SEAL = b"\nckdiff sha256 %s\n"
 """The last line of a report file; its length is fixed."""
 SEAL_LENGTH = len(SEAL % bytes(64))
@@ -102,6 +105,8 @@ def check_writable(path: Path) -> None:
     target, name = Path(os.path.realpath(path)), printable(path)
     if target.is_dir():
         raise ReportError(f"{name}: is a directory; name a file with -o FILE")
+    if target.suffix == ".safetensors":
+        raise ReportError(f"{name}: is the name of a weight file, and would be read as one; name another with -o FILE")
     if target.exists() and not target.is_file():
         raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
     if not target.parent.is_dir():
@@ -190,6 +195,8 @@ def _write_array(group: Any, name: str, array: Array) -> None:
 def _write_attribute(holder: Any, name: str, value: str | int) -> None:
     if isinstance(value, str):
         raw = encoded(value)
+        if len(raw) > MAX_ATTRIBUTE:
+            raise ReportError(f"{printable(name)} has {len(raw)} bytes and a report holds {MAX_ATTRIBUTE}; shorten it")
         holder.attrs.create(name, raw, dtype=_string_dtype(max(1, len(raw))))
     else:
         holder.attrs.create(name, value, dtype="i8")
@@ -211,9 +218,18 @@ def _load(path: Path, name: str) -> Node:
             raise ReportError(f"{name}: HDF5, but not a ckdiff report; give a file that ckdiff wrote")
         version = int(file.attrs["schema_version"])
         if version > SCHEMA_VERSION:
-            known = f"this one reads up to {SCHEMA_VERSION}"
-            raise ReportError(f"{name}: written by a newer ckdiff (schema {version}); {known}; upgrade ckdiff")
+            raise ReportError(f"{name}: {_newer(version, _attribute(file.attrs.get('versions', '')))}")
         return _load_group(file, limit, MAX_DEPTH)
+
+
+def _newer(version: int, versions: object) -> str:
+    """What to do about a report whose schema this ckdiff does not know: which version reads it, where it says so."""
+    known = f"this one reads up to {SCHEMA_VERSION}"
+    try:
+        writer = shorten(printable(json.loads(str(versions))["ckdiff"]), 40)
+    except (ValueError, KeyError, TypeError):
+        return f"written by a newer ckdiff (schema {version}); {known}; upgrade ckdiff"
+    return f"written by ckdiff {writer} (schema {version}); {known}; upgrade to ckdiff {writer} or later"
 
 
 def _load_group(group: Any, limit: int, depth: int) -> Node:

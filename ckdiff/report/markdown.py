@@ -28,6 +28,7 @@ from ckdiff.report.behaviour_text import (
     source_lines,
 )
 from ckdiff.report.probe_text import (
+    SET_HEADS,
     best_window,
     beyond_chance,
     by_direction,
@@ -38,6 +39,8 @@ from ckdiff.report.probe_text import (
     remarks,
     score_text,
     scored,
+    set_cells,
+    set_legend,
     settings_text,
     window_text,
     wrong_prompt_lines,
@@ -53,17 +56,33 @@ from ckdiff.report.text import (
     shorten,
     top_tensors,
 )
+from ckdiff.report.verdict_text import (
+    SHARES_LEGEND,
+    check_cells,
+    digest_lines,
+    exit_text,
+    fired,
+    gate_line,
+    policy_text,
+    rule_cells,
+    ruled_out,
+    share_cells,
+    verdict_facts,
+    verdict_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ckdiff.report.schema import AnswerSet, Behaviour, Comparison, Drift, Probe, ProbeRun, Report
+    from ckdiff.report.schema import AnswerSet, Behaviour, Comparison, Drift, Probe, ProbeRun, Report, Verdict
 
 TOP_TENSORS = 20
 LISTED_CHANGES = 50
 LISTED_ANSWERS = 5
 """Questions of each set whose answers are listed, those that changed most first."""
 NOTHING = "NOTHING WAS COMPARED"
+BREAK = "&#8203;"
+"""A space of no width."""
 CAUTION = (
     "A best window is selected from many: read it by the band of the score that ranks the windows (`krs_kl`, what"
     " changes behaviour), never by the raw `krs`, which also counts a uniform shift that softmax cannot see."
@@ -71,17 +90,17 @@ CAUTION = (
 
 
 def to_markdown(report: Report) -> str:
-    """A summary to paste into an issue: what was compared, coverage, components, top tensors, changed settings.
+    """A summary to paste into an issue or a model card: what was compared, coverage, components, top tensors, settings.
 
-    Of a probe: the best windows, the controls, and what to beware of. Of behaviour: the numbers before and after, and
-    the answers that changed most.
+    Where there is a verdict, it comes first, with its gate and what both rest on. Of a probe: the best windows, the
+    controls, and what to beware of. Of behaviour: the numbers before and after, and the answers that changed most.
     """
     sides = report.provenance.base.location, report.provenance.unlearned.location
     pair = f"base: {_escape(sides[0])}  \nunlearned: {_escape(sides[1])}"
     compared = report.compare is not None and bool(report.compare.tensors)
-    parts = []
-    if report.compare is not None or (report.probe is None and report.behaviour is None):
-        parts += ["## ckdiff compare", pair, *([] if compared else [f"**{NOTHING}**"])]
+    parts = [] if report.verdict is None else list(_verdict_sections(report, report.verdict))
+    if report.compare is not None or (not parts and report.probe is None and report.behaviour is None):
+        parts += ["## ckdiff compare", *([] if parts else [pair]), *([] if compared else [f"**{NOTHING}**"])]
     if report.compare is not None:
         parts += _sections(report.compare)
     if report.probe is not None:
@@ -89,6 +108,45 @@ def to_markdown(report: Report) -> str:
     if report.behaviour is not None:
         parts += ["## ckdiff behave", *([] if parts else [pair]), *_behaviour_sections(report.behaviour)]
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict_sections(report: Report, found: Verdict) -> Iterable[str]:
+    """The verdict for somebody who decides about a release, and then what it rests on."""
+    yield f"## Verdict: {_escape(found.label)}"
+    lines = [verdict_line(found), *([] if found.gate is None else [gate_line(found.gate)])]
+    if not report.complete:
+        lines.append("INCOMPLETE: the run was interrupted")
+    yield "  \n".join(f"**{_escape(line)}**" for line in lines)
+    yield "\n".join(f"- **{_escape(name)}:** {_escape(words)}" for name, words in verdict_facts(found))
+    if found.gate is not None:
+        yield "### Gate"
+        yield f"Policy: {_escape(policy_text(found.gate))}"
+        if found.gate.checks:
+            cells = [(row[1], row[0], row[4], row[2], row[3]) for row in map(check_cells, found.gate.checks)]
+            yield _table(("check", "outcome", "what was found", "figure", "limit"), cells, left=3)
+    yield from _evidence_sections(found)
+    yield "### Not measured"
+    yield _listed(found.unmeasured or ("nothing that a verdict looks at is lacking",))
+    yield "### What this is about"
+    yield _table(("", "place", "digest"), digest_lines(report), left=3)
+    yield f"ckdiff {_escape(report.versions.get('ckdiff', '(version not stated)'))}; {exit_text(found)}."
+
+
+def _evidence_sections(found: Verdict) -> Iterable[str]:
+    """The rules, the shares and the side effects of a verdict."""
+    for title, rules in (("Rules that hold", fired(found)), ("Rules that do not hold", ruled_out(found))):
+        if rules:
+            yield f"### {title}"
+            cells = [(name, words, value, threshold) for name, value, threshold, words in map(rule_cells, rules)]
+            yield _table(("rule", "what was looked at", "found", "needed"), cells, left=2)
+    if found.explanations:
+        yield "### What brings the answers back, and what takes them away"
+        heads = ("put back", "direction", "layers", "krs_kl", "krs_centred")
+        yield _table(heads, map(share_cells, found.explanations), left=2)
+        yield _escape(SHARES_LEGEND)
+    if found.side_effects:
+        yield "### Side effects"
+        yield _listed(found.side_effects)
 
 
 def _probe_sections(found: Probe) -> Iterable[str]:
@@ -109,6 +167,10 @@ def _probe_sections(found: Probe) -> Iterable[str]:
     yield CAUTION + " In brackets: its simultaneous 95 % band, and the pointwise 95 % intervals of the other scores."
     if words := [line for run in found.runs for line in remarks(run)]:
         yield _listed(words)
+    if found.neurons:
+        yield "### Which coefficients"
+        yield _table(SET_HEADS, map(set_cells, found.neurons), left=1)
+        yield f"{_escape(set_legend(found.neurons))}."
     yield "### Controls"
     verdicts = [f"{line}: {'passed' if passed else 'FAILED: INCONCLUSIVE'}" for line, passed in control_lines(found)]
     yield _listed([*verdicts, *wrong_prompt_lines(found)])
@@ -250,7 +312,13 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> st
 
 
 def _escape(text: str) -> str:
-    """Text that neither Markdown nor HTML reads as markup, link or mention."""
+    """Text that neither Markdown nor HTML reads as markup, link or mention.
+
+    Some sites look for addresses, mentions and issue numbers again in the finished page, where an escape is no longer
+    to be seen: there an invisible space breaks them.
+    """
     safe = html.escape(printable(text), quote=False)
-    safe = re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", safe)
-    return safe.replace("@", "&#64;").replace("://", "&#58;//")
+    safe = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", safe)
+    safe = re.sub(r"#(?=\d)", rf"\\#{BREAK}", re.sub(r"#(?!\d)", r"\\#", safe))
+    safe = re.sub(r"www\.", lambda found: f"{found[0][:3]}{BREAK}.", safe, flags=re.IGNORECASE)
+    return safe.replace("@", f"&#64;{BREAK}").replace("://", f"&#58;{BREAK}//")

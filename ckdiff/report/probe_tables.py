@@ -16,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ckdiff.report.probe_text import (
+    SET_HEADS,
     best_window,
     beyond_chance,
     by_direction,
     control_lines,
     curve,
     direction_words,
+    first_neurons,
     inconclusive,
     interval_text,
     loss_text,
@@ -29,6 +31,8 @@ from ckdiff.report.probe_text import (
     ranked_by,
     remarks,
     score_text,
+    set_cells,
+    set_legend,
     settings_text,
     window_text,
     wrong_prompt_lines,
@@ -38,11 +42,11 @@ from ckdiff.report.tables import RAMP, bar, bullets, facts, folded, pair_facts, 
 from ckdiff.report.text import UNDEFINED, counted, percent, printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from ckdiff.report.schema import Probe, ProbeRun, Report
+    from ckdiff.report.schema import NeuronSet, Probe, ProbeRun, Report
     from ckdiff.shapes import PerLayer
 
 SHOWN = tuple(reversed(SCORES))
@@ -52,6 +56,7 @@ NONE = "·"
 CURVE_CELLS = 60
 LABEL = 14
 """Characters before a curve."""
+LISTED_NEURONS = 5
 WRONG_PROMPT = "wrong prompt: the same window with another question's states; what it brings is not this knowledge"
 LEGEND = (
     "krs_kl: what changes behaviour; krs: the paper's, which also counts a uniform",
@@ -103,6 +108,8 @@ def _sections(found: Probe, questions: int) -> Iterator[RenderableType]:
     for direction, runs in by_direction(found):
         if layered := [run for run in runs if len(run.layers) > 1]:
             yield titled(f"By layer, {direction_words(direction)}", Group(*_curves(layered)))
+    if found.neurons:
+        yield titled("Which coefficients", _neurons(found.neurons))
     yield titled("Controls", _controls(found))
     if questions > 0 and found.questions:
         yield titled("Questions", _questions(found, questions))
@@ -208,7 +215,17 @@ def _scale(layers: list[int]) -> str:
     return text
 
 
-# -------------------------------------------------------------------------------------------- controls, questions
+# -------------------------------------------------------------------------------------- neurons, controls, questions
+
+
+def _neurons(sets: Sequence[NeuronSet]) -> RenderableType:
+    """A line a set and the neurons that contribute most, then what the columns mean."""
+    table = plain_table(SET_HEADS[0], SET_HEADS[1:])
+    for one in sets:
+        table.add_row(*map(Text, set_cells(one)))
+    first = [f"{set_cells(one)[0]}: {first_neurons(one, LISTED_NEURONS)}" for one in sets]
+    legend = Text(f"{set_legend(sets)}. Below: layer/neuron and its share of the window's effect.", style="dim")
+    return Group(table, legend, bullets(first))
 
 
 def _controls(found: Probe) -> RenderableType:

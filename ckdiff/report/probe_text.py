@@ -16,9 +16,9 @@ from ckdiff.report.schema import Curve
 from ckdiff.report.text import UNDEFINED, printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from ckdiff.report.schema import Control, LossSummary, Probe, ProbeRun
+    from ckdiff.report.schema import Control, LossSummary, NeuronSet, Probe, ProbeRun
 
 CURVE_PARTS = {"": "score", "_low": "low", "_high": "high", "_band_low": "band_low", "_band_high": "band_high"}
 """What is added to the name of a score in files: the part of its `Curve` that stands under that name."""
@@ -219,6 +219,49 @@ def settings_text(probe: Probe) -> str:
     """The settings on one line, without the source of the questions, which stands with their number."""
     own = {name: value for name, value in probe.settings.items() if name not in NOT_SHOWN}
     return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in own.items())
+
+
+# --------------------------------------------------------------------------------------------------------- neurons
+
+
+SET_HEADS = ("window", "neurons", "krs_kl", "of", "random sets")
+"""What `set_cells` says of a set of neurons, column by column."""
+
+
+def set_cells(found: NeuronSet) -> tuple[str, ...]:
+    """One set of neurons: where, how many, what they bring, what their window brings, what random ones bring."""
+    ends = f"[{score_text(found.low)}, {score_text(found.high)}]" if not np.isnan([found.low, found.high]).any() else ""
+    spread = f"({score_text(found.random_low)} to {score_text(found.random_high)})"
+    return (
+        printable(f"{found.direction} {set_window(found)}"),
+        f"{len(found.neurons):,} of {found.candidates:,}",
+        f"{score_text(found.score)} {ends}".rstrip(),
+        score_text(found.window_score),
+        f"{score_text(found.random_score)} {spread}",
+    )
+
+
+def set_window(found: NeuronSet) -> str:
+    """The layers of its window, as `window_text` says them."""
+    if found.layer < 0:
+        return "all"
+    return str(found.first) if found.first == found.last else f"{found.first}-{found.last}"
+
+
+def set_legend(found: Iterable[NeuronSet]) -> str:
+    """What the columns of `set_cells` mean."""
+    goals = " or ".join(dict.fromkeys(f"{100 * one.goal:.3g} %" for one in found))
+    return (
+        f"The fewest neurons whose coefficients, put back alone, bring {goals} of what their window brings (column of),"
+        " confirmed by putting them back. Random sets: as many of each layer; mean, least and greatest krs_kl"
+    )
+
+
+def first_neurons(found: NeuronSet, limit: int) -> str:
+    """The neurons that contribute most, with their layers and shares."""
+    own = [f"{one.layer}/{one.neuron} {100 * one.contribution:.2g} %" for one in found.neurons[:limit]]
+    left = len(found.neurons) - len(own)
+    return f"{', '.join(own)}{f' and {left:,} more' if left else ''}"
 
 
 # -------------------------------------------------------------------------------------------------------- controls

@@ -26,7 +26,17 @@ from ckdiff.report.columns import (
     write_table,
 )
 from ckdiff.report.probe_text import CURVE_PARTS, flat_run
-from ckdiff.report.schema import SCORES, Control, Curve, LossSummary, Probe, ProbeRun, QuestionRecord
+from ckdiff.report.schema import (
+    SCORES,
+    Control,
+    Curve,
+    LossSummary,
+    NeuronRecord,
+    NeuronSet,
+    Probe,
+    ProbeRun,
+    QuestionRecord,
+)
 from ckdiff.report.text import printable
 
 LOSSES = Table(LossSummary, "summary", "", dict.fromkeys(("mse", "mse_centred", "kl", "top1", "shift_share"), NUMBER))
@@ -58,8 +68,30 @@ CONTROLS = Table(
     },
 )
 
+SETS = Table(
+    dict,
+    "set",
+    "",
+    {
+        "direction": TEXT,
+        "layer": COUNT._replace(comment="window centre; -1: the whole model"),
+        "first": COUNT,
+        "last": COUNT,
+        "goal": NUMBER,
+        "candidates": COUNT,
+        **dict.fromkeys(("window_score", "score", "low", "high", "krs", "krs_centred"), NUMBER),
+        **dict.fromkeys(("random_score", "random_low", "random_high"), NUMBER),
+        "random_sets": COUNT,
+        "total": NUMBER,
+        "nodes": COUNT,
+    },
+)
+"""Sets of neurons, but for what each has many of."""
+MEMBERS = Table(NeuronRecord, "rank", "", {"layer": COUNT, "neuron": COUNT, "contribution": NUMBER})
+SET_LOSSES = ("loss_mse", "loss_mse_centred", "loss_kl")
+
 PROBE_TABLES = {"questions": QUESTIONS, "controls": CONTROLS}
-PROBE_PARTS = ("loss_unlearned", *PROBE_TABLES, "notes")
+PROBE_PARTS = ("loss_unlearned", *PROBE_TABLES, "notes", "neurons")
 """Groups of a probe that are not a direction."""
 RUN_ARRAYS = (
     *("first", "last", "krs_mean_of_ratios", "top1"),
@@ -72,6 +104,8 @@ RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*")
 def write_probe(found: Probe) -> Node:
     """A probe as a group: one group a direction, mode and variant, and tables beside them.
 
+    Sets of neurons, where there are any, are a table `neurons` with one group a set under its row's number.
+
     Raises:
         ReportError: two runs of one name, or a name that cannot name a group.
     """
@@ -81,6 +115,9 @@ def write_probe(found: Probe) -> Node:
     for name, table in PROBE_TABLES.items():
         node.groups[name] = write_table(table, getattr(found, name))
     node.groups["notes"] = write_table(NOTES, map(Line, found.notes))
+    if found.neurons:
+        node.groups["neurons"] = write_table(SETS, found.neurons)
+        node.groups["neurons"].groups |= {str(n): _write_set(one) for n, one in enumerate(found.neurons)}
     for order, run in enumerate(found.runs):
         variants = node
         for name in _path(run)[:-1]:
@@ -89,6 +126,34 @@ def write_probe(found: Probe) -> Node:
             raise ReportError(f"two runs are called {'/'.join(_path(run))}; a report holds one of each")
         variants.groups[run.variant] = _write_run(run, order)
     return node
+
+
+def _write_set(found: NeuronSet) -> Node:
+    """What a set of neurons has many of: its neurons, the sizes that were tried, losses of questions."""
+    node = write_table(MEMBERS, found.neurons)
+    node.arrays["size"] = scale("size", found.sizes)
+    node.arrays["sizes_score"] = Array(np.asarray(found.sizes_score, dtype="f8"), ("size",))
+    node.arrays["question"] = scale("question", np.arange(len(found.loss_kl)))
+    for name in SET_LOSSES:
+        node.arrays[name] = Array(np.asarray(getattr(found, name), dtype="f8"), ("question",))
+    return node
+
+
+def _read_sets(node: Node | None) -> tuple[NeuronSet, ...]:
+    rows = read_table(SETS, node)
+    groups = node.groups if node is not None else {}
+    return tuple(NeuronSet(**row, **_read_set(groups[str(number)])) for number, row in enumerate(rows))
+
+
+def _read_set(node: Node) -> dict[str, Any]:
+    arrays = {name: array.values for name, array in node.arrays.items()}
+    losses = {name: arrays[name] for name in SET_LOSSES}
+    return {
+        "sizes": arrays["size"],
+        "sizes_score": arrays["sizes_score"],
+        "neurons": read_table(MEMBERS, node),
+        **losses,
+    }
 
 
 def _path(run: ProbeRun) -> tuple[str, str, str]:
@@ -137,6 +202,7 @@ def read_probe(node: Node) -> Probe:
         loss_unlearned=losses,
         settings=json.loads(str(node.attributes["settings"])),
         notes=tuple(line.text for line in read_table(NOTES, node.groups.get("notes"))),
+        neurons=_read_sets(node.groups.get("neurons")),
         **tables,
     )
 

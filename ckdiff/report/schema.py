@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron, LayerQuestion, PerLayer
+    from ckdiff.shapes import ComponentLayer, Float64, Int64, LayerNeuron, LayerQuestion, PerLayer
 
 FORMAT = "ckdiff"
 SCHEMA_VERSION = 1
@@ -361,6 +361,69 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class NeuronRecord:
+    """One neuron whose coefficient is restored, at its place in the ranking.
+
+    Attributes:
+        layer, neuron: which one; in the numbering of `NeuronGrid`.
+        contribution: the share of the window's effect that it carries by the ranking, unitless; over all candidates
+            the shares add up to 1.
+    """
+
+    layer: int
+    neuron: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronSet:
+    """The smallest set of neurons whose coefficients, restored alone, bring back most of what their window brings.
+
+    Attributes:
+        direction: "restore" or "break", as in `ProbeRun`.
+        layer: window centre; -1 for the whole model.
+        first, last: the window's layers, both included.
+        goal: the share of the window's krs_kl that the set must bring back.
+        candidates: neurons of the window's layers.
+        window_score: krs_kl of the whole window, all its coefficients restored.
+        score, low, high: krs_kl of the set alone, by an actual restoration, and its 95 % interval over questions.
+        krs, krs_centred: the other two scores of the set.
+        random_score, random_low, random_high: mean krs_kl of random sets of the same size, the least and the greatest.
+        random_sets: how many of them were restored.
+        sizes, sizes_score: the sizes that were tried, ascending, and krs_kl of the first so many in the ranking.
+        loss_mse, loss_mse_centred, loss_kl: per-question losses of the set, [question].
+        neurons: the set, in the order of the ranking.
+        total: the contributions of all candidates together: 1, but for the error of their computation.
+        nodes: points of the quadrature behind the contributions.
+    """
+
+    direction: str
+    layer: int
+    first: int
+    last: int
+    goal: float
+    candidates: int
+    window_score: float
+    score: float
+    low: float
+    high: float
+    krs: float
+    krs_centred: float
+    random_score: float
+    random_low: float
+    random_high: float
+    random_sets: int
+    sizes: Int64
+    sizes_score: Float64
+    loss_mse: Float64
+    loss_mse_centred: Float64
+    loss_kl: Float64
+    neurons: tuple[NeuronRecord, ...]
+    total: float = float("nan")
+    nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What `ckdiff probe` found, and the settings that it ran under.
 
@@ -369,6 +432,7 @@ class Probe:
         layer_count: decoder layers of the model.
         settings: what determines the numbers, as text (dtype, window, tokens, prompt, source of questions ...).
         notes: plain sentences about what a reader must know.
+        neurons: of some windows the neurons that carry them; empty where they were not asked for.
     """
 
     model_type: str
@@ -379,6 +443,7 @@ class Probe:
     controls: tuple[Control, ...]
     settings: Mapping[str, str]
     notes: tuple[str, ...]
+    neurons: tuple[NeuronSet, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------- behaviour
@@ -560,6 +625,153 @@ class Behaviour:
     notes: tuple[str, ...]
 
 
+# ------------------------------------------------------------------------------------------------------- verdict
+
+
+Label = Literal[
+    "identical",
+    "no effect on these questions",
+    "suppressed",
+    "values edited",
+    "keys edited",
+    "attention rerouted",
+    "ancillary",
+    "mixed",
+    "not localised",
+    "inconclusive",
+]
+LABELS: tuple[Label, ...] = get_args(Label)
+"""Every label of a verdict; what each one means stands in `audit.verdict`."""
+Outcome = Literal["passed", "failed", "inconclusive"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+Sense = Literal["at_least", "at_most", "shown"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """One rule of the verdict that was looked at.
+
+    Attributes:
+        name: of the rule, a key of `audit.rules.RULES`.
+        fired: it holds on this report. Rules that did not fire are kept too: they say what was ruled out.
+        text: in plain words what was looked at, with its figures.
+        value: the figure that was held against the threshold: of an interval the end that counts. NaN: no one figure.
+        threshold: the documented number, or NaN.
+        sense: whether value must be at least or at most the threshold; "shown" where there is no threshold.
+    """
+
+    name: str
+    fired: bool
+    text: str
+    value: float
+    threshold: float
+    sense: Sense
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How much of the effect one mode explains in one direction: a window (or the whole model) as the verdict read it.
+
+    Attributes:
+        mode, variant, direction: of the run.
+        first, last: the layers of the window, both included; 0 and the last layer for the whole model.
+        kl, kl_low, kl_high: krs_kl there, and its simultaneous band; NaN where it was not measured.
+        centred, centred_low, centred_high: the same of krs_centred.
+        decisive: the verdict rests on it.
+    """
+
+    mode: str
+    variant: str
+    direction: str
+    first: int
+    last: int
+    kl: float
+    kl_low: float
+    kl_high: float
+    centred: float
+    centred_low: float
+    centred_high: float
+    decisive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """One requirement of a policy, and whether the report meets it.
+
+    Attributes:
+        name: the policy's key, such as "fail.labels" or "require.questions".
+        outcome: "inconclusive": the report lacks what the requirement is about.
+        text: in plain words what was asked, and what was found.
+        value: the figure that was held against the threshold, or NaN.
+        threshold: the policy's number, or NaN.
+    """
+
+    name: str
+    outcome: Outcome
+    text: str
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a policy says about a report.
+
+    Attributes:
+        policy: the policy's text, as it was read (TOML), so that the gate can be judged again.
+        digest: sha256 of that text in UTF-8.
+        source: name of the policy's file, for people.
+        outcome: the worst of the checks; "failed" is worse than "inconclusive", and no checks at all are inconclusive.
+        checks: every requirement of the policy, in its order.
+    """
+
+    policy: str
+    digest: str
+    source: str
+    outcome: Outcome
+    checks: tuple[GateCheck, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the report means: one label, the reason, and everything that it rests on.
+
+    Attributes:
+        label: one of `LABELS`.
+        reason: one or two plain sentences: what was found, in which component and layers, and how sure that is.
+        component: the component or state that carries the effect ("value vectors", "coefficients", ...); "" for none.
+        layers: the layers of the smallest set of windows that explains the effect; empty where there is none.
+        explained, explained_low, explained_high: krs_kl of what carries it, restored, and the band it rests on; NaN
+            where nothing does.
+        score: how clearly the value vectors still hold it, in [0, 1]: R (1 - B) c with R krs_kl of both the base's
+            states put back in the whole model, B that of the unlearned value vectors broken into the base, and c the
+            greatest cosine of keys, value vectors and attention. Near 1 where the knowledge is held back; low where the
+            value vectors were edited, where it is gone, and where the model was trained anew. NaN: not measured.
+        rules: every rule that was looked at.
+        explanations: a row a mode and direction.
+        side_effects: plain sentences about what else changed.
+        unmeasured: plain sentences about what was not measured, and with which command it would be.
+        detectable: the smallest share of changed answers that so many questions would have shown with 95 % certainty;
+            NaN without questions.
+        gate: what a policy says, or None where none was given.
+    """
+
+    label: Label
+    reason: str
+    component: str
+    layers: tuple[int, ...]
+    explained: float
+    explained_low: float
+    explained_high: float
+    score: float
+    rules: tuple[RuleResult, ...]
+    explanations: tuple[Explanation, ...]
+    side_effects: tuple[str, ...]
+    unmeasured: tuple[str, ...]
+    detectable: float
+    gate: Gate | None = None
+
+
 # -------------------------------------------------------------------------------------------------------- report
 
 
@@ -576,6 +788,7 @@ class Report:
     compare: Comparison | None = None
     probe: Probe | None = None
     behaviour: Behaviour | None = None
+    verdict: Verdict | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     schema_version: int = SCHEMA_VERSION

@@ -47,6 +47,7 @@ from ckdiff.report.schema import (
     TensorDrift,
     TensorInfo,
 )
+from ckdiff.report.verdict_tree import read_verdict, write_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +165,7 @@ SECTIONS: dict[str, tuple[Callable[[Any], Node], Callable[[Node], Any]]] = {
     "compare": (_write_comparison, _read_comparison),
     "probe": (write_probe, read_probe),
     "behaviour": (write_behaviour, read_behaviour),
+    "verdict": (write_verdict, read_verdict),
 }
 """Field of the report, which is also the name of its group: how it is written and read."""
 

@@ -1,0 +1,191 @@
+"""An audit: compare, behave, probe and judge one pair, and share what they have in common. `audit_pair(spec)`.
+
+The checkpoints are opened and hashed once, the base answers the target questions once, and what cannot say anything is
+left out: nothing is asked of two checkpoints that are the same, and nothing is put back where no question was given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ckdiff.api import (
+    BehaveSpec,
+    ProbeSpec,
+    asked_by,
+    combined,
+    compared,
+    identity,
+    joined,
+    opened,
+    questions_of,
+    versions,
+)
+from ckdiff.probes.modes import MODES
+from ckdiff.probes.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckdiff.audit.policy import Policy
+    from ckdiff.probes.behaviour import Task
+    from ckdiff.probes.jobs import Job
+    from ckdiff.probes.probing import Listener
+    from ckdiff.report.schema import Behaviour, Probe, Report
+
+VARIANTS = ("open", "whole")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSpec:
+    """What to audit, and how.
+
+    Attributes:
+        base, unlearned: as in `ProbeSpec`.
+        policy: what the report is held against, or None for a verdict without a gate.
+        questions, asked, concept: questions about what was to be unlearned, as in `BehaveSpec`.
+        unrelated, most_unrelated, choices, neutral: as in `BehaveSpec`.
+        settings: of the probe, and of the answers.
+        hash: compute the sha256 of every weight file.
+        adapter_base: the base model of adapters, where their own config does not name one that can be found.
+    """
+
+    base: str
+    unlearned: str
+    policy: Policy | None = None
+    questions: Path | None = None
+    asked: tuple[str, ...] = ()
+    concept: str | None = None
+    unrelated: Path | None = None
+    most_unrelated: int = 50
+    choices: Path | None = None
+    neutral: Path | bool = True
+    settings: Settings = field(
+        default_factory=lambda: Settings(modes=tuple(MODES), variants=VARIANTS, directions=("restore", "break"))
+    )
+    hash: bool = True
+    adapter_base: str | None = None
+
+    @property
+    def probe(self) -> ProbeSpec | None:
+        """Its probe, or None where no question was given."""
+        if self.questions is None and not self.asked:
+            return None
+        asked = self.questions, self.asked, self.concept, False
+        return ProbeSpec(self.base, self.unlearned, *asked, self.settings, self.hash, self.adapter_base)
+
+    @property
+    def behave(self) -> BehaveSpec:
+        """Its questions to both models."""
+        return BehaveSpec(
+            self.base,
+            self.unlearned,
+            questions=self.questions,
+            asked=self.asked,
+            concept=self.concept,
+            unrelated=self.unrelated,
+            most_unrelated=self.most_unrelated,
+            choices=self.choices,
+            neutral=self.neutral,
+            settings=self.settings,
+            hash=self.hash,
+            adapter_base=self.adapter_base,
+        )
+
+
+def audit_pair(
+    spec: AuditSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    accept: Callable[[str, str], None] | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+) -> Report:
+    """Compare, behave, probe, and a verdict; with a policy its gate.
+
+    Args:
+        spec: what to audit, and how.
+        listener: told of progress, asked whether to stop.
+        existing: a report of the same pair; runs of its probe that asked the same in the same way stay.
+        accept: called with both locations once the headers are read; it raises where the work should not begin.
+        keep: a file to keep an unfinished sweep in.
+        resume: go on with what is kept there.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
+    """
+    from ckdiff.audit.judging import judged
+    from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
+    from ckdiff.probes.behaviour import prepare_behaviour
+    from ckdiff.probes.jobs import prepare
+    from ckdiff.probes.probing import Listener
+
+    listener = listener or Listener()
+    spec.settings.check()
+    behave, probe = spec.behave, spec.probe
+    asked, questions = asked_by(behave), None if probe is None else questions_of(probe)
+    base, unlearned = opened(behave)
+    if accept is not None:
+        accept(base.location, unlearned.location)
+    # Everything that can be refused is refused before the first weight is read.
+    task = prepare_behaviour(base, unlearned, asked, spec.settings)
+    job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
+    report = compared(base, unlearned, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""))
+    report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
+    if existing is not None:
+        # Refused before the work, not after it.
+        joined(existing, report)
+
+    def done(found: Report) -> Report:
+        # Only what was asked the same questions in the same way can be evidence beside what was measured now.
+        if existing is not None and existing.probe is not None and found.probe is not None:
+            found = replace(found, probe=combined(existing.probe, found.probe))
+        return judged(found, spec.policy)
+
+    if _same(report):
+        listener.remark("both checkpoints are the same: nothing to ask, nothing to put back")
+        return judged(report, spec.policy)
+    if broken := _not_finite(report):
+        listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
+        return done(report)
+    try:
+        said = _behaviour(task, report, unlearned.root, listener)
+        report = replace(report, behaviour=said)
+        if job is not None:
+            kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
+            report = replace(report, probe=_probe(job, said, listener, kept, resume))
+    except (NothingToRecoverError, NotFiniteError) as error:
+        listener.remark(f"not probed: {error}")
+    return done(report)
+
+
+def _same(report: Report) -> bool:
+    """Whether every stored value and setting is the same."""
+    found = report.compare
+    assert found is not None
+    unmatched = found.only_in_base or found.only_in_unlearned or found.shape_mismatch or found.config_changes
+    return bool(found.tensors) and not unmatched and all(row.drift.identical for row in found.tensors)
+
+
+def _not_finite(report: Report) -> str:
+    """The first tensor of which no model can be made, or nothing."""
+    rows = () if report.compare is None else report.compare.tensors
+    return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
+
+
+def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
+    from ckdiff.probes.behaviour import run
+    from ckdiff.probes.history import read_making
+
+    return run(task, read_making(folder, report.provenance.unlearned.digest), listener)
+
+
+def _probe(job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool) -> Probe:
+    """The probe, of the answers that the base has given already."""
+    from ckdiff.probes.probing import run
+
+    target = next((one for one in said.answers if one.name == "target"), None)
+    if job.generate and target is not None and target.digest == job.questions.digest:
+        job.known = [list(row.answer_base_ids) for row in target.questions]
+    return run(job, listener, kept, resume)

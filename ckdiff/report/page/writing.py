@@ -1,0 +1,86 @@
+"""The file of a page: written whole or not at all, and never over something that is not a page, unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckdiff.errors import ReportError
+from ckdiff.report.page.document import BEGINNING, to_html
+from ckdiff.report.text import printable
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema import Report
+
+
+def write_page(report: Report, path: str | Path, overwrite: bool = False) -> None:
+    """Write a report as a page: beside the target, synced, and moved over it.
+
+    Args:
+        report: what the page shows.
+        path: an older page there is replaced.
+        overwrite: any other file there is replaced, too.
+
+    Raises:
+        ReportError: the place cannot be written to, or holds something else.
+    """
+    check_place(path, overwrite)
+    content = to_html(report).encode("utf-8")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        _write_synced(temporary, content)
+        os.replace(temporary, target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_place(path: str | Path, overwrite: bool = False) -> None:
+    """Refuse a place that holds what is not a page.
+
+    Raises:
+        ReportError: a directory, something that is no file, or, without `overwrite`, a file that is not a page.
+    """
+    target, name = Path(os.path.realpath(path)), printable(path)
+    if target.is_dir():
+        raise ReportError(f"{name}: is a directory; name a file with -o FILE")
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
+    if not overwrite and not _is_page(target, name):
+        raise ReportError(f"{name}: is there and is no page of ckdiff's; use -o FILE, or replace it with --overwrite")
+
+
+def _is_page(path: Path, name: str) -> bool:
+    """Whether a file begins as a page does; an empty file may become one."""
+    beginning = BEGINNING.encode()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(beginning)) in (b"", beginning)
+    except OSError as error:
+        raise ReportError(f"{name}: cannot be read: {error.strerror or error}; use -o FILE") from error
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the new name last; not every file system can, and then the file is still whole."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,261 @@
+"""`ckdiff audit` and `ckdiff gate` as a pipeline sees them: four exit statuses, one report, one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ckdiff.audit.judging import judged
+from ckdiff.audit.policy import read_policy
+from ckdiff.report.hdf5 import read_report
+from tests.reports import same
+from tests.test_probe_cli import ASKED, ckdiff, made, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[..., tuple[int, str, str]]
+
+__all__ = ["ckdiff", "made", "place"]  # fixtures
+
+LAX = '[require]\nsections = ["compare", "probe", "behaviour"]\n[fail]\nunexpected_tensors = true\n'
+STRICT = LAX + "target_bleu = 0.0\n"
+GREEDY = "[require]\nquestions = 30\n"
+QUICK = ("--window", 1, "--tokens", 4, "--device", "cpu", "--questions", "questions.txt")
+
+
+@pytest.fixture
+def audit(ckdiff: Run, place: Path) -> Run:
+    for name, text in (("lax", LAX), ("strict", STRICT), ("greedy", GREEDY)):
+        (place / f"{name}.toml").write_text(text)
+
+    def call(*arguments: object, policy: str = "lax.toml") -> tuple[int, str, str]:
+        return ckdiff("audit", "base", "unlearned", "--policy", policy, *QUICK, *arguments)
+
+    return call
+
+
+def verdict(ckdiff: Run, report: str = "ckdiff.h5") -> Any:
+    return json.loads(ckdiff("show", report, "--format", "json")[1])["verdict"]
+
+
+def test_pass_fail_too_little_and_bad_input_have_four_statuses(audit: Run) -> None:
+    status, out, err = audit()
+    assert status == 0, out + err
+    assert "PASSED" in out
+    assert audit(policy="strict.toml")[0] == 1
+    status, out, err = audit(policy="greedy.toml")
+    assert status == 3
+    assert "30 are wanted" in out
+    assert audit(policy="none.toml")[0] == 2
+
+
+def test_one_report_holds_everything_and_shows_it_again(ckdiff: Run, audit: Run) -> None:
+    _, out, _ = audit()
+    found = read_report("ckdiff.h5")
+    assert None not in (found.compare, found.probe, found.behaviour, found.verdict)
+    assert found.verdict is not None
+    assert found.verdict.gate is not None
+    assert found.verdict.gate.digest == read_policy(Path("lax.toml")).digest
+    assert ckdiff("show", "ckdiff.h5", "--section", "verdict")[1] == out
+    # The verdict follows from what is stored, and from nothing else.
+    assert same(judged(found, read_policy(Path("lax.toml"))), found)
+
+
+def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: Run) -> None:
+    audit()
+    common = ("--questions", "questions.txt", "--tokens", 4, "--device", "cpu", "-o", "parts.h5")
+    ckdiff("compare", "base", "unlearned", "-o", "parts.h5")
+    modes = ("--mode", "all", "--variant", "open,whole", "--direction", "both", "--window", 1)
+    ckdiff("behave", "base", "unlearned", *common)
+    ckdiff("probe", "base", "unlearned", *modes, *common)
+    whole, parts = read_report("ckdiff.h5"), read_report("parts.h5")
+    assert parts.verdict is None
+    assert same(judged(parts, read_policy(Path("lax.toml"))), whole)
+    assert ckdiff("gate", "parts.h5", "--policy", "lax.toml", "--save")[0] == 0
+    assert Path("parts.h5").read_bytes() == Path("ckdiff.h5").read_bytes()
+
+
+def test_the_same_audit_gives_the_same_bytes(audit: Run) -> None:
+    audit()
+    first = Path("ckdiff.h5").read_bytes()
+    audit()
+    assert Path("ckdiff.h5").read_bytes() == first
+
+
+def test_gate_judges_again_and_changes_nothing_unasked(ckdiff: Run, audit: Run) -> None:
+    audit()
+    before = Path("ckdiff.h5").read_bytes()
+    assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml")[0] == 1
+    assert Path("ckdiff.h5").read_bytes() == before
+    assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--save")[0] == 1
+    assert verdict(ckdiff)["gate"]["outcome"] == "failed"
+    assert ckdiff("gate", "ckdiff.h5", "--policy", "lax.toml", "--save")[0] == 0
+    assert Path("ckdiff.h5").read_bytes() == before
+
+
+def test_new_measurements_drop_an_older_verdict_and_say_so(ckdiff: Run, audit: Run) -> None:
+    audit()
+    status, _, err = ckdiff("compare", "base", "unlearned")
+    assert status == 0
+    assert "verdict" in err
+    assert read_report("ckdiff.h5").verdict is None
+
+
+def test_two_checkpoints_that_are_the_same_are_not_asked(ckdiff: Run, audit: Run) -> None:
+    shutil.copytree("base", "copy")
+    status, _, err = ckdiff("audit", "base", "copy", *QUICK)
+    assert status == 1
+    assert "the same" in err
+    assert verdict(ckdiff)["label"] == "identical"
+
+
+def test_without_questions_nothing_is_known_of_the_effect(ckdiff: Run, audit: Run) -> None:
+    status, _, _ = ckdiff("audit", "base", "unlearned", "--policy", "lax.toml", "--device", "cpu", "--tokens", 4)
+    assert status == 3
+    assert verdict(ckdiff)["label"] == "inconclusive"
+
+
+def test_weights_that_compute_no_numbers_are_inconclusive_and_the_drift_is_kept(ckdiff: Run, audit: Run) -> None:
+    place = next(Path("unlearned").glob("*.safetensors"))
+    tensors = load_file(place)
+    tensors["model.norm.weight"][:] = float("nan")
+    save_file(tensors, place, metadata={"format": "pt"})
+    status, _, err = audit()
+    # A tensor that is not finite is one that nobody expected.
+    assert status == 1
+    assert "NaN" in err
+    assert verdict(ckdiff)["label"] == "inconclusive"
+    assert read_report("ckdiff.h5").compare is not None
+
+
+def test_a_policy_says_how_to_measure_and_options_say_more(ckdiff: Run, place: Path) -> None:
+    (place / "policies").mkdir()
+    shutil.copy("questions.txt", place / "policies" / "asked.txt")
+    (place / "policies" / "p.toml").write_text(
+        "[measure]\nquestions = 'asked.txt'\nwindow = 2\ntokens = 3\nmodes = ['coeff', 'values']\nneutral = false\n"
+        + LAX
+    )
+    ckdiff("audit", "base", "unlearned", "--policy", "policies/p.toml", "--device", "cpu")
+    settings = read_report("ckdiff.h5").probe.settings  # type: ignore[union-attr]
+    assert (settings["window"], settings["tokens"], settings["modes"]) == ("2", "3", "coeff,values")
+    assert read_report("ckdiff.h5").behaviour.neutral is None  # type: ignore[union-attr]
+    ckdiff("audit", "base", "unlearned", "--policy", "policies/p.toml", "--device", "cpu", "--window", 1, "-m", "keys")
+    settings = read_report("ckdiff.h5").probe.settings  # type: ignore[union-attr]
+    assert (settings["window"], settings["tokens"], settings["modes"]) == ("1", "3", "keys")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--policy", "misspelt.toml"), "no key 'fail.lables'"),
+        (("--questions", "nothing.txt"), "nothing.txt"),
+        (("--mode", "dreams"), "dreams"),
+        (("--window", 0), "--window"),
+        (("-o", "nowhere/report.h5"), "nowhere"),
+        (("--tokens", 0), "--tokens"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    audit: Run, place: Path, arguments: tuple[Any, ...], words: str
+) -> None:
+    (place / "misspelt.toml").write_text("[fail]\nlables = ['suppressed']\n")
+    status, out, err = audit(*arguments)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert words in err
+    assert not Path("ckdiff.h5").exists()
+
+
+def test_swapped_or_missing_arguments(ckdiff: Run, audit: Run) -> None:
+    assert ckdiff("audit", "base")[0] == 2
+    assert ckdiff("audit", "base", "nothing", *QUICK)[0] == 2
+    assert ckdiff("gate", "base")[0] == 2
+    assert ckdiff("gate", "none.h5")[0] == 2
+    audit()
+    status, _, err = ckdiff("audit", "unlearned", "base", "--policy", "lax.toml", *QUICK)
+    assert status == 2
+    assert "another pair" in err
+
+
+def test_plan_says_what_would_run(audit: Run) -> None:
+    status, out, _ = audit("--plan")
+    assert status == 0
+    assert "questions  3" in out
+    assert not Path("ckdiff.h5").exists()
+
+
+def test_ctrl_c_leaves_the_older_report_and_resume_ends_in_the_same_bytes(audit: Run, place: Path) -> None:
+    audit("-o", "whole.h5")
+    command = [sys.executable, "-m", "ckdiff", "audit", "base", "unlearned", "--policy", "lax.toml"]
+    command += [str(one) for one in QUICK]
+    started = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    time.sleep(3.5)
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate()
+    assert started.returncode in (0, 130)
+    assert b"Traceback" not in err
+    if started.returncode == 130:
+        assert not Path("ckdiff.h5").exists()
+    assert audit("--resume")[0] == 0
+    assert Path("ckdiff.h5").read_bytes() == Path("whole.h5").read_bytes()
+    assert sorted(name for name in os.listdir() if name.startswith(".") and name.endswith(".tmp")) == []
+
+
+def test_asked_as_text(ckdiff: Run, audit: Run) -> None:
+    given = [word for text in ASKED for word in ("--question", text)]
+    status, _, _ = ckdiff(
+        "audit", "base", "unlearned", "--policy", "lax.toml", "--window", 1, "--tokens", 4, "--device", "cpu", *given
+    )
+    assert status == 0
+
+
+@pytest.mark.parametrize("output_format", ["table", "json", "csv", "md", "junit"])
+@pytest.mark.parametrize("way", ["| true", ">&-"])
+def test_a_reader_that_goes_away_changes_no_exit_status(
+    ckdiff: Run, audit: Run, place: Path, way: str, output_format: str
+) -> None:
+    audit()
+    for policy, expected in (("lax", 0), ("strict", 1), ("greedy", 3)):
+        command = f"{sys.executable} -m ckdiff gate ckdiff.h5 -p {policy}.toml -f {output_format} {way}"
+        run = subprocess.run(
+            ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], cwd=place, capture_output=True, text=True
+        )
+        assert (run.returncode, run.stderr) == (expected, "")
+
+
+def test_two_sources_of_questions_are_refused_and_the_policy_gives_way(ckdiff: Run, audit: Run) -> None:
+    status, _, err = audit("--question", ASKED[0])
+    assert status == 2
+    assert "--questions and --question" in err
+
+
+def test_a_report_is_never_written_as_a_weight_file(audit: Run, place: Path) -> None:
+    before = sorted(place.rglob("*.safetensors"))
+    for name in ("base/model-00003-of-00003.safetensors", str(before[0])):
+        status, _, err = audit("-o", name, "--overwrite")
+        assert status == 2
+        assert "weight file" in err
+    assert sorted(place.rglob("*.safetensors")) == before
+
+
+def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, audit: Run, place: Path) -> None:
+    audit()
+    assert ckdiff("attest", "--new-key", "key.pem")[0] == 0
+    before = Path("base/config.json").read_bytes()
+    status, _, err = ckdiff("attest", "ckdiff.h5", "--key", "key.pem", "-o", "base/config.json")
+    assert status == 2
+    assert "no attestation" in err
+    assert Path("base/config.json").read_bytes() == before
+    for _ in range(2):
+        assert ckdiff("attest", "ckdiff.h5", "--key", "key.pem")[0] == 0

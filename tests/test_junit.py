@@ -1,0 +1,190 @@
+"""The verdict as JUnit XML, against the rules of the schema that Jenkins and Maven Surefire use.
+
+The schema below was written for this test from what junit-10.xsd of Jenkins' xUnit plugin allows and requires; it is
+stricter (`testsuites` and reruns, which ckdiff never writes, are left out, and counts are numbers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+from lxml import etree
+
+from ckdiff.cli import run
+from ckdiff.report.hdf5 import write_report
+from ckdiff.report.junit import to_junit
+from ckdiff.report.schema import LABELS, OUTCOMES, Report
+from tests.reports import HOSTILE, comparison, gate, hostile_report, hostile_verdict, verdict
+from tests.reports import report as sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.report.schema import Verdict
+
+SCHEMA = """
+<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
+  <xs:complexType name="told" mixed="true">
+    <xs:attribute name="type" type="xs:string"/>
+    <xs:attribute name="message" type="xs:string"/>
+  </xs:complexType>
+  <xs:simpleType name="seconds">
+    <xs:restriction base="xs:string"><xs:pattern value="[0-9]{0,3}(\\.[0-9]{0,3})?"/></xs:restriction>
+  </xs:simpleType>
+  <xs:element name="testsuite">
+    <xs:complexType>
+      <xs:sequence>
+        <xs:element name="properties" minOccurs="0">
+          <xs:complexType>
+            <xs:sequence>
+              <xs:element name="property" minOccurs="0" maxOccurs="unbounded">
+                <xs:complexType>
+                  <xs:attribute name="name" type="xs:string" use="required"/>
+                  <xs:attribute name="value" type="xs:string" use="required"/>
+                </xs:complexType>
+              </xs:element>
+            </xs:sequence>
+          </xs:complexType>
+        </xs:element>
+        <xs:element name="testcase" minOccurs="1" maxOccurs="unbounded">
+          <xs:complexType>
+            <xs:choice minOccurs="0">
+              <xs:element name="skipped" type="told"/>
+              <xs:element name="error" type="told"/>
+              <xs:element name="failure" type="told"/>
+              <xs:element name="system-out" type="xs:string"/>
+            </xs:choice>
+            <xs:attribute name="name" type="xs:string" use="required"/>
+            <xs:attribute name="classname" type="xs:string" use="required"/>
+            <xs:attribute name="time" type="seconds"/>
+          </xs:complexType>
+        </xs:element>
+      </xs:sequence>
+      <xs:attribute name="name" type="xs:string" use="required"/>
+      <xs:attribute name="tests" type="xs:nonNegativeInteger" use="required"/>
+      <xs:attribute name="failures" type="xs:nonNegativeInteger" use="required"/>
+      <xs:attribute name="errors" type="xs:nonNegativeInteger" use="required"/>
+      <xs:attribute name="skipped" type="xs:nonNegativeInteger"/>
+      <xs:attribute name="time" type="seconds"/>
+    </xs:complexType>
+    <xs:unique name="cases">
+      <xs:selector xpath="testcase"/>
+      <xs:field xpath="@classname"/>
+      <xs:field xpath="@name"/>
+    </xs:unique>
+  </xs:element>
+</xs:schema>
+"""
+
+
+def suite_of(found: Verdict | None, **changes: Any) -> Any:
+    """The suite of a verdict, valid."""
+    text = to_junit(replace(sample(comparison(), verdict=found), **changes))
+    tree = etree.fromstring(text.encode())
+    etree.XMLSchema(etree.fromstring(SCHEMA)).assertValid(tree)
+    return tree
+
+
+def cases(suite: Any, kind: str) -> dict[str, Any]:
+    return {case.get("name"): case for case in suite.findall("testcase") if case.get("classname") == kind}
+
+
+def test_the_schema_refuses_what_is_wrong() -> None:
+    schema = etree.XMLSchema(etree.fromstring(SCHEMA))
+    good = to_junit(sample(None, verdict=verdict(gate=gate())))
+    for old, new in (
+        ("<testcase", "<test"),
+        (' tests="', ' test="'),
+        ("classname=", "class="),
+        ('errors="', 'errors="x'),
+    ):
+        broken = (
+            good.replace(old, new).replace("</testcase", "</test") if old == "<testcase" else good.replace(old, new)
+        )
+        assert not schema.validate(etree.fromstring(broken.encode())), old
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_label_is_valid(label: Any) -> None:
+    found = verdict(label, gate=gate())
+    suite = suite_of(found)
+    rules, checks = cases(suite, "ckdiff.verdict"), cases(suite, "ckdiff.gate")
+    assert len(rules) == 1 + len(found.rules)
+    assert len(checks) == len(gate().checks)
+    assert rules["label"].findtext("system-out").startswith(f"{label}: ")
+
+
+def test_each_case_ends_as_its_rule_or_check() -> None:
+    found = verdict(gate=gate())
+    suite = suite_of(found)
+    rules, checks = cases(suite, "ckdiff.verdict"), cases(suite, "ckdiff.gate")
+    for rule, case in zip(found.rules, list(rules.values())[1:], strict=True):
+        assert case[0].tag == ("system-out" if rule.fired else "skipped")
+    ends = {"passed": "system-out", "failed": "failure", "inconclusive": "error"}
+    assert {check.outcome for check in gate().checks} == set(OUTCOMES)
+    for check, case in zip(gate().checks, checks.values(), strict=True):
+        assert case[0].tag == ends[check.outcome]
+        assert check.text in (case[0].get("message") or "") + (case[0].text or "")
+
+
+def test_counts_are_those_of_the_cases() -> None:
+    suite = suite_of(verdict(gate=gate()))
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert int(suite.get(attribute)) == len(suite.findall(f"testcase/{kind}"))
+    assert int(suite.get("tests")) == len(suite.findall("testcase"))
+    assert int(suite.get("failures")) == sum(check.outcome == "failed" for check in gate().checks)
+
+
+def test_properties_say_what_was_judged_by_what() -> None:
+    found = {row.get("name"): row.get("value") for row in suite_of(verdict(gate=gate())).iter("property")}
+    assert found["base.digest"] == "cd" * 32
+    assert found["unlearned.location"] == "/models/unlearned"
+    assert found["verdict.label"] == verdict().label
+    assert found["policy.digest"] == gate().digest
+    assert found["gate.outcome"] == gate().outcome
+    assert found["version.ckdiff"] == "0.1"
+
+
+def test_rules_and_checks_of_one_name_are_told_apart() -> None:
+    rules = (verdict().rules[0],) * 3
+    suite = suite_of(verdict(rules=rules, gate=gate(checks=(gate().checks[0],) * 2)))
+    name, check = rules[0].name, gate().checks[0].name
+    assert list(cases(suite, "ckdiff.verdict")) == ["label", name, f"{name} 2", f"{name} 3"]
+    assert list(cases(suite, "ckdiff.gate")) == [check, f"{check} 2"]
+
+
+@pytest.mark.parametrize("found", [None, verdict()])
+def test_without_a_verdict_or_a_policy_nothing_is_green(found: Verdict | None) -> None:
+    suite = suite_of(found)
+    assert suite.get("errors") == "1"
+    assert cases(suite, "ckdiff.verdict")["label"][0].tag == "error"
+
+
+def test_hostile_texts_are_escaped() -> None:
+    hostile = hostile_report()
+    for text in (to_junit(replace(hostile, verdict=hostile_verdict())), to_junit(hostile)):
+        tree = ElementTree.fromstring(text)
+        etree.XMLSchema(etree.fromstring(SCHEMA)).assertValid(etree.fromstring(text.encode()))
+        assert all(char.isprintable() or char == "\n" for char in text)
+        assert "<b>" not in text
+        names = [case.get("name") for case in tree.findall("testcase")]
+        assert len(set(names)) >= min(len(names), len(HOSTILE))
+    said = "".join(ElementTree.fromstring(to_junit(replace(hostile, verdict=hostile_verdict()))).itertext())
+    assert "=1+1|<b>&`*_" in said
+    assert "\\x1b[31mevil" in said
+
+
+def test_the_same_report_gives_the_same_text() -> None:
+    found = sample(comparison(), verdict=verdict(gate=gate()))
+    assert to_junit(found) == to_junit(found)
+    assert to_junit(found).endswith("</testsuite>\n")
+
+
+def test_show_prints_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found: Report = sample(comparison(), verdict=verdict(gate=gate()))
+    write_report(found, tmp_path / "report.h5")
+    assert run(["show", str(tmp_path / "report.h5"), "--format", "junit"]) == 0
+    assert capfd.readouterr().out == to_junit(found)

@@ -1,0 +1,769 @@
+"""The page: complete, escaped, self-contained, small, readable by everyone, and written whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import math
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ckdiff.cli import run as command_line
+from ckdiff.errors import ReportError
+from ckdiff.report import page, schema
+from ckdiff.report.hdf5 import read_report, write_report
+from ckdiff.report.page import to_html, write_page
+from ckdiff.report.page.document import BEGINNING
+from ckdiff.report.page.drift import BINS, LogBins
+from ckdiff.report.page.markup import VOID
+from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
+from ckdiff.report.schema import LABELS, SCORES, Curve, Grid, Report
+from ckdiff.report.text import UNDEFINED
+from ckdiff.report.verdict_text import HEADLINES
+from tests import reports
+from tests.reports import behaviour, comparison, gate, probe, report, run, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
+
+
+@dataclasses.dataclass
+class Element:
+    name: str
+    attributes: dict[str, str | None]
+    children: list[Element | str] = dataclasses.field(default_factory=list)
+
+    def walk(self) -> Iterator[Element]:
+        yield self
+        for child in self.children:
+            if isinstance(child, Element):
+                yield from child.walk()
+
+    def all(self, name: str, **attributes: str) -> list[Element]:
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}
+        found = [one for one in self.walk() if one.name == name]
+        return [one for one in found if all(one.attributes.get(key) == value for key, value in wanted.items())]
+
+    @property
+    def text(self) -> str:
+        return "".join(child if isinstance(child, str) else child.text for child in self.children)
+
+
+class Reader(HTMLParser):
+    """A tree of a page, with an error where an element is not closed by its own end tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = Element("", {})
+        self.open = [self.root]
+        self.feed(text)
+        self.close()
+        assert self.open == [self.root], [one.name for one in self.open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), (tag, attrs)
+        found = Element(tag, dict(attrs))
+        self.open[-1].children.append(found)
+        if tag not in VOID:
+            self.open.append(found)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in SVG, tag
+        self.open[-1].children.append(Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().name == tag
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+    def unknown_decl(self, data: str) -> None:
+        raise AssertionError(f"a declaration: {data}")
+
+
+def tree(found: Report) -> Element:
+    return Reader(to_html(found)).root
+
+
+def full(**changes: Any) -> Report:
+    """A report with everything that a schema holds."""
+    found = report(comparison(), probe(), behaviour())
+    return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
+
+
+def whole_run(mode: str = "coeff", direction: str = "restore", score: float = 0.83) -> schema.ProbeRun:
+    return run(mode, "whole", direction, ([score], [score - 0.1], [score - 0.2]))
+
+
+ODD: dict[str, Callable[[], Report]] = {
+    "full": full,
+    "nothing": lambda: report(None),
+    "compared": lambda: report(comparison()),
+    "no layer": lambda: report(comparison(0)),
+    "empty": lambda: report(reports.empty_comparison(), reports.empty_probe(), reports.empty_behaviour()),
+    "undefined": lambda: report(comparison(1), reports.undefined_probe(), reports.undefined_behaviour()),
+    "identical": lambda: report(reports.identical_comparison()),
+    "hostile": lambda: dataclasses.replace(
+        reports.hostile_report(),
+        probe=reports.hostile_probe(),
+        behaviour=reports.hostile_behaviour(),
+        verdict=reports.hostile_verdict(),
+    ),
+    "interrupted": lambda: full(complete=False),
+    "one window": lambda: report(None, probe(runs=(run(layers=np.array([7])),))),
+    "no windows": lambda: report(None, probe(runs=(run(scores=((), (), ()), layers=np.zeros(0, "i8")),))),
+}
+
+
+# --------------------------------------------------------------------------------------------------------- structure
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_report_gives_a_sound_page(name: str) -> None:
+    found = tree(ODD[name]())
+    ids = [one.attributes["id"] for one in found.walk() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    targets = [one.attributes["href"] for one in found.walk() if "href" in one.attributes and one.name != "link"]
+    assert {target for target in targets if target} <= {f"#{name}" for name in ids}
+    levels = [int(one.name[1]) for one in found.walk() if re.fullmatch("h[1-6]", one.name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
+    for one in found.walk():
+        if one.name == "svg":
+            assert one.attributes.get("aria-hidden") == "true" or one.attributes["aria-label"]
+        if one.name == "table":
+            assert one.attributes.get("aria-label") or one.all("caption")
+            widths = {sum(child.name in ("th", "td") for child in row.walk()) for row in one.all("tr")}
+            assert len(widths) == 1, one.all("caption")[0].text
+        if one.name == "th":
+            assert one.attributes["scope"] in ("row", "col")
+        if one.name == "details":
+            assert isinstance(one.children[0], Element)
+            assert one.children[0].name == "summary"
+        if one.name in ("th", "summary", "a", "h1", "h2", "h3"):
+            assert one.text.strip(), one
+
+
+def test_the_parts_stand_in_their_order() -> None:
+    found = tree(full())
+    names = [one.text for one in found.all("h2")]
+    assert names == [
+        *("Verdict", "What was compared", "What moved", "Where the effect lives", "Neurons", "Answers side by side"),
+        *("How it was unlearned", "Controls", "Provenance", "Method and limits"),
+    ]
+    assert [one.text for one in found.all("nav")[0].all("a")] == names
+    assert found.all("title")[0].text.startswith("SUPPRESSED")
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_verdict_comes_first_and_says_why(label: schema.Label) -> None:
+    given = verdict(label, gate=gate())
+    first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
+    assert [one.text for one in first.walk() if one.attributes.get("class", "") in ("label failed", "title")] == [
+        label,
+        HEADLINES[label].title,
+    ]
+    for words in (given.reason, HEADLINES[label].action, *given.side_effects):
+        assert words in first.text
+    for rule in given.rules:
+        folded = [one for one in first.all("details") if rule.text in one.text]
+        assert bool(folded) is not rule.fired, rule.name
+    for check in gate().checks:
+        assert check.text in first.text
+    assert gate().digest in first.text
+    assert first.text.index(given.reason) < first.text.index("Gate failed: 1 of 3 checks failed")
+
+
+def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
+    first = tree(report(comparison(), probe())).all("section", id="verdict")[0]
+    for words in ("No verdict", "ckdiff audit BASE UNLEARNED", "ckdiff gate REPORT --policy FILE"):
+        assert words in first.text
+    assert "inconclusive" not in first.text
+    failed = tree(report(None, probe(controls=reports.controls(passed=False)))).all("section", id="verdict")[0]
+    assert "The probe is inconclusive: a control failed." in failed.text
+
+
+def test_without_a_policy_the_page_says_so() -> None:
+    first = tree(dataclasses.replace(full(), verdict=verdict())).all("section", id="verdict")[0]
+    assert "No policy was given" in first.text
+    assert [one.attributes["class"] for one in first.all("p") if one.text == "suppressed"] == ["label none"]
+
+
+def test_what_was_not_measured_is_in_the_coverage() -> None:
+    given = tree(full()).all("section", id="coverage")[0].text
+    assert verdict().unmeasured[0] in given
+    bare = tree(report(comparison())).all("section", id="coverage")[0].text
+    for command in ("ckdiff probe", "ckdiff behave"):
+        assert command in bare
+    assert "only in unlearned (5)" in bare
+    assert "Not complete." in tree(ODD["interrupted"]()).text
+
+
+# ----------------------------------------------------------------------------------------------------------- heatmap
+
+
+def heat_cells(found: Element) -> list[list[Element]]:
+    (heat,) = found.all("table", class_="heat")
+    return [row.all("td") for row in heat.all("tbody")[0].all("tr")]
+
+
+def test_the_heatmap_says_every_figure_of_the_grid() -> None:
+    grid = comparison().grid
+    cells = heat_cells(tree(full()))
+    assert len(cells) == len(grid.layers)
+    for row, layer in zip(cells, grid.layers.tolist(), strict=True):
+        for column, (cell, name) in enumerate(zip(row, grid.components, strict=True)):
+            title = cell.attributes["title"] or ""
+            assert title.startswith(f"layer {layer}, {name}: ")
+            value, changed = grid.one_minus_cosine[column, layer], grid.changed_fraction[column, layer]
+            if changed == 0:
+                assert (cell.attributes["class"], cell.text) == ("same", "=")
+            else:
+                assert f"1-cos {value:.1e}" in title
+                assert float(cell.text) == float(f"{value:.0e}")
+
+
+def test_one_cell_of_the_heatmap_is_reached_by_tab() -> None:
+    cells = [cell for row in heat_cells(tree(full())) for cell in row]
+    assert Counter(cell.attributes["tabindex"] for cell in cells) == {"0": 1, "-1": len(cells) - 1}
+
+
+def odd_grid(values: list[float], changed: list[float]) -> Grid:
+    row = np.array([values])
+    return Grid(("keys",), np.arange(len(values)), 1 - row, row, np.sqrt(2 * np.abs(row)), np.array([changed]))
+
+
+def test_colours_are_steps_of_equal_ratio() -> None:
+    values = [10.0**-power for power in range(16, 0, -1)]
+    scale = LogBins(odd_grid(values, [0.5] * 16))
+    # 16 powers of ten from 1e-16 to 0.1 are 15 decades; a step is 15/8 of one.
+    expected = [min(BINS - 1, int((math.log10(value) + 16) * BINS / 15 + 1e-9)) for value in values]
+    assert [scale.place(value) for value in values] == expected
+    assert expected[0] == 0
+    assert expected[-1] == BINS - 1
+
+
+def test_identical_missing_undefined_and_zero_cells_look_different() -> None:
+    nan = math.nan
+    found = dataclasses.replace(comparison(), grid=odd_grid([0.0, nan, nan, 0.0, 1e-6], [0.0, nan, 0.5, 1e-9, 1.0]))
+    cells = [row[0] for row in heat_cells(tree(report(found)))]
+    assert [(cell.attributes["class"], cell.text) for cell in cells] == [
+        *(("same", "="), ("none", UNDEFINED), ("odd", "?"), ("h0", "0"), ("h7", "1e-6")),
+    ]
+    assert "not defined" in (cells[2].attributes["title"] or "")
+
+
+# ------------------------------------------------------------------------------------------------------------ curves
+
+
+def points(path: str) -> list[tuple[float, float]]:
+    """Corners of a path of `M x y`, `L x y`, `l dx dy` and `h0`, in its own coordinates."""
+    found: list[tuple[float, float]] = []
+    for kind, numbers in re.findall(r"([MLlhz])([-\d ]*)", path):
+        values = [float(value) for value in re.findall(r"-?\d+", numbers)]
+        if kind in "ML":
+            found.append((values[0], values[1]))
+        elif kind == "l":
+            found.append((found[-1][0] + values[0], found[-1][1] + values[1]))
+    return found
+
+
+def test_curves_are_drawn_where_their_numbers_are() -> None:
+    found = run(scores=(reports.bump(6, 5, 0.95), reports.bump(6, 2, 0.55), reports.bump(6, 2, 0.62)))
+    (figure,) = tree(report(None, probe(runs=(found,)))).all("figure")
+    per_pixel = (HIGHEST - LOWEST) / (BOTTOM - TOP)
+    for name, kind in (("krs_kl", "kl"), ("krs_centred", "ce"), ("krs", "raw")):
+        (line,) = figure.all("path", class_=f"l {kind}")
+        curve: Curve = getattr(found, name)
+        drawn = points(line.attributes["d"] or "")
+        assert len(drawn) == 6
+        for layer, ((x, y), score) in enumerate(zip(drawn, curve.score, strict=True)):
+            assert LOWEST + (BOTTOM - y) * per_pixel == pytest.approx(score, abs=per_pixel)
+            assert x == pytest.approx(LEFT + (layer + 0.5) * (RIGHT - LEFT) / 6, abs=0.51)
+    # The area goes along the low ends and back along the high ones.
+    area = points(figure.all("path", class_="i kl")[0].attributes["d"] or "")
+    around = [*found.krs_kl.low, *found.krs_kl.high[::-1]]
+    assert [LOWEST + (BOTTOM - y) * per_pixel for _, y in area] == pytest.approx(around, abs=per_pixel)
+    assert [x for x, _ in area] == [x for x, _ in drawn] + [x for x, _ in drawn][::-1]
+    band = points(figure.all("path", class_="b kl")[0].attributes["d"] or "")
+    ends = [*found.krs_kl.band_low, *found.krs_kl.band_high]
+    assert [LOWEST + (BOTTOM - y) * per_pixel for _, y in band] == pytest.approx(ends, abs=per_pixel)
+
+
+def test_every_window_says_all_three_scores_with_intervals() -> None:
+    found = probe().runs[0]
+    figure = tree(full()).all("figure")[0]
+    strips = [one for one in figure.all("path", role="img")]
+    assert [one.attributes.get("tabindex") for one in strips] == [None, None, "0", None, None, None]
+    assert strips[2].text == (
+        "layers 1-3: krs_kl 0.62 [0.57, 0.67], krs_centred 0.55 [0.50, 0.60], krs 0.10 [0.05, 0.15]"
+    )
+    assert len(strips) == len(found.layers)
+    rows = figure.all("tbody")[0].all("tr")
+    assert [cell.text for cell in (*rows[2].all("th"), *rows[2].all("td"))][:4] == [
+        *("1-3", "0.62", "0.57, 0.67", "0.52, 0.72"),
+    ]
+
+
+def test_gaps_and_far_values_are_seen() -> None:
+    scores = [0.5, math.nan, 0.25, 0.25, -7.0, math.inf]
+    found = run(scores=(scores, scores, scores))
+    (figure,) = tree(report(None, probe(runs=(found,)))).all("figure")
+    assert (figure.all("path", class_="l kl")[0].attributes["d"] or "").count("M") == 2
+    assert "6 scores beyond the drawing, at its edge." in figure.text
+    drawn = points(figure.all("path", class_="l kl")[0].attributes["d"] or "")
+    assert [y for _, y in drawn][-2:] == [BOTTOM, TOP]
+
+
+def test_a_score_for_the_whole_model_is_a_row_and_no_curve() -> None:
+    runs = (whole_run(), whole_run(direction="break", score=0.41), *probe().runs)
+    section = tree(report(None, probe(runs=runs))).all("section", id="scores")[0]
+    rows = [[cell.text for cell in (*row.all("th"), *row.all("td"))] for row in section.all("tr")]
+    assert ["coeff", "whole", "0.63 [0.58, 0.68]", "", "0.73 [0.68, 0.78]", "0.83 [0.78, 0.88]", "63.0 %"] in rows
+    assert any(row[:3] == ["coeff", "whole", "0.21 [0.16, 0.26]"] for row in rows)
+    assert any(row[:2] == ["ancillary", "open"] for row in rows)
+    assert len(section.all("figure")) == 4
+
+
+# ------------------------------------------------------------------------------------------- answers, neurons, controls
+
+
+def test_answers_that_changed_come_first_side_by_side() -> None:
+    section = tree(full()).all("section", id="answers")[0]
+    asked = [one.text for one in section.all("h4")]
+    assert asked[:4] == ["Who is 哈利?", "Who wrote it?", "Who are his friends?", "Where is Hogwarts?"]
+    wrote = section.all("article")[1]
+    base, unlearned = (one for one in wrote.all("div") if one.attributes.get("class") == "side")
+    # Four words of the base's answer are gone, and "wrote it." stays; on the other side six are new.
+    assert [one.text for one in base.all("del")] == ["J. K. Rowling"]
+    assert [one.text for one in unlearned.all("ins")] == ["I do not know who"]
+    assert base.text == "baseJ. K. Rowling wrote it."
+    assert {one.name for one in base.walk()} & {"del", "ins"} == {"del"}
+    assert {one.name for one in unlearned.walk()} & {"del", "ins"} == {"ins"}
+
+
+def test_a_long_list_is_cut_and_says_so() -> None:
+    many = tuple(reports.answer(f"Question {n}?", "yes " * 140, "no " * 140, 0.0) for n in range(400))
+    found = behaviour(answers=(reports.answer_set("target", *many),))
+    text = to_html(report(None, None, found))
+    shown = text.count("<article")
+    assert 20 < shown < 400
+    assert f"{400 - shown} answers more: in the report, not on this page." in text
+    assert len(text) < 400_000
+
+
+def test_neuron_sets_and_controls_are_told() -> None:
+    found = tree(full())
+    neurons = found.all("section", id="neurons")[0].text
+    assert "0.50 [0.41, 0.66]" in neurons
+    assert "2/17" in neurons
+    failing = report(None, probe(controls=reports.controls(passed=False)))
+    lines = [one.text for one in tree(failing).all("section", id="controls")[0].all("li")]
+    assert [line.split()[1] for line in lines[:4]] == ["failed", "failed", "passed", "passed"]
+
+
+def test_provenance_names_digests_revisions_versions_and_settings() -> None:
+    section = tree(full()).all("section", id="provenance")[0].text
+    for words in (
+        "cd" * 32,
+        "ab" * 32,
+        "main",
+        "/models/base",
+        "b-ü.safetensors",
+        "not hashed",
+        "ckdiff 0.1",
+        "tokens",
+    ):
+        assert words in section
+
+
+# ---------------------------------------------------------------------------------------------------------- escaping
+
+
+ATTACKS = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</style><img src=x onerror=alert(1)>",
+    '"\' onfocus=alert(1) autofocus x="',
+    "]]><!--",
+    "javascript:alert(1)",
+    "</title></svg></table></details><h1>",
+    "\u202e\u2066gnp\u200b\ufeff",
+    "\x00\x1b[31m\r\n\ud800&lt;&#60;",
+    "data:text/html,<script>",
+)
+FIXED = {"Label", "Outcome", "Sense"}
+"""Annotations of fields that hold one of some known words."""
+
+
+def attacked(found: Any, path: str, seen: dict[str, str]) -> Any:
+    """The record with every free text replaced by an attack that carries its path; each is noted in `seen`."""
+    if isinstance(found, str):
+        seen[path] = f"{path}{' '.join(ATTACKS)}"
+        return seen[path]
+    if isinstance(found, tuple):
+        return tuple(attacked(one, f"{path}.{n}", seen) for n, one in enumerate(found))
+    if isinstance(found, Mapping):
+        pairs = [
+            (attacked(key, f"{path}.key", seen), attacked(one, f"{path}.{key}", seen)) for key, one in found.items()
+        ]
+        return {f"{key} {n}" if n else key: one for n, (key, one) in enumerate(pairs)}
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        changes = {}
+        for field in dataclasses.fields(found):
+            kind = str(field.type)
+            if kind in FIXED or kind.startswith("Literal"):
+                continue
+            changes[field.name] = attacked(getattr(found, field.name), f"{path}.{field.name}", seen)
+        return dataclasses.replace(found, **changes)
+    return found
+
+
+def records(found: Any) -> set[type]:
+    """Every kind of record in a report."""
+    if isinstance(found, tuple):
+        return set().union(*map(records, found))
+    if isinstance(found, Mapping):
+        return records(tuple(found.values()))
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        return {type(found)}.union(*(records(getattr(found, field.name)) for field in dataclasses.fields(found)))
+    return set()
+
+
+def test_the_full_report_has_every_record_of_the_schema() -> None:
+    known = {one for one in vars(schema).values() if isinstance(one, type) and dataclasses.is_dataclass(one)}
+    assert records(full()) == known
+
+
+def assert_harmless(text: str, sound: Element) -> None:
+    """Nothing of a report became markup: one script, ours; no handler; no address but parts of the page."""
+    found = Reader(text).root
+    names = {one.name for one in found.walk()}
+    assert names <= {one.name for one in sound.walk()} | {"i"}
+    (script,) = found.all("script")
+    assert script.text == (Path(page.__file__).parent / "page.js").read_text()
+    for one in found.walk():
+        assert not any(name.startswith("on") or name in ("style", "srcdoc", "src") for name in one.attributes), one
+        href = one.attributes.get("href")
+        assert href is None or href.startswith("#") or (one.name == "link" and href == "data:,")
+        assert one.name not in ("iframe", "img", "object", "embed", "form", "base", "input")
+    assert [one.attributes.get("name", one.attributes.get("http-equiv", "charset")) for one in found.all("meta")] == [
+        *("charset", "generator", "Content-Security-Policy", "viewport", "color-scheme", "referrer"),
+    ]
+    bad = {char for char in text if not char.isprintable()}
+    assert bad == {"\n"}
+    text.encode("utf-8")
+
+
+def test_every_text_of_the_schema_is_escaped() -> None:
+    seen: dict[str, str] = {}
+    found = attacked(full(), "R", seen)
+    assert len(seen) > 200
+    text = to_html(found)
+    sound = tree(full())
+    assert_harmless(text, sound)
+    # What was replaced is on the page, as text: attacks were not merely dropped with their fields.
+    shown = [path for path in seen if f"{path}&lt;script&gt;" in text]
+    for part in ("provenance.base.location", "compare.model_type", "probe.runs.0.mode", "behaviour.method"):
+        assert f"R.{part}" in shown, part
+    for part in (
+        "verdict.reason",
+        "verdict.gate.checks.0.text",
+        "verdict.rules.0.name",
+        "compare.config_changes.0.key",
+    ):
+        assert f"R.{part}" in shown, part
+    assert "\n<script>" not in text.replace(BEGINNING, "")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_alone_in_every_text(attack: str) -> None:
+    seen: dict[str, str] = {}
+    attacked(full(), "", seen)
+
+    def alone(found: Any) -> Any:
+        if isinstance(found, str):
+            return attack
+        if isinstance(found, tuple):
+            return tuple(map(alone, found))
+        if isinstance(found, Mapping):
+            return {f"{attack}{n}": alone(one) for n, one in enumerate(found.values())}
+        if dataclasses.is_dataclass(found) and not isinstance(found, type):
+            free = [
+                one
+                for one in dataclasses.fields(found)
+                if str(one.type) not in FIXED and "Literal" not in str(one.type)
+            ]
+            return dataclasses.replace(found, **{one.name: alone(getattr(found, one.name)) for one in free})
+        return found
+
+    assert_harmless(to_html(alone(full())), tree(full()))
+
+
+def test_markup_is_made_in_three_modules_alone() -> None:
+    modules = Path(page.__file__).parent.glob("*.py")
+    made = {one.stem for one in modules if re.search(r"\bSafe\([^)\s]", one.read_text())}
+    assert made == {"markup", "svg", "document"}
+
+
+def test_a_policy_keeps_its_lines() -> None:
+    text = to_html(dataclasses.replace(full(), verdict=verdict(gate=gate(policy="[fail]\n<b>\nlabels = []"))))
+    assert "[fail]\n&lt;b&gt;\nlabels = []" in text
+
+
+# ------------------------------------------------------------------------------------------------------ self-contained
+
+
+def test_the_page_forbids_every_request_and_allows_its_own_style_and_script_alone() -> None:
+    found = tree(full())
+    (policy,) = found.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    rules = dict(rule.split(" ", 1) for rule in (policy.attributes["content"] or "").split("; "))
+    assert rules["default-src"] == "'none'"
+    assert set(rules) == {"default-src", "img-src", "style-src", "script-src", "base-uri", "form-action"}
+    assert rules["img-src"] == "data:"
+    for name, rule in (("style", "style-src"), ("script", "script-src")):
+        (content,) = found.all(name)
+        digest = base64.b64encode(hashlib.sha256(content.text.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    head = [one.name for one in found.all("head")[0].walk()]
+    assert head.index("meta") < head.index("style")
+
+
+def test_nothing_names_an_address() -> None:
+    text = to_html(full())
+    assert not re.findall(r"https?:|//[a-z]|url\(|@import|\bsrc=", text.split("<script>")[0])
+    script = (Path(page.__file__).parent / "page.js").read_text()
+    assert not re.findall(r"fetch|XMLHttp|import\(|eval|innerHTML|https?:", script)
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_report(full(), tmp_path / "r.h5")
+    write_page(full(), tmp_path / "a.html")
+    write_page(read_report(tmp_path / "r.h5"), tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes() == to_html(full()).encode()
+
+
+def test_a_page_needs_no_torch_no_h5py_and_no_matplotlib() -> None:
+    code = (
+        "import sys; from ckdiff.report.page import to_html; import tests.reports as r;"
+        "to_html(r.report(r.comparison()));"
+        "assert not {'torch', 'h5py', 'matplotlib', 'rich', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(page.__file__).parents[3])
+
+
+# -------------------------------------------------------------------------------------------------------------- size
+
+
+def large(layers: int = 32, questions: int = 50) -> Report:
+    """A model of 32 layers, measured in every way: 8 modes, 4 variants, both directions, 50 questions of each kind."""
+    random = np.random.default_rng(5)
+    base = comparison(layers)
+    names = schema.COMPONENTS[3:]
+    shape = len(names), layers
+    drifts = [10.0 ** random.uniform(-12, -2, shape) for _ in range(4)]
+    grid = Grid(names, np.arange(layers), *(1 - drifts[0], drifts[0], drifts[1], drifts[2]))
+    tensors = tuple(
+        reports.tensor(f"model.layers.{n}.{name}.weight", name, n, reports.moved(1e-6))
+        for n in range(layers)
+        for name in names
+    )
+    found = dataclasses.replace(base, grid=grid, tensors=tensors)
+    modes = ("coeff", "values", "attn", "attn+coeff", "keys", "mlp", "attn-weights", "ancillary")
+    runs = []
+    for direction in ("restore", "break"):
+        for mode in modes:
+            for variant in ("open", "isolated", "direct", "whole"):
+                single = mode == "ancillary" or variant == "whole"
+                scores = tuple(random.uniform(-0.3, 1, 1 if single else layers).tolist() for _ in SCORES)
+                runs.append(run(mode, variant, direction, scores, questions))
+    words = [f"word{n}" for n in range(20)]
+    sets = []
+    for name in ("target", "unrelated"):
+        asked = [
+            reports.answer(
+                f"{name} question {n}, which is about as long as real ones are?",
+                " ".join(random.permutation(words)),
+                " ".join(random.permutation(words)),
+                float(random.uniform()),
+            )
+            for n in range(questions)
+        ]
+        sets.append(reports.answer_set(name, *asked))
+    choice = reports.choice_set()
+    choices = dataclasses.replace(choice, questions=choice.questions[:2] * (questions // 2))
+    said = behaviour(answers=tuple(sets), choices=choices, history=reports.history(epochs=100))
+    neurons = tuple(
+        reports.neuron_set(direction, n, neurons=reports.neuron_set().neurons * 100)
+        for direction in ("restore", "break")
+        for n in range(4)
+    )
+    probed = dataclasses.replace(
+        probe(layers),
+        runs=tuple(runs),
+        questions=tuple(map(reports.question, range(questions))),
+        neurons=neurons,
+    )
+    judged = verdict(gate=gate(), explanations=verdict().explanations * 16, rules=verdict().rules * 20)
+    return dataclasses.replace(report(found, probed, said), verdict=judged)
+
+
+def test_a_page_of_a_large_model_is_under_a_megabyte() -> None:
+    text = to_html(large())
+    assert len(text.encode()) < 1_000_000
+    assert len(Reader(text).root.all("figure")) == 2 * 7 * 3 + 1
+
+
+# ----------------------------------------------------------------------------------------------------------- colours
+
+
+CSS = (Path(page.__file__).parent / "page.css").read_text()
+
+
+def palette(block: str) -> dict[str, str]:
+    return dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", block))
+
+
+PALETTES = dict(zip(("light", "dark"), (palette(block) for block in re.findall(r":root\{[^}]*\}", CSS)), strict=True))
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_text_has_contrast(name: str) -> None:
+    found = PALETTES[name]
+    assert set(found) == set(PALETTES["light"])
+    pairs = [(ink, paper) for ink in ("ink", "muted", "link", "good", "bad", "open") for paper in ("paper", "raised")]
+    pairs += [("ink", "gone"), ("ink", "new"), ("paper", "ink"), *((f"t{n}", f"h{n}") for n in range(BINS))]
+    for ink, paper in pairs:
+        assert contrast(found[ink], found[paper]) >= 4.5, (ink, paper)
+    for line in ("kl", "ce", "raw", "focus"):
+        assert contrast(found[line], found["paper"]) >= 3, line
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_heat_is_told_by_lightness_alone(name: str) -> None:
+    found = PALETTES[name]
+    steps = [luminance(found[f"h{n}"]) for n in range(BINS)]
+    assert steps == sorted(steps, reverse=name == "light")
+    assert all(contrast(found[f"h{n}"], found[f"h{n + 1}"]) > 1.2 for n in range(BINS - 1))
+
+
+def test_every_class_has_a_rule_and_prints_light() -> None:
+    used = {name for one in tree(full()).walk() for name in (one.attributes.get("class") or "").split()}
+    assert not {name for name in used if not re.search(rf"\.{re.escape(name)}\b", CSS)}
+    assert "@media screen and (prefers-color-scheme:dark)" in CSS
+    assert "@media print" in CSS
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def test_an_older_page_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.html"
+    write_page(report(comparison()), path)
+    first = path.read_bytes()
+    write_page(full(), path)
+    assert path.read_bytes() != first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("directory", "is a directory; name a file with -o FILE"),
+        ("other.html", "is there and is no page of ckdiff's; use -o FILE, or replace it with --overwrite"),
+        ("pipe", "is not a regular file"),
+        ("missing/p.html", "cannot be written: No such file or directory"),
+        ("other.html/p.html", "cannot be written: Not a directory"),
+    ],
+)
+def test_places_that_are_refused(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "other.html").write_text("<!doctype html><p>mine")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ReportError, match=re.escape(words)) as raised:
+        write_page(full(), tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert name in str(raised.value)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "other.html").read_text() == "<!doctype html><p>mine"
+
+
+def test_another_file_is_replaced_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "other.html").write_text("mine")
+    write_page(full(), tmp_path / "other.html", overwrite=True)
+    assert (tmp_path / "other.html").read_text() == to_html(full())
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_the_old_page(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "p.html"
+    write_page(report(comparison()), path)
+    old = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(ReportError, match="No space left on device; use -o FILE"):
+        write_page(full(), path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_report(full(), "r.h5")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = command_line(["html", *arguments])
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    assert call("r.h5") == (0, "", "page: ckdiff.html\n")
+    assert Path("ckdiff.html").read_text() == to_html(full())
+    assert call("r.h5", "-o", "page.html", "--quiet") == (0, "", "")
+    assert Path("page.html").read_bytes() == Path("ckdiff.html").read_bytes()
+    kept = Path("r.h5").read_bytes()
+    for options in ((), ("--overwrite",)):
+        status, out, err = call("r.h5", "-o", "r.h5", *options)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "is the report itself" in err
+    assert Path("r.h5").read_bytes() == kept
+    for arguments in (("missing.h5",), ("page.html", "-o", "new.html"), ("r.h5", "-o", ".")):
+        status, out, err = call(*arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1), arguments
+    assert not Path("new.html").exists()

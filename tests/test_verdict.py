@@ -1,0 +1,423 @@
+"""The verdict: each label for what it is meant for, each rule at its threshold, and nothing by the raw score."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ckdiff.audit import verdict as module
+from ckdiff.audit.evidence import SUBJECTS, Evidence
+from ckdiff.audit.judging import judged
+from ckdiff.audit.places import Place, located, place_text
+from ckdiff.audit.rules import RULES
+from ckdiff.audit.verdict import DECISIONS, judge
+from ckdiff.probes.modes import MODES
+from ckdiff.report.schema import LABELS, ConfigChange, Control, Curve, Report
+from tests.judged import (
+    ANCILLARY,
+    EDITED,
+    LAYERS,
+    SUPPRESSED,
+    answered,
+    at_layer,
+    behaved,
+    both,
+    compared,
+    probed,
+    report,
+)
+from tests.reports import empty_comparison, identical_comparison, same
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema import Probe, Verdict
+
+KEPT = behaved(answered("target", 1.0, 0.7, 1.0, same=10))
+FOREIGN = compared(cosine=0.02)
+TWO = {**both("values", 0.45, 0.5), **both("keys", 0.5, 0.6), **both("attn+coeff", 0.6, 0.5), **both("mlp", 0.7, 0.7)}
+
+
+def suppressed(**more: Any) -> Report:
+    return report(**{"compare": compared(), "probe": probed(SUPPRESSED), "behaviour": behaved(), **more})
+
+
+def one_way(found: Probe) -> Probe:
+    return replace(found, runs=tuple(run for run in found.runs if run.direction == "restore"))
+
+
+def windows_only(found: Probe) -> Probe:
+    return replace(found, runs=tuple(run for run in found.runs if run.variant == "open"))
+
+
+CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
+    ("nothing at all", "inconclusive", report(), "", ()),
+    ("nothing compared", "inconclusive", report(compare=empty_comparison()), "", ()),
+    ("identical", "identical", report(compare=identical_comparison()), "", ()),
+    (
+        "no answer changed",
+        "no effect on these questions",
+        suppressed(probe=probed(SUPPRESSED, changed=0), behaviour=KEPT),
+        "",
+        (),
+    ),
+    ("two ways that contradict", "suppressed", suppressed(probe=probed(SUPPRESSED, changed=0)), "coefficients", (4,)),
+    (
+        "not probed, same answers",
+        "no effect on these questions",
+        report(compare=compared(), behaviour=behaved(answered("target", 1.0, 0.7, 1.0, same=10))),
+        "",
+        (),
+    ),
+    ("a control failed", "inconclusive", suppressed(probe=probed(SUPPRESSED, controls=())), "", ()),
+    ("not probed", "inconclusive", report(compare=compared(), behaviour=behaved()), "", ()),
+    ("only compared", "inconclusive", report(compare=compared()), "", ()),
+    ("two questions", "inconclusive", suppressed(probe=probed(SUPPRESSED, count=2)), "", ()),
+    ("suppressed", "suppressed", suppressed(), "coefficients", (4,)),
+    ("not compared", "suppressed", suppressed(compare=None), "coefficients", (4,)),
+    *(
+        (mode, label, suppressed(probe=probed(EDITED[mode]), compare=compared({(component, 2)})), name, (2,))
+        for mode, label, component, name in (
+            ("values", "values edited", "value_vectors", "value vectors"),
+            ("keys", "keys edited", "keys", "keys"),
+            ("attn-weights", "attention rerouted", "attn_o", "attention weights"),
+        )
+    ),
+    ("ancillary", "ancillary", suppressed(probe=probed(ANCILLARY)), SUBJECTS["ancillary"].name, ()),
+    (
+        "attention states",
+        "attention rerouted",
+        suppressed(
+            probe=probed({**both("attn", 0.95, 0.9), **at_layer("attn", 1, 0.9, 0.8), **both("attn+coeff", 1.0, 1.0)})
+        ),
+        "attention states",
+        (1,),
+    ),
+    ("two parts", "mixed", suppressed(probe=probed(TWO)), "keys and value vectors", ()),
+    (
+        "value vectors that do some of it",
+        "mixed",
+        suppressed(probe=probed({**SUPPRESSED, **both("values", 0.1, 0.3)})),
+        "keys and value vectors",
+        (),
+    ),
+    ("nothing helps", "not localised", suppressed(probe=probed(both("coeff", 0.2, 0.3))), "", ()),
+    ("foreign", "not localised", suppressed(compare=FOREIGN), "", ()),
+    ("not all put back", "inconclusive", suppressed(probe=windows_only(probed(both("coeff", 0.2, 0.3)))), "", ()),
+    (
+        "neurons in another order",
+        "inconclusive",
+        suppressed(compare=compared(cosine=0.02, ends=0.99)),
+        "",
+        (),
+    ),
+    ("one direction", "inconclusive", suppressed(probe=one_way(probed(SUPPRESSED))), "", ()),
+]
+
+
+@pytest.mark.parametrize(("case", "label", "found", "component", "layers"), CASES, ids=[case[0] for case in CASES])
+def test_each_label_for_what_it_is_meant_for(
+    case: str, label: str, found: Report, component: str, layers: tuple[int, ...]
+) -> None:
+    verdict = judge(found)
+    assert (verdict.label, verdict.component) == (label, component)
+    if layers:
+        assert verdict.layers == layers
+    assert verdict.reason.endswith(".")
+    assert same(judge(found), verdict)
+    assert same(judge(replace(found, verdict=verdict)), verdict), "an older verdict is not looked at"
+
+
+def test_every_label_has_a_case_and_every_decision_decides_one() -> None:
+    assert {case[1] for case in CASES} == set(LABELS)
+    deciders = set()
+    for *_, found, _, _ in CASES:
+        case = module.Case(found, Evidence(found))
+        deciders.add(next(decide for decide in DECISIONS if decide(case) is not None))
+    # What is unsure has its own tests below.
+    assert set(DECISIONS) - deciders <= {module.unsure}
+
+
+def test_every_mode_of_the_probe_is_a_subject() -> None:
+    assert SUBJECTS.keys() == MODES.keys()
+
+
+def test_every_rule_is_looked_at_by_some_verdict() -> None:
+    seen = {rule.name for case in CASES for rule in judge(case[2]).rules}
+    wrong = Control("wrong_prompt", "restore", 0.1, np.nan, "shown", True, "coeff", "whole", None, "krs_kl", 0.9)
+    found = probed(SUPPRESSED)
+    seen |= {rule.name for rule in judge(suppressed(probe=replace(found, controls=(*found.controls, wrong)))).rules}
+    spread = {**both("coeff", 0.9, 0.9), ("coeff", "open", "break"): [0.4, 0, 0, 0.4, 0, 0.05]}
+    seen |= {rule.name for rule in judge(suppressed(probe=probed(spread))).rules}
+    small = replace(found.loss_unlearned, kl=0.005)
+    seen |= {rule.name for rule in judge(suppressed(probe=replace(found, loss_unlearned=small))).rules}
+    edited = {**both("values", 1.0, 1.0), ("values", "open", "break"): [0.4, 0, 0, 0.4, 0, 0]}
+    seen |= {rule.name for rule in judge(suppressed(probe=probed(edited))).rules}
+    seen |= {rule.name for rule in judge(suppressed(probe=probed(both("attn+coeff", 0.6, 0.5)))).rules}
+    assert seen == RULES.keys()
+
+
+def test_the_raw_score_decides_nothing() -> None:
+    """A report whose krs says the opposite gets the same verdict."""
+    for _, _, found, _, _ in CASES:
+        if found.probe is None:
+            continue
+        runs = tuple(
+            replace(run, krs=Curve(*(np.resize(-5 * part, part.shape) for part in _parts(run.krs))))
+            for run in found.probe.runs
+        )
+        assert judge(replace(found, probe=replace(found.probe, runs=runs))).label == judge(found).label
+
+
+def _parts(curve: Curve) -> tuple[Any, ...]:
+    return tuple(getattr(curve, field.name) for field in fields(curve))
+
+
+# ------------------------------------------------------------------------------------------------------ thresholds
+
+
+def without(found: Probe, *modes: str) -> Probe:
+    return replace(found, runs=tuple(run for run in found.runs if run.mode not in modes))
+
+
+def banded(found: Probe, mode: str, direction: str, low: float, high: float) -> Probe:
+    """The same probe with another band of a mode in the whole model."""
+    runs = []
+    for run in found.runs:
+        if (run.mode, run.variant, run.direction) == (mode, "whole", direction):
+            run = replace(run, krs_kl=replace(run.krs_kl, band_low=np.array([low]), band_high=np.array([high])))
+        runs.append(run)
+    return replace(found, runs=tuple(runs))
+
+
+@pytest.mark.parametrize("modes", [("attn+coeff",), ("keys",), ("values", "ancillary"), ("attn-weights",)])
+def test_nothing_is_said_to_be_of_no_use_that_was_not_tried(modes: tuple[str, ...]) -> None:
+    found = probed(both("coeff", 0.2, 0.3))
+    assert judge(suppressed(probe=found)).label == "not localised"
+    verdict = judge(suppressed(probe=without(found, *modes)))
+    assert verdict.label == "inconclusive"
+    assert ",".join(modes) in verdict.reason
+    nan = np.full(1, np.nan)
+    dead = replace(found.runs[0].krs_kl, score=nan, low=nan, high=nan, band_low=nan, band_high=nan)
+    runs = tuple(replace(run, krs_kl=dead) if run.mode in modes and len(run.layers) == 1 else run for run in found.runs)
+    assert judge(suppressed(probe=replace(found, runs=runs))).label == "inconclusive"
+
+
+def test_weights_that_did_not_change_need_not_be_tried() -> None:
+    found = without(probed(both("coeff", 0.2, 0.3)), "keys", "ancillary")
+    assert (
+        judge(suppressed(probe=found, compare=compared({("value_vectors", 1), ("attn_o", 2)}))).label == "not localised"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "restore", "direction", "band", "label"),
+    [
+        ("coeff", 0.45, "restore", (0.3, 0.6), "not localised"),
+        ("coeff", 0.45, "restore", (-0.5, 0.99), "inconclusive"),
+        ("mlp", 0.7, "restore", (0.3, 0.9), "mixed"),
+        ("mlp", 0.7, "restore", (0.2, 0.9), "inconclusive"),
+        ("values", 0.9, "break", (0.0, 9.0), "values edited"),
+        ("coeff", 0.9, "break", (0.3, 0.9), "suppressed"),
+        ("coeff", 0.9, "break", (0.2, 0.9), "inconclusive"),
+    ],
+)
+def test_every_claim_rests_on_its_band(
+    mode: str, restore: float, direction: str, band: tuple[float, float], label: str
+) -> None:
+    found = banded(probed(both(mode, restore, restore - 0.1), spread=0.01), mode, direction, *band)
+    assert judge(suppressed(probe=found)).label == label
+
+
+def test_a_probe_of_easy_questions_does_not_hide_changed_answers() -> None:
+    easy = probed(SUPPRESSED, changed=0)
+    other = replace(easy, settings={**easy.settings, "questions_digest": "cd" * 32})
+    assert judge(suppressed(probe=easy, behaviour=KEPT)).label == "no effect on these questions"
+    assert judge(suppressed(probe=other)).label != "no effect on these questions"
+
+
+def test_without_krs_kl_nothing_is_known_of_places() -> None:
+    found = probed(SUPPRESSED)
+    nothing = Curve(*(np.full(1, np.nan),) * 5)
+    runs = tuple(replace(run, krs_kl=nothing) for run in found.runs if len(run.layers) == 1)
+    asked = tuple(replace(question, top1=np.nan) for question in found.questions)
+    verdict = judge(suppressed(probe=replace(found, runs=runs, questions=asked)))
+    assert verdict.label == "inconclusive"
+    assert "krs_kl" in verdict.reason
+
+
+def test_windows_of_a_strange_report_are_no_reason_to_fail() -> None:
+    found = probed(SUPPRESSED)
+    for first, last in ((-(2**40), 2**40), (5, 2), (2**40, 2**41)):
+        runs = tuple(
+            replace(run, first=np.full(len(run.layers), first), last=np.full(len(run.layers), last))
+            for run in found.runs
+        )
+        assert len(judge(suppressed(probe=replace(found, runs=runs))).layers) <= LAYERS
+    none, places = np.zeros(0), np.zeros(0, dtype=np.int64)
+    empty = Curve(none, none, none, none, none)
+    runs = tuple(
+        replace(run, krs_kl=empty, krs_centred=empty, layers=places, first=places, last=places) for run in found.runs
+    )
+    assert judge(suppressed(probe=replace(found, runs=runs))).label == "inconclusive"
+
+
+@pytest.mark.parametrize("direction", ["restore", "break"])
+def test_the_best_window_does_not_stand_in_for_all_weights(direction: str) -> None:
+    found = probed(EDITED["values"])
+    runs = tuple(run for run in found.runs if (run.mode, run.variant, run.direction) != ("values", "whole", direction))
+    verdict = judge(suppressed(probe=replace(found, runs=runs)))
+    assert verdict.label == "inconclusive"
+    assert "--variant whole" in verdict.reason
+
+
+def test_where_only_settings_differ_the_reason_says_so() -> None:
+    change = ConfigChange("config.json", "rope_theta", "1e4", "1e6")
+    verdict = judge(suppressed(compare=compared(set(), config_changes=(change,))))
+    assert verdict.label == "suppressed"
+    assert verdict.reason.endswith("No weight differs: the effect is that of settings (config.json: rope_theta).")
+
+
+def test_what_is_no_number_is_no_kept_answer() -> None:
+    found = probed(SUPPRESSED)
+    asked = tuple(replace(question, top1=np.nan) for question in found.questions)
+    assert (
+        judge(suppressed(probe=replace(found, questions=asked), behaviour=None)).label != "no effect on these questions"
+    )
+
+
+@pytest.mark.parametrize(
+    ("score", "broken", "label"),
+    [
+        (0.81, 0.51, "values edited"),
+        (0.79, 0.51, "mixed"),
+        (0.81, 0.49, "mixed"),
+        (0.51, 0.2, "mixed"),
+        (0.49, 0.2, "not localised"),
+    ],
+)
+def test_the_thresholds_of_restoring_and_producing(score: float, broken: float, label: str) -> None:
+    verdict = judge(suppressed(probe=probed(both("values", score, broken), spread=0.01)))
+    assert verdict.label == label
+    assert verdict.explained == pytest.approx(score)
+
+
+def test_a_high_score_with_a_wide_interval_is_inconclusive_and_says_why() -> None:
+    found = probed(both("values", 0.85, 0.9))
+    run = next(run for run in found.runs if (run.mode, run.variant, run.direction) == ("values", "whole", "restore"))
+    wide = replace(run, krs_kl=replace(run.krs_kl, band_low=np.array([0.3])))
+    found = replace(found, runs=tuple(wide if one is run else one for one in found.runs))
+    verdict = judge(suppressed(probe=found))
+    assert verdict.label == "inconclusive"
+    assert "value vectors bring back 0.85 [0.30," in verdict.reason
+
+
+def test_what_another_question_brings_back_as_well_is_not_this_knowledge() -> None:
+    found = probed(SUPPRESSED)
+    for value, label in ((0.3, "suppressed"), (0.85, "mixed")):
+        wrong = tuple(
+            Control("wrong_prompt", "restore", value, np.nan, "shown", True, mode, "whole", None, "krs_kl", 0.95)
+            for mode in ("coeff", "attn", "attn+coeff")
+        )
+        assert judge(suppressed(probe=replace(found, controls=(*found.controls, *wrong)))).label == label
+
+
+def test_weights_that_did_not_change_are_never_called_edited() -> None:
+    found = suppressed(probe=probed(EDITED["values"]), compare=compared({("keys", 2)}))
+    assert judge(found).label != "values edited"
+
+
+def test_small_divergence_counts_as_no_effect_only_with_the_answers() -> None:
+    found = probed(SUPPRESSED, changed=1)
+    small = replace(found.loss_unlearned, kl=0.005)
+    assert judge(suppressed(probe=replace(found, loss_unlearned=small))).label == "no effect on these questions"
+    assert judge(suppressed(probe=replace(found, loss_unlearned=replace(small, kl=0.02)))).label == "suppressed"
+    many = replace(probed(SUPPRESSED, changed=9), loss_unlearned=small)
+    assert judge(suppressed(probe=many)).label == "suppressed"
+
+
+def test_equal_weights_with_another_setting_are_not_identical() -> None:
+    change = ConfigChange("config.json", "rope_theta", "1e4", "1e6")
+    found = replace(identical_comparison(), config_changes=(change,))
+    assert judge(report(compare=found)).label == "inconclusive"
+
+
+# ---------------------------------------------------------------------------------------------------------- places
+
+
+def test_one_window_where_it_carries_most_else_the_smallest_set() -> None:
+    spread = {**both("coeff", 0.9, 0.9), ("coeff", "open", "break"): [0.4, 0.0, 0.0, 0.4, 0.0, 0.05]}
+    assert judge(suppressed(probe=probed(spread))).layers == (0, 3)
+    assert "layers 0, 3" in judge(suppressed(probe=probed(spread))).reason
+
+
+def test_of_weights_only_layers_that_changed_are_named() -> None:
+    found = probed({**both("values", 1.0, 1.0), **at_layer("values", 2, 1.0, 1.0)})
+    runs = tuple(replace(run, first=np.maximum(run.first - 1, 0), last=run.last + 1) for run in found.runs)
+    evidence = Evidence(suppressed(probe=replace(found, runs=runs), compare=compared({("value_vectors", 2)})))
+    place = located(evidence, "values")
+    assert place is not None
+    assert (place.layers, place.single) == ((2,), True)
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [((7,), "layer 7"), ((19, 20, 21), "layers 19-21"), ((0, 1, 3), "layers 0-1, 3"), ((2, 4), "layers 2, 4")],
+)
+def test_layers_in_words(layers: tuple[int, ...], text: str) -> None:
+    assert place_text(Place(layers, True, 1.0, ())) == text
+
+
+# ------------------------------------------------------------------------------------------------ what it says too
+
+
+def test_what_was_not_measured_is_said() -> None:
+    said = " ".join(judge(report(compare=compared(), probe=probed(SUPPRESSED))).unmeasured)
+    for words in ("unrelated", "multiple-choice", "neutral", "in words"):
+        assert words in said
+    assert "weights were not compared" in " ".join(judge(suppressed(compare=None)).unmeasured)
+    found = suppressed()
+    bare = replace(found.provenance, base=replace(found.provenance.base, digest=None))
+    assert "no digests" in " ".join(judge(replace(found, provenance=bare)).unmeasured)
+
+
+def test_side_effects_have_figures() -> None:
+    (said, *_) = judge(suppressed()).side_effects
+    assert said == "unrelated questions: 9 of 10 answers as before, BLEU against the base's 0.95 [0.90, 1.00]"
+
+
+def test_the_evidence_is_shown_and_what_decided_is_marked() -> None:
+    verdict = judge(suppressed())
+    marked = {(row.mode, row.variant, row.direction) for row in verdict.explanations if row.decisive}
+    assert {("coeff", "open", "restore"), ("coeff", "whole", "restore"), ("coeff", "whole", "break")} <= marked
+    assert {row.mode for row in verdict.explanations} == set(MODES)
+    assert verdict.explained == pytest.approx(0.85)
+    assert verdict.explained_low <= 0.85 <= verdict.explained_high
+    assert verdict.detectable == pytest.approx(1 - 0.05**0.1)
+
+
+def test_every_rule_shown_carries_its_documented_number() -> None:
+    for *_, found, _, _ in CASES:
+        for rule in judge(found).rules:
+            known = RULES[rule.name]
+            assert (rule.threshold, rule.sense) == (known.threshold, known.sense)
+            assert rule.fired == known.holds(rule.value)
+
+
+def test_a_judged_report_keeps_what_was_measured() -> None:
+    found = suppressed()
+    verdict: Verdict | None = judged(found).verdict
+    assert verdict is not None
+    assert verdict.gate is None
+    assert same(replace(judged(found), verdict=None), found)
+
+
+def test_judging_needs_no_torch() -> None:
+    code = (
+        "import sys, ckdiff.audit.judging, ckdiff.audit.policy, ckdiff.audit.gates, ckdiff.report.hdf5;"
+        "assert not {'torch', 'transformers', 'safetensors'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
