@@ -1,0 +1,262 @@
+"""How often 95 % intervals hold the truth: simulated sets of questions, through `curve` and `mean` as reports use them.
+
+Three tables, of shares and of ratios of widths to the interval of Student's t:
+  scores   nine kinds of ratios with lognormal unlearned losses, 30 windows correlated between neighbours: coverage of
+           one window's interval (mean over windows) and of the band (the whole curve);
+  means    of shares (exact matches, BLEU) and of log p: coverage and mean width;
+  reports  with `--reports`: losses of these reports' questions, drawn with replacement from all of them together (each
+           pair scaled to a mean unlearned loss of 1), and their BLEU and log p.
+Every truth is known: by quadrature, by formula, or as the mean of what is drawn from. The same options give the same
+numbers. The standard error of a share near 0.95 is 0.22 / sqrt(sets).
+
+  python benchmarks/intervals.py [--sets 400] [--draws 1000] [--questions 5 10 20 30] [--tables scores means]
+                                 [--reports A.h5 B.h5 ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.probes.means import mean
+from ckdiff.probes.scores import curve, t_quantile
+from ckdiff.report.hdf5 import read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ckdiff.shapes import Float64
+
+WINDOWS = 30
+NEIGHBOURS = 0.9
+"""Correlation between a question's losses at neighbouring windows (of their latent normal)."""
+
+HUMP = 0.8 * np.cos(2 * np.pi * np.arange(WINDOWS) / WINDOWS)[:, None]
+
+
+def _logistic(value: Float64) -> Float64:
+    found: Float64 = 1 / (1 + np.exp(-value))
+    return found
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A ratio: share(window's own latent, the unlearned loss's latent, group) is what of the unlearned loss remains.
+
+    Attributes:
+        share: all arguments broadcast; latents are standard normal, group is 1 or 0.
+        of_it: whether the loss is that share of the unlearned loss, or of a loss independent of it.
+        rare: the share of questions of group 1.
+    """
+
+    share: Callable[[Float64, Float64, Float64], Float64]
+    of_it: bool = True
+    rare: float = 0.5
+
+
+KINDS = {
+    "high recovery": Kind(lambda own, size, group: _logistic(-2.2 + HUMP + 0.7 * own)),
+    "middling": Kind(lambda own, size, group: _logistic(HUMP + own)),
+    "low recovery": Kind(lambda own, size, group: _logistic(2.2 + HUMP + own)),
+    "worse than none": Kind(lambda own, size, group: 0.9 + 0.7 * _logistic(HUMP + own)),
+    "rising": Kind(lambda own, size, group: _logistic(HUMP - 0.5 + size + 0.5 * own)),
+    "falling": Kind(lambda own, size, group: _logistic(HUMP - 0.5 - size + 0.5 * own)),
+    "independent": Kind(lambda own, size, group: 0.4 * np.exp(HUMP / 2 + 0.7 * own), of_it=False),
+    "two groups": Kind(lambda own, size, group: _logistic(HUMP + 3 * group - 2 + 0.4 * own)),
+    "a rare group (1 of 5)": Kind(lambda own, size, group: _logistic(HUMP + 4 * group - 2 + 0.4 * own), rare=0.2),
+}
+"""The last is what no method can know from ten questions: one set in nine shows one group only."""
+
+
+def truth(kind: Kind, spread: float) -> Float64:
+    """E[loss] / E[unlearned] at every window, by Gauss-Hermite quadrature over both latents."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    own, size = (grid.ravel() for grid in np.meshgrid(nodes, nodes))
+    both = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    unlearned = np.exp(spread * size)
+    total: Float64 = np.zeros(WINDOWS)
+    for group, share in ((1.0, kind.rare), (0.0, 1 - kind.rare)):
+        lost = kind.share(own, size, np.array(group)) * (unlearned if kind.of_it else 1.0)
+        total += share * (lost * both).sum(axis=1)
+    return total / float((unlearned * both).sum())
+
+
+def drawn(kind: Kind, spread: float, questions: int, generator: np.random.Generator) -> tuple[Float64, Float64]:
+    """Losses [window, question] and unlearned losses [question] of one set of questions."""
+    size, noise = generator.normal(size=questions), generator.normal(size=(WINDOWS, questions))
+    own = noise.copy()
+    for window in range(1, WINDOWS):
+        own[window] = NEIGHBOURS * own[window - 1] + math.sqrt(1 - NEIGHBOURS**2) * noise[window]
+    group = (generator.random(questions) < kind.rare).astype(np.float64)
+    unlearned = np.exp(spread * size)
+    return kind.share(own, size, group) * (unlearned if kind.of_it else 1.0), unlearned
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Shares of sets held by the interval (mean over windows, least over windows), Student's, and the band; widths."""
+
+    interval: float
+    least: float
+    student: float
+    band: float
+    width: float
+
+    def __str__(self) -> str:
+        return f"{self.student:9.3f}{self.interval:9.3f}{self.least:9.3f}{self.band:9.3f}{self.width:9.2f}"
+
+
+HEADS = f"{'Student':>9}{'interval':>9}{'least':>9}{'band':>9}{'width':>9}"
+
+
+def held(sets: Iterator[tuple[Float64, Float64]], truth: Float64, draws: int) -> Coverage:
+    """Coverage of the ratios' intervals over these sets."""
+    inside, plain, whole, wide, narrow = [], [], [], [], []
+    for losses, unlearned in sets:
+        found = curve(losses, unlearned, "break", draws=draws)
+        count, ratio = len(unlearned), found.score
+        residuals = (losses - ratio[:, None] * unlearned) / unlearned.mean()
+        reach = t_quantile(0.975, count - 1) * np.sqrt((residuals**2).sum(axis=1) / (count * (count - 1)))
+        inside.append((found.low <= truth) & (truth <= found.high))
+        plain.append(np.abs(ratio - truth) <= reach)
+        whole.append(bool(((found.band_low <= truth) & (truth <= found.band_high)).all()))
+        wide.append(found.high - found.low)
+        narrow.append(2 * reach)
+    by_window = np.mean(inside, axis=0)
+    width = float(np.median(wide) / np.median(narrow))
+    return Coverage(
+        float(by_window.mean()), float(by_window.min()), float(np.mean(plain)), float(np.mean(whole)), width
+    )
+
+
+def scores(questions: list[int], sets: int, draws: int) -> None:
+    """The first table."""
+    print(f"{'scores':<34}{HEADS}")
+    for spread in (0.7, 1.2):
+        for count in questions:
+            for name, kind in KINDS.items():
+                generator = np.random.default_rng(1)
+                many = (drawn(kind, spread, count, generator) for _ in range(sets))
+                found = held(many, truth(kind, spread), draws)
+                print(f"sigma {spread} {count:3d} {name:<22}{found}", flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ means
+
+
+def _mixed(zero: float, one: float, a: float, b: float) -> tuple[Callable[[np.random.Generator, int], Float64], float]:
+    """Shares that are 0 or 1 with these chances, else Beta(a, b); and their mean."""
+
+    def draw(generator: np.random.Generator, count: int) -> Float64:
+        place, between = generator.random(count), generator.beta(a, b, count)
+        return np.where(place < zero, 0.0, np.where(place < zero + one, 1.0, between))
+
+    return draw, one + (1 - zero - one) * a / (a + b)
+
+
+def _losses(sigma: float) -> tuple[Callable[[np.random.Generator, int], Float64], float]:
+    return lambda generator, count: np.exp(sigma * generator.normal(size=count)), math.exp(sigma**2 / 2)
+
+
+SHARES = {
+    **{f"exact, {share:.0%} are": _mixed(1 - share, share, 1, 1) for share in (0.02, 0.1, 0.3, 0.5, 0.9, 0.98, 1.0)},
+    "BLEU, 4 of 10 are 0": _mixed(0.4, 0.0, 0.5, 2),
+    "BLEU, 6 of 10 are 1": _mixed(0.0, 0.6, 1, 1.5),
+    "BLEU, 9 of 10 are 1": _mixed(0.0, 0.9, 1, 1.5),
+    "BLEU, 0, 1 and between": _mixed(0.35, 0.4, 1, 1.5),
+    "BLEU, all between": _mixed(0.0, 0.0, 2, 2),
+    "BLEU, small": _mixed(0.0, 0.0, 0.5, 5),
+}
+LOG_P = {"- log p, sigma 0.7": _losses(0.7), "- log p, sigma 1.2": _losses(1.2)}
+
+
+def means(questions: list[int], sets: int) -> None:
+    """The second table."""
+    print(f"\n{'means':<34}{'held':>9}{'width':>9}")
+    for count in questions:
+        for most, table in ((1.0, SHARES), (math.inf, LOG_P)):
+            for name, (draw, value) in table.items():
+                generator = np.random.default_rng(2)
+                share, width = of_means((draw(generator, count) for _ in range(sets)), value, most)
+                print(f"{count:3d} {name:<30}{share:9.3f}{width:9.3f}", flush=True)
+
+
+def of_means(sets: Iterator[Float64], value: float, most: float) -> tuple[float, float]:
+    """The share of sets whose interval holds the value, and the mean width."""
+    found = [mean(one, 0, most) for one in sets]
+    rounding = 1e-12
+    inside = [one.low - rounding <= value <= one.high + rounding for one in found]
+    return float(np.mean(inside)), float(np.mean([one.high - one.low for one in found]))
+
+
+# ---------------------------------------------------------------------------------------------------------- reports
+
+
+def reports(paths: list[str], questions: list[int], sets: int, draws: int) -> None:
+    """The third table: a mean over runs and windows, the least of a run, and the same of bands."""
+    losses: dict[tuple[str, str], list[tuple[Float64, Float64]]] = defaultdict(list)
+    values: dict[str, list[Float64]] = defaultdict(list)
+    for path in paths:
+        report = read_report(path)
+        for run in report.probe.runs if report.probe is not None else ():
+            if len(run.layers) < WINDOWS // 2:
+                continue
+            asked = report.probe.questions if report.probe is not None else ()
+            for loss in ("kl", "mse", "mse_centred"):
+                unlearned = np.array([getattr(question, loss) for question in asked])
+                if np.isfinite(unlearned).all() and unlearned.mean() > 0:
+                    name = f"{run.direction} {run.mode} {run.variant} {run.window}"
+                    pair = (getattr(run, f"loss_{loss}") / unlearned.mean(), unlearned / unlearned.mean())
+                    losses[loss, name].append(pair)
+        for one in report.behaviour.answers if report.behaviour is not None else ():
+            values[f"{one.name} BLEU"].append(np.array([row.bleu for row in one.questions]))
+            values[f"{one.name} - log p"].append(-np.array([row.logprob_unlearned for row in one.questions]))
+    print(f"\n{'reports':<34}{HEADS}")
+    for count in questions:
+        for loss in ("kl", "mse", "mse_centred"):
+            found = [_pooled(pairs, count, sets, draws) for (which, _), pairs in losses.items() if which == loss]
+            if found:
+                parts = [[getattr(one, name) for one in found] for name in ("student", "interval", "band", "width")]
+                student, interval, band, width = (float(np.mean(part)) for part in parts)
+                table = Coverage(interval, min(parts[1]), student, band, width)
+                print(f"{count:3d} {f'{loss}, {len(found)} runs':<30}{table}")
+                print(f"{'':<34}{'':>27}{min(parts[2]):9.3f}  least of a run's bands", flush=True)
+        for name, many in values.items():
+            pool, generator = np.concatenate(many), np.random.default_rng(3)
+            drawn_sets = (pool[generator.integers(0, len(pool), count)] for _ in range(sets))
+            share, width = of_means(drawn_sets, float(pool.mean()), 1.0 if name.endswith("BLEU") else math.inf)
+            print(f"{count:3d} {name:<30}{'':9}{share:9.3f}{'':18}{width:9.3f}", flush=True)
+
+
+def _pooled(pairs: list[tuple[Float64, Float64]], count: int, sets: int, draws: int) -> Coverage:
+    """Coverage where sets of questions are drawn from those of all pairs together."""
+    lost, unlearned = np.concatenate([one for one, _ in pairs], axis=1), np.concatenate([one for _, one in pairs])
+    generator = np.random.default_rng(4)
+    chosen = [generator.integers(0, len(unlearned), count) for _ in range(sets)]
+    return held(((lost[:, one], unlearned[one]) for one in chosen), lost.mean(axis=1) / unlearned.mean(), draws)
+
+
+def main() -> None:
+    """Print the tables that the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--questions", type=int, nargs="+", default=[5, 10, 20, 30])
+    parser.add_argument("--tables", nargs="*", choices=["scores", "means"], default=["scores", "means"])
+    parser.add_argument("--reports", nargs="+", default=[])
+    options = parser.parse_args()
+    if "scores" in options.tables:
+        scores(options.questions, options.sets, options.draws)
+    if "means" in options.tables:
+        means(options.questions, options.sets)
+    if options.reports:
+        reports(options.reports, options.questions, options.sets, options.draws)
+
+
+if __name__ == "__main__":
+    main()
