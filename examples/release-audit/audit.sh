@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Audit a release: measure, judge, write what people and machines read, sign it, and exit with the gate's status.
+#
+#   audit.sh BASE UNLEARNED POLICY OUT [KEY]
+#
+# OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json.
+# Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
+set -uo pipefail
+
+if [[ $# -lt 4 || $# -gt 5 ]]; then
+  echo "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]" >&2
+  exit 2
+fi
+base=$1 unlearned=$2 policy=$3 out=$4 key=${5:-}
+mkdir -p "$out" || exit 2
+report=$out/report.h5
+
+ckdiff audit "$base" "$unlearned" --policy "$policy" --output "$report" --overwrite
+status=$?
+# 2 and 4: there is no report of this audit. Whatever else the shell says (a signal) is no verdict either.
+[[ $status -le 1 || $status -eq 3 ]] || exit "$status"
+
+# A verdict without its papers is no release: what fails from here on fails the release.
+ckdiff html "$report" --output "$out/page.html" --overwrite || exit
+ckdiff show "$report" --section verdict --format md > "$out/summary.md" || exit
+ckdiff show "$report" --format junit > "$out/junit.xml" || exit
+if [[ -n $key ]]; then
+  ckdiff attest "$report" --key "$key" || exit
+  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --key "$key.pub" || exit
+else
+  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" || exit
+fi
+exit "$status"

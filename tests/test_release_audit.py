@@ -1,0 +1,80 @@
+"""`examples/release-audit`: four runs, four exit statuses, and the papers of each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ckdiff.audit.policy import read_policy
+from ckdiff.report.hdf5 import read_report
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "release-audit"
+PAPERS = {"report.h5", "page.html", "summary.md", "junit.xml", "report.h5.intoto.json"}
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("release-audit")
+    run = subprocess.run([sys.executable, EXAMPLE / "try.py", out], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    return out, run.stdout
+
+
+def test_pass_failure_mistake_and_too_little_have_four_statuses(tried: tuple[Path, str]) -> None:
+    for line in (
+        "passed: exit status 0, 0 expected",
+        "failed: exit status 1, 1 expected",
+        "mistake: exit status 2, 2 expected",
+        "unknown: exit status 3, 3 expected",
+    ):
+        assert f"\n{line}\n" in tried[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "outcome"),
+    [
+        ("passed", "no effect on these questions", "passed"),
+        ("failed", "suppressed", "failed"),
+        ("unknown", "suppressed", "inconclusive"),
+    ],
+)
+def test_each_run_leaves_its_papers(tried: tuple[Path, str], name: str, label: str, outcome: str) -> None:
+    folder = tried[0] / name
+    assert {place.name for place in folder.iterdir()} == PAPERS
+    verdict = read_report(folder / "report.h5").verdict
+    assert verdict is not None
+    assert verdict.gate is not None
+    assert (verdict.label, verdict.gate.outcome) == (label, outcome)
+    failures = ElementTree.parse(folder / "junit.xml").getroot().iter("failure")
+    assert bool(list(failures)) == (outcome == "failed")
+    assert label in (folder / "summary.md").read_text()
+    assert label in (folder / "page.html").read_text().lower()
+
+
+def test_a_mistake_leaves_no_papers(tried: tuple[Path, str]) -> None:
+    assert list((tried[0] / "mistake").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", sorted(EXAMPLE.glob("*.toml")), ids=lambda place: place.stem)
+def test_each_policy_can_be_read_and_is_in_the_readme(place: Path) -> None:
+    assert read_policy(place).title == tomllib.loads(place.read_text())["title"]
+    assert f"`{place.name}`" in (EXAMPLE / "README.md").read_text()
+
+
+def test_the_script_wants_its_arguments() -> None:
+    run = subprocess.run([EXAMPLE / "audit.sh", "base"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (2, "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]\n")
+
+
+def test_the_workflow_runs_the_script_with_inputs_as_variables() -> None:
+    text = (EXAMPLE / "release.yml").read_text()
+    script = text[text.index("run: |") :].split("- name: Summary")[0]
+    assert "./audit.sh" in script
+    assert "${{" not in script, "what is pasted into a script is run by the shell"
