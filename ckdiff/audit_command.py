@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ckdiff.errors import CkdiffError
+from ckdiff.errors import CkdiffError, ReportError
 from ckdiff.terminal import (
     ASKED,
     RESTORED,
@@ -235,17 +235,20 @@ def _run(spec: AuditSpec, output: Path, overwrite: bool, resume: bool, quiet: bo
     from ckdiff.probe_command import LESS, enough_memory, identity, listening, only_writer
     from ckdiff.probes import partial
     from ckdiff.probes.probing import Stopped
-    from ckdiff.report.hdf5 import check_same_pair, check_writable, read_report, write_report
+    from ckdiff.report.hdf5 import check_same_pair, check_writable, write_report
 
     check_writable(output)
     there = identity(output)
     accept = None if overwrite else functools.partial(check_same_pair, output)
     place = partial.place(output)
     if place.exists() and not resume:
-        remark(f"{place}: an interrupted probe is there and is not gone on with; --resume would", quiet)
+        remark(
+            f"{place}: an interrupted probe is there and will be discarded; stop, and use --resume to go on with it",
+            quiet,
+        )
     try:
         with enough_memory(LESS), listening(quiet, remark) as listener:
-            existing = read_report(output) if output.exists() and not overwrite else None
+            existing = None if overwrite else _existing(output)
             report = audit_pair(spec, listener, existing, accept, place, resume)
     except Stopped:
         remark("what is done is kept; the same command with --resume goes on", quiet)
@@ -258,6 +261,22 @@ def _run(spec: AuditSpec, output: Path, overwrite: bool, resume: bool, quiet: bo
         write_report(report, output)
     partial.remove(place)
     return report
+
+
+def _existing(output: Path) -> Report | None:
+    """The report that is there already, or None.
+
+    Raises:
+        ReportError: something else is there.
+    """
+    from ckdiff.report.hdf5 import read_report
+
+    if not output.exists():
+        return None
+    try:
+        return read_report(output)
+    except ReportError as error:
+        raise ReportError(f"{error}; or replace it with --overwrite") from error
 
 
 def _print_plan(spec: AuditSpec) -> None:

@@ -116,8 +116,10 @@ def audit_pair(
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
     """
     from ckdiff.audit.judging import judged
+    from ckdiff.audit.sides import SWAPPED
     from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
     from ckdiff.probes.behaviour import prepare_behaviour
+    from ckdiff.probes.history import read_making
     from ckdiff.probes.jobs import prepare
     from ckdiff.probes.probing import Listener
 
@@ -149,8 +151,13 @@ def audit_pair(
     if broken := _not_finite(report):
         listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
         return done(report)
+    made = read_making(base.root, report.provenance.base.digest).method
+    swapped = f"the base says itself that it was made by unlearning ({made}): {SWAPPED}"
+    if made:
+        listener.remark(swapped)
     try:
         said = _behaviour(task, report, unlearned.root, listener)
+        said = replace(said, notes=(*said.notes, swapped)) if made else said
         report = replace(report, behaviour=said)
         if job is not None:
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))

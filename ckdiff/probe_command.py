@@ -150,7 +150,10 @@ def run(spec: ProbeSpec, existing: Report | None, output: Path, resume: bool, qu
     there = identity(output)
     place = partial.place(output)
     if place.exists() and not resume:
-        remark(f"{place}: an interrupted probe is there and is not gone on with; --resume would", quiet)
+        remark(
+            f"{place}: an interrupted probe is there and will be discarded; stop, and use --resume to go on with it",
+            quiet,
+        )
     try:
         with enough_memory(LESS), listening(quiet, remark) as listener:
             report = probe(spec, listener, existing, place, resume)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.judging import judged
 from ckdiff.audit.policy import read_policy
+from ckdiff.probes.history import FORMAT
 from ckdiff.report.hdf5 import read_report
 from tests.reports import same
 from tests.test_probe_cli import ASKED, ckdiff, made, place
@@ -259,3 +260,19 @@ def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, audit: Run, pla
     assert Path("base/config.json").read_bytes() == before
     for _ in range(2):
         assert ckdiff("attest", "ckdiff.h5", "--key", "key.pem")[0] == 0
+
+
+def test_a_base_that_says_that_it_was_unlearned_is_remarked(ckdiff: Run, audit: Run) -> None:
+    made = {"format": FORMAT, "method": "npo", "history": []}
+    Path("base/unlearning.json").write_text(json.dumps(made))
+    _, out, err = audit()
+    assert "were the two checkpoints swapped?" in err
+    assert "were the two checkpoints swapped?" in " ".join(out.split())
+
+
+def test_something_else_at_the_output_is_not_replaced_unasked(audit: Run) -> None:
+    Path("notes.txt").write_text("mine")
+    status, _, err = audit("-o", "notes.txt")
+    assert status == 2
+    assert "--overwrite" in err
+    assert Path("notes.txt").read_text() == "mine"

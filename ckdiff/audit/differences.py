@@ -27,14 +27,18 @@ LONGEST = 120
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that does not agree: where it stands, what is stored, and what was found instead."""
+    """One thing that does not agree: where it stands, what is stored (or ""), and what was found instead."""
 
     where: str
     stored: str
     found: str
 
     def __str__(self) -> str:
-        return f"{self.where}: stored {self.stored}, recomputed {self.found}"
+        return (
+            f"{self.where}: {self.found}"
+            if not self.stored
+            else f"{self.where}: stored {self.stored}, recomputed {self.found}"
+        )
 
 
 @dataclass(slots=True)

@@ -324,9 +324,8 @@ def _drift(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
     worse = float(max(values, default=0.0))
     name = others[int(np.argmax(values))].component if others else ""
     words = f"{name} moved by {worse:.3g}" if worse > limit else "nothing moved further"
-    yield _most(
-        worse, limit, f"outside {_and(wanted['components']) or 'nothing'}: {words} (relative L2, {limit:g} is allowed)"
-    )
+    where = f"beside {_and(wanted['components'])}" if wanted["components"] else "of all components"
+    yield _most(worse, limit, f"{where}: {words} (relative L2, {limit:g} is allowed)")
 
 
 def _config(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
@@ -387,8 +386,8 @@ CHECKS: dict[str, Check] = {
     "require.sections": Check(kinds.sections, _sections, "parts that the report must hold: compare, probe, behaviour"),
     "require.questions": Check(kinds.count, _questions, "fewest target questions"),
     "require.unrelated": Check(kinds.count, _unrelated, "fewest unrelated questions"),
-    "require.modes": Check(kinds.names, _runs("mode"), "modes that must have been probed"),
-    "require.variants": Check(kinds.names, _runs("variant"), "variants that must have been probed"),
+    "require.modes": Check(kinds.modes, _runs("mode"), "modes that must have been probed"),
+    "require.variants": Check(kinds.variants, _runs("variant"), "variants that must have been probed"),
     "require.directions": Check(kinds.directions, _runs("direction"), "directions that must have been probed"),
     "require.coverage": Check(kinds.share, _coverage, "least share of the parameters that was compared"),
     "require.basis": Check(kinds.on, _basis, "both models must share neurons, so that states can be put in place"),

@@ -6,6 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.report.schema import COMPONENTS, LABELS, SCORES
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 MOST = 10**9
 """No count is larger."""
 SECTIONS = ("compare", "probe", "behaviour")
-DIRECTIONS = ("restore", "break")
 SCORE_KEYS = {"mode", "variant", "direction", "score", "at_least", "at_most"}
 DRIFT_KEYS = {"components", "relative_l2"}
 
@@ -118,6 +118,8 @@ def _score(item: dict[str, Any]) -> dict[str, Any]:
     found = {"variant": "open", "direction": "restore", "score": "krs_kl", **item}
     if "mode" not in item or not all(isinstance(found[key], str) for key in ("mode", "variant", "direction", "score")):
         raise ValueError("tables with a mode")
+    if found["mode"] not in MODES or found["variant"] not in VARIANTS:
+        raise ValueError(f"tables with a mode of {', '.join(MODES)} and a variant of {', '.join(VARIANTS)}")
     if found["score"] not in SCORES or found["direction"] not in DIRECTIONS:
         raise ValueError(f"tables with a score of {', '.join(SCORES)} and a direction of {', '.join(DIRECTIONS)}")
     number(item.get("at_least", item.get("at_most")))
@@ -133,5 +135,7 @@ def drift(value: Any) -> dict[str, Any]:
 
 
 labels = chosen(LABELS)
+modes = chosen(tuple(MODES))
+variants = chosen(tuple(VARIANTS))
 sections = chosen(SECTIONS)
 directions = chosen(DIRECTIONS)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema import Behaviour, Comparison, Label, Mean, Probe, Report
 
+SWAPPED = "were the two checkpoints swapped?"
+"""How the note ends that an audit makes of a base that says itself that it was unlearned."""
 SMALL_RATIO = 1.02
 """Perplexity of neutral text that grows by less is not worth a word of its own."""
 
@@ -79,6 +81,7 @@ def _of_probe(found: Probe | None, evidence: Evidence) -> Iterator[str]:
 
 
 def _of_behaviour(found: Behaviour | None) -> Iterator[str]:
+    yield from (note for note in (() if found is None else found.notes) if note.endswith(SWAPPED))
     names = () if found is None else tuple(one.name for one in found.answers)
     if "target" not in names:
         yield "the answers about what was to be unlearned were not compared in words (`ckdiff behave --questions`)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.checking import check, compare_trees, holds_anything
+from ckdiff.audit.differences import Difference
 from ckdiff.audit.signing import SignatureError, opened, public_key, read_payload
 from ckdiff.errors import ReportError
 from ckdiff.report.attestation import PAYLOAD_TYPE, statement
@@ -136,7 +137,7 @@ def _check_signature(spec: VerifySpec, report: Report, sha256: str, key: SSlibKe
         signed = read_payload(opened(place, PAYLOAD_TYPE, key))
         compare_trees("attestation", signed, statement(report, sha256), found)
     except SignatureError as error:
-        found.add(where, "no proof", error)
+        found.found.append(Difference(printable(where), "", printable(error)))
     except ReportError as error:
         # What was signed had a verdict and hashes; this report has none.
         found.add(where, "a statement", error)

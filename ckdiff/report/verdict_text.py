@@ -27,6 +27,7 @@ class Headline(NamedTuple):
     action: str
 
 
+MET = "The policy is met. Beyond what it asks: "
 NO_EFFECT: frozenset[Label] = frozenset({"identical", "no effect on these questions"})
 """Labels of pairs that do not differ in what was asked."""
 HEADLINES: dict[Label, Headline] = {
@@ -132,7 +133,8 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
         words = "(1: the value vectors still hold it; 0: edited, gone, or trained anew)"
         yield "still there", f"{score_text(found.score)} {words}"
     yield "it means", headline(found).meaning
-    yield "to do", headline(found).action
+    passed = found.gate is not None and found.gate.outcome == "passed"
+    yield "to do", f"{MET if passed else ''}{headline(found).action}"
     if words := detectable_text(found):
         yield "can miss", words
 

@@ -14,6 +14,8 @@ fi
 base=$1 unlearned=$2 policy=$3 out=$4 key=${5:-}
 mkdir -p "$out" || exit 2
 report=$out/report.h5
+# Papers of an earlier audit must not be taken for those of this one.
+rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} || exit 2
 
 ckdiff audit "$base" "$unlearned" --policy "$policy" --output "$report" --overwrite
 status=$?

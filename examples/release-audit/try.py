@@ -22,6 +22,8 @@ CASES = (
 
 
 def main(out: Path) -> int:
+    if out.exists() and any(out.iterdir()):
+        sys.exit(f"{out}: already there; name a new directory")
     pair = out / "pair"
     subprocess.run(
         [sys.executable, "-m", "ckdiff", "demo", str(pair), "--quiet"], check=True, stdout=subprocess.DEVNULL

@@ -63,8 +63,15 @@ def coverage(report: Report) -> Safe:
         facts(_asked(report)) or paragraph("Nothing was asked."),
         _notes(report),
         tag("h3", "Not measured"),
-        items(_unmeasured(report)) or paragraph("Nothing that ckdiff can measure was left out."),
+        items(_unmeasured(report)) or paragraph(_all_there(report)),
     )
+
+
+def _all_there(report: Report) -> str:
+    """What may be said where nothing is listed: without a verdict, only that no section is missing."""
+    if report.verdict is None:
+        return "Every section is there. What each of them lacks, a verdict lists: `ckdiff gate REPORT --save`."
+    return "Nothing that ckdiff can measure was left out."
 
 
 def _notes(report: Report) -> Safe:
