@@ -7,7 +7,7 @@ imported by `audit.signing` alone, when it is needed.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # typer looks at it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,21 +126,12 @@ def _attest(report: Path, key: Path, output: Path | None, quiet: bool) -> None:
 
 def _replace(place: Path, content: bytes) -> None:
     """Write a file, all of it or nothing."""
-    import os
-    import secrets
+    from ckdiff.files import replace_file
 
-    target = Path(os.path.realpath(place))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace_file(place, content)
     except OSError as error:
         raise CkdiffError(f"{place}: cannot be written ({error.strerror}); use -o FILE") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --------------------------------------------------------------------------------------------------------- outcome

@@ -17,12 +17,12 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
+from ckdiff.files import beside, replace_file, write_synced
 from ckdiff.report.columns import Array, Node, encoded
 from ckdiff.report.schema import (
     FORMAT,
@@ -58,16 +58,10 @@ def write_report(report: Report, path: str | Path) -> None:
         ReportError: the disk is full, or the place cannot be written to.
     """
     image = _sealed(_image(to_tree(report)))
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        _write_synced(temporary, image)
-        os.replace(temporary, target)
-        _sync_directory(target.parent)
+        replace_file(path, image)
     except OSError as error:
         raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_report(path: str | Path) -> Report:
@@ -111,10 +105,10 @@ def check_writable(path: Path) -> None:
         raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
     if not target.parent.is_dir():
         raise ReportError(f"{name}: the directory {printable(target.parent)} does not exist; create it, or use -o FILE")
-    probe = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    probe = beside(target)
     try:
         # Rights alone do not tell: the disk may be read-only, or the place not one for files.
-        _write_synced(probe, b"")
+        write_synced(probe, b"")
     except OSError as error:
         raise ReportError(
             f"{name}: the directory {printable(target.parent)} is not writable ({error.strerror or error}); use -o FILE"
@@ -295,20 +289,3 @@ def _seals(path: Path) -> tuple[bytes, bytes, bytes]:
             total.update(block)
             left -= len(block)
         return signature, file.read(), SEAL % total.hexdigest().encode()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the new name last; not every file system can, and then the file is still whole."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import ReportError
+from ckdiff.files import replace_file
 from ckdiff.report.page.document import BEGINNING, to_html
 from ckdiff.report.text import printable
 
@@ -29,17 +28,10 @@ def write_page(report: Report, path: str | Path, overwrite: bool = False) -> Non
     """
     check_place(path, overwrite)
     content = to_html(report).encode("utf-8")
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        _write_synced(temporary, content)
-        os.replace(temporary, target)
-        _sync_directory(target.parent)
+        replace_file(path, content)
     except OSError as error:
         raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def check_place(path: str | Path, overwrite: bool = False) -> None:
@@ -67,20 +59,3 @@ def _is_page(path: Path, name: str) -> bool:
             return file.read(len(beginning)) in (b"", beginning)
     except OSError as error:
         raise ReportError(f"{name}: cannot be read: {error.strerror or error}; use -o FILE") from error
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the new name last; not every file system can, and then the file is still whole."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
