@@ -36,7 +36,7 @@ from ckdiff.audit.places import Place, located, place_text
 from ckdiff.audit.rules import RULES
 from ckdiff.audit.sides import side_effects, unmeasured
 from ckdiff.probes.power import detectable_share
-from ckdiff.report.schema import Gate, RuleResult, Verdict
+from ckdiff.report.schema import RuleResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,12 +91,10 @@ class Case:
         return holds
 
 
-def judge(report: Report, gate: Gate | None = None) -> Verdict:
+def judge(report: Report) -> Verdict:
     """The verdict of a report; the same report always gets the same one.
 
-    Args:
-        report: what was measured. A verdict that it already has is not looked at.
-        gate: what a policy says about it, to be kept with the verdict.
+    A verdict that it already has is not looked at. `judging.judged` puts the gate of a policy beside it.
     """
     case = Case(report, Evidence(report))
     found = next(finding for decide in DECISIONS if (finding := decide(case)) is not None)
@@ -116,7 +114,6 @@ def judge(report: Report, gate: Gate | None = None) -> Verdict:
         side_effects=tuple(side_effects(report)),
         unmeasured=tuple(unmeasured(report, found.label)),
         detectable=detectable_share(questions) if questions else NAN,
-        gate=gate,
     )
 
 

@@ -268,11 +268,6 @@ def check_cells(check: GateCheck) -> tuple[str, str, str, str, str]:
     return outcome, printable(check.name), figure(check.value), figure(check.threshold), printable(check.text)
 
 
-def check_line(check: GateCheck) -> str:
-    """A check on one line: `FAILED fail.labels: the label is suppressed`."""
-    return f"{OUTCOME_WORDS[check.outcome]} {printable(check.name)}: {printable(check.text)}"
-
-
 # ----------------------------------------------------------------------------------------------------- exit status
 
 
