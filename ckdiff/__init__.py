@@ -22,11 +22,16 @@ __all__ = [
     "audit_pair",
     "behave",
     "compare",
+    "gather",
     "judged",
     "make_unlearned",
     "probe",
+    "read_campaign",
+    "read_plan",
     "read_policy",
     "read_report",
+    "run_campaign",
+    "write_campaign",
     "write_report",
 ]
 
@@ -35,8 +40,10 @@ if TYPE_CHECKING:
     from ckdiff.audit.judging import judged
     from ckdiff.audit.policy import read_policy
     from ckdiff.auditing import AuditSpec, audit_pair
+    from ckdiff.campaign.calls import gather, run_campaign
+    from ckdiff.campaign.plan import read_plan
     from ckdiff.probes.settings import Settings
-    from ckdiff.report.hdf5 import read_report, write_report
+    from ckdiff.report.hdf5 import read_campaign, read_report, write_campaign, write_report
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
 _PLACES = {
@@ -50,11 +57,16 @@ _PLACES = {
     "UnlearnSpec": "ckdiff.unlearn.recipe",
     "behave": "ckdiff.api",
     "compare": "ckdiff.api",
+    "gather": "ckdiff.campaign.calls",
     "judged": "ckdiff.audit.judging",
     "make_unlearned": "ckdiff.api",
     "probe": "ckdiff.api",
+    "read_campaign": "ckdiff.report.hdf5",
+    "read_plan": "ckdiff.campaign.plan",
     "read_policy": "ckdiff.audit.policy",
     "read_report": "ckdiff.report.hdf5",
+    "run_campaign": "ckdiff.campaign.calls",
+    "write_campaign": "ckdiff.report.hdf5",
     "write_report": "ckdiff.report.hdf5",
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.jobs import Outline
     from ckdiff.probes.probing import Listener
     from ckdiff.probes.questions import QuestionSet
+    from ckdiff.probes.shared import Shared
     from ckdiff.report.schema import CheckpointRecord, Probe, Provenance, Report, ShardRecord
     from ckdiff.unlearn.recipe import UnlearnSpec
     from ckdiff.unlearn.unlearning import Made
@@ -49,6 +50,8 @@ def compare(
     spec: CompareSpec,
     progress: Callable[[int, int], None] | None = None,
     accept: Callable[[str, str], None] | None = None,
+    *,
+    shared: Shared | None = None,
 ) -> Report:
     """Parameter drift between two checkpoints: per tensor, component, layer and neuron.
 
@@ -56,6 +59,7 @@ def compare(
         spec: what to compare.
         progress: called with (elements done, elements in all).
         accept: called with both locations once the headers are read; it raises where the work should not begin.
+        shared: what several jobs have in common.
 
     Raises:
         CheckpointError: a checkpoint cannot be read; nothing has been written.
@@ -66,11 +70,15 @@ def compare(
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
     if accept is not None:
         accept(base.location, unlearned.location)
-    return compared(base, unlearned, spec.hash, progress)
+    return compared(base, unlearned, spec.hash, progress, shared)
 
 
 def compared(
-    base: Checkpoint, unlearned: Checkpoint, hashes: bool, progress: Callable[[int, int], None] | None = None
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    hashes: bool,
+    progress: Callable[[int, int], None] | None = None,
+    shared: Shared | None = None,
 ) -> Report:
     """What `compare` does, from two opened checkpoints on."""
     hasher: ShardHasher | None = None
@@ -78,7 +86,7 @@ def compared(
         from ckdiff.weights.hashing import ShardHasher
 
         # Started before NumPy is imported: on two cores hashing is what takes longest.
-        hasher = ShardHasher((*base.shards, *unlearned.shards))
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
     try:
         from ckdiff.report.schema import Provenance, Report
         from ckdiff.weights.pairs import compare_checkpoints
@@ -124,6 +132,8 @@ def probe(
     existing: Report | None = None,
     keep: Path | None = None,
     resume: bool = False,
+    *,
+    shared: Shared | None = None,
 ) -> Report:
     """Restoration probes: where the effect of an unlearning lives, on live activations.
 
@@ -133,6 +143,7 @@ def probe(
         existing: a report of the same pair; the probe is put into it.
         keep: a file to keep an unfinished sweep in.
         resume: go on with what is kept there.
+        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow a probe, or `existing` is about other weights.
@@ -146,9 +157,9 @@ def probe(
     base, unlearned = opened(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
-    found = _begun(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    found = _begun(base, unlearned, spec.hash, listener, existing, shared, "torch", "transformers")
     kept = None if keep is None else (keep, identity(base, unlearned, found.provenance))
-    result = run(job, listener, kept, resume)
+    result = run(job, listener, kept, resume, shared)
     return merged(existing, replace(found, probe=result))
 
 
@@ -186,13 +197,20 @@ class BehaveSpec:
     adapter_base: str | None = None
 
 
-def behave(spec: BehaveSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
+def behave(
+    spec: BehaveSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    *,
+    shared: Shared | None = None,
+) -> Report:
     """What both models say: on target and unrelated questions, multiple choice and neutral text.
 
     Args:
         spec: what to ask, and how.
         listener: told of progress.
         existing: a report of the same pair; the behaviour is put into it, in the place of an older one.
+        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it, or `existing` is about other weights.
@@ -204,9 +222,9 @@ def behave(spec: BehaveSpec, listener: Listener | None = None, existing: Report 
     spec.settings.check()
     base, unlearned = opened(spec)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
-    found = _begun(base, unlearned, spec.hash, listener, existing, "sacrebleu", "torch", "transformers")
+    found = _begun(base, unlearned, spec.hash, listener, existing, shared, "sacrebleu", "torch", "transformers")
     making = read_making(unlearned.root, found.provenance.unlearned.digest)
-    said = run(task, making, listener)
+    said = run(task, making, listener, shared)
     digests = found.provenance.base.digest, found.provenance.unlearned.digest
     if digests[0] is not None and digests[0] == digests[1]:
         note = "both checkpoints hold the same weights (one digest): every answer is the same by necessity"
@@ -365,6 +383,7 @@ def _begun(
     hashes: bool,
     listener: Listener | None,
     existing: Report | None,
+    shared: Shared | None,
     *libraries: str,
 ) -> Report:
     """A report of a pair that holds nothing yet; refused where it could not be put into an older one."""
@@ -372,7 +391,7 @@ def _begun(
 
     if listener is not None and hashes:
         listener.progress("hashing", 0, 1, "sha256 of the weight files")
-    found = Report(_provenance(base, unlearned, hashes), versions=versions(*libraries))
+    found = Report(_provenance(base, unlearned, hashes, shared), versions=versions(*libraries))
     if listener is not None:
         listener.progress("hashing", 1, 1, "")
     if existing is not None:
@@ -437,14 +456,14 @@ def questions_of(spec: ProbeSpec) -> QuestionSet:
     return replace(found, notes=(*found.notes, note))
 
 
-def _provenance(base: Checkpoint, unlearned: Checkpoint, hashes: bool) -> Provenance:
+def _provenance(base: Checkpoint, unlearned: Checkpoint, hashes: bool, shared: Shared | None) -> Provenance:
     from ckdiff.report.schema import Provenance
 
     hasher: ShardHasher | None = None
     if hashes:
         from ckdiff.weights.hashing import ShardHasher
 
-        hasher = ShardHasher((*base.shards, *unlearned.shards))
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
     try:
         return Provenance(_record(base, hasher), _record(unlearned, hasher))
     finally:

@@ -6,7 +6,7 @@ Part of the door: options and policy become a spec; what was found is written, p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,9 +34,7 @@ from ckdiff.terminal import (
 )
 
 if TYPE_CHECKING:
-    from ckdiff.audit.policy import Policy
     from ckdiff.auditing import AuditSpec
-    from ckdiff.probes.settings import Settings
     from ckdiff.report.schema import Report
 
 POLICY = "What is asked of the pair"
@@ -110,7 +108,7 @@ def audit(
 ) -> None:
     """One verdict on a pair: compare, behave, probe and judge; the exit status is that of the policy's gate."""
     from ckdiff.audit.policy import read_policy
-    from ckdiff.auditing import AuditSpec
+    from ckdiff.auditing import AuditSpec, measured, settings_of
     from ckdiff.probe_command import modes, set_threads
     from ckdiff.report.verdict_text import exit_status
 
@@ -143,7 +141,7 @@ def audit(
         measure.get("most_unrelated", 50),
         measure.get("choices"),
         measure.get("neutral", True),
-        settings(measure, ways),
+        settings_of(measure, ways),
         hashes,
         adapter_base,
     )
@@ -182,49 +180,6 @@ def gate(
         found = judged(read_report(report), wanted)
     present(found, output_format, 10, "verdict")
     raise typer.Exit(exit_status(found.verdict))
-
-
-def measured(policy: Policy, given: dict[str, Any]) -> dict[str, Any]:
-    """What is measured, and how: what the command line says, and for the rest what the policy says.
-
-    Paths of a policy begin in its own directory.
-    """
-    from ckdiff.audit.policy import PATHS
-
-    found = dict(policy.measure)
-    for name in PATHS:
-        if isinstance(found.get(name), str):
-            found[name] = policy.folder / found[name]
-    if "questions" in given and "concept" not in given:
-        # A concept is one of a file; with another file the policy's means nothing.
-        found.pop("concept", None)
-    return found | given
-
-
-def settings(measure: dict[str, Any], ways: dict[str, Any]) -> Settings:
-    """The settings of the probe and of the answers.
-
-    Raises:
-        CkdiffError: one of them names nothing.
-    """
-    from ckdiff.auditing import VARIANTS
-    from ckdiff.probes.modes import DIRECTIONS, MODES
-    from ckdiff.probes.settings import DEFAULT_TEMPLATE, Settings
-
-    found = Settings(
-        modes=tuple(measure.get("modes", MODES)),
-        variants=tuple(measure.get("variants", VARIANTS)),
-        directions=tuple(measure.get("directions", DIRECTIONS)),
-        window=measure.get("window", 5),
-        tokens=measure.get("tokens", 30),
-        template=measure.get("prompt_template", DEFAULT_TEMPLATE),
-        chat=measure.get("chat_template", False),
-        given_answers=measure.get("given_answers", False),
-        dtype=measure.get("dtype", "float32"),
-        **ways,
-    )
-    found.check()
-    return found
 
 
 def _run(spec: AuditSpec, output: Path, overwrite: bool, resume: bool, quiet: bool) -> Report:

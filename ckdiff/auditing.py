@@ -25,13 +25,15 @@ from ckdiff.probes.modes import MODES
 from ckdiff.probes.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import Any
 
     from ckdiff.audit.policy import Policy
     from ckdiff.probes.behaviour import Task
     from ckdiff.probes.jobs import Job
     from ckdiff.probes.probing import Listener
+    from ckdiff.probes.shared import Shared
     from ckdiff.report.schema import Behaviour, Probe, Report
 
 VARIANTS = ("open", "whole")
@@ -94,6 +96,55 @@ class AuditSpec:
         )
 
 
+def measured(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured, and how: what is given, and for the rest what the policy says.
+
+    Args:
+        policy: whose paths begin in its own directory; None: nothing but what is given.
+        given: keys of `policy.MEASURES`.
+    """
+    from ckdiff.audit.policy import PATHS
+
+    found = {} if policy is None else dict(policy.measure)
+    for name in PATHS:
+        if policy is not None and isinstance(found.get(name), str):
+            found[name] = policy.folder / found[name]
+    if "questions" in given and "concept" not in given:
+        # A concept is one of a file; with another file the policy's means nothing.
+        found.pop("concept", None)
+    return found | dict(given)
+
+
+def settings_of(measure: Mapping[str, Any], ways: Mapping[str, Any]) -> Settings:
+    """The settings of the probe and of the answers.
+
+    Args:
+        measure: as `measured` gives it.
+        ways: fields of `Settings` that say how, not what.
+
+    Raises:
+        CkdiffError: one of them names nothing.
+    """
+    from ckdiff.probes.modes import DIRECTIONS
+    from ckdiff.probes.settings import DEFAULT_TEMPLATE
+
+    found = Settings(
+        modes=tuple(measure.get("modes", MODES)),
+        variants=tuple(measure.get("variants", VARIANTS)),
+        directions=tuple(measure.get("directions", DIRECTIONS)),
+        window=measure.get("window", 5),
+        tokens=measure.get("tokens", 30),
+        template=measure.get("prompt_template", DEFAULT_TEMPLATE),
+        chat=measure.get("chat_template", False),
+        given_answers=measure.get("given_answers", False),
+        neurons=measure.get("neurons", False),
+        dtype=measure.get("dtype", "float32"),
+        **ways,
+    )
+    found.check()
+    return found
+
+
 def audit_pair(
     spec: AuditSpec,
     listener: Listener | None = None,
@@ -101,6 +152,8 @@ def audit_pair(
     accept: Callable[[str, str], None] | None = None,
     keep: Path | None = None,
     resume: bool = False,
+    *,
+    shared: Shared | None = None,
 ) -> Report:
     """Compare, behave, probe, and a verdict; with a policy its gate.
 
@@ -111,6 +164,7 @@ def audit_pair(
         accept: called with both locations once the headers are read; it raises where the work should not begin.
         keep: a file to keep an unfinished sweep in.
         resume: go on with what is kept there.
+        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
@@ -133,7 +187,9 @@ def audit_pair(
     # Everything that can be refused is refused before the first weight is read.
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
-    report = compared(base, unlearned, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""))
+    report = compared(
+        base, unlearned, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), shared
+    )
     report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
     if existing is not None:
         # Refused before the work, not after it.
@@ -156,7 +212,7 @@ def audit_pair(
     if made:
         listener.remark(swapped)
     try:
-        said = _behaviour(task, report, unlearned.root, listener)
+        said = _behaviour(task, report, unlearned.root, listener, shared)
         said = replace(said, notes=(*said.notes, swapped)) if made else said
         report = replace(report, behaviour=said)
         if job is not None:
@@ -181,11 +237,11 @@ def _not_finite(report: Report) -> str:
     return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
 
 
-def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
+def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener, shared: Shared | None) -> Behaviour:
     from ckdiff.probes.behaviour import run
     from ckdiff.probes.history import read_making
 
-    return run(task, read_making(folder, report.provenance.unlearned.digest), listener)
+    return run(task, read_making(folder, report.provenance.unlearned.digest), listener, shared)
 
 
 def _probe(job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool) -> Probe:

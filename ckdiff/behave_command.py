@@ -12,11 +12,12 @@ from ckdiff.probe_command import LESS, enough_memory, identity, listening, only_
 from ckdiff.terminal import drops_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ckdiff.api import BehaveSpec
     from ckdiff.probe_command import Remark
+    from ckdiff.report.campaign_schema import Campaign
     from ckdiff.report.schema import Behaviour, Report
 
 KINDS = ("probe", "behaviour")
@@ -62,20 +63,45 @@ def verdict(report: Report, remark: Remark) -> ExitStatus:
     return ExitStatus.OK
 
 
-def figure(paths: Sequence[Path], output: Path, kind: str | None, score: str | None) -> None:
-    """Draw the probe of one report, or the behaviour of one or more.
+def figure(
+    paths: Sequence[Path],
+    output: Path,
+    kind: str | None,
+    score: str | None,
+    variant: str | None = None,
+    direction: str | None = None,
+) -> None:
+    """Draw the probe of one report, the behaviour of one or more, or either of a campaign.
 
     Raises:
         CkdiffError: a report does not hold what is to be drawn, or the options do not go together.
     """
-    from ckdiff.report.hdf5 import read_report
+    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.hdf5 import read_any
 
-    found = [read_report(path) for path in paths]
-    if kind is None:
-        kind = "probe" if len(found) == 1 and (found[0].probe is not None or found[0].behaviour is None) else KINDS[1]
-    if kind not in KINDS:
+    if kind not in (None, *KINDS):
         raise CkdiffError(f"--kind: no {kind!r}; there are {' and '.join(KINDS)}")
-    for path, report in zip(paths, found, strict=True):
+    found: list[Report] = []
+    for path in paths:
+        one = read_any(path)
+        if isinstance(one, Campaign):
+            if len(paths) > 1:
+                raise CkdiffError(f"{path}: holds a campaign, which is drawn alone; name no other report")
+            _campaign_figure(one, output, kind, score, variant, direction)
+            return
+        found.append(one)
+    for option, chosen in (("variant", variant), ("direction", direction)):
+        if chosen is not None:
+            raise CkdiffError(f"--{option}: is for a campaign, and {paths[0]} is about one pair; leave it out")
+    _figure(list(zip(paths, found, strict=True)), output, kind, score)
+
+
+def _figure(found: Sequence[tuple[Path, Report]], output: Path, kind: str | None, score: str | None) -> None:
+    """Draw reports about one pair each."""
+    first = found[0][1]
+    if kind is None:
+        kind = "probe" if len(found) == 1 and (first.probe is not None or first.behaviour is None) else KINDS[1]
+    for path, report in found:
         if getattr(report, kind) is None:
             command = "behave" if kind == "behaviour" else kind
             raise CkdiffError(f"{path}: holds no {kind}; `ckdiff {command}` puts one in")
@@ -84,13 +110,33 @@ def figure(paths: Sequence[Path], output: Path, kind: str | None, score: str | N
 
         if len(found) > 1:
             raise CkdiffError("--kind probe: draws one report; name one, or use --kind behaviour")
-        write_figure(found[0], output, score)
+        write_figure(first, output, score)
         return
     from ckdiff.report.behaviour_figure import write_behaviour_figure
 
-    if score is not None:
-        raise CkdiffError("--score: is about a probe; leave it out, or use --kind probe")
-    write_behaviour_figure(list(zip(labels(paths), found, strict=True)), output)
+    _without({"score": score})
+    reports = [report for _, report in found]
+    write_behaviour_figure(list(zip(labels([path for path, _ in found]), reports, strict=True)), output)
+
+
+def _campaign_figure(
+    found: Campaign, output: Path, kind: str | None, score: str | None, variant: str | None, direction: str | None
+) -> None:
+    """Draw a campaign: its curves, where it has some, or its behaviour."""
+    from ckdiff.report.campaign_figure import write_campaign_behaviour_figure, write_campaign_figure
+
+    if kind == "probe" or (kind is None and (found.averages or not found.measures)):
+        write_campaign_figure(found, output, score, variant, direction)
+        return
+    _without({"score": score, "variant": variant, "direction": direction})
+    write_campaign_behaviour_figure(found, output)
+
+
+def _without(options: Mapping[str, str | None]) -> None:
+    """Refuse what says nothing about behaviour."""
+    for name, chosen in options.items():
+        if chosen is not None:
+            raise CkdiffError(f"--{name}: is about a probe; leave it out, or use --kind probe")
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

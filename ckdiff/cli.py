@@ -15,6 +15,7 @@ import typer
 
 from ckdiff import __version__
 from ckdiff.audit_command import audit, gate
+from ckdiff.campaign_command import campaign, gather
 from ckdiff.corpus_command import corpus
 from ckdiff.demo import demo
 from ckdiff.errors import CkdiffError, ExitStatus
@@ -51,6 +52,7 @@ from ckdiff.terminal import (
     drops_verdict,
     output,
     present,
+    present_campaign,
     progress,
     remark,
     sections,
@@ -347,17 +349,25 @@ def behave(
 
 @app.command()
 def figure(
-    reports: Annotated[list[Path], typer.Argument(help="A report with a probe, or reports with behaviour.")],
+    reports: Annotated[
+        list[Path], typer.Argument(help="A report with a probe, reports with behaviour, or a campaign.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="An .svg, .png or .pdf file.")] = Path("ckdiff.svg"),
     kind: Annotated[
         str | None, typer.Option("--kind", help="probe or behaviour; else the probe where there is one.")
     ] = None,
     score: Annotated[str | None, typer.Option("--score", help="krs_kl, krs_centred or krs; else all three.")] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="Of a campaign: open, isolated, ...; else all that it has.")
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option("--direction", help="Of a campaign: restore or break; else all that it has.")
+    ] = None,
 ) -> None:
-    """Draw a probe (score against layer, with intervals), or the behaviour of one or more pairs."""
+    """Draw a probe (score against layer, with intervals), the behaviour of pairs, or the averages of a campaign."""
     from ckdiff.behave_command import figure as draw
 
-    draw(reports, output, kind, score)
+    draw(reports, output, kind, score, variant, direction)
     remark(f"figure: {output}", quiet=False)
 
 
@@ -373,11 +383,17 @@ def show(
     show_questions: ShowOption = 0,
 ) -> None:
     """Show a report again, as it was printed or in another format."""
-    from ckdiff.report.hdf5 import read_report
+    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.hdf5 import read_any
 
     if section is not None and section not in SECTIONS:
         raise CkdiffError(f"--section: no {section!r}; there are {', '.join(SECTIONS)}")
-    found = read_report(report)
+    found = read_any(report)
+    if isinstance(found, Campaign):
+        if section is not None:
+            raise CkdiffError(f"{report}: holds a campaign, which has no sections; leave --section away")
+        present_campaign(found, output_format)
+        return
     held = sections(found)
     if section is not None and section not in held:
         raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section]}` puts one in")
@@ -405,6 +421,8 @@ app.command()(gate)
 app.command()(attest)
 app.command()(verify)
 app.command()(unlearn)
+app.command()(campaign)
+app.command()(gather)
 app.command("html")(html)
 app.command()(corpus)
 app.command()(demo)

@@ -235,12 +235,12 @@ def outline_text(found: Outline) -> str:
         ("streaming", "one layer at a time" if found.stream else "no, both models stay in memory"),
         ("passes", str(found.passes)),
         ("reads", f"{found.bytes_read / 1e9:.3g} GB from the checkpoints"),
-        ("time", f"about {_duration(found.seconds)}, loading aside"),
+        ("time", f"about {duration(found.seconds)}, loading aside"),
     ]
     return "".join(f"{name:<11}{text}\n" for name, text in lines)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A rough time: `20 s`, `3 min`, `2.5 h`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"

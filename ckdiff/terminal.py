@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from ckdiff.report.campaign_schema import Campaign
     from ckdiff.report.schema import Report
 
 
@@ -122,6 +123,19 @@ def present(
         sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of `SECTIONS`, checked by the caller
         return
     sys.stdout.write(FORMATS[output_format.value](report))
+
+
+@to_reader()
+def present_campaign(campaign: Campaign, output_format: Format) -> None:
+    """Print the report of a campaign on stdout."""
+    if output_format is Format.TABLE:
+        from ckdiff.report.campaign_tables import campaign_view
+
+        output(campaign_view(campaign))
+        return
+    from ckdiff.report.campaign_exports import FORMATS_CAMPAIGN
+
+    sys.stdout.write(FORMATS_CAMPAIGN[output_format.value](campaign))
 
 
 def sections(report: Report) -> list[str]:

@@ -19,13 +19,14 @@ from ckdiff.probes import cost
 from ckdiff.probes.bleu import BLEU, answer_bleu
 from ckdiff.probes.checks import PairError
 from ckdiff.probes.choices import choice_prompts, choice_records
-from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, greedy_streamed, token_logprobs
+from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
 from ckdiff.probes.jobs import DTYPES, prepare
 from ckdiff.probes.means import mean
 from ckdiff.probes.model import context_length
 from ckdiff.probes.probing import Listener
 from ckdiff.probes.questions import QuestionSet
 from ckdiff.probes.scores import METHOD
+from ckdiff.probes.shared import answered, generated
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.texts import neutral_records, perplexity, text_prompts
 from ckdiff.report.schema import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from ckdiff.probes.forcing import Forced
     from ckdiff.probes.history import Making
     from ckdiff.probes.jobs import Job
+    from ckdiff.probes.model import LiveModel
     from ckdiff.probes.prompts import Prompt
     from ckdiff.probes.settings import Settings
+    from ckdiff.probes.shared import Shared
     from ckdiff.report.schema import Side
     from ckdiff.weights.reader import Checkpoint
 
@@ -110,21 +113,22 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     return task
 
 
-def run(task: Task, making: Making, listener: Listener | None = None) -> Behaviour:
+def run(task: Task, making: Making, listener: Listener | None = None, shared: Shared | None = None) -> Behaviour:
     """Ask both models, one after the other, and put together what they said.
 
     Args:
         task: from `prepare_behaviour`.
         making: what the unlearned checkpoint says of its own making.
         listener: told of progress.
+        shared: knows answers that somebody has let the base give.
 
     Raises:
         NotFiniteError: a model computes NaN or infinity.
     """
     listener = listener or Listener()
     with torch.inference_mode():
-        base = _said(task, "base", None, listener)
-        unlearned = _said(task, "unlearned", base.answers, listener)
+        base = _said(task, "base", None, listener, shared)
+        unlearned = _said(task, "unlearned", base.answers, listener, None)
         listener.progress("numbers", 0, 1, "probabilities of both models")
         result = _assembled(task, base, unlearned, making)
         listener.progress("numbers", 1, 1, "")
@@ -134,7 +138,13 @@ def run(task: Task, making: Making, listener: Listener | None = None) -> Behavio
 # ------------------------------------------------------------------------------------------------------- measuring
 
 
-def _said(task: Task, side: Side, base_answers: list[tuple[int, ...]] | None, listener: Listener) -> _Said:
+def _said(
+    task: Task,
+    side: Side,
+    base_answers: list[tuple[int, ...]] | None,
+    listener: Listener,
+    shared: Shared | None,
+) -> _Said:
     """Let one model answer, measure it on the base's answers, and give its layers' memory back."""
     job, live, way = task.job, task.job.pair.side(side), task.way
     with _stage(listener, f"loading the {side}", len(live.layers)) as tick:
@@ -142,12 +152,11 @@ def _said(task: Task, side: Side, base_answers: list[tuple[int, ...]] | None, li
         for number in range(0 if way.stream else len(live.layers)):
             live.load_layer(number)
             tick(number + 1)
-    tokens, ids = job.settings.tokens, [prompt.ids for prompt in job.prompts]
-    with _stage(listener, f"the {side} answers", tokens if way.stream else len(ids)) as tick:
-        if way.stream:
-            found = greedy_streamed(live, job.prompts, tokens, job.stops, way, tick)
+    with _stage(listener, f"the {side} answers", job.settings.tokens if way.stream else len(job.prompts)) as tick:
+        if shared is None:
+            found = generated(live, job, job.prompts, way, tick)
         else:
-            found = live.greedy(ids, tokens, job.stops, way.batch_size, tick)
+            found = _answers_by_set(task, live, shared, tick)
     answers = [tuple(answer) for answer in found]
     given = _given(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
@@ -161,6 +170,20 @@ def _said(task: Task, side: Side, base_answers: list[tuple[int, ...]] | None, li
         live.unload_layer(number)
     live.unload_embedding()
     return _Said(answers, logprobs, texts)
+
+
+def _answers_by_set(task: Task, live: LiveModel, shared: Shared, tick: Callable[[int], None]) -> list[list[int]]:
+    """The base's answers, each set of questions by itself, so that others who ask one of them can use it."""
+    job, way, found = task.job, task.way, list[list[int]]()
+    for questions in task.asked.open.values():
+        begun = len(found)
+        prompts = job.prompts[begun : begun + len(questions.questions)]
+
+        def make(prompts: Sequence[Prompt] = prompts, begun: int = begun) -> list[list[int]]:
+            return generated(live, job, prompts, way, None if way.stream else lambda done: tick(begun + done))
+
+        found += answered(job, prompts, way, shared, make)
+    return found
 
 
 def _given(task: Task, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:

@@ -132,6 +132,15 @@ def free_memory(device: torch.device) -> int:
     return free if limit is None or used is None else min(free, max(0, limit - used))
 
 
+def total_memory(device: torch.device) -> int:
+    """Bytes that a device has in all, used or not; of a CPU as far as a container's limit lets it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _number(Path("/sys/fs/cgroup/memory.max"))
+    return there if limit is None else min(there, limit)
+
+
 def speed(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a product like a layer's, measured in a moment."""
     a, b = (torch.ones(512, 1024, dtype=dtype, device=device), torch.ones(1024, 1024, dtype=dtype, device=device))

@@ -11,7 +11,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +22,7 @@ from ckdiff.probes.jobs import chunk_of, prepare, recorded, settle
 from ckdiff.probes.neurons import neuron_sets
 from ckdiff.probes.partial import Progress
 from ckdiff.probes.prompts import batches
+from ckdiff.probes.shared import answered, library_versions
 from ckdiff.probes.sweep import SIDES, Sweep
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.jobs import Job
     from ckdiff.probes.questions import QuestionSet
     from ckdiff.probes.settings import Settings
+    from ckdiff.probes.shared import Shared
     from ckdiff.probes.sweep import State
     from ckdiff.report.schema import Probe
     from ckdiff.weights.reader import Checkpoint
@@ -90,9 +91,13 @@ def probe_pair(
 
 
 def run(
-    job: Job, listener: Listener | None = None, kept: tuple[Path, str] | None = None, resume: bool = False
+    job: Job,
+    listener: Listener | None = None,
+    kept: tuple[Path, str] | None = None,
+    resume: bool = False,
+    shared: Shared | None = None,
 ) -> Probe:
-    """What `probe_pair` does, from a prepared job on."""
+    """What `probe_pair` does, from a prepared job on; `shared` knows answers that somebody has let the base give."""
     listener = listener or Listener()
     # A gradient needs parameters that were not made in inference mode.
     with torch.no_grad() if job.settings.neurons else torch.inference_mode():
@@ -100,7 +105,7 @@ def run(
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
         if resume and progress is None:
             listener.remark("nothing to resume: starting anew")
-        answers = progress.answers if progress else _answers(job, listener)
+        answers = progress.answers if progress else _answers(job, listener, shared)
         job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
         settle(job)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
@@ -126,7 +131,7 @@ def _with_neurons(job: Job, finals: Finals, found: Probe, listener: Listener) ->
     return replace(found, neurons=sets, notes=(*found.notes, *notes))
 
 
-def _answers(job: Job, listener: Listener) -> list[list[int]]:
+def _answers(job: Job, listener: Listener, shared: Shared | None) -> list[list[int]]:
     """The base's first greedily generated tokens, or what the file gave."""
     if not job.generate:
         return [list(prompt.answer) for prompt in job.prompts]
@@ -137,13 +142,16 @@ def _answers(job: Job, listener: Listener) -> list[list[int]]:
     base, tokens = job.pair.base, job.settings.tokens
     job.prompts = [replace(prompt, answer=(0,) * tokens) for prompt in job.prompts]
     settle(job)
-    ids = [list(prompt.ids) for prompt in job.prompts]
-    if not job.stream:
+    way = Way(job.settings.batch_size, job.stream, room=job.room // 8)
+
+    def make() -> list[list[int]]:
+        if job.stream:
+            return _streamed_answers(job, listener)
         _load_all(job)
-        most = job.settings.batch_size
-        found = base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
-    else:
-        found = _streamed_answers(job, listener)
+        ids, most = [list(prompt.ids) for prompt in job.prompts], job.settings.batch_size
+        return base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
+
+    found = answered(job, job.prompts, way, shared, make)
     listener.progress("answers", count, count, "")
     return found
 
@@ -247,10 +255,6 @@ def _key(job: Job, weights: str) -> str:
     """Digest of everything that determines the numbers."""
     prompts_ids = [prompt.ids for prompt in job.prompts]
     text = json.dumps(
-        [recorded(job), prompts_ids, weights, _versions(), torch.get_num_threads(), job.settings.batch_size]
+        [recorded(job), prompts_ids, weights, library_versions(), torch.get_num_threads(), job.settings.batch_size]
     )
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _versions() -> list[str]:
-    return [version(name) for name in ("ckdiff", "torch", "transformers")]

@@ -120,6 +120,25 @@ def read_questions(path: Path, *, concept: str | None = None, unrelated: bool = 
         raise QuestionsError(f"{path}: {error}") from error
 
 
+def concepts_in(path: Path) -> tuple[str, ...]:
+    """The concepts, or subjects, that `read_questions` can pick from a file, in its order; none of other formats.
+
+    Raises:
+        QuestionsError: the file cannot be read.
+    """
+    text = read_file(path)
+    try:
+        lines = lines_of(text)
+        if not lines or not _says_json(lines, path.suffix in {".json", ".jsonl"}):
+            return ()
+        once: dict[str, str] = {}
+        for name in filter(None, _concepts(_json_entries(text, lines)[0])):
+            once.setdefault(_folded(name), clean_text("a concept's name", name))
+        return tuple(once.values())
+    except ValueError as error:
+        raise QuestionsError(f"{path}: {error}") from error
+
+
 def general_questions() -> QuestionSet:
     """Questions about nothing in particular, bundled with ckdiff: what else did unlearning break?"""
     text = resources.files("ckdiff.probes").joinpath("general_questions.txt").read_text(encoding="utf-8")
@@ -179,10 +198,14 @@ def _found(text: str, choice: _Choice, as_json: bool) -> _Found:
     lines = lines_of(text)
     if not lines:
         raise ValueError("no question found; the file is empty")
-    if lines[0][1].startswith(("{", "[")) or as_json or all(_is_json(line, str) for _, line in lines):
-        return _of_json(text, lines, choice)
+    if _says_json(lines, as_json):
+        return _of_entries(*_json_entries(text, lines), choice)
     _refuse(choice, "text")
     return _Found(lines, "text")
+
+
+def _says_json(lines: list[tuple[str, Any]], as_json: bool) -> bool:
+    return lines[0][1].startswith(("{", "[")) or as_json or all(_is_json(line, str) for _, line in lines)
 
 
 def lines_of(text: str) -> list[tuple[str, Any]]:
@@ -191,16 +214,17 @@ def lines_of(text: str) -> list[tuple[str, Any]]:
     return [(f"line {number}", line.strip()) for number, line in lines if line.strip()]
 
 
-def _of_json(text: str, lines: list[tuple[str, Any]], choice: _Choice) -> _Found:
+def _json_entries(text: str, lines: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], str]:
+    """Each entry with its place, and what the file is."""
     # A broken first line must not turn JSON lines into one broken object.
     if len(lines) > 1 and (_is_json(lines[0][1], dict, str) or all(line.startswith("{") for _, line in lines)):
-        return _of_entries([(place, parsed_json(line, place)) for place, line in lines], "JSON lines", choice)
+        return [(place, parsed_json(line, place)) for place, line in lines], "JSON lines"
     value = parsed_json(text)
     if isinstance(value, dict | str):
-        return _of_entries([("the object", value)], "JSON", choice)
+        return [("the object", value)], "JSON"
     if not isinstance(value, list):
         raise ValueError(f"JSON, but {kind_of(value)}; write a list of questions")
-    return _of_entries([(f"entry {index}", entry) for index, entry in enumerate(value, 1)], "JSON", choice)
+    return [(f"entry {index}", entry) for index, entry in enumerate(value, 1)], "JSON"
 
 
 def parsed_json(text: str, place: str = "") -> Any:
@@ -238,6 +262,15 @@ def _of_entries(entries: list[tuple[str, Any]], kind: str, choice: _Choice) -> _
         return _Found(picked, f"{kind} with subjects", subject)
     _refuse(choice, kind)
     return _Found(entries, kind)
+
+
+def _concepts(entries: list[tuple[str, Any]]) -> list[str | None]:
+    """What `_of_entries` would pick by."""
+    objects = [entry for _, entry in entries if isinstance(entry, dict)]
+    for shape in SHAPES:
+        if any({shape.target, shape.unrelated} & entry.keys() for entry in objects):
+            return [_name(entry, shape) for entry in objects]
+    return [_subject(entry) for entry in objects]
 
 
 def _of_concepts(entries: list[tuple[str, Any]], shape: Shape, choice: _Choice) -> _Found:

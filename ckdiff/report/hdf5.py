@@ -1,8 +1,10 @@
 """The report as an HDF5 file: `write_report(report, path)`, `read_report(path)`. The only importer of h5py.
 
+The report of a campaign is a file of the same kind: `write_campaign`, `read_campaign`; `read_any` takes either.
+
 A report becomes a tree of groups with plain NumPy arrays on named dimensions, and the tree becomes a file:
 
-    Report  <->  Node (attributes, arrays, groups)  <->  HDF5
+    Report, Campaign  <->  Node (attributes, arrays, groups)  <->  HDF5
 
 so that a new section of the report is a pair of functions in `tree.SECTIONS`, without a call to h5py. Every group has
 its own dimension scales, so that `xarray.open_dataset(path, group="compare/grid")` works with h5netcdf and netCDF4.
@@ -23,14 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
 from ckdiff.files import beside, replace_file, write_synced
+from ckdiff.report import campaign_schema, campaign_tree, schema, tree
+from ckdiff.report.campaign_schema import Campaign
 from ckdiff.report.columns import Array, Node, encoded
-from ckdiff.report.schema import (
-    FORMAT,
-    SCHEMA_VERSION,
-    Report,
-)
-from ckdiff.report.text import printable, shorten
-from ckdiff.report.tree import from_tree, to_tree
+from ckdiff.report.schema import Report
+from ckdiff.report.text import counted, printable, shorten
 
 if TYPE_CHECKING:
     from ckdiff.shapes import AnyArray
@@ -38,11 +37,15 @@ if TYPE_CHECKING:
 MAX_EXPANSION = 1100
 """No array is larger than this many times its file (gzip reaches 1032): a damaged size asks for no memory."""
 MAX_DEPTH = 8
+CHUNK = 1 << 16
+"""Bytes that a chunk of an array with three axes may have, if one row has no more."""
 MAX_ATTRIBUTE = 64_000
 """Bytes of a text that is an attribute: HDF5 holds no attribute of 64 KB in files that old readers open."""
 SEAL = b"\nckdiff sha256 %s\n"
 """The last line of a report file; its length is fixed."""
 SEAL_LENGTH = len(SEAL % bytes(64))
+SCHEMAS = {schema.FORMAT: schema.SCHEMA_VERSION, campaign_schema.FORMAT: campaign_schema.CAMPAIGN_VERSION}
+"""What a file can say that it is, and up to which schema this ckdiff reads it."""
 
 
 # ----------------------------------------------------------------------------------------------- the public calls
@@ -57,23 +60,60 @@ def write_report(report: Report, path: str | Path) -> None:
     Raises:
         ReportError: the disk is full, or the place cannot be written to.
     """
-    image = _sealed(_image(to_tree(report)))
-    try:
-        replace_file(path, image)
-    except OSError as error:
-        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+    _write(tree.to_tree(report), path)
+
+
+def write_campaign(campaign: Campaign, path: str | Path) -> None:
+    """Write the report of a campaign, in the same way.
+
+    Raises:
+        ReportError: the disk is full, or the place cannot be written to; or the records do not fit together.
+    """
+    _write(campaign_tree.to_tree(campaign), path)
 
 
 def read_report(path: str | Path) -> Report:
-    """Read a report.
+    """Read a report about one pair.
+
+    Raises:
+        ReportError: there is none, it is damaged or not ckdiff's, a newer ckdiff wrote it, or it is a campaign's.
+    """
+    found = read_any(path)
+    if isinstance(found, Report):
+        return found
+    raise ReportError(
+        f"{printable(path)}: holds a campaign of {counted(len(found.pairs), 'pair')}; `ckdiff show` shows it, and each"
+        " pair's own reports are under jobs/ of its results directory"
+    )
+
+
+def read_campaign(path: str | Path) -> Campaign:
+    """Read the report of a campaign.
+
+    Raises:
+        ReportError: there is none, it is damaged or not ckdiff's, a newer ckdiff wrote it, or it is about one pair.
+    """
+    found = read_any(path)
+    if isinstance(found, Campaign):
+        return found
+    raise ReportError(
+        f"{printable(path)}: is the report of one pair, and none of a campaign; give what `ckdiff gather` wrote"
+    )
+
+
+def read_any(path: str | Path) -> Report | Campaign:
+    """Read a report, of one pair or of a campaign.
 
     Raises:
         ReportError: there is none, it is damaged or not ckdiff's, or a newer ckdiff wrote it.
     """
     name, path = printable(path), Path(path)
-    _check_sealed(path, name)
+    check_sealed(path)
     try:
-        return from_tree(_load(path, name))
+        root = _load(path, name)
+        if root.attributes["format"] == campaign_schema.FORMAT:
+            return campaign_tree.from_tree(root)
+        return tree.from_tree(root)
     except (
         OSError,
         KeyError,
@@ -146,6 +186,14 @@ def check_same_pair(path: Path, base: str, unlearned: str) -> None:
 # ---------------------------------------------------------------------------------------------------- tree <-> file
 
 
+def _write(root: Node, path: str | Path) -> None:
+    image = _sealed(_image(root))
+    try:
+        replace_file(path, image)
+    except OSError as error:
+        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+
+
 def _image(root: Node) -> bytes:
     """The bytes of the file, built in memory: a full disk is then an error of ours, not one inside HDF5."""
     import h5py
@@ -173,9 +221,7 @@ def _write_array(group: Any, name: str, array: Array) -> None:
         values = values.astype(_string_dtype(values.dtype.itemsize))
     options: dict[str, Any] = {}
     if values.size:
-        # A chunk is a row: one layer of neurons is read without the others.
-        chunks = (1, *values.shape[1:]) if values.ndim > 1 else values.shape
-        options = {"chunks": chunks, "compression": "gzip", "shuffle": True, "fletcher32": True}
+        options = {"chunks": _chunks(values), "compression": "gzip", "shuffle": True, "fletcher32": True}
     dataset = group.create_dataset(name, data=values, track_times=False, **options)
     if array.comment:
         _write_attribute(dataset, "comment", array.comment)
@@ -184,6 +230,14 @@ def _write_array(group: Any, name: str, array: Array) -> None:
         return
     for axis, dimension in enumerate(array.dimensions):
         dataset.dims[axis].attach_scale(group[dimension])
+
+
+def _chunks(values: AnyArray) -> tuple[int, ...]:
+    """A chunk is a row: one layer of neurons is read without the others; of three axes as many as make up `CHUNK`."""
+    if values.ndim == 1:
+        return values.shape
+    rows = max(1, CHUNK * len(values) // values.nbytes) if values.ndim > 2 else 1
+    return min(rows, len(values)), *values.shape[1:]
 
 
 def _write_attribute(holder: Any, name: str, value: str | int) -> None:
@@ -208,17 +262,18 @@ def _load(path: Path, name: str) -> Node:
     limit = MAX_EXPANSION * path.stat().st_size
     # No lock: a report is replaced, never changed, and some network file systems have none.
     with h5py.File(path, "r", locking=False) as file:
-        if _attribute(file.attrs.get("format", "")) != FORMAT:
+        known = SCHEMAS.get(str(_attribute(file.attrs.get("format", ""))))
+        if known is None:
             raise ReportError(f"{name}: HDF5, but not a ckdiff report; give a file that ckdiff wrote")
         version = int(file.attrs["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise ReportError(f"{name}: {_newer(version, _attribute(file.attrs.get('versions', '')))}")
+        if version > known:
+            raise ReportError(f"{name}: {_newer(version, known, _attribute(file.attrs.get('versions', '')))}")
         return _load_group(file, limit, MAX_DEPTH)
 
 
-def _newer(version: int, versions: object) -> str:
+def _newer(version: int, most: int, versions: object) -> str:
     """What to do about a report whose schema this ckdiff does not know: which version reads it, where it says so."""
-    known = f"this one reads up to {SCHEMA_VERSION}"
+    known = f"this one reads up to {most}"
     try:
         writer = shorten(printable(json.loads(str(versions))["ckdiff"]), 40)
     except (ValueError, KeyError, TypeError):
@@ -258,8 +313,13 @@ def _sealed(image: bytes) -> bytes:
     return image + SEAL % hashlib.sha256(image).hexdigest().encode()
 
 
-def _check_sealed(path: Path, name: str) -> None:
-    """Refuse a file that is not, byte for byte, what ckdiff wrote."""
+def check_sealed(path: str | Path) -> None:
+    """Refuse a file that is not, byte for byte, what ckdiff wrote; what it says is not looked at.
+
+    Raises:
+        ReportError: there is none, or it was cut off or changed.
+    """
+    name, path = printable(path), Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ReportError(f"{name}: is not a file; give a report that ckdiff wrote")

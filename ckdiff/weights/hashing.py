@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ckdiff.weights.pages import forget_pages, map_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ckdiff.weights.headers import Shard
@@ -24,15 +24,18 @@ CHUNK = 1 << 23
 
 
 class ShardHasher:
-    """Hashes files in the background from the moment it is made; a file that is named twice is hashed once."""
+    """Hashes files in the background from the moment it is made; a file that is named twice is hashed once.
 
-    def __init__(self, shards: Iterable[Shard]) -> None:
+    `known` gives the digest of a file that somebody has hashed already, or None.
+    """
+
+    def __init__(self, shards: Iterable[Shard], known: Callable[[Path], str | None] | None = None) -> None:
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1), thread_name_prefix="sha256")
         self._digests: dict[Path, Future[str]] = {}
         for shard in shards:
             if shard.path not in self._digests:
-                self._digests[shard.path] = self._pool.submit(self._hash, shard)
+                self._digests[shard.path] = self._begun(shard, None if known is None else known(shard.path))
 
     def digest(self, shard: Shard) -> str:
         """The file's sha256 in hexadecimal; waits for it.
@@ -46,6 +49,13 @@ class ShardHasher:
         """Stop what is still running; digests that are not finished are lost."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
+
+    def _begun(self, shard: Shard, known: str | None) -> Future[str]:
+        if known is None:
+            return self._pool.submit(self._hash, shard)
+        found: Future[str] = Future()
+        found.set_result(known)
+        return found
 
     def _hash(self, shard: Shard) -> str:
         digest = hashlib.sha256()
