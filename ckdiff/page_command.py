@@ -20,12 +20,12 @@ def html(
     quiet: QuietOption = False,
 ) -> None:
     """Make a page of a report: one HTML file without network, for screen, phone and print."""
-    from ckdiff.report.hdf5 import read_report
+    from ckdiff.report.hdf5 import read_any
     from ckdiff.report.page import check_place, write_page
 
     if output.exists() and report.exists() and output.samefile(report):
         raise CkdiffError(f"{output}: is the report itself; name another file with -o FILE")
     check_place(output, overwrite)
-    found = read_report(report)
+    found = read_any(report)
     write_page(found, output, overwrite)
     remark(f"page: {output}", quiet)

@@ -325,6 +325,7 @@ def test_show_figure_and_page_take_a_campaign(
     tree = json.loads(ckdiff("show", report, "--format", "json")[1])
     assert [pair["name"] for pair in tree["pairs"]] == list(MODELS)
     assert ckdiff("figure", report, "-o", tmp_path / "f.svg")[0] == 0
+    assert ckdiff("html", report, "-o", tmp_path / "f.html")[0] == 0
     for words in (("gate", report), ("verify", report), ("compare", "base", "models/m1", "-o", report)):
         status, _, err = ckdiff(*words)
         assert status == 2

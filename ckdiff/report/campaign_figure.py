@@ -77,7 +77,7 @@ def write_campaign_figure(
     scores = [one for one in TITLES if score in (None, one) and any(_measured(run, one) for run in runs)]
     if not scores:
         raise ReportError(f"{name}: {score or 'no score'} was not measured in this campaign; nothing can be drawn")
-    write_image(path, image(lambda: _figure(found, runs, scores), suffix))
+    write_image(path, image(lambda: _settled(_figure(found, runs, scores)), suffix))
 
 
 def _chosen(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
@@ -237,8 +237,25 @@ def _legend(figure: Figure, looks: Looks, runs: Sequence[AverageRun]) -> None:
             Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dash, markersize=4, label=words)
         )
     caption = CAPTION + ("; no shade: one concept only" if any(run.concepts < 2 for run in runs) else "")
-    where = {"loc": "outside lower center", "ncols": min(4, len(handles)), "frameon": False}
-    figure.legend(handles=handles, title=caption, title_fontsize=8, **where)
+    columns = min(4, len(handles))
+    figure.legend(
+        handles=handles, title=caption, title_fontsize=8, loc="outside lower center", ncols=columns, frameon=False
+    )
+
+
+def _settled(figure: Figure) -> Figure:
+    """The same figure, its layout done and rounded.
+
+    The solver of the layout goes through sets: the last bits of what it finds differ from run to run, and the names of
+    clips in an SVG are digests of them.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set_points(np.round(part.bbox_relative.get_points(), 4))
+    for axes in figure.get_axes():
+        axes.set_position(tuple(np.round(axes.get_position().bounds, 4).tolist()))
+    return figure
 
 
 # ------------------------------------------------------------------------------------------------------- behaviour
@@ -266,7 +283,7 @@ def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
     if not points:
         words = "no pair of the campaign has BLEU of target and of unrelated answers; its plan must have a behave"
         raise ReportError(f"{printable(path)}: {words} that was run")
-    write_image(path, image(lambda: _behaviour(found, points), suffix))
+    write_image(path, image(lambda: _settled(_behaviour(found, points)), suffix))
 
 
 def _behaviour_points(found: Campaign) -> list[Point]:

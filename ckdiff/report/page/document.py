@@ -14,11 +14,14 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from ckdiff.report.behaviour_text import measured
+from ckdiff.report.campaign_schema import Campaign
+from ckdiff.report.campaign_text import gates_text
 from ckdiff.report.page.answers import behaviour, history
 from ckdiff.report.page.drift import coverage, drift, moved_neurons
 from ckdiff.report.page.judgement import judgement
 from ckdiff.report.page.markup import Safe, cut, joined, paragraph, tag
 from ckdiff.report.page.origin import provenance
+from ckdiff.report.page.overview import campaign_parts
 from ckdiff.report.page.restoring import controls, neurons, scores
 from ckdiff.report.page.words import method
 from ckdiff.report.verdict_text import verdict_line
@@ -32,14 +35,21 @@ BEGINNING = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta 
 """How every page begins, and how one is known."""
 
 
-def to_html(report: Report) -> str:
-    """A report as a page; the same report gives the same text."""
-    title = _title(report)
-    parts = list(_parts(report))
+def to_html(found: Report | Campaign) -> str:
+    """A report, of one pair or of a campaign, as a page; the same report gives the same text."""
+    if isinstance(found, Campaign):
+        name = cut(found.name, 100)
+        title, heading = f"{name}: {gates_text(found)} - ckdiff", f"Campaign {name}"
+        return _page(title, heading, Safe(), list(campaign_parts(found)))
+    return _page(_title(found), _heading(found), _pair(found), list(_parts(found)))
+
+
+def _page(title: str, heading: str, about: Safe, parts: list[tuple[str, str, Safe]]) -> str:
+    anchor, first, _ = parts[0]
     head = joined(_policy(), *_metas(), tag("title", title), _style())
     body = joined(
-        tag("a", "To the verdict", href="#verdict", class_="skip"),
-        tag("header", tag("h1", _heading(report)), _pair(report), _contents(parts)),
+        tag("a", f"To the {first.lower()}", href=f"#{anchor}", class_="skip"),
+        tag("header", tag("h1", heading), about, _contents(parts)),
         tag("main", *(tag("section", tag("h2", name), content, id=anchor) for anchor, name, content in parts)),
         tag("footer", paragraph("Made by ckdiff from a report; this file needs no network and makes no request.")),
         tag("div", id="says", aria_hidden="true", hidden=True),

@@ -12,10 +12,11 @@ from ckdiff.report.page.document import BEGINNING, to_html
 from ckdiff.report.text import printable
 
 if TYPE_CHECKING:
+    from ckdiff.report.campaign_schema import Campaign
     from ckdiff.report.schema import Report
 
 
-def write_page(report: Report, path: str | Path, overwrite: bool = False) -> None:
+def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = False) -> None:
     """Write a report as a page: beside the target, synced, and moved over it.
 
     Args:
