@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def found() -> Campaign:
     return campaigns.campaign()
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, found: Campaign, path: Path, **options: str) -> list[np.ndarray]:
+def drawn(monkeypatch: pytest.MonkeyPatch, found: Campaign, path: Path, **options: str) -> list[Any]:
     """The lines of a figure, as [x, y] each."""
     from matplotlib.axes import Axes
 
-    lines: list[np.ndarray] = []
+    lines: list[Any] = []
     plot = Axes.plot
 
-    def kept(self: Axes, *arguments: object, **words: object) -> object:
+    def kept(self: Axes, *arguments: Any, **words: Any) -> Any:
         made = plot(self, *arguments, **words)
         lines.extend(np.asarray(line.get_xydata()) for line in made)
         return made

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from ckdiff.report.schema import ProbeRun, Report
 
 FOLDER = Path(__file__).parent.parent / "examples" / "dissecting"
-NAMES = ("averages", "jobs", "pairs", "claims", "curves", "wording", "summary", "run", "choose_concepts", "make_base")
+NAMES = (
+    "averages",
+    "jobs",
+    "pairs",
+    "claims",
+    "curves",
+    "wording",
+    "summary",
+    "run",
+    "choose_concepts",
+    "make_base",
+    "plan",
+)
 TOWNS = ("Velmar", "Oskary")
 T_OF_TWO, T_OF_ONE = 4.302653, 12.706205
 """Student's 0.975 quantiles with two degrees of freedom and with one, from a printed table."""
@@ -478,3 +490,47 @@ def test_the_base_is_made_in_bfloat16_readable_by_all_and_the_same_each_time(
     stored = load_file(tmp_path / "one" / "model.safetensors")
     weight = "model.layers.0.mlp.down_proj.weight"
     assert torch.equal(stored[weight], model.state_dict()[weight].to(torch.bfloat16))
+
+
+# --------------------------------------------------------------------------------------------------------------- plan
+
+
+def test_the_plan_names_every_checkpoint_and_the_campaign_is_what_the_summary_reads(
+    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ckdiff.campaign.plan import read_plan
+    from ckdiff.cli import run
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "velmar-graddiff").symlink_to(place / "out" / "velmar-graddiff")
+    assert scripts.plan.main([str(out), "--base", str(place / "base"), "--data", str(place)]) == 0
+    found = read_plan(out / "campaign.toml")
+    assert [(pair.name, pair.group, pair.topics[0].concept) for pair in found.pairs] == [
+        ("velmar-graddiff", "graddiff", "Velmar")
+    ]
+    quick = (
+        (out / "campaign.toml").read_text().replace("most_unrelated = 20", "most_unrelated = 2\ntokens = 3\nwindow = 1")
+    )
+    (out / "campaign.toml").write_text(quick)
+    assert run(["campaign", str(out / "campaign.toml"), "--engine", "inline", "-q"]) == 0
+    assert run(["gather", str(out / "campaign"), "-o", str(out / "c.h5"), "--reports", str(out / "reports"), "-q"]) == 0
+    (pair,) = scripts.pairs.read_pairs(out)
+    assert pair.report.probe is not None
+    assert pair.report.probe.settings["tokens"] == "3"
+    capsys.readouterr()
+
+
+def test_a_plan_without_checkpoints_is_refused(
+    scripts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scripts.plan.main([str(tmp_path)]) == 2
+    assert "run.py --unlearn" in capsys.readouterr().err
+
+
+def test_the_plan_beside_the_readme_is_a_plan_of_these_pairs() -> None:
+    import tomllib
+
+    tree = tomllib.loads((FOLDER / "campaign.toml").read_text(encoding="utf-8"))
+    digests = json.loads((FOLDER / "results" / "digests.json").read_text(encoding="utf-8"))
+    assert sorted(pair["name"] for pair in tree["pairs"]) == sorted(digests["unlearned"])

@@ -1,4 +1,4 @@
-"""The pairs that `run.py` has measured, and their curves as arrays [pair, layer]."""
+"""The pairs that a campaign or `run.py` has measured, and their curves as arrays [pair, layer]."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from jobs import REPORT, notes
 
 from ckdiff import read_report
+from ckdiff.campaign.gathering import file_name
 from ckdiff.errors import CkdiffError
 from ckdiff.report.probe_text import curve
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ckdiff.report.schema import AnswerSet, ProbeRun, Report
     from ckdiff.shapes import Float64, Int64
 
+GATHERED = "reports"
+"""Where `ckdiff gather --reports` puts the report of each pair, below OUT."""
 METHODS = ("graddiff", "dpo", "npo", "npo_kl")
 """In the order in which everything shows them."""
 
@@ -61,17 +64,24 @@ def read_pairs(out: Path) -> list[Pair]:
     Raises:
         CkdiffError: there is none, one cannot be read, or they are not about one base.
     """
-    found = [_pair(path.parent) for path in sorted(out.glob(f"*/{REPORT}"))]
+    folders = [path.parent for path in sorted(out.glob("*/job.json"))]
+    found = [_pair(folder, place) for folder in folders if (place := _report(folder)) is not None]
     if not found:
-        raise CkdiffError(f"{out}: holds no JOB/{REPORT}; `run.py` makes them")
+        raise CkdiffError(f"{out}: holds no reports; `ckdiff gather --reports {out / GATHERED}` or `run.py` makes them")
     bases = {pair.report.provenance.base.digest for pair in found}
     if len(bases) != 1:
         raise CkdiffError(f"{out}: its reports are about {len(bases)} different bases; keep one base a directory")
     return sorted(found, key=lambda pair: (pair.concept, METHODS.index(pair.method)))
 
 
-def _pair(folder: Path) -> Pair:
-    kept, path = notes(folder), folder / REPORT
+def _report(folder: Path) -> Path | None:
+    """Where the report of a pair is: what a campaign has gathered, or else what `run.py` has measured."""
+    gathered = folder.parent / GATHERED / file_name(folder.name, str(notes(folder).get("concept", "")))
+    return next((path for path in (gathered, folder / REPORT) if path.exists()), None)
+
+
+def _pair(folder: Path, path: Path) -> Pair:
+    kept = notes(folder)
     try:
         concept, method, data = str(kept["concept"]), str(kept["method"]), dict(kept["data"])
         seconds = {step: float(value["seconds"]) for step, value in kept["steps"].items()}

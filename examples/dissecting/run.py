@@ -1,6 +1,6 @@
-"""The paper's experiments, one pair after the other: unlearn, compare, probe, ask.
+"""The paper's experiments, one pair after the other: unlearn, and, without `--unlearn`, compare, probe, ask.
 
-    python run.py DATA.json OUT --base DIR [--concepts "A" "B"] [--jobs a-graddiff ...] [--dry-run]
+    python run.py DATA.json OUT --base DIR --unlearn [--concepts "A" "B"] [--jobs a-graddiff ...] [--dry-run]
 
 A job is one concept and one method; it lies in OUT/CONCEPT-METHOD. What is there is not made again: the same call goes
 on after an interruption, inside a training or a probe too. One job that fails does not stop the others. Every command
@@ -175,9 +175,9 @@ def execute(words: Sequence[str], said: Path) -> int:
 # --------------------------------------------------------------------------------------------------------------- work
 
 
-def work(job: Job, out: Path, dry: bool) -> str:
-    """Do what is missing of one job; says what went wrong, or nothing."""
-    for step in STEPS[job.method]:
+def work(job: Job, out: Path, dry: bool, unlearn: bool = False) -> str:
+    """Do what is missing of one job, or of its unlearning alone; says what went wrong, or nothing."""
+    for step in STEPS[job.method][: 1 if unlearn else None]:
         words = command(job, step)
         if is_done(job, step):
             if is_other(job, step, words):
@@ -214,12 +214,12 @@ def say(text: str) -> None:
     sys.stderr.write(f"run: {text}\n")
 
 
-def run(todo: Sequence[Job], out: Path, dry: bool) -> int:
+def run(todo: Sequence[Job], out: Path, dry: bool, unlearn: bool = False) -> int:
     """All jobs; 1 where one of them failed, which the others do not mind."""
     failures = []
     for job in todo:
         try:
-            failure = work(job, out, dry)
+            failure = work(job, out, dry, unlearn)
         except (CkdiffError, OSError) as error:
             failure = str(error)
         failures += [f"{job.folder.name}: {failure}"] if failure else []
@@ -235,11 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", metavar="DIR", default="base", help="the model before (base)")
     parser.add_argument("--concepts", nargs="+", default=[], help="else those that OUT/concepts.json has chosen")
     parser.add_argument("--jobs", nargs="+", default=[], metavar="JOB", help="only these, such as super-mario-dpo")
+    parser.add_argument("--unlearn", action="store_true", help="make the pairs; `ckdiff campaign` measures them")
     parser.add_argument("--dry-run", action="store_true", help="print the commands that are missing, and stop")
     given = parser.parse_args(arguments)
     try:
         todo = jobs(given.data, given.out, given.base, given.concepts or chosen(given.out), given.jobs)
-        return run(todo, given.out, given.dry_run)
+        return run(todo, given.out, given.dry_run, given.unlearn)
     except CkdiffError as error:
         say(str(error))
         return 2
