@@ -1,0 +1,129 @@
+"""What a campaign costs beside its jobs: engines, processes, and what jobs of one base share.
+
+    python benchmarks/campaign.py empty
+    python benchmarks/campaign.py pairs PLAN.toml
+    python benchmarks/campaign.py sharing PLAN.toml
+
+`empty`: by engine the seconds until the first of its jobs has ended, and what each of 600 more costs: jobs that do
+nothing, and jobs that do nothing but leave what a real one leaves (log, marker, a small report, a record). `pairs`: a
+plan with one process and with two. `sharing`: a plan in which jobs share what is about their base, and in which they do
+not. The last two use results directories of their own, and take turns, so that their ratios are of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckdiff.campaign import driving, sharing
+from ckdiff.campaign.engines import ENGINES
+from ckdiff.campaign.plan import read_plan
+from ckdiff.campaign.records import CampaignError, Outcome, Task, Ways
+from ckdiff.campaign.store import Store, sha256_of, write_marker
+from ckdiff.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckdiff.campaign.records import Plan, Stop
+
+JOBS, TURNS = 600, 3
+REPORT = bytes(40_000)
+NEVER = 1 << 60
+
+
+def nothing(task: Task, stop: Stop) -> Outcome:
+    return Outcome(task.key, "done")
+
+
+def kept(task: Task, stop: Stop) -> Outcome:
+    """Everything that `work.perform` leaves, around no work."""
+    store = Store(task.results)
+    write_marker(store.marker(task.key), {"key": task.key})
+    store.log(task.key).write_text(task.name)
+    replace_file(store.report(task.key), REPORT)
+    outcome = Outcome(task.key, "done", sha256=sha256_of(store.report(task.key)))
+    store.marker(task.key).unlink()
+    store.keep(outcome)
+    return outcome
+
+
+def timed(name: str, work: Callable[[Task, Stop], Outcome], count: int, workers: int) -> tuple[float, float]:
+    """Seconds to the first job's end, and seconds of all the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder)
+        for part in ("jobs", "running"):
+            (results / part).mkdir()
+        tasks = [Task(f"{n:064x}", f"job {n}", "test", None, results) for n in range(count + 1)]
+        ends: list[float] = []
+        begun = time.perf_counter()
+        ENGINES[name](tasks, work, lambda task, outcome: ends.append(time.perf_counter()), lambda: False, Ways(workers))
+        if len(ends) != count + 1:
+            raise SystemExit(f"{name}: {len(ends)} of {count + 1} jobs ended")
+        return ends[0] - begun, ends[-1] - ends[0]
+
+
+def empty() -> None:
+    print("engine     workers  work     first job s   600 jobs s   ms a job (best of 3)")
+    for name, workers in (("inline", 1), ("local", 1), ("local", 2), ("ray", 2)):
+        for work in (nothing, kept):
+            try:
+                turns = [timed(name, work, JOBS, workers) for _ in range(TURNS)]
+            except CampaignError as error:
+                print(f"{name:<10} {error}")
+                break
+            first, rest = min(one for one, _ in turns), min(other for _, other in turns)
+            print(f"{name:<10} {workers:<8} {work.__name__:<8} {first:<13.2f} {rest:<12.2f} {rest / JOBS * 1000:.2f}")
+
+
+def once(plan: Plan, workers: int, shares: bool = True) -> tuple[float, float]:
+    """Seconds of a whole campaign, and seconds of its jobs together."""
+    with tempfile.TemporaryDirectory() as folder:
+        sharing.LEAST = 2 if shares else NEVER
+        results = Path(folder) / "results"
+        begun = time.perf_counter()
+        found = driving.run(replace(plan, results=results), "local", Ways(workers), driving.Watcher())
+        if found.done != found.total:
+            raise SystemExit(f"{found.done} of {found.total} jobs done: {found.outcomes}")
+        store = Store(results)
+        told = [store.outcome(path.stem) for path in (results / "jobs").glob("*.json")]
+        return time.perf_counter() - begun, sum(one.seconds for one in told if one is not None)
+
+
+def pairs(plan: Plan, turns: int) -> None:
+    for _ in range(turns):
+        one, two = once(plan, 1)[0], once(plan, 2)[0]
+        print(f"one process {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast")
+
+
+def shared(plan: Plan, turns: int) -> None:
+    for _ in range(turns):
+        (alone, jobs_alone), (together, jobs_together) = once(plan, 1, shares=False), once(plan, 1)
+        saved = 1 - jobs_together / jobs_alone
+        print(
+            f"each for itself {alone:.1f} s, shared {together:.1f} s; its jobs {jobs_alone:.1f} and"
+            f" {jobs_together:.1f} s: {saved:.1%} saved"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("empty", "pairs", "sharing"))
+    parser.add_argument("plan", type=Path, nargs="?")
+    parser.add_argument("--turns", type=int, default=1)
+    given = parser.parse_args()
+    if given.what == "empty":
+        empty()
+    elif given.plan is None:
+        sys.exit("name a plan")
+    else:
+        {"pairs": pairs, "sharing": shared}[given.what](read_plan(given.plan), given.turns)
+
+
+if __name__ == "__main__":
+    main()
