@@ -7,7 +7,7 @@
 `empty`: by engine the seconds until the first of its jobs has ended, and what each of 600 more costs: jobs that do
 nothing, and jobs that do nothing but leave what a real one leaves (log, marker, a small report, a record). `pairs`: a
 plan with one process and with two. `sharing`: a plan in which jobs share what is about their base, and in which they do
-not. The last two use results directories of their own, and take turns, so that their ratios are of one run.
+not (in this process, CPU seconds). The last two take turns, so that their ratios are of one run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ckdiff.campaign import driving, sharing
 from ckdiff.campaign.engines import ENGINES
 from ckdiff.campaign.plan import read_plan
 from ckdiff.campaign.records import CampaignError, Outcome, Task, Ways
-from ckdiff.campaign.store import Store, sha256_of, write_marker
+from ckdiff.campaign.store import SharedStore, Store, sha256_of, write_marker
 from ckdiff.files import replace_file
 
 if TYPE_CHECKING:
@@ -81,34 +81,34 @@ def empty() -> None:
             print(f"{name:<10} {workers:<8} {work.__name__:<8} {first:<13.2f} {rest:<12.2f} {rest / JOBS * 1000:.2f}")
 
 
-def once(plan: Plan, workers: int, shares: bool = True) -> tuple[float, float]:
-    """Seconds of a whole campaign, and seconds of its jobs together."""
+def once(plan: Plan, engine: str, workers: int) -> tuple[float, float]:
+    """Seconds of a whole campaign, and CPU seconds of this process meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
-        sharing.LEAST = 2 if shares else NEVER
-        results = Path(folder) / "results"
-        begun = time.perf_counter()
-        found = driving.run(replace(plan, results=results), "local", Ways(workers), driving.Watcher())
+        begun, computed = time.perf_counter(), time.process_time()
+        results = replace(plan, results=Path(folder) / "results")
+        found = driving.run(results, engine, Ways(workers), driving.Watcher())
         if found.done != found.total:
             raise SystemExit(f"{found.done} of {found.total} jobs done: {found.outcomes}")
-        store = Store(results)
-        told = [store.outcome(path.stem) for path in (results / "jobs").glob("*.json")]
-        return time.perf_counter() - begun, sum(one.seconds for one in told if one is not None)
+        return time.perf_counter() - begun, time.process_time() - computed
 
 
 def pairs(plan: Plan, turns: int) -> None:
     for _ in range(turns):
-        one, two = once(plan, 1)[0], once(plan, 2)[0]
+        one, two = (once(plan, "local", workers)[0] for workers in (1, 2))
         print(f"one process {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast")
 
 
 def shared(plan: Plan, turns: int) -> None:
+    """In this process, by its CPU seconds; the first job of all, which imports everything, is not among them."""
+    once(plan, "inline", 1)
+    least, known = sharing.LEAST, SharedStore.answers
     for _ in range(turns):
-        (alone, jobs_alone), (together, jobs_together) = once(plan, 1, shares=False), once(plan, 1)
-        saved = 1 - jobs_together / jobs_alone
-        print(
-            f"each for itself {alone:.1f} s, shared {together:.1f} s; its jobs {jobs_alone:.1f} and"
-            f" {jobs_together:.1f} s: {saved:.1%} saved"
-        )
+        together = once(plan, "inline", 1)[1]
+        sharing.LEAST = NEVER
+        SharedStore.answers = lambda self, key: None  # type: ignore[method-assign]
+        alone = once(plan, "inline", 1)[1]
+        sharing.LEAST, SharedStore.answers = least, known  # type: ignore[method-assign]
+        print(f"each for itself {alone:.1f} CPU s, shared {together:.1f}: {1 - together / alone:.1%} saved")
 
 
 def main() -> None:
