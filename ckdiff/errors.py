@@ -19,6 +19,19 @@ class ExitStatus(IntEnum):
     BUG = 4
 
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How torch says it, on a GPU and on a CPU."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, however Python or torch said it.
+
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory.")), is_out_of_memory(ValueError("out"))
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)
+
+
 class CkdiffError(Exception):
     """The root of what a user can mend: one line that names file, tensor and remedy."""
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.errors import CkdiffError, ExitStatus, is_out_of_memory
 from ckdiff.locks import alone
 from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.terminal import drops_verdict
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 Remark = Any
 """`cli.remark`: (text, quiet) -> one line on stderr."""
 ALL = "all"
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
-"""How torch says it, on a GPU and on a CPU."""
-
-
 NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
 """How torch and safetensors say that a disk is full."""
 STOPPABLE = {"layers": "layer", "neurons": "layer", "training": "step"}
@@ -179,7 +175,7 @@ def enough_memory(remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         raise OptionError(f"not enough memory; use {remedy}") from error
 

@@ -449,3 +449,14 @@ def test_a_damaged_record_counts_as_nothing(tmp_path: Path) -> None:
     for text in values:
         (tmp_path / "jobs" / "a.json").write_text(text)
         assert store.outcome("a") is None
+
+
+def test_what_was_left_half_written_goes_when_nobody_can_be_at_it(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    old, new, report = (tmp_path / "jobs" / name for name in (".a.h5.0000.tmp", ".b.h5.0000.tmp", "c.h5"))
+    for path in (old, new, report):
+        path.write_bytes(b"half")
+    for path in (old, report):
+        os.utime(path, (1, 1))
+    Store(tmp_path).tidy()
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == [".b.h5.0000.tmp", "c.h5"]

@@ -108,6 +108,7 @@ def run(
     store = open_store(plan.results, plan.name)
     label = "all" if shard is None else f"{shard[0]}-of-{shard[1]}"
     with store.at_work(label):
+        store.tidy()
         shared = SharedStore(plan.results)
         found = standing(plan, store, jobs(plan, shared, shard, watcher.hashing), retry)
         store.write_manifest(plan.name, plan.text, found.jobs.slots, shard)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
@@ -36,6 +37,8 @@ SCHEMA_VERSION = 1
 Kind = TypeVar("Kind")
 KEY = re.compile(r"[0-9a-f]{64}")
 MANIFEST = re.compile(r"manifest(?:-(\d+)-of-(\d+))?\.json")
+LEFT_BEHIND = 3600.0
+"""Seconds after which a half-written file is nobody's any more."""
 MOST_BYTES = 1 << 28
 """Of a JSON file: more than ten thousand jobs need."""
 
@@ -111,6 +114,13 @@ class Store:
 
     def _manifests(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("manifest*.json") if MANIFEST.fullmatch(path.name))
+
+    def tidy(self) -> None:
+        """Remove what killed processes have left half-written; of processes that live it is younger."""
+        for path in (*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                    path.unlink()
 
     @contextlib.contextmanager
     def at_work(self, label: str) -> Iterator[None]:

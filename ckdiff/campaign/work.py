@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.campaign.records import Outcome
 from ckdiff.campaign.store import SharedStore, Store, sha256_of, write_marker
-from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.errors import CkdiffError, ExitStatus, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ckdiff.campaign.records import Stop, Task
     from ckdiff.probes.probing import Listener
     from ckdiff.report.schema import Report
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
-"""How torch says it, on a GPU and on a CPU."""
 
 
 def perform(task: Task, stop: Stop) -> Outcome:
@@ -76,7 +73,7 @@ def _performed(task: Task, stop: Stop, store: Store, log: TextIO) -> Outcome:
     except OSError as error:
         return _ended(task, "failed", f"{error.filename or 'a file'}: {error.strerror or error}", log)
     except Exception as error:
-        if isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             return _ended(
                 task, "failed", "not enough memory; in the plan: [resources] stream = 'on', or batch_size", log
             )
