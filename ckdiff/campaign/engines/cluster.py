@@ -130,7 +130,7 @@ def _join(ray: Any, address: str, patience: float) -> None:
     end = time.monotonic() + patience
     if address != "auto":
         _connect(address, patience)
-    probe = [sys.executable, "-c", PROBE, address]
+    probe = [sys.executable, "-P", "-c", PROBE, address]
     try:
         found = subprocess.run(
             probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=max(1.0, end - time.monotonic())
@@ -237,7 +237,9 @@ class _Jobs:
 
     def _give(self, job: _Job) -> None:
         task = job.task
-        kind = self.ray.remote(performed).options(
+        # Only a GPU that is asked for here gives each job a process of its own: one that has begun with a GPU keeps it.
+        remote = self.ray.remote(num_gpus=1) if task.gpus else self.ray.remote
+        kind = remote(performed).options(
             num_cpus=task.threads, num_gpus=task.gpus, memory=task.memory or None, max_retries=0, name=task.name
         )
         try:
