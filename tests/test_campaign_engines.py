@@ -185,7 +185,7 @@ def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
     told: Told = []
     rng = random.Random(6)
     over = threading.Event()
-    killed = []
+    killed: list[object] = []
 
     def kill() -> None:
         # No more than so many: where processes start slowly, the last job would be killed again and again.
