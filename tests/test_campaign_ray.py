@@ -226,6 +226,29 @@ def test_a_node_is_lost(cluster: Any, tmp_path: Path) -> None:
     assert removed
 
 
+def test_each_job_with_a_gpu_has_a_process_of_its_own(cluster: Any, tmp_path: Path) -> None:
+    # A process that has begun with one GPU would keep it, whatever Ray gives its next job. Pretended ones do.
+    extra = cluster.add_node(num_cpus=2, num_gpus=2)
+    cluster.wait_for_nodes()
+    try:
+        tasks = jobs.tasks(tmp_path, ["done"] * 4, gpus=1)
+        found = by_key(ran(tasks, jobs.told, cluster.address))
+    finally:
+        cluster.remove_node(extra)
+    assert {outcome.state for outcome in found.values()} == {"done"}
+    assert len({process for task in tasks for process in jobs.trace(task)}) == len(tasks)
+
+
+def test_no_module_of_the_current_directory_is_run(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ray.py").write_text("import pathlib\npathlib.Path('planted').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    found = by_key(ran(jobs.tasks(tmp_path, [None]), jobs.empty, cluster.address))
+    assert found["0000"].state == "done"
+    assert not (tmp_path / "planted").exists()
+
+
 def test_a_campaign_on_a_local_ray(ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray")[0] == 0
