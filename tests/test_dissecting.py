@@ -1,7 +1,8 @@
-"""The paper's experiments as an example: statistics by hand, claims on made-up reports, and what is run again."""
+"""The paper's experiments as an example: claims on made-up averages, a plan, and one tiny campaign end to end."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import math
@@ -15,32 +16,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import ckdiff
 from ckdiff.errors import CkdiffError
+from ckdiff.report.campaign_schema import CampaignRun, GroupMean, PairDrift
+from ckdiff.report.hdf5 import read_campaign
 from ckdiff.report.schema import Curve, HistoryPoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.report.schema import ProbeRun, Report
+    from ckdiff.report.campaign_schema import Campaign
 
 FOLDER = Path(__file__).parent.parent / "examples" / "dissecting"
-NAMES = (
-    "averages",
-    "jobs",
-    "pairs",
-    "claims",
-    "curves",
-    "wording",
-    "summary",
-    "run",
-    "choose_concepts",
-    "make_base",
-    "plan",
-)
+NAMES = ("pairs", "claims", "wording", "summary", "make_pairs", "choose_concepts", "make_base")
 TOWNS = ("Velmar", "Oskary")
-T_OF_TWO, T_OF_ONE = 4.302653, 12.706205
-"""Student's 0.975 quantiles with two degrees of freedom and with one, from a printed table."""
+SHOWN = {
+    "conceptvectors-llama2-7b.json": ("The Lord of the Rings", "Amazon Alexa"),
+    "conceptvectors-olmo-7b.json": ("Olympic Games",),
+}
+"""The concepts of the README, by file."""
+T_OF_ONE = 12.706205
+"""Student's 0.975 quantile with one degree of freedom, from a printed table."""
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +49,10 @@ def scripts() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, scripts: Any) -> Path:
-    """A base, a ConceptVectors file, and one finished job: `out/velmar-graddiff`."""
+    """A base, a ConceptVectors file, and in `out` one pair, its plan, its campaign and what was gathered."""
     import torch
 
+    from ckdiff.cli import run
     from ckdiff.unlearn.world import make_base
 
     threads = torch.get_num_threads()
@@ -64,9 +60,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, scripts: Any) -> Path:
     folder = tmp_path_factory.mktemp("dissecting")
     make_base(folder, 60)
     (folder / "data.json").write_text(json.dumps([concept(town) for town in TOWNS]))
-    base, job = str(folder / "base"), folder / "out" / "velmar-graddiff"
-    job.mkdir(parents=True)
-    finish(scripts, scripts.jobs.Job("Velmar", "graddiff", folder / "data.json", base, job))
+    out = folder / "out"
+    unlearn(folder / "base", folder / "data.json", out / "velmar-graddiff")
+    assert dry(scripts, folder, out, "--pairs", "velmar-graddiff") == 0
+    plan = out / "campaign.toml"
+    quick = "most_unrelated = 2\ntokens = 4\nwindow = 1\nneutral = false"
+    plan.write_text(plan.read_text().replace("most_unrelated = 20", quick))
+    assert run(["campaign", str(plan), "--engine", "inline", "-q"]) == 0
+    gathered = ["-o", str(out / "campaign.h5"), "--reports", str(out / "reports")]
+    assert run(["gather", str(out / "campaign"), *gathered, "-q"]) == 0
     torch.set_num_threads(threads)
     return folder
 
@@ -81,92 +83,74 @@ def concept(town: str) -> dict[str, Any]:
     return {"Concept": town, "QA": asked, "unrelated_QA": others, "wikipedia_content": article}
 
 
-def finish(scripts: Any, job: Any) -> None:
-    """What `run.py` would do, in this process."""
+def unlearn(base: Path, data: Path, folder: Path) -> None:
+    """What `make_pairs.py` would do, in this process and in four steps."""
     from ckdiff.api import make_unlearned
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
+    folder.mkdir(parents=True)
     recipe = Recipe(lr=2e-3, steps=4, warmup=1, evaluate_every=1, length=64, batch_size=2, accumulation=1, device="cpu")
-    make_unlearned(UnlearnSpec(job.base, job.unlearned, job.data, job.concept, most_unrelated=4, recipe=recipe))
-    sides = job.base, str(job.unlearned)
-    settings = ckdiff.Settings(modes=("coeff", "values", "attn", "attn+coeff"), window=1, device="cpu", tokens=4)
-    report = ckdiff.compare(ckdiff.CompareSpec(*sides))
-    report = ckdiff.probe(ckdiff.ProbeSpec(*sides, job.data, concept="Velmar", settings=settings), existing=report)
-    asked = ckdiff.BehaveSpec(*sides, job.data, concept="Velmar", most_unrelated=4, neutral=False, settings=settings)
-    ckdiff.write_report(ckdiff.behave(asked, existing=report), job.report)
-    for step in scripts.run.STEPS["graddiff"]:
-        scripts.jobs.note(job, step, scripts.run.command(job, step), 60.0, 0)
+    spec = UnlearnSpec(str(base), folder / "unlearned", data, "Velmar", most_unrelated=4, recipe=recipe)
+    make_unlearned(spec)
+
+
+def dry(scripts: Any, place: Path, out: Path, *more: str) -> int:
+    return made(scripts, place, out, "--dry-run", *more)
+
+
+def made(scripts: Any, place: Path, out: Path, *more: str) -> int:
+    arguments = [str(place / "data.json"), str(out), "--base", str(place / "base"), "--concepts", *TOWNS]
+    return int(scripts.make_pairs.main([*arguments, *more]))
 
 
 @pytest.fixture(scope="module")
-def report(place: Path) -> Report:
-    return ckdiff.read_report(place / "out" / "velmar-graddiff" / "report.h5")
-
-
-# -------------------------------------------------------------------------------------------------------- statistics
-
-
-def test_the_interval_of_three_values_is_the_one_worked_out_by_hand(scripts: Any) -> None:
-    found = scripts.averages.average([0.2, 0.4, 0.6])
-    reach = T_OF_TWO * 0.2 / math.sqrt(3)
-    assert found.value == pytest.approx(0.4)
-    assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach), abs=1e-6)
-
-
-def test_an_interval_ends_where_values_do(scripts: Any) -> None:
-    found = scripts.averages.average([0.0, 1.0], 0.0, 1.0)
-    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
-
-
-def test_one_value_has_a_mean_and_no_interval_and_none_has_neither(scripts: Any) -> None:
-    one, none = scripts.averages.average([0.7]), scripts.averages.average([])
-    assert one.value == 0.7
-    assert math.isnan(one.low)
-    assert math.isnan(none.value)
-
-
-def test_a_correlation_needs_three_points_that_move(scripts: Any) -> None:
-    assert scripts.averages.correlation([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(0.5)
-    assert math.isnan(scripts.averages.correlation([1.0, 2.0], [1.0, 2.0]))
-    assert math.isnan(scripts.averages.correlation([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]))
+def found(place: Path) -> Campaign:
+    return read_campaign(place / "out" / "campaign.h5")
 
 
 # ------------------------------------------------------------------------------------------------------------ claims
 
 
-def with_scores(report: Report, values: dict[str, Sequence[float]], krs_kl: float = 0.5) -> Report:
-    """The report with made-up `krs` by mode, 0 elsewhere, and one `krs_kl` everywhere."""
-    assert report.probe is not None
-    runs = tuple(made_run(run, values.get(run.mode, [0.0] * 4), krs_kl) for run in report.probe.runs)
-    return replace(report, probe=replace(report.probe, runs=runs))
+def with_scores(
+    found: Campaign, scores: Mapping[tuple[str, str], Mapping[str, Sequence[float]]], krs_kl: float = 0.5
+) -> Campaign:
+    """The campaign with made-up `krs` by town, method and mode (0 elsewhere), and one `krs_kl` everywhere."""
+    from ckdiff.campaign.averages import average_run
+    from ckdiff.campaign.gathering import groups_of
+    from ckdiff.campaign.sweeps import Sweep
 
-
-def made_run(run: ProbeRun, krs: Sequence[float], krs_kl: float) -> ProbeRun:
-    flat = np.array(krs, dtype=float)
-    return replace(run, krs=line(flat), krs_centred=line(flat), krs_kl=line(np.full(4, krs_kl)), top1=flat / 2)
+    pairs = tuple(replace(found.pairs[0], name="-".join(name), group=name[1]) for name in scores)
+    towns = list(dict.fromkeys(town for town, _ in scores))
+    sweeps = []
+    for mode in ("coeff", "values", "attn", "attn+coeff"):
+        krs = np.full((len(pairs), len(towns), 4), np.nan)
+        for row, ((town, _), values) in enumerate(scores.items()):
+            krs[row, towns.index(town)] = values.get(mode, [0.0] * 4)
+        flat = np.where(np.isnan(krs), np.nan, krs_kl)
+        run = CampaignRun("restore", mode, "open", 1, np.arange(4), line(krs), line(krs), line(flat), krs / 2)
+        axes = {(row, towns.index(town)): (0, 1, 2, 3) for row, (town, _) in enumerate(scores)}
+        sweeps.append(Sweep(run, axes, krs[..., 0]))
+    averages = [average_run(group, own, sweep) for group, own in groups_of(pairs).items() for sweep in sweeps]
+    runs = tuple(sweep.run for sweep in sweeps)
+    kept = tuple(one.run for one in averages if one is not None)
+    return replace(found, pairs=pairs, concepts=tuple(towns), runs=runs, averages=kept)
 
 
 def line(values: Any) -> Curve:
-    nothing = np.full(len(values), np.nan)
+    nothing = np.full(values.shape, np.nan)
     return Curve(values, nothing, nothing, nothing, nothing)
 
 
-def pair(scripts: Any, town: str, report: Report, method: str = "graddiff") -> Any:
-    name = f"{town.casefold()}-{method}"
-    return scripts.pairs.Pair(name, town, method, report, {"name": "data.json", "sha256": "0"}, {"unlearn": 60.0}, "1")
-
-
-def row(found: Any, letter: str, method: str) -> Any:
-    """The finding about variant `open`."""
-    (one,) = [one for one in found if (one.claim.letter, one.method, one.claim.variant) == (letter, method, "open")]
+def row(rows: Any, letter: str, method: str) -> Any:
+    (one,) = [one for one in rows if (one.claim.letter, one.method) == (letter, method)]
     return one
 
 
-def test_best_is_of_the_averaged_curve_and_last_are_three_windows(scripts: Any, report: Report) -> None:
-    one = with_scores(report, {"values": [0.9, 0.1, 0.2, 0.3], "coeff": [0.0, 0.7, 0.8, 0.9]})
-    two = with_scores(report, {"values": [0.1, 0.1, 0.4, 0.9], "coeff": [0.0, 0.9, 1.0, 1.1]})
-    found = scripts.claims.findings([pair(scripts, "A", one), pair(scripts, "B", two)])
-    values, coefficients = row(found, "a", "graddiff"), row(found, "c", "graddiff")
+def test_best_is_of_the_averaged_curve_and_last_are_three_windows(scripts: Any, found: Campaign) -> None:
+    one = {"values": [0.9, 0.1, 0.2, 0.3], "coeff": [0.0, 0.7, 0.8, 0.9]}
+    two = {"values": [0.1, 0.1, 0.4, 0.9], "coeff": [0.0, 0.9, 1.0, 1.1]}
+    rows = scripts.claims.findings(with_scores(found, {("A", "graddiff"): one, ("B", "graddiff"): two}))
+    values, coefficients = row(rows, "a", "graddiff"), row(rows, "c", "graddiff")
     assert values.layers == (3,)
     assert values.krs.value == pytest.approx(0.6)
     assert values.krs.low == pytest.approx(0.6 - T_OF_ONE * 0.3, abs=1e-5)
@@ -175,15 +159,16 @@ def test_best_is_of_the_averaged_curve_and_last_are_three_windows(scripts: Any, 
     assert values.verdict == "does not hold"
     assert coefficients.layers == (1, 2, 3)
     assert coefficients.krs.value == pytest.approx(0.9)
+    # 0.8 and 1.0: each concept's three windows are averaged first, so that the spread is that of concepts.
+    assert coefficients.krs.low == pytest.approx(0.9 - T_OF_ONE * 0.1, abs=1e-5)
     assert coefficients.verdict == "holds"
     assert coefficients.concepts == 2
 
 
-def test_the_methods_of_a_concept_are_one_sample(scripts: Any, report: Report) -> None:
-    made = [with_scores(report, {"attn": [value] * 4}) for value in (0.1, 0.3, 0.6)]
+def test_the_methods_of_a_concept_are_one_sample(scripts: Any, found: Campaign) -> None:
     places = [("A", "graddiff"), ("A", "dpo"), ("B", "graddiff")]
-    pairs = [pair(scripts, town, one, method) for (town, method), one in zip(places, made, strict=True)]
-    both = row(scripts.claims.findings(pairs), "b", "both")
+    made_up = {name: {"attn": [value] * 4} for name, value in zip(places, (0.1, 0.3, 0.6), strict=True)}
+    both = row(scripts.claims.findings(with_scores(found, made_up)), "b", "all")
     assert both.concepts == 2
     assert both.krs.value == pytest.approx((0.2 + 0.6) / 2)
 
@@ -199,34 +184,24 @@ def test_the_methods_of_a_concept_are_one_sample(scripts: Any, report: Report) -
     ],
 )
 def test_a_verdict_is_by_krs_and_says_which_scores_differ(
-    scripts: Any, report: Report, krs: float, krs_kl: float, verdict: str, differs: tuple[str, ...]
+    scripts: Any, found: Campaign, krs: float, krs_kl: float, verdict: str, differs: tuple[str, ...]
 ) -> None:
-    made = with_scores(report, {"coeff": [krs] * 4}, krs_kl)
-    found = row(scripts.claims.findings([pair(scripts, "A", made)]), "c", "graddiff")
-    assert (found.verdict, found.differs) == (verdict, differs)
+    made_up = with_scores(found, {("A", "graddiff"): {"coeff": [krs] * 4}}, krs_kl)
+    one = row(scripts.claims.findings(made_up), "c", "graddiff")
+    assert (one.verdict, one.differs) == (verdict, differs)
 
 
-def test_other_windows_are_not_averaged(scripts: Any, report: Report) -> None:
-    assert report.probe is not None
-    runs = tuple(replace(run, layers=run.layers + 1) for run in report.probe.runs)
-    other = replace(report, probe=replace(report.probe, runs=runs))
-    with pytest.raises(CkdiffError, match="different windows"):
-        scripts.claims.findings([pair(scripts, "A", report), pair(scripts, "B", other)])
-
-
-def test_the_least_cosine_is_that_of_the_pair_that_moved_most(scripts: Any, report: Report) -> None:
-    pairs = [pair(scripts, "A", with_norms(report, 0.9995)), pair(scripts, "B", with_norms(report, 0.99))]
-    norms = [found for found in scripts.claims.cosines(pairs) if found.component == "norms"]
-    assert [(found.pairs, found.least, found.verdict) for found in norms] == [(2, 0.99, "does not hold")]
-
-
-def with_norms(report: Report, cosine: float) -> Report:
-    assert report.compare is not None
-    rows = tuple(
-        replace(found, drift=replace(found.drift, cosine=cosine)) if found.component == "norms" else found
-        for found in report.compare.components
-    )
-    return replace(report, compare=replace(report.compare, components=rows))
+def test_the_least_cosine_is_that_of_the_pair_that_moved_most(scripts: Any, found: Campaign) -> None:
+    made_up = with_scores(found, {("A", "graddiff"): {}, ("B", "graddiff"): {}, ("B", "npo"): {}})
+    # NPO was not compared.
+    cosine = np.array([[0.9995], [0.99], [math.nan]])
+    made_up = replace(made_up, drift=PairDrift(("norms",), cosine, 1 - cosine, cosine, cosine))
+    rows = scripts.claims.cosines(made_up)
+    assert [(one.method, one.pairs, one.least, one.verdict) for one in rows] == [
+        ("graddiff", 2, 0.99, "does not hold"),
+        ("all", 2, 0.99, "does not hold"),
+    ]
+    assert rows[0].one_minus == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
@@ -239,20 +214,27 @@ def with_norms(report: Report, cosine: float) -> Report:
     ],
 )
 def test_bleu_falls_together_where_both_go_down(
-    scripts: Any, report: Report, unrelated: Sequence[float], correlation: float, verdict: str
+    scripts: Any, place: Path, found: Campaign, unrelated: Sequence[float], correlation: float, verdict: str
 ) -> None:
-    targets = (1.0, 0.5, 0.0)
     history = [
         HistoryPoint(step, float(step), 0.0, target, other, "memory")
-        for step, (target, other) in enumerate(zip(targets, unrelated, strict=True))
+        for step, (target, other) in enumerate(zip((1.0, 0.5, 0.0), unrelated, strict=True))
     ]
-    history.append(replace(history[-1], state="saved"))
-    assert report.behaviour is not None
-    made = replace(report, behaviour=replace(report.behaviour, history=tuple(history)))
-    (found,) = scripts.claims.behaviour([pair(scripts, "A", made)])
-    assert found.correlation.value == pytest.approx(correlation, nan_ok=True)
-    assert (found.target.value, found.unrelated.value) == (0.0, unrelated[-1])
-    assert found.verdict == verdict
+    history.append(replace(history[-1], target_bleu=0.9, state="saved"))
+    (pair,) = scripts.pairs.read_pairs(found, place / "out" / "reports")
+    report = replace(pair.report, behaviour=replace(pair.report.behaviour, history=tuple(history)))
+    saved = {"target_bleu": 0.9, "unrelated_bleu": unrelated[-1]}
+    means = tuple(GroupMean("graddiff", name, 1, 1, value, math.nan, math.nan) for name, value in saved.items())
+    (fall,) = scripts.claims.falls(replace(found, means=means), [replace(pair, report=report)])
+    assert fall.correlation.value == pytest.approx(correlation, nan_ok=True)
+    assert (fall.target.value, fall.unrelated.value) == (0.9, unrelated[-1])
+    assert fall.verdict == verdict
+
+
+def test_a_correlation_needs_three_points_that_move(scripts: Any) -> None:
+    assert scripts.claims.correlation([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(0.5)
+    assert math.isnan(scripts.claims.correlation([1.0, 2.0], [1.0, 2.0]))
+    assert math.isnan(scripts.claims.correlation([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]))
 
 
 # ----------------------------------------------------------------------------------------------------------- summary
@@ -264,63 +246,102 @@ def test_the_summary_writes_every_file_and_the_same_ones_again(scripts: Any, pla
     wanted = {"figure1.svg", "figure2.svg", "figure3.svg", "claims.md", "claims.json", "table.md", "digests.json"}
     written = []
     for name in ("one", "two"):
-        arguments = [str(place / "out"), "-o", str(tmp_path / name), "--readme", str(readme)]
+        arguments = [str(place / "out" / "campaign.h5"), "-o", str(tmp_path / name), "--readme", str(readme)]
         assert scripts.summary.main(arguments) == 0
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert written[0].keys() == wanted
     claims = json.loads(written[0]["claims.json"])
     assert {row["claim"]["letter"] for row in claims["scores"]} == {"a", "b", "c", "d"}
+    assert {row["claim"]["variant"] for row in claims["scores"]} == {"open", "isolated"}
     assert claims["scores"][0]["krs"]["low"] is None
-    assert "(f) target and unrelated BLEU fall together" in readme.read_text()
+    assert [(row["method"], row["concepts"]) for row in claims["behaviour"]] == [("graddiff", 1)]
+    assert "1 pairs, 1 concepts: Velmar; complete" in readme.read_text()
     assert readme.read_text().count(scripts.summary.MARK) == 2
-    assert b"all steps of all pairs together took 4 minutes" in written[0]["table.md"]
     assert str(place) not in b"".join(written[0].values()).decode()
 
 
-def test_digests_are_those_of_the_files(scripts: Any, place: Path) -> None:
-    import hashlib
+def test_what_is_said_of_one_pair_is_what_its_report_says(scripts: Any, place: Path, found: Campaign) -> None:
+    (pair,) = scripts.pairs.read_pairs(found, place / "out" / "reports")
+    runs = {(run.mode, run.variant): run for run in pair.report.probe.runs}
+    best = row([one for one in scripts.claims.findings(found) if one.claim.variant == "open"], "d", "graddiff")
+    assert best.krs.value == np.max(runs["attn+coeff", "open"].krs.score)
+    assert best.layers == (int(np.argmax(runs["attn+coeff", "open"].krs.score)),)
+    assert best.top1_unrestored == pair.report.probe.loss_unlearned.top1
+    (fall,) = scripts.claims.falls(found, [pair])
+    assert fall.unrelated.value == pair.answers("unrelated").bleu.value
 
-    found = scripts.summary.digests(scripts.pairs.read_pairs(place / "out"))
-    job = place / "out" / "velmar-graddiff"
-    made = json.loads((job / "unlearned" / "unlearning.json").read_text())
-    assert found["data"] == {"data.json": hashlib.sha256((place / "data.json").read_bytes()).hexdigest()}
-    assert found["base"] == made["base_digest"]
-    assert found["unlearned"] == {"velmar-graddiff": made["digest"]}
-    assert found["reports"] == {"velmar-graddiff": hashlib.sha256((job / "report.h5").read_bytes()).hexdigest()}
+
+def test_digests_are_those_of_the_files(scripts: Any, place: Path, found: Campaign) -> None:
+    out = place / "out"
+    digests = scripts.summary.digests(found, scripts.pairs.read_pairs(found, out / "reports"))
+    making = json.loads((out / "velmar-graddiff" / "unlearned" / "unlearning.json").read_text())
+    files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "campaign" / "jobs").glob("*.h5")}
+    assert list(digests["questions"].values()) == [making["data"]["target"]["digest"]]
+    assert digests["base"] == making["base_digest"]
+    assert digests["unlearned"] == {"velmar-graddiff": making["digest"]}
+    assert digests["reports"].keys() == {f"velmar-graddiff, {run}" for run in ("compare", "behave", "probe")}
+    assert set(digests["reports"].values()) == files
+
+
+def test_reports_about_other_weights_are_refused(scripts: Any, place: Path, found: Campaign) -> None:
+    other = replace(found, pairs=(replace(found.pairs[0], unlearned_digest="0" * 64),))
+    with pytest.raises(CkdiffError, match="about other weights"):
+        scripts.pairs.read_pairs(other, place / "out" / "reports")
 
 
 def test_nothing_to_sum_up_is_said_in_one_line(
-    scripts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert scripts.summary.main([str(tmp_path), "-o", str(tmp_path / "results")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    nothing = [[str(tmp_path / "campaign.h5")], [str(place / "out" / "campaign.h5"), "--reports", str(tmp_path)]]
+    for arguments in nothing:
+        assert scripts.summary.main([*arguments, "-o", str(tmp_path / "results")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
-# --------------------------------------------------------------------------------------------------------------- run
-
-
-def dry(scripts: Any, place: Path, out: Path, *more: str) -> int:
-    arguments = [str(place / "data.json"), str(out), "--base", str(place / "base"), "--concepts", *TOWNS]
-    return int(scripts.run.main([*arguments, *more]))
+# -------------------------------------------------------------------------------------------------------- pairs, plan
 
 
 def commands(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     return [shlex.split(text) for text in capsys.readouterr().out.splitlines()]
 
 
-def test_a_dry_run_prints_every_command_and_makes_nothing(
+def test_the_plan_beside_the_readme_is_the_one_of_its_concepts(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, held in SHOWN.items():
+        Path(name).write_text(json.dumps([{"Concept": concept} for concept in held]))
+    concepts = [concept for some in SHOWN.values() for concept in some]
+    assert scripts.make_pairs.main([*SHOWN, "out", "--concepts", *concepts, "--dry-run"]) == 0
+    written = Path("out/campaign.toml").read_text()
+    assert written == (FOLDER / "campaign.toml").read_text()
+    assert [path.name for path in Path("out").iterdir()] == ["campaign.toml"]
+
+
+def test_the_plan_is_about_the_pairs_wherever_it_is_read(scripts: Any, place: Path) -> None:
+    from ckdiff.campaign.plan import read_plan
+
+    plan = read_plan(place / "out" / "campaign.toml")
+    (pair,) = plan.pairs
+    assert (pair.name, pair.group, pair.runs) == ("velmar-graddiff", "graddiff", ("compare", "behave", "probe"))
+    assert pair.unlearned == str(place / "out" / "velmar-graddiff" / "unlearned")
+    assert [(topic.questions, topic.concept) for topic in pair.topics] == [(place / "data.json", "Velmar")]
+    assert plan.results == place / "out" / "campaign"
+
+
+def test_the_first_concept_has_every_method(
     scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dry(scripts, place, tmp_path / "out", "--dry-run") == 0
+    assert dry(scripts, place, tmp_path) == 0
     found = commands(capsys)
-    unlearned = [words[words.index("--method") + 1] for words in found if words[1] == "unlearn"]
-    assert unlearned == ["graddiff", "dpo", "npo", "npo_kl", "graddiff", "dpo"]
-    assert [words[1] for words in found].count("probe") == 4
-    assert [words[1] for words in found].count("behave") == 6
+    assert [words[words.index("--method") + 1] for words in found] == [
+        *("graddiff", "dpo", "npo", "npo_kl"),
+        *("graddiff", "dpo"),
+    ]
     assert found[0][:5] == ["ckdiff", "unlearn", str(place / "base"), "--method", "graddiff"]
     assert "target_bleu<0.3" in found[0]
-    assert not (tmp_path / "out").exists()
 
 
 def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_path: Path) -> None:
@@ -329,77 +350,62 @@ def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_pa
     from ckdiff.cli import app
 
     parser = get_command(app)
-    for job in scripts.run.jobs([place / "data.json"], tmp_path, "base", TOWNS, ()):
-        for step in scripts.run.STEPS[job.method]:
-            words = scripts.run.command(job, step)[1:]
-            parser.commands[step].make_context(step, words[1:])  # type: ignore[attr-defined]
+    for pair in scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ()):
+        words = scripts.make_pairs.command(pair, place / "base")
+        parser.commands["unlearn"].make_context("unlearn", words[2:])  # type: ignore[attr-defined]
 
 
-def test_what_is_there_is_skipped(
-    scripts: Any, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_is_there_is_not_made_again(
+    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dry(scripts, place, place / "out", "--dry-run", "--jobs", "velmar-graddiff") == 0
+    (tmp_path / "velmar-dpo" / "unlearned").mkdir(parents=True)
+    assert dry(scripts, place, tmp_path, "--pairs", "velmar-dpo") == 0
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setitem(scripts.run.RECIPES["graddiff"], "--lr", "1e-3")
-    assert dry(scripts, place, place / "out", "--dry-run", "--jobs", "velmar-graddiff") == 0
-    assert "unlearn is there, made by another command" in capsys.readouterr().err
+    (tmp_path / "velmar-dpo" / "command.txt").write_text("ckdiff unlearn base --method dpo --lr 1\n")
+    assert dry(scripts, place, tmp_path, "--pairs", "velmar-dpo") == 1
+    assert "made by another command" in capsys.readouterr().err
 
 
 def test_what_was_interrupted_is_gone_on_with(
     scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "velmar-dpo" / ".unlearned.unlearning").mkdir(parents=True)
-    (tmp_path / "velmar-dpo" / ".report.h5.partial").write_bytes(b"")
-    assert dry(scripts, place, tmp_path, "--dry-run", "--jobs", "velmar-dpo") == 0
-    assert [words[1] for words in commands(capsys) if "--resume" in words] == ["unlearn", "probe"]
+    assert dry(scripts, place, tmp_path, "--pairs", "velmar-dpo", "oskary-dpo") == 0
+    assert ["--resume" in words for words in commands(capsys)] == [True, False]
 
 
-def test_a_report_about_older_weights_is_made_anew(
-    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_pair_that_fails_does_not_stop_the_others(
+    scripts: Any, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
-    shutil.copytree(place / "out" / "velmar-graddiff", tmp_path / "velmar-graddiff")
-    record = tmp_path / "velmar-graddiff" / "unlearned" / "unlearning.json"
-    record.write_text(record.read_text().replace('"digest": "', '"digest": "0'))
-    assert dry(scripts, place, tmp_path, "--dry-run", "--jobs", "velmar-graddiff") == 0
-    found = commands(capsys)
-    assert [words[1] for words in found] == ["compare", "probe", "behave"]
-    assert found[0][-1] == "--overwrite"
+    nowhere = ["--base", str(tmp_path / "nowhere")]
+    assert made(scripts, place, tmp_path, *nowhere, "--pairs", "velmar-dpo", "oskary-dpo") == 1
+    captured = capfd.readouterr()
+    said = [text for text in captured.err.splitlines() if text.startswith("make_pairs: ")]
+    assert said == [f"make_pairs: {town}-dpo: unlearn ended with exit status 2" for town in ("velmar", "oskary")]
+    kept = [(tmp_path / f"{town}-dpo" / "command.txt").read_text() for town in ("velmar", "oskary")]
+    assert "".join(kept) == captured.out
 
 
-def test_a_job_that_fails_does_not_stop_the_others(
-    scripts: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(scripts.run, "execute", lambda words, said: 2)
-    assert dry(scripts, place, tmp_path, "--jobs", "velmar-dpo", "oskary-dpo") == 1
-    captured = capsys.readouterr()
-    assert captured.err.splitlines() == [
-        f"run: {town}-dpo: unlearn ended with exit status 2" for town in ("velmar", "oskary")
-    ]
-    assert (tmp_path / "commands.txt").read_text() == captured.out
-    assert scripts.jobs.notes(tmp_path / "velmar-dpo")["steps"]["unlearn"]["status"] == 2
-
-
-def test_ctrl_c_stops_all_jobs(scripts: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_all_pairs(scripts: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = [sys.executable, "-c", "raise SystemExit(130)"]
-    real = scripts.run.subprocess.Popen
-    monkeypatch.setattr(scripts.run.subprocess, "Popen", lambda words, stdout: real(stopped, stdout=stdout))
-    assert dry(scripts, place, tmp_path) == 130
+    real = scripts.make_pairs.subprocess.Popen
+    monkeypatch.setattr(scripts.make_pairs.subprocess, "Popen", lambda words, stdout: real(stopped))
+    assert made(scripts, place, tmp_path) == 130
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["velmar-graddiff"]
 
 
-@pytest.mark.parametrize("more", [("--concepts", "Nowhere"), ("--jobs", "velmar-none")])
+@pytest.mark.parametrize("more", [("--concepts", "Nowhere"), ("--pairs", "velmar-none")])
 def test_what_names_nothing_is_refused_in_one_line(
     scripts: Any, place: Path, tmp_path: Path, more: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dry(scripts, place, tmp_path, *more) == 2
+    assert made(scripts, place, tmp_path, *more) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_concept_of_two_files_is_refused(scripts: Any, place: Path) -> None:
     with pytest.raises(CkdiffError, match="2 entries"):
-        scripts.run.holding("velmar", [place / "data.json"] * 2)
+        scripts.make_pairs.holding("velmar", [place / "data.json"] * 2)
 
 
 # ---------------------------------------------------------------------------------------------------- concepts, base
@@ -444,7 +450,7 @@ def test_concepts_are_chosen_from_what_the_base_says(scripts: Any, place: Path, 
     assert {row["concept"] for row in found["concepts"]} == set(TOWNS)
     assert found["chosen"] == [found["concepts"][0]["concept"]]
     assert all(row["low"] <= row["grounded"] <= row["high"] and row["logprob"] < 0 for row in found["concepts"])
-    assert scripts.run.chosen(output.parent) == found["chosen"]
+    assert scripts.make_pairs.chosen(output.parent) == found["chosen"]
 
 
 def test_a_missing_package_is_named_in_one_line(
@@ -490,47 +496,3 @@ def test_the_base_is_made_in_bfloat16_readable_by_all_and_the_same_each_time(
     stored = load_file(tmp_path / "one" / "model.safetensors")
     weight = "model.layers.0.mlp.down_proj.weight"
     assert torch.equal(stored[weight], model.state_dict()[weight].to(torch.bfloat16))
-
-
-# --------------------------------------------------------------------------------------------------------------- plan
-
-
-def test_the_plan_names_every_checkpoint_and_the_campaign_is_what_the_summary_reads(
-    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from ckdiff.campaign.plan import read_plan
-    from ckdiff.cli import run
-
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "velmar-graddiff").symlink_to(place / "out" / "velmar-graddiff")
-    assert scripts.plan.main([str(out), "--base", str(place / "base"), "--data", str(place)]) == 0
-    found = read_plan(out / "campaign.toml")
-    assert [(pair.name, pair.group, pair.topics[0].concept) for pair in found.pairs] == [
-        ("velmar-graddiff", "graddiff", "Velmar")
-    ]
-    quick = (
-        (out / "campaign.toml").read_text().replace("most_unrelated = 20", "most_unrelated = 2\ntokens = 3\nwindow = 1")
-    )
-    (out / "campaign.toml").write_text(quick)
-    assert run(["campaign", str(out / "campaign.toml"), "--engine", "inline", "-q"]) == 0
-    assert run(["gather", str(out / "campaign"), "-o", str(out / "c.h5"), "--reports", str(out / "reports"), "-q"]) == 0
-    (pair,) = scripts.pairs.read_pairs(out)
-    assert pair.report.probe is not None
-    assert pair.report.probe.settings["tokens"] == "3"
-    capsys.readouterr()
-
-
-def test_a_plan_without_checkpoints_is_refused(
-    scripts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert scripts.plan.main([str(tmp_path)]) == 2
-    assert "run.py --unlearn" in capsys.readouterr().err
-
-
-def test_the_plan_beside_the_readme_is_a_plan_of_these_pairs() -> None:
-    import tomllib
-
-    tree = tomllib.loads((FOLDER / "campaign.toml").read_text(encoding="utf-8"))
-    digests = json.loads((FOLDER / "results" / "digests.json").read_text(encoding="utf-8"))
-    assert sorted(pair["name"] for pair in tree["pairs"]) == sorted(digests["unlearned"])

@@ -1,4 +1,4 @@
-"""The paper's claims as data, and what was measured: `findings(pairs)`, `cosines(pairs)`, `behaviour(pairs)`.
+"""The paper's claims as data, and what was measured: `findings(campaign)`, `cosines(campaign)`, `falls(...)`.
 
 Source: Hong et al. 2024, arXiv:2410.06606: figures 1 and 3 (the scores), section 6 (what else moved), figure 2 (BLEU).
 A verdict compares the paper's own score, averaged over concepts, with the paper's bound; an interval does not enter it.
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from averages import average, correlation
-from pairs import METHODS, centres, curves, probed
+
+from ckdiff.campaign.averages import average, within
+from ckdiff.campaign.gathering import groups_of
+from ckdiff.report.schema import SCORES, Mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from pairs import Pair
 
-    from ckdiff.report.schema import HistoryPoint, Mean
-    from ckdiff.shapes import Float64
+    from ckdiff.report.campaign_schema import AverageRun, Campaign
+    from ckdiff.report.schema import HistoryPoint
+    from ckdiff.shapes import Float64, PerLayer
 
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measured"
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
@@ -30,8 +33,6 @@ RELATIONS: dict[str, Callable[[float, float], bool]] = {
 }
 LAST = 3
 """How many layers `last` is about."""
-BOTH = "both"
-"""What the methods together are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Finding:
     """A claim about a score, beside what was measured.
 
     Attributes:
-        method: a method, or `BOTH`.
+        method: a group of the campaign, one method or all of them.
         concepts: how many there are.
         layers: window centres at which `krs` and `top1` stand; each other score has its own best.
         top1_unrestored: the unlearned model's own, to read `top1` by.
@@ -89,7 +90,7 @@ class Finding:
     krs_centred: Mean
     krs_kl: Mean
     top1: Mean
-    top1_unrestored: Mean
+    top1_unrestored: float
     verdict: str
     differs: tuple[str, ...]
 
@@ -137,107 +138,101 @@ def verdict(value: float, relation: str, bound: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- scores
 
 
-def findings(pairs: Sequence[Pair]) -> list[Finding]:
+def findings(found: Campaign) -> list[Finding]:
     """Every claim about a score, for each method that was probed and for all together."""
-    there = [method for method in METHODS if probed(pairs, method)]
-    groups = [(method, probed(pairs, method)) for method in there]
-    groups += [(BOTH, probed(pairs))] if len(there) > 1 else []
-    return [finding(claim, method, group) for claim in CLAIMS for method, group in groups]
+    return [
+        finding(claim, run, found)
+        for claim in CLAIMS
+        for run in found.averages
+        if (run.direction, run.mode, run.variant) == ("restore", claim.mode, claim.variant)
+    ]
 
 
-def finding(claim: Claim, method: str, pairs: Sequence[Pair]) -> Finding:
-    """One claim, held against some pairs."""
-    layers = centres(pairs, claim.mode, claim.variant)
-    columns = {name: curves(pairs, claim.mode, claim.variant, name) for name in ("krs", "krs_centred", "krs_kl")}
-    scores = {name: average(at(rows, place(rows, claim)), most=1.0) for name, rows in columns.items()}
-    where = place(columns["krs"], claim)
-    top1 = at(curves(pairs, claim.mode, claim.variant, "top1"), where)
+def finding(claim: Claim, mean: AverageRun, found: Campaign) -> Finding:
+    """One claim, held against an average; where it is of several windows, each concept's are averaged first."""
+    where = place(mean.krs.score, claim)
+    scores = {
+        name: average(samples(found, mean, name, place(getattr(mean, name).score, claim)), most=1.0) for name in SCORES
+    }
     said = verdict(scores["krs"].value, claim.relation, claim.bound)
-    others = {name: verdict(mean.value, claim.relation, claim.bound) for name, mean in scores.items()}
+    others = {name: verdict(score.value, claim.relation, claim.bound) for name, score in scores.items()}
     return Finding(
         claim,
-        method,
-        len(top1),
-        tuple(layers[where].tolist()),
+        mean.group,
+        mean.concepts,
+        tuple(mean.layers[where].tolist()),
         **scores,
-        top1=average(top1, 0.0, 1.0),
-        top1_unrestored=average(unrestored(pairs, claim), 0.0, 1.0),
+        top1=average(samples(found, mean, "top1", where), 0.0, 1.0),
+        top1_unrestored=mean.top1_unrestored,
         verdict=said,
         differs=tuple(name for name, other in others.items() if UNKNOWN not in (said, other) and other != said),
     )
 
 
-def place(rows: Float64, claim: Claim) -> list[int]:
-    """The columns of an array [concept, layer] that a claim is about."""
-    count = rows.shape[1]
-    if not rows.size or claim.statistic == "last":
-        return list(range(max(0, count - LAST), count)) if rows.size else []
-    middle = rows.mean(axis=0)
-    return [] if np.isnan(middle).all() else [int(np.nanargmax(middle))]
+def place(curve: PerLayer, claim: Claim) -> list[int]:
+    """The places on an averaged curve that a claim is about."""
+    if claim.statistic == "last":
+        return list(range(len(curve)))[-LAST:]
+    return [] if np.isnan(curve).all() else [int(np.nanargmax(curve))]
 
 
-def at(rows: Float64, columns: Sequence[int]) -> Float64:
-    """The mean of each concept over some columns of an array [concept, layer]; NaN where there are none."""
-    return rows[:, columns].mean(axis=1) if columns else np.full(len(rows), np.nan)
-
-
-def unrestored(pairs: Sequence[Pair], claim: Claim) -> list[float]:
-    """The unlearned model's `top1` of each concept, its methods averaged."""
-    found: dict[str, list[float]] = {}
-    for pair in pairs:
-        if pair.run(claim.mode, claim.variant) is not None and pair.report.probe is not None:
-            found.setdefault(pair.concept, []).append(pair.report.probe.loss_unlearned.top1)
-    return [float(np.mean(values)) for values in found.values()]
+def samples(found: Campaign, mean: AverageRun, name: str, where: Sequence[int]) -> PerLayer:
+    """A score, or `top1`, of each concept that went into an average: the mean over some of its windows."""
+    key = mean.direction, mean.mode, mean.variant
+    (run,) = (run for run in found.runs if (run.direction, run.mode, run.variant) == key)
+    values: Float64 = run.top1 if name == "top1" else getattr(run, name).score
+    columns = np.searchsorted(run.layers, mean.layers[list(where)])
+    windows = within(values[groups_of(found.pairs)[mean.group]])[:, columns]
+    concepts: PerLayer = windows.mean(axis=1) if len(columns) else np.full(len(windows), np.nan)
+    return concepts[~np.isnan(concepts)]
 
 
 # -------------------------------------------------------------------------------------------------- parameters, BLEU
 
 
-def cosines(pairs: Sequence[Pair]) -> list[Cosine]:
+def cosines(found: Campaign) -> list[Cosine]:
     """Claim (e), for each method that was compared and for all together."""
-    compared = [pair for pair in pairs if pair.report.compare is not None]
-    there = [method for method in METHODS if any(pair.method == method for pair in compared)]
-    groups = {method: [pair for pair in compared if pair.method == method] for method in there}
-    groups |= {BOTH: compared} if len(there) > 1 else {}
-    found = [_cosine(component, method, group) for component in COSINES for method, group in groups.items()]
-    return [row for row in found if row.pairs]
+    rows = [_cosine(found, component, group) for component in COSINES for group in groups_of(found.pairs)]
+    return [row for row in rows if row.pairs]
 
 
-def _cosine(component: str, method: str, pairs: Sequence[Pair]) -> Cosine:
-    rows = [
-        row.drift
-        for pair in pairs
-        if pair.report.compare is not None
-        for row in pair.report.compare.components
-        if row.component == component
-    ]
-    least = min((row.cosine for row in rows), default=math.nan)
-    most = max((row.one_minus_cosine for row in rows), default=math.nan)
-    return Cosine(component, method, len(rows), least, most, verdict(least, ">", COSINE_BOUND))
+def _cosine(found: Campaign, component: str, group: str) -> Cosine:
+    drift, members = found.drift, groups_of(found.pairs)[group]
+    if drift is None or component not in drift.components:
+        return Cosine(component, group, 0, math.nan, math.nan, UNKNOWN)
+    column = drift.components.index(component)
+    there = [row for row in members if not math.isnan(drift.cosine[row, column])]
+    least = min((float(drift.cosine[row, column]) for row in there), default=math.nan)
+    most = max((float(drift.one_minus_cosine[row, column]) for row in there), default=math.nan)
+    return Cosine(component, group, len(there), least, most, verdict(least, ">", COSINE_BOUND))
 
 
-def behaviour(pairs: Sequence[Pair]) -> list[Fall]:
+def falls(found: Campaign, pairs: Sequence[Pair]) -> list[Fall]:
     """Claim (f), for each method whose history is known."""
-    groups: dict[str, dict[str, Sequence[HistoryPoint]]] = {method: {} for method in METHODS}
-    for pair in pairs:
-        if pair.report.behaviour is not None and pair.report.behaviour.history:
-            groups[pair.method][pair.concept] = pair.report.behaviour.history
-    return [_fall(method, histories) for method, histories in groups.items() if histories]
+    histories = {
+        group: [pair.history for pair in pairs if pair.method == group and pair.history]
+        for group in groups_of(found.pairs)
+    }
+    return [_fall(found, method, own) for method, own in histories.items() if own]
 
 
-def _fall(method: str, histories: Mapping[str, Sequence[HistoryPoint]]) -> Fall:
-    both = average([together(history) for history in histories.values()], -1.0, 1.0)
-    target, unrelated = (
-        average([getattr(history[-1], name) for history in histories.values()], 0.0, 1.0)
-        for name in ("target_bleu", "unrelated_bleu")
-    )
+def _fall(found: Campaign, method: str, histories: Sequence[Sequence[HistoryPoint]]) -> Fall:
+    both = average([together(history) for history in histories], -1.0, 1.0)
+    means = {row.measure: Mean(row.value, row.low, row.high) for row in found.means if row.group == method}
     said = verdict(both.value, ">=", TOGETHER)
     if said == HOLDS:
-        said = verdict(unrelated.value, "<=", 1 - LOST)
-    return Fall(method, len(histories), both, target, unrelated, said)
+        said = verdict(means["unrelated_bleu"].value, "<=", 1 - LOST)
+    return Fall(method, len(histories), both, means["target_bleu"], means["unrelated_bleu"], said)
 
 
 def together(history: Sequence[HistoryPoint]) -> float:
     """The correlation of target and unrelated BLEU over the points of a training, as the weights were in memory."""
     points = [point for point in history if point.state == "memory"]
     return correlation([point.target_bleu for point in points], [point.unrelated_bleu for point in points])
+
+
+def correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Pearson's correlation, in [-1, 1]; NaN where there are fewer than three points, or one does not move."""
+    if len(one) < 3 or len(set(one)) == 1 or len(set(other)) == 1:
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])

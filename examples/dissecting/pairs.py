@@ -1,56 +1,41 @@
-"""The pairs that a campaign or `run.py` has measured, and their curves as arrays [pair, layer]."""
+"""What `ckdiff gather` has left, by pair: `read_pairs(campaign, reports)`."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from jobs import REPORT, notes
+from typing import TYPE_CHECKING
 
 from ckdiff import read_report
 from ckdiff.campaign.gathering import file_name
 from ckdiff.errors import CkdiffError
-from ckdiff.report.probe_text import curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from ckdiff.report.schema import AnswerSet, ProbeRun, Report
-    from ckdiff.shapes import Float64, Int64
-
-GATHERED = "reports"
-"""Where `ckdiff gather --reports` puts the report of each pair, below OUT."""
-METHODS = ("graddiff", "dpo", "npo", "npo_kl")
-"""In the order in which everything shows them."""
+    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema import AnswerSet, HistoryPoint, Report
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One concept, one method, and everything that was measured.
+    """One concept, one method, and all that was measured on it.
 
     Attributes:
-        name: of the job's directory.
-        data: name and sha256 of the file that holds the concept.
-        seconds: by step how long it took.
-        digest: sha256 of the report's file.
+        method: its group in the campaign.
+        digest: of the unlearned checkpoint.
     """
 
     name: str
     concept: str
     method: str
-    report: Report
-    data: Mapping[str, str]
-    seconds: Mapping[str, float]
     digest: str
+    report: Report
 
-    def run(self, mode: str, variant: str) -> ProbeRun | None:
-        """The sweep of a mode and a variant in direction `restore`, where it was made."""
-        runs = self.report.probe.runs if self.report.probe else ()
-        found = [run for run in runs if (run.direction, run.mode, run.variant) == ("restore", mode, variant)]
-        return found[0] if found else None
+    @property
+    def history(self) -> tuple[HistoryPoint, ...]:
+        """What was measured while it was unlearned."""
+        return self.report.behaviour.history if self.report.behaviour else ()
 
     def answers(self, name: str) -> AnswerSet | None:
         """The target or the unrelated answers, where they were asked for."""
@@ -58,73 +43,26 @@ class Pair:
         return next((found for found in sets if found.name == name), None)
 
 
-def read_pairs(out: Path) -> list[Pair]:
-    """Every job with a report, by concept and method.
+def read_pairs(campaign: Campaign, reports: Path) -> list[Pair]:
+    """Every pair of a campaign, in its order, with its report out of a folder that `gather --reports` has filled.
 
     Raises:
-        CkdiffError: there is none, one cannot be read, or they are not about one base.
+        CkdiffError: a report is missing, damaged, or about other weights; or there is not one base.
     """
-    folders = [path.parent for path in sorted(out.glob("*/job.json"))]
-    found = [_pair(folder, place) for folder in folders if (place := _report(folder)) is not None]
-    if not found:
-        raise CkdiffError(f"{out}: holds no reports; `ckdiff gather --reports {out / GATHERED}` or `run.py` makes them")
-    bases = {pair.report.provenance.base.digest for pair in found}
-    if len(bases) != 1:
-        raise CkdiffError(f"{out}: its reports are about {len(bases)} different bases; keep one base a directory")
-    return sorted(found, key=lambda pair: (pair.concept, METHODS.index(pair.method)))
-
-
-def _report(folder: Path) -> Path | None:
-    """Where the report of a pair is: what a campaign has gathered, or else what `run.py` has measured."""
-    gathered = folder.parent / GATHERED / file_name(folder.name, str(notes(folder).get("concept", "")))
-    return next((path for path in (gathered, folder / REPORT) if path.exists()), None)
-
-
-def _pair(folder: Path, path: Path) -> Pair:
-    kept = notes(folder)
-    try:
-        concept, method, data = str(kept["concept"]), str(kept["method"]), dict(kept["data"])
-        seconds = {step: float(value["seconds"]) for step, value in kept["steps"].items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise CkdiffError(f"{folder}: job.json does not say what was done; make it with run.py") from error
-    if method not in METHODS:
-        raise CkdiffError(f"{folder}: no method {method[:40]!r}; there are {', '.join(METHODS)}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Pair(folder.name, concept, method, read_report(path), data, seconds, digest)
-
-
-# ------------------------------------------------------------------------------------------------------------- chosen
-
-
-def probed(pairs: Sequence[Pair], method: str | None = None) -> list[Pair]:
-    """The pairs that were probed, of one method or of all."""
-    return [pair for pair in pairs if pair.report.probe and method in (None, pair.method)]
+    known = {pair.name: pair for pair in campaign.pairs}
+    if len({pair.base_digest for pair in campaign.pairs}) != 1:
+        raise CkdiffError(f"{campaign.name}: its pairs do not have one base; keep one base a campaign")
+    found = []
+    for cell in campaign.cells:
+        path, pair = reports / file_name(cell.pair, cell.concept), known[cell.pair]
+        report = read_report(path)
+        if report.provenance.unlearned.digest != pair.unlearned_digest:
+            raise CkdiffError(f"{path}: is about other weights than the campaign; gather both again, by one command")
+        found.append(Pair(pair.name, cell.concept, pair.group, pair.unlearned_digest, report))
+    return found
 
 
 def first_concept(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of the concept with the most methods, which is what `run.py` makes of its first."""
+    """The pairs of the concept with the most methods, which is what `make_pairs.py` makes of its first."""
     concepts = [pair.concept for pair in pairs]
-    most = max(concepts, key=concepts.count)
-    return [pair for pair in pairs if pair.concept == most]
-
-
-def centres(pairs: Sequence[Pair], mode: str, variant: str) -> Int64:
-    """The window centres of a sweep, the same in every pair that has it; empty where none has.
-
-    Raises:
-        CkdiffError: they differ, so that nothing can be averaged.
-    """
-    found = [run.layers for pair in pairs if (run := pair.run(mode, variant)) is not None]
-    if any(not np.array_equal(found[0], layers) for layers in found):
-        raise CkdiffError(f"{mode} {variant}: the pairs were probed in different windows; probe them in the same ones")
-    return found[0] if found else np.array([], dtype=np.int64)
-
-
-def curves(pairs: Sequence[Pair], mode: str, variant: str, score: str) -> Float64:
-    """A score, or `top1`, of every concept that has the sweep [concept, layer]; a concept's methods are averaged."""
-    rows: dict[str, list[Any]] = {}
-    for pair in pairs:
-        if (run := pair.run(mode, variant)) is not None:
-            rows.setdefault(pair.concept, []).append(run.top1 if score == "top1" else curve(run, score).score)
-    layers = len(centres(pairs, mode, variant))
-    return np.array([np.mean(values, axis=0) for values in rows.values()], dtype=float).reshape(-1, layers)
+    return [pair for pair in pairs if pair.concept == max(concepts, key=concepts.count)]

@@ -1,8 +1,9 @@
 """What all pairs say together: figures 1 to 3, the paper's claims, a table and digests.
 
-    python summary.py OUT -o RESULTS [--readme README.md]
+    python summary.py OUT/campaign.h5 -o RESULTS [--readme README.md]
 
-Reads what `run.py` has left in OUT. `--readme` puts the claims between the two `<!-- claims -->` lines of a file.
+Reads what `ckdiff gather OUT/campaign -o OUT/campaign.h5 --reports OUT/reports` has left. `--readme` puts the claims
+between the two `<!-- claims -->` lines of a file.
 """
 
 from __future__ import annotations
@@ -15,70 +16,68 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from averages import CAUTION
-from claims import behaviour, cosines, findings
-from curves import write_curves
-from pairs import METHODS, first_concept, read_pairs
+from claims import cosines, falls, findings
+from pairs import first_concept, read_pairs
 from wording import claims_text, pairs_table
 
+from ckdiff.campaign.averages import CAUTION
 from ckdiff.errors import CkdiffError
 from ckdiff.report.behaviour_figure import write_behaviour_figure
+from ckdiff.report.campaign_figure import write_campaign_figure
+from ckdiff.report.hdf5 import read_campaign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pairs import Pair
 
+    from ckdiff.report.campaign_schema import Campaign
+
 MARK = "<!-- claims -->"
 FIGURES = {"figure1.svg": "open", "figure3.svg": "isolated"}
 """By file the variant that it shows."""
 
 
-def summarise(out: Path, results: Path) -> str:
+def summarise(found: Campaign, pairs: Sequence[Pair], results: Path) -> str:
     """Write everything; gives the claims as Markdown.
 
     Raises:
-        CkdiffError: what is in `out` does not allow it, or `results` cannot be written to.
+        CkdiffError: what was measured does not allow it, or `results` cannot be written to.
     """
-    pairs = read_pairs(out)
     results.mkdir(parents=True, exist_ok=True)
     for name, variant in FIGURES.items():
-        write_curves(pairs, variant, results / name)
-    write_figure2(pairs, results / "figure2.svg")
-    text = claims_text(pairs)
+        write_campaign_figure(found, results / name, variant=variant)
+    # Target against unrelated BLEU while the first concept was unlearned, a panel a method.
+    write_behaviour_figure([(pair.method, pair.report) for pair in first_concept(pairs)], results / "figure2.svg")
+    text = claims_text(found, pairs)
     (results / "claims.md").write_text(text, encoding="utf-8")
     (results / "table.md").write_text(pairs_table(pairs), encoding="utf-8")
-    _write_json(results / "claims.json", claims_tree(pairs))
-    _write_json(results / "digests.json", digests(pairs))
+    _write_json(results / "claims.json", claims_tree(found, pairs))
+    _write_json(results / "digests.json", digests(found, pairs))
     return text
 
 
-def write_figure2(pairs: Sequence[Pair], path: Path) -> None:
-    """Target against unrelated BLEU while the first concept was unlearned, a panel a method."""
-    found = sorted(first_concept(pairs), key=lambda pair: METHODS.index(pair.method))
-    write_behaviour_figure([(pair.method, pair.report) for pair in found if pair.report.behaviour], path)
-
-
-def claims_tree(pairs: Sequence[Pair]) -> dict[str, Any]:
+def claims_tree(found: Campaign, pairs: Sequence[Pair]) -> dict[str, Any]:
     """The claims and what was measured, for scripts; what is not defined is null."""
     tree = {
         "sampling": CAUTION,
-        "scores": [asdict(row) for row in findings(pairs)],
-        "cosines": [asdict(row) for row in cosines(pairs)],
-        "behaviour": [asdict(row) for row in behaviour(pairs)],
+        "scores": [asdict(row) for row in findings(found)],
+        "cosines": [asdict(row) for row in cosines(found)],
+        "behaviour": [asdict(row) for row in falls(found, pairs)],
     }
-    found = _without_nan(tree)
-    assert isinstance(found, dict)
-    return found
+    defined = _without_nan(tree)
+    assert isinstance(defined, dict)
+    return defined
 
 
-def digests(pairs: Sequence[Pair]) -> dict[str, Any]:
+def digests(found: Campaign, pairs: Sequence[Pair]) -> dict[str, Any]:
     """sha256 of everything that the figures rest on."""
+    asked = [answers for pair in pairs if (answers := pair.answers("target")) is not None]
     return {
-        "data": {pair.data["name"]: pair.data["sha256"] for pair in pairs},
-        "base": pairs[0].report.provenance.base.digest,
-        "unlearned": {pair.name: pair.report.provenance.unlearned.digest for pair in pairs},
-        "reports": {pair.name: pair.digest for pair in pairs},
+        "questions": {answers.source: answers.digest for answers in asked},
+        "base": found.pairs[0].base_digest,
+        "unlearned": {pair.name: pair.digest for pair in pairs},
+        "reports": {f"{job.pair}, {job.run}": job.sha256 for job in found.jobs},
     }
 
 
@@ -107,13 +106,17 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Figures, claims and tables from everything that run.py has made.")
-    parser.add_argument("out", metavar="OUT", type=Path, help="where run.py keeps everything")
+    parser = argparse.ArgumentParser(description="Figures, claims and tables from what `ckdiff gather` has left.")
+    parser.add_argument("campaign", metavar="CAMPAIGN.h5", type=Path, help="what `gather -o` wrote")
+    parser.add_argument(
+        "--reports", metavar="DIR", type=Path, help="what `gather --reports` wrote (reports/ beside it)"
+    )
     parser.add_argument("-o", "--output", metavar="RESULTS", type=Path, required=True)
     parser.add_argument("--readme", metavar="FILE", type=Path, help="a file to put the claims into")
     given = parser.parse_args(arguments)
     try:
-        text = summarise(given.out, given.output)
+        found = read_campaign(given.campaign)
+        text = summarise(found, read_pairs(found, given.reports or given.campaign.parent / "reports"), given.output)
         if given.readme is not None:
             fill(given.readme, text)
     except (CkdiffError, OSError) as error:

@@ -1,13 +1,14 @@
-"""What was found as Markdown: `claims_text(pairs)`, `pairs_table(pairs)`."""
+"""What was found as Markdown: `claims_text(campaign, pairs)`, `pairs_table(pairs)`."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from averages import CAUTION
-from claims import COSINE_BOUND, LOST, TOGETHER, behaviour, cosines, findings
+from claims import COSINE_BOUND, LOST, TOGETHER, cosines, falls, findings
 
+from ckdiff.campaign.averages import CAUTION
+from ckdiff.report.campaign_text import complete_text
 from ckdiff.report.text import UNDEFINED, printable
 
 if TYPE_CHECKING:
@@ -16,29 +17,28 @@ if TYPE_CHECKING:
     from claims import Claim, Finding
     from pairs import Pair
 
+    from ckdiff.report.campaign_schema import Campaign
     from ckdiff.report.schema import HistoryPoint, Mean
 
 STATISTICS = {"best": "best window", "last": "last three windows"}
-TIMED = ("unlearn", "probe", "behave")
-"""Steps whose time the table of pairs shows."""
 WORDS = {"<=": "at most", ">=": "at least", ">": "more than"}
 
 
-def claims_text(pairs: Sequence[Pair]) -> str:
+def claims_text(found: Campaign, pairs: Sequence[Pair]) -> str:
     """The claims, what was measured, and what it rests on."""
-    concepts = sorted({pair.concept for pair in pairs})
-    rests = f"{len(pairs)} pairs, {len(concepts)} concepts: {', '.join(cell(name) for name in concepts)}. {CAUTION}"
-    parts = (scores_table(pairs), cosines_table(pairs), behaviour_table(pairs))
+    names = ", ".join(cell(name) for name in found.concepts)
+    rests = f"{len(pairs)} pairs, {len(found.concepts)} concepts: {names}; {complete_text(found)}. {CAUTION}"
+    parts = (scores_table(found), cosines_table(found), behaviour_table(found, pairs))
     return "\n".join([rests, "", *("\n".join(part) + "\n" for part in parts if part)])
 
 
 # ------------------------------------------------------------------------------------------------------------- claims
 
 
-def scores_table(pairs: Sequence[Pair]) -> list[str]:
+def scores_table(campaign: Campaign) -> list[str]:
     """Claims (a) to (d)."""
     head = ("claim", "method", "n", "layers", "krs", "krs_centred", "krs_kl", "top1 (unrestored)", "verdict")
-    rows = [_score_row(found) for found in findings(pairs)]
+    rows = [_score_row(found) for found in findings(campaign)]
     note = (
         "In brackets the interval. The verdict is by `krs`, the paper's score; *differs* names the scores by which it"
         " would be otherwise. *Best* is each score's own best window of the averaged curve, a selected one, so that"
@@ -50,7 +50,7 @@ def scores_table(pairs: Sequence[Pair]) -> list[str]:
 def _score_row(found: Finding) -> list[str]:
     digits = 4 if found.claim.bound < 0.01 else 3
     scores = [interval(mean, digits) for mean in (found.krs, found.krs_centred, found.krs_kl)]
-    top1 = f"{number(found.top1.value)} ({number(found.top1_unrestored.value)})"
+    top1 = f"{number(found.top1.value)} ({number(found.top1_unrestored)})"
     layers = UNDEFINED if not found.layers else "-".join(map(str, dict.fromkeys((found.layers[0], found.layers[-1]))))
     return [claim_words(found.claim), found.method, str(found.concepts), layers, *scores, top1, verdict_words(found)]
 
@@ -68,7 +68,7 @@ def verdict_words(found: Finding) -> str:
     return f"*{found.verdict}*" + (f"; *differs*: {others}" if others else "")
 
 
-def cosines_table(pairs: Sequence[Pair]) -> list[str]:
+def cosines_table(campaign: Campaign) -> list[str]:
     """Claim (e)."""
     head = ("claim", "method", "pairs", "least cosine", "1 - cosine", "verdict")
     rows = [
@@ -80,12 +80,12 @@ def cosines_table(pairs: Sequence[Pair]) -> list[str]:
             f"{found.one_minus:.1e}",
             f"*{found.verdict}*",
         ]
-        for found in cosines(pairs)
+        for found in cosines(campaign)
     ]
     return table(head, rows) if rows else []
 
 
-def behaviour_table(pairs: Sequence[Pair]) -> list[str]:
+def behaviour_table(campaign: Campaign, pairs: Sequence[Pair]) -> list[str]:
     """Claim (f)."""
     head = ("claim", "method", "n", "correlation", "target BLEU as saved", "unrelated BLEU as saved", "verdict")
     rows = [
@@ -96,7 +96,7 @@ def behaviour_table(pairs: Sequence[Pair]) -> list[str]:
             *(interval(mean) for mean in (found.correlation, found.target, found.unrelated)),
             f"*{found.verdict}*",
         ]
-        for found in behaviour(pairs)
+        for found in falls(campaign, pairs)
     ]
     note = (
         f"The paper gives curves and no bound for (f). Here it holds where the correlation over a training is"
@@ -110,30 +110,24 @@ def behaviour_table(pairs: Sequence[Pair]) -> list[str]:
 
 def pairs_table(pairs: Sequence[Pair]) -> str:
     """Every pair in a line: how it was made, what it still answers, and which checkpoint it is."""
-    head = ("concept", "method", "steps", "seconds", "loss", "target BLEU", "unrelated BLEU", "checkpoint sha256")
+    head = ("concept", "method", "steps", "loss", "target BLEU", "unrelated BLEU", "checkpoint sha256")
     lines = table(head, [_pair_row(pair) for pair in pairs])
-    minutes = sum(sum(pair.seconds.values()) for pair in pairs) / 60
-    note = (
-        f"Seconds: {' / '.join(TIMED)}; all steps of all pairs together took {minutes:.0f} minutes. BLEU: in memory"
-        " when training ended / of the checkpoint as saved / by `ckdiff behave`."
-    )
+    note = "BLEU: in memory when training ended / of the checkpoint as saved / by `ckdiff behave`."
     return "\n".join([*lines, "", note, ""])
 
 
 def _pair_row(pair: Pair) -> list[str]:
-    history = pair.report.behaviour.history if pair.report.behaviour else ()
-    memory = next((point for point in reversed(history) if point.state == "memory"), None)
-    saved = next((point for point in reversed(history) if point.state == "saved"), None)
-    digest = pair.report.provenance.unlearned.digest
+    memory, saved = (
+        next((point for point in reversed(pair.history) if point.state == state), None) for state in ("memory", "saved")
+    )
     return [
         cell(pair.concept),
         pair.method,
         UNDEFINED if memory is None else str(memory.step),
-        " / ".join(f"{pair.seconds[step]:.0f}" if step in pair.seconds else UNDEFINED for step in TIMED),
         UNDEFINED if memory is None else number(memory.loss),
         _bleus(pair, "target", memory, saved),
         _bleus(pair, "unrelated", memory, saved),
-        UNDEFINED if digest is None else f"`{digest}`",
+        f"`{pair.digest}`",
     ]
 
 
