@@ -194,7 +194,7 @@ def table(rows: Sequence[Known], chosen: Sequence[str]) -> str:
 
 
 def write(path: Path, rows: Sequence[Known], chosen: Sequence[str]) -> None:
-    """The same as JSON, which `run.py` reads.
+    """The same as JSON, which `make_pairs.py` reads.
 
     Raises:
         CkdiffError: the place cannot be written to.
