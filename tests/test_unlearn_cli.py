@@ -207,7 +207,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(place: Path, tmp_path: Pat
         assert "step 20 " in it.stderr.readline()
         it.send_signal(signal.SIGINT)
         rest = it.stderr.read()
-    assert it.returncode == 130
+    assert it.returncode == 130, rest
     assert "--resume goes on" in rest
     assert "Traceback" not in rest
     assert [path.name for path in tmp_path.iterdir()] == [".made.unlearning"]
