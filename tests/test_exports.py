@@ -8,11 +8,12 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 
 from ckdiff.report.exports import FORMATS, to_csv, to_json
 from ckdiff.report.markdown import to_markdown
-from ckdiff.report.schema import SCORES, Drift, NeuronSet
+from ckdiff.report.schema import SCORES, Drift, NeuronGrid, NeuronSet
 from ckdiff.report.text import printable, top_neurons
 from tests.reports import (
     HOSTILE,
@@ -96,6 +97,14 @@ def test_top_neurons_agree_with_a_plain_sort() -> None:
     expected = sorted(defined, key=lambda pair: (-values[pair], pair))
     for limit in (0, 1, 17, 10_000):
         assert [(row.layer, row.neuron) for row in top_neurons("keys", grid, limit)] == expected[:limit]
+
+
+def test_a_zeroed_neuron_comes_first() -> None:
+    cosine = np.array([[0.5, np.nan, np.nan]], np.float32)
+    grid = NeuronGrid(np.array([4]), cosine, np.array([[1.2, 1.0, np.nan]], np.float32))
+    found = top_neurons("keys", grid, 5)
+    assert [row.neuron for row in found] == [1, 0]
+    assert np.isnan(found[0].one_minus_cosine)
 
 
 def test_csv_has_a_row_a_tensor() -> None:

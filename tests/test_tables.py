@@ -176,3 +176,29 @@ def test_inspect_view() -> None:
 
 def test_inspect_view_of_nothing() -> None:
     assert "in all" in rendered(inspect_view("x", "llama", [], [], []))
+
+
+def test_identical_needs_everything_to_have_been_compared() -> None:
+    one = TensorInfo("model.layers.0.mlp.experts.gate_up_proj", "keys", (4, 96, 32), "F32")
+    found = dataclasses.replace(identical_comparison(), only_in_unlearned=(one,))
+    text = " ".join(shown(report(found)).split())
+    assert "identical: all" not in text
+    assert "NOT ALL WAS COMPARED: 3 tensors are the same; not compared: 1 only in unlearned" in text
+
+
+def test_zeroed_and_broken_tensors_come_first() -> None:
+    zeroed = dataclasses.replace(moved(0.5), one_minus_cosine=float("nan"), relative_l2=1.0, norm_unlearned=0.0)
+    rows = [tensor("far", "keys", 0, moved(0.9)), tensor("zeroed", "keys", 0, zeroed)]
+    rows.append(tensor("broken", "keys", 1, UNDEFINED))
+    text = shown(report(comparison(tensors=tuple(rows), components=(component("keys", rows),))))
+    table = text.split("Tensors that moved most")[1]
+    assert table.index("broken") < table.index("zeroed") < table.index("far")
+    assert "all zeros in unlearned alone, 1-cos not defined (1): zeroed" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if line.startswith("keys "))
+    assert line.split()[6] == "\u2013"
+
+
+def test_a_component_that_is_not_finite_has_its_column_of_layers() -> None:
+    nan, changed = np.array([[np.nan, 0.0]]), np.array([[0.5, 0.0]])
+    found = comparison(grid=Grid(("keys",), np.arange(2), nan, nan, nan, changed))
+    assert re.search(r"0 +\?{6}", shown(report(found)).split("by layer")[1])

@@ -158,7 +158,10 @@ class Evidence:
         if self.compare is None or not components:
             return True
         rows = [row for row in self.compare.tensors if row.component in components]
-        return not rows or any(not row.drift.identical for row in rows)
+        alone = {row.component for row in (*self.compare.only_in_base, *self.compare.only_in_unlearned)}
+        alone |= {row.component for row in self.compare.shape_mismatch}
+        unknown = not rows or not alone.isdisjoint(components)
+        return unknown or any(not row.drift.identical for row in rows)
 
     def ends_cosine(self) -> float:
         """The greatest cosine of embedding and unembedding; NaN: unknown."""

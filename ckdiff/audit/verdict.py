@@ -434,6 +434,8 @@ def _only_settings(case: Case) -> str:
     found = case.report.compare
     if found is None or not found.config_changes or any(not row.drift.identical for row in found.tensors):
         return ""
+    if found.only_in_base or found.only_in_unlearned or found.shape_mismatch:
+        return ""
     first = found.config_changes[0]
     return f" No weight differs: the effect is that of settings ({first.file}: {first.key})."
 

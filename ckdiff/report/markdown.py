@@ -53,6 +53,7 @@ from ckdiff.report.text import (
     number,
     percent,
     printable,
+    sameness_line,
     shorten,
     top_tensors,
 )
@@ -258,7 +259,9 @@ def _window_cells(run: ProbeRun) -> list[str]:
 def _sections(found: Comparison) -> Iterable[str]:
     yield "### Coverage"
     yield "\n".join(f"- {_escape(line)}" for line in coverage_lines(found))
-    if any(not row.drift.identical for row in found.tensors):
+    if same := sameness_line(found):
+        yield _escape(same)
+    elif found.tensors:
         yield "### Components"
         heads = (
             "component",

@@ -19,13 +19,16 @@ from rich.text import Text
 
 from ckdiff.report.text import (
     BYTE_UNITS,
+    UNDEFINED,
     amount,
     component_peaks,
     counted,
     coverage_lines,
+    is_complete,
     number,
     percent,
     printable,
+    sameness_line,
     shorten,
     top_neurons_of_all,
     top_tensors,
@@ -97,11 +100,9 @@ def inspect_view(
 
 def _sections(found: Comparison, top: int) -> Iterator[RenderableType]:
     yield titled("Coverage", bullets(coverage_lines(found)))
-    moved = [row for row in found.tensors if not row.drift.identical]
-    if found.tensors and not moved:
-        own = sum(not row.tied for row in found.tensors) or len(found.tensors)
-        yield Text(f"identical: all {own:,} tensors hold the same values", style="bold green")
-    if moved:
+    if same := sameness_line(found):
+        yield Text(same, style="bold green" if is_complete(found) else "bold yellow")
+    elif found.tensors:
         yield titled("Components", _components(found))
         yield from _layers(found.grid)
         yield from _top(found, top)
@@ -142,6 +143,8 @@ def _components(found: Comparison) -> RenderableType:
             size = f"{row.tensors:,}", amount(row.parameters)
             table.add_row(safe(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
     legend = ["all elements as one vector; max 1-cos: of its tensors"]
+    if any(math.isnan(peaks.get(row.component, 0.0)) for row in found.components):
+        legend[0] += f"; {UNDEFINED} not defined: one of them is all zeros or not finite"
     still = [f"{_label(row)} ({row.tensors:,})" for row in found.components if row.drift.identical]
     if still:
         legend.insert(0, f"identical: {', '.join(still)}")
@@ -191,7 +194,7 @@ def _setting(value: str | None) -> str:
 def _layers(grid: Grid) -> Iterator[RenderableType]:
     """Relative L2 of each component in each layer, as bars on a log scale; layers that did not move are one line."""
     values = grid.relative_l2
-    columns = [n for n in range(len(grid.components)) if np.any(values[n] > 0)]
+    columns = [n for n in range(len(grid.components)) if np.any(grid.changed_fraction[n] > 0)]
     if not columns:
         return
     scale = _bounds(values)
@@ -199,14 +202,15 @@ def _layers(grid: Grid) -> Iterator[RenderableType]:
     for column in columns:
         heading = safe(grid.components[column].replace("_", " ")).plain.replace(" ", "\n")
         table.add_column(Text(heading), overflow="crop", no_wrap=True, min_width=CELL, vertical="top")
-    for label, index in _runs(grid, values):
-        table.add_row(label, *(_cell(float(values[column, index]), scale) for column in columns))
-    yield titled("Relative L2 by layer", Group(table, _legend(scale)))
+    for label, index in _runs(grid):
+        cells = ((float(values[column, index]), grid.changed_fraction[column, index] > 0) for column in columns)
+        table.add_row(label, *(_cell(value, bool(moved), scale) for value, moved in cells))
+    yield titled("Relative L2 by layer", Group(table, _legend(grid, scale)))
 
 
-def _runs(grid: Grid, values: Float64) -> Iterator[tuple[str, int]]:
+def _runs(grid: Grid) -> Iterator[tuple[str, int]]:
     """Each layer that moved, and each run of neighbours that did not, with the index of one of them."""
-    still = ~np.any(values != 0, axis=0, where=~np.isnan(values))
+    still = ~np.any(grid.changed_fraction > 0, axis=0)
     for quiet, group in itertools.groupby(range(len(grid.layers)), key=lambda index: bool(still[index])):
         indices = list(group)
         first, last = grid.layers[indices[0]], grid.layers[indices[-1]]
@@ -229,9 +233,9 @@ def _step(value: float, scale: tuple[float, float]) -> int:
     return min(int((math.log10(value) - low) / (high - low) * len(RAMP)), len(RAMP) - 1)
 
 
-def _cell(value: float, scale: tuple[float, float]) -> Text:
+def _cell(value: float, moved: bool, scale: tuple[float, float]) -> Text:
     if math.isnan(value):
-        return Text()
+        return Text("?" * CELL if moved else "")
     if value == 0:
         return Text(STILL, style="dim")
     return bar(_step(value, scale), CELL)
@@ -242,8 +246,9 @@ def bar(step: int, width: int) -> Text:
     return Text(RAMP[step] * width, style=Style(color=SHADES[step]))
 
 
-def _legend(scale: tuple[float, float]) -> Text:
+def _legend(grid: Grid, scale: tuple[float, float]) -> Text:
     low, high = scale
+    odd = "; ? not finite" if np.any(np.isnan(grid.relative_l2) & (grid.changed_fraction > 0)) else ""
     legend = Text()
     if high - low < 1e-9:
         legend.append_text(bar(len(RAMP) - 1, 1)).append(f" {number(10**high)}", style="dim")
@@ -252,7 +257,7 @@ def _legend(scale: tuple[float, float]) -> Text:
             legend.append_text(bar(step, 1))
         factor = 10 ** ((high - low) / len(RAMP))
         legend.append(f" {number(10**low)} to {number(10**high)}, log scale, each step x{factor:.2g}", style="dim")
-    return legend.append(f"; {STILL} exactly 0", style="dim")
+    return legend.append(f"; {STILL} exactly 0{odd}", style="dim")
 
 
 # ----------------------------------------------------------------------------------------------------------- parts

@@ -106,10 +106,19 @@ def flat(row: Any) -> dict[str, Any]:
 
 
 def top_tensors(comparison: Comparison, limit: int) -> list[TensorDrift]:
-    """The tensors that moved most, by 1-cos; identical ones, other names of tied ones and undefined ones left out."""
+    """The tensors that moved most, by 1-cos; identical ones and other names of tied ones left out.
+
+    Where 1-cos is not defined, because a side is all zeros or not finite, nothing moved further: these come first.
+    """
     moved = [row for row in comparison.tensors if not (row.drift.identical or row.tied)]
-    defined = [row for row in moved if not math.isnan(row.drift.one_minus_cosine)]
-    return sorted(defined, key=lambda row: (-row.drift.one_minus_cosine, -row.drift.relative_l2, row.name))[:limit]
+    return sorted(moved, key=_by_drift)[:limit]
+
+
+def _by_drift(row: TensorDrift) -> tuple[float, float, str]:
+    """Most moved first: not finite, then zeroed, then by 1-cos and relative L2."""
+    scores = row.drift.one_minus_cosine, row.drift.relative_l2
+    cosine, length = (-math.inf if math.isnan(value) else -value for value in scores)
+    return cosine, length, row.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +133,13 @@ class NeuronDrift:
 
 
 def top_neurons(component: str, grid: NeuronGrid, limit: int) -> list[NeuronDrift]:
-    """The neurons of one component that moved most, by 1-cos; those that did not move are left out."""
+    """The neurons of one component that moved most, by 1-cos; those that did not move are left out.
+
+    A neuron that is all zeros on one side alone has no 1-cos, only a length: it comes first.
+    """
+    zeroed = np.isnan(grid.one_minus_cosine) & (grid.relative_l2 > 0)
     score = np.where(np.isnan(grid.one_minus_cosine), -1.0, grid.one_minus_cosine)
+    score = np.where(zeroed, np.inf, score)
     moved = np.flatnonzero((score > 0) | ((score == 0) & (grid.relative_l2 > 0)))
     score, length = score.ravel()[moved], grid.relative_l2.ravel()[moved]
     if 0 < limit < len(moved):
@@ -134,24 +148,44 @@ def top_neurons(component: str, grid: NeuronGrid, limit: int) -> list[NeuronDrif
         moved, score, length = moved[kept], score[kept], length[kept]
     order = np.lexsort((moved, -length, -score))[:limit]
     rows, columns = np.unravel_index(moved[order], grid.one_minus_cosine.shape)
-    found = zip(rows.tolist(), columns.tolist(), score[order].tolist(), length[order].tolist(), strict=True)
+    shown = grid.one_minus_cosine.ravel()[moved[order]]
+    found = zip(rows.tolist(), columns.tolist(), shown.tolist(), length[order].tolist(), strict=True)
     return [NeuronDrift(component, int(grid.layers[row]), neuron, *values) for row, neuron, *values in found]
 
 
 def top_neurons_of_all(comparison: Comparison, limit: int) -> list[NeuronDrift]:
     """The neurons that moved most, over all components that have neurons."""
     found = [row for name, grid in comparison.neurons.items() for row in top_neurons(name, grid, limit)]
-    return sorted(found, key=lambda row: (-row.one_minus_cosine, -row.relative_l2))[:limit]
+    return sorted(
+        found, key=lambda row: (not math.isnan(row.one_minus_cosine), -row.one_minus_cosine, -row.relative_l2)
+    )[:limit]
 
 
 def component_peaks(comparison: Comparison) -> dict[str, float]:
-    """By component the largest 1-cos of any one tensor: 1 minus the least cosine, without its rounding."""
+    """By component the largest 1-cos of any one tensor: 1 minus the least cosine, without its rounding.
+
+    NaN where it is not defined for one of them: a tensor that was zeroed is no tensor that stayed.
+    """
     peaks: dict[str, float] = {}
     for row in comparison.tensors:
-        value = row.drift.one_minus_cosine
-        if not math.isnan(value):
-            peaks[row.component] = max(value, peaks.get(row.component, 0.0))
+        value, most = row.drift.one_minus_cosine, peaks.get(row.component, 0.0)
+        peaks[row.component] = math.nan if math.isnan(value) or math.isnan(most) else max(value, most)
     return peaks
+
+
+def is_complete(comparison: Comparison) -> bool:
+    """Whether every tensor of both checkpoints was compared."""
+    return not (comparison.only_in_base or comparison.only_in_unlearned or comparison.shape_mismatch)
+
+
+def sameness_line(comparison: Comparison) -> str:
+    """One sentence where no compared tensor differs, empty where one does; `identical` needs complete coverage."""
+    if not comparison.tensors or any(not row.drift.identical for row in comparison.tensors):
+        return ""
+    own = sum(not row.tied for row in comparison.tensors) or len(comparison.tensors)
+    if is_complete(comparison):
+        return f"identical: all {own:,} tensors hold the same values"
+    return f"NOT ALL WAS COMPARED: {counted(own, 'tensor')} are the same; not compared: {_unmatched(comparison)}"
 
 
 def listed(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
@@ -201,6 +235,9 @@ def findings(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     )
     infinite = [row for row in comparison.tensors if row.drift.nonfinite_base or row.drift.nonfinite_unlearned]
     yield "not finite, drift not defined", [_nonfinite(row) for row in infinite]
+    for side, field in (("base", "norm_base"), ("unlearned", "norm_unlearned")):
+        zeroed = [row.name for row in comparison.tensors if getattr(row.drift, field) == 0 and not row.drift.identical]
+        yield f"all zeros in {side} alone, 1-cos not defined", zeroed
     yield (
         "other dtype",
         [

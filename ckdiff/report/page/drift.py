@@ -28,6 +28,7 @@ from ckdiff.report.text import (
     coverage_lines,
     number,
     percent,
+    sameness_line,
     top_neurons_of_all,
     top_tensors,
 )
@@ -128,7 +129,9 @@ def _json(text: str | None) -> str:
 
 def drift(found: Comparison) -> Safe:
     """The heatmap, the components, and the tensors that moved most."""
+    same = sameness_line(found)
     return joined(
+        paragraph(tag("strong", same)) if same else None,
         heatmap(found.grid),
         _components(found),
         folded("The tensors that moved most", _tensors(found)) if top_tensors(found, 1) else None,
