@@ -271,3 +271,16 @@ def test_base_is_named_found_or_asked_for(pair: Path) -> None:
 def test_pickled_adapter_is_refused(pair: Path) -> None:
     (pair / "adapter" / "adapter_model.safetensors").rename(pair / "adapter" / "adapter_model.bin")
     assert "pickle" in refused(pair / "adapter")
+
+
+@pytest.mark.parametrize(
+    "way", ["_orig_mod.base_model.model.", "base_model.model._orig_mod.", "base_model.model.module."]
+)
+def test_an_adapter_of_a_wrapped_model_is_the_same_adapter(tmp_path: Path, way: str) -> None:
+    merged = make_pair(tmp_path, llama(), r=2, target_modules=["q_proj"])
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    renamed = {name.replace("base_model.model.", way): value for name, value in load_file(file).items()}
+    save_file(renamed, file)
+    found = values(open_checkpoint(str(tmp_path / "adapter")))
+    for name, value in merged.items():
+        np.testing.assert_allclose(found[name], value.numpy(), rtol=2e-6, atol=1e-6)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.headers import Entry, Shard, quoted, read_shard
 from ckdiff.weights.reader import ADAPTER_CONFIG, Checkpoint, Derived, inside, read_json
+from ckdiff.weights.wrappers import without_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -278,8 +279,8 @@ class _Merge:
     def _sort_names(self) -> None:
         """Sort the adapter's tensors into LoRA parts by module, and whole tensors by the base's name."""
         for tensor in self.shard.entries:
-            name = tensor.removeprefix("base_model.model.")
-            if name == tensor:
+            name = without_parts(tensor).removeprefix("base_model.model.")
+            if name == without_parts(tensor):
                 raise self._refuse(tensor, "its name does not begin with base_model.model.")
             match = _LORA.fullmatch(name)
             if match:

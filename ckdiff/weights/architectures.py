@@ -160,6 +160,9 @@ _WRAPPED = (
     ("language_model.model.", "model."),
     ("model.language_model.", "model."),
     ("language_model.lm_head", "lm_head"),
+    ("embed_tokens.", "model.embed_tokens."),
+    ("layers.", "model.layers."),
+    ("norm.", "model.norm."),
 )
 
 LLAMA = Architecture(

@@ -278,7 +278,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
         shapes: stored name to shape.
         config: config.json; the language model's part is looked up inside wrappers.
     """
-    config = _text_config(config)
+    config = language_config(config)
     model_type = str(config.get("model_type") or "")
     row = architecture(model_type)
     if row is None:
@@ -332,7 +332,8 @@ class Claim(NamedTuple):
     is_bias: bool
 
 
-def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def language_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that is about the language model, inside a wrapper or not."""
     inner = config.get("text_config")
     if isinstance(inner, dict) and architecture(str(inner.get("model_type") or "")) is not None:
         return {"tie_word_embeddings": config.get("tie_word_embeddings"), **inner}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.headers import Entry, Shard, quoted, read_shard, strict_json
+from ckdiff.weights.wrappers import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,9 +107,9 @@ def assemble(location: str, root: Path | None, shards: list[Shard], notes: tuple
     if not stored:
         raise CheckpointError(f"{location}: holds no tensors; name a checkpoint with weights")
     config = read_json(root, "config.json") if root is not None else {}
-    checkpoint = Checkpoint(
-        location, None, root, tuple(sorted(shards, key=lambda shard: shard.name)), stored, config, {}, notes
-    )
+    named, wrapped = unwrap(stored, config, location)
+    files = tuple(sorted(shards, key=lambda shard: shard.name))
+    checkpoint = Checkpoint(location, None, root, files, named, config, {}, (*notes, *wrapped))
     from ckdiff.weights.scaled import with_scales
 
     return with_scales(checkpoint)

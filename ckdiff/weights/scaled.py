@@ -14,7 +14,6 @@ from ckdiff.weights.headers import quoted
 
 if TYPE_CHECKING:
     from ckdiff.shapes import AnyArray
-    from ckdiff.weights.headers import Entry
     from ckdiff.weights.reader import Checkpoint, Derived
 
 SUFFIXES = ("_scale_inv", "_scale")
@@ -29,7 +28,7 @@ def with_scales(checkpoint: Checkpoint) -> Checkpoint:
             continue
         scale = next((name + suffix for suffix in SUFFIXES if name + suffix in checkpoint.stored), None)
         if scale is not None:
-            derived[name] = _derive(checkpoint, entry, checkpoint.stored[scale][1])
+            derived[name] = _derive(checkpoint, name, scale)
             used.add(scale)
     if not derived:
         return checkpoint
@@ -38,9 +37,10 @@ def with_scales(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, stored=stored, derived=derived, notes=(*checkpoint.notes, note))
 
 
-def _derive(checkpoint: Checkpoint, weight: Entry, scale: Entry) -> Derived:
+def _derive(checkpoint: Checkpoint, name: str, scale_name: str) -> Derived:
     from ckdiff.weights.reader import Derived
 
+    weight, scale = checkpoint.stored[name][1], checkpoint.stored[scale_name][1]
     scalar = scale.elements == 1
     rows = len(weight.shape) >= 1 and scale.shape in ((weight.shape[0],), (weight.shape[0], 1))
     blocks = len(weight.shape) == len(scale.shape) == 2 and all(scale.shape) and not rows
@@ -57,8 +57,8 @@ def _derive(checkpoint: Checkpoint, weight: Entry, scale: Entry) -> Derived:
 
         # The scale is not in `stored` of the finished checkpoint, so it is read through the one that still has it.
         with Mapped(checkpoint) as files:
-            values = decode32(files.raw(weight.name), weight.dtype)
-            factor = decode64(files.raw(scale.name), scale.dtype).astype(np.float32)
+            values = decode32(files.raw(name), weight.dtype)
+            factor = decode64(files.raw(scale_name), scale.dtype).astype(np.float32)
         if scalar:
             values *= factor.reshape(())
         elif rows:
@@ -70,7 +70,7 @@ def _derive(checkpoint: Checkpoint, weight: Entry, scale: Entry) -> Derived:
                 values[row * height : (row + 1) * height] *= wide
         return values
 
-    return Derived(weight.shape, (weight.name, scale.name), make)
+    return Derived(weight.shape, (name, scale_name), make)
 
 
 def _block(weight: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, int]:
