@@ -17,7 +17,7 @@ from ckdiff.probes.scores import QuestionLosses, probe_run
 from ckdiff.probes.sweep import SIDES, Pair, State, Sweep, ends_of
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Ids
-from tests.tiny_families import ALL
+from tests.tiny_families import ALL, CONFIGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +82,19 @@ class Folders:
 
 def save_pair(name: str, root: Path, layers: int = LAYERS, size: float = 0.02) -> Folders:
     """A random base, and an unlearned model that is the base with a little noise on every parameter."""
-    model = build(name, layers)
+    return _saved(build(name, layers), root, size)
+
+
+def save_model_pair(model_type: str, changes: dict[str, Any], root: Path, size: float = 0.05) -> Folders:
+    """The same of two layers and another config."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **(CONFIGS[model_type] | changes))).eval()
+    return _saved(disturbed(model, 0.3), root, size)
+
+
+def _saved(model: Any, root: Path, size: float) -> Folders:
     model.save_pretrained(root / "base")
     disturbed(model, size).save_pretrained(root / "unlearned")
     return Folders(root / "base", root / "unlearned")
@@ -139,7 +151,7 @@ def measure(pair: Pair, plan: Plan, ids: Sequence[Ids] = IDS, how: How = PLAIN) 
     """Sweep and score a loaded pair (with `how.stream`: a pair that is not loaded)."""
     with torch.inference_mode():
         asked = prompts_of(ids)
-        parts = [_padded(batch, how.padding) for batch in batches(asked, how.batch_size, CPU)]
+        parts = [_padded(batch, how.padding) for batch in batches(asked, how.batch_size, CPU, pair.regime)]
         own: dict[Side, Tensor] = {}
         finals: dict[int, Tensor] = {}
         heads: dict[Side, Unembedding] = {}

@@ -167,7 +167,7 @@ def _finals(
 
 def _through(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Iterator[tuple[Batch, Tensor]]:
     """What comes out of the last layer [question, position, d_model], batch by batch."""
-    found = batches(prompts, way.batch_size, live.device)
+    found = batches(prompts, way.batch_size, live.device, live.regime)
     for group in _groups(found, way, live):
         fronts = [live.front(batch.ids) for batch in group]
         states = [state for state, _ in fronts]

@@ -259,7 +259,8 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     settings, pair = job.settings, job.pair
     size = cost.sizes(pair.base, job.prompts)
     itemsize = DTYPES[settings.dtype].itemsize
-    padded = sum(batch.ids.numel() for batch in batches(job.prompts, settings.batch_size, torch.device("cpu")))
+    parts = batches(job.prompts, settings.batch_size, torch.device("cpu"), pair.regime)
+    padded = sum(batch.ids.numel() for batch in parts)
     states = cost.state_bytes(job.plan, size, padded, itemsize)
     room = job.room
     whole = sum(pair.side(side).parameter_bytes(itemsize) for side in SIDES)

@@ -25,12 +25,13 @@ from ckdiff.errors import CheckpointError
 from ckdiff.probes.filling import check_layer_count, components, inside, place, shared_names, sources, twins
 from ckdiff.probes.patches import replaced
 from ckdiff.probes.pretrained import config_of, row_of, skeleton
+from ckdiff.probes.regimes import Regimes
 from ckdiff.probes.sites import LayerSites, layer_sites
 from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -104,6 +105,7 @@ class LiveModel:
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
         self.model = skeleton(checkpoint, self.config, attention, dtype, device)
+        self._regimes = Regimes(self.model)
         self._names = shared_names(self.model)
         self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
         self._files = Mapped(checkpoint)
@@ -266,6 +268,10 @@ class LiveModel:
 
     # --------------------------------------------------------------------------------------------------- forward
 
+    def regime(self, length: int) -> Hashable:
+        """Equal for two lengths whose texts may share a forward: see `regimes`."""
+        return self._regimes.of(length)
+
     def front(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
         """What the first layer gets [batch, position, d_model], and the other arguments of every layer.
 
@@ -342,7 +348,7 @@ class LiveModel:
 
     def _greedy(self, ids: Tensor, tokens: int, stops: frozenset[int]) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in range(len(ids))]
-        out = self.model(input_ids=ids, use_cache=True)
+        out = self._forward(input_ids=ids, use_cache=True)
         for _ in range(tokens):
             best = out.logits[:, -1].argmax(-1)
             for answer, token in zip(found, best.tolist(), strict=True):
@@ -350,8 +356,19 @@ class LiveModel:
                     answer.append(token)
             if len(found[0]) == tokens or all(answer[-1] in stops for answer in found):
                 break
-            out = self.model(input_ids=best[:, None], use_cache=True, past_key_values=out.past_key_values)
+            ids = torch.cat([ids, best[:, None]], 1)
+            length = ids.shape[1]
+            if self.regime(length) == self.regime(length - 1):
+                out = self._forward(input_ids=ids[:, -1:], use_cache=True, past_key_values=out.past_key_values)
+            else:
+                # What is cached was turned by the frequencies of a shorter text.
+                out = self._forward(input_ids=ids, use_cache=True)
         return found
+
+    def _forward(self, **inputs: Any) -> Any:
+        """The model's own forward, whatever lengths it has seen before."""
+        self._regimes.reset()
+        return self.model(**inputs)
 
     def _stubbed(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
         first: list[Tensor] = []
@@ -366,7 +383,7 @@ class LiveModel:
             return self._as_layer(states)
 
         with self._stubs([note] * len(self.layers), _same, _same):
-            self.model(input_ids=ids, use_cache=False)
+            self._forward(input_ids=ids, use_cache=False)
         return first[0], calls
 
     def _tail(self, states: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
@@ -387,7 +404,7 @@ class LiveModel:
         embedding = self.model.get_input_embeddings()
         empty = torch.zeros(len(states), 1, embedding.embedding_dim, dtype=self.dtype, device=self.device)
         with self._stubs([give] * len(self.layers), None, note):
-            logits = self.model(inputs_embeds=empty, use_cache=False).logits
+            logits = self._forward(inputs_embeds=empty, use_cache=False).logits
         return seen[0][:, 0], logits[:, 0]
 
     def _stubs(self, layers: Sequence[Any], norm: Any, head: Any) -> ExitStack:
@@ -430,9 +447,25 @@ def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int
 
 
 def context_length(live: LiveModel) -> int | None:
-    """The most positions that the model can tell apart, or None where its config does not say."""
+    """The most positions that the model can tell apart, or None where its config does not say.
+
+    Where rotary embeddings are stretched, that is the stretched length, whichever of the two the config calls the
+    greatest.
+    """
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         value = getattr(live.config, name, None)
         if isinstance(value, int) and value > 0:
-            return value
+            return max(value, _stretched(live, value))
     return None
+
+
+def _stretched(live: LiveModel, length: int) -> int:
+    """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
+    found = getattr(live.config, "rope_parameters", None) or {}
+    parts = [found, *found.values()] if isinstance(found, dict) else []
+    lengths = [0]
+    for part in parts:
+        factor = part.get("factor") if isinstance(part, dict) else None
+        if isinstance(factor, int | float) and factor >= 1:
+            lengths.append(int(factor * (part.get("original_max_position_embeddings") or length)))
+    return max(lengths)

@@ -181,7 +181,7 @@ class Search:
             )
         )
         self.scorer = Scorer(finals.own["base"], finals.heads, RANDOM_SETS, kl=True)
-        parts = batches(job.prompts, job.settings.batch_size, job.device)
+        parts = batches(job.prompts, job.settings.batch_size, job.device, job.pair.regime)
         window = int(run.first[index]), int(run.last[index])
         self.window = GatedWindow(job.pair, self.host, parts, window, job.stream, chunk_of(job), pause)
         self.candidates = sum(self.window.neurons)

@@ -180,7 +180,7 @@ def _load_all(job: Job) -> None:
 
 def _sweep_all(job: Job, progress: Progress, listener: Listener, kept: tuple[Path, str] | None) -> Finals:
     """All passes over the layers; what each ends in is added to `progress.finals`."""
-    parts = batches(job.prompts, job.settings.batch_size, job.device)
+    parts = batches(job.prompts, job.settings.batch_size, job.device, job.pair.regime)
     if not job.stream:
         _load_all(job)
     for number in range(progress.number, len(job.passes)):

@@ -15,7 +15,7 @@ from ckdiff.errors import CkdiffError
 from ckdiff.probes.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -108,11 +108,19 @@ def given_answer(tokenizer: Any, answer: str, tokens: int) -> tuple[int, ...]:
     return tuple(int(token) for token in ids[:tokens])
 
 
-def batches(found: Sequence[Prompt], size: int, device: torch.device) -> list[Batch]:
-    """Consecutive questions in batches of at most so many, each padded to its own longest."""
+def batches(
+    found: Sequence[Prompt], size: int, device: torch.device, alike: Callable[[int], Hashable] = lambda length: None
+) -> list[Batch]:
+    """Consecutive questions in batches of at most so many, each padded to its own longest.
+
+    Args:
+        found: the questions.
+        size: the most of one batch.
+        device: where ids go.
+        alike: equal for two lengths that may share a batch (`LiveModel.regime`).
+    """
     result = []
-    for first in range(0, len(found), size):
-        group = found[first : first + size]
+    for first, group in _groups(found, size, alike):
         width = max(prompt.length for prompt in group)
         ids = torch.zeros(len(group), width, dtype=torch.long)
         for row, prompt in enumerate(group):
@@ -121,3 +129,15 @@ def batches(found: Sequence[Prompt], size: int, device: torch.device) -> list[Ba
         lengths = tuple(prompt.length for prompt in group)
         result.append(Batch(first, ids.to(device), lengths, torch.tensor(scored, device=device)))
     return result
+
+
+def _groups(
+    found: Sequence[Prompt], size: int, alike: Callable[[int], Hashable]
+) -> Iterator[tuple[int, Sequence[Prompt]]]:
+    """Runs of at most so many that may share a batch, each with the number of its first."""
+    first = 0
+    for number in range(1, len(found) + 1):
+        full = number == len(found) or number - first == size
+        if full or alike(found[number].length) != alike(found[first].length):
+            yield first, found[first:number]
+            first = number

@@ -19,7 +19,7 @@ import torch
 from ckdiff.probes.patches import Seen, captured, pinned, swapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from torch import Tensor
 
@@ -71,6 +71,10 @@ class Pair:
     def side(self, name: Side) -> LiveModel:
         """One of them."""
         return self.base if name == "base" else self.unlearned
+
+    def regime(self, length: int) -> Hashable:
+        """Equal for two lengths whose texts may share a forward of both."""
+        return self.base.regime(length), self.unlearned.regime(length)
 
 
 class Sweep:
