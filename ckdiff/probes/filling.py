@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.weights.architectures import Architecture, Rule
+    from ckdiff.weights.components import Claim
     from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.rules import Architecture, Rule
 
 FLOATS = ("F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2")
 FUSED = {"gate_up": "keys", "qkv": "attn"}
@@ -36,20 +37,52 @@ MOST_LAYERS = 1000
 
 
 class Part(NamedTuple):
-    """A stored tensor and the place in a parameter that it fills."""
+    """A stored tensor and the place in a parameter that it fills.
+
+    Attributes:
+        stored: its name.
+        expert: which one of a stacked parameter it fills; None: all of them, or the parameter is not stacked.
+        role: "gate" and "up" fill one half each, everything else the whole.
+        interleaved: gate and up are every second one along the last axis; otherwise one behind the other along the
+            axis of neurons.
+        transposed: it is stored the other way round than the parameter.
+    """
 
     stored: str
-    expert: int | None
-    role: str
+    expert: int | None = None
+    role: str = ""
+    interleaved: bool = False
+    transposed: bool = False
 
 
 def place(whole: Tensor, part: Part) -> Tensor:
-    """The view of a stacked parameter [expert, neuron, d_model] that a stored expert's matrix fills."""
-    place = whole if part.expert is None else whole[part.expert]
-    half = place.shape[0] // 2
-    if part.role == "gate":
-        return place[:half]
-    return place[half:] if part.role == "up" else place
+    """The view of a parameter that a stored tensor fills: for one expert, or all of them stacked."""
+    view = whole if part.expert is None else whole[part.expert]
+    if part.role in ("gate", "up"):
+        first = part.role == "gate"
+        if part.interleaved:
+            view = view[..., (0 if first else 1) :: 2]
+        else:
+            half = view.shape[-2] // 2
+            view = view[..., :half, :] if first else view[..., half:, :]
+    return view.transpose(-1, -2) if part.transposed else view
+
+
+def part_of(stored: str, claim: Claim) -> Part:
+    """Which place of its parameter a stored tensor fills, by the rule that it fits."""
+    rule = claim.rule
+    if rule.module is None:
+        return Part(stored)
+    stacked = "{E}" in rule.pattern and "{E}" not in rule.module
+    halved = rule.role in ("gate", "up") and "gate_up" in rule.module
+    return Part(
+        stored,
+        claim.expert if stacked else None,
+        rule.role if halved else "",
+        # Where the usual way of storing it is turned round, gate and up are interleaved as well.
+        interleaved=halved and not rule.split and (rule.transposed or claim.is_bias),
+        transposed=rule.transposed,
+    )
 
 
 def shared_names(model: Any) -> dict[str, tuple[str, ...]]:
@@ -92,10 +125,7 @@ def sources(
                 # A wrapper holds other models beside the language model: a vision tower, a projector.
                 (outside if wrapper and found is None else unknown).append(stored)
             continue
-        stacked = found.rule.module is not None and "{E}" in found.rule.pattern and "{E}" not in found.rule.module
-        filling.setdefault(name, []).append(
-            Part(stored, found.expert if stacked else None, found.rule.role if stacked else "")
-        )
+        filling.setdefault(name, []).append(part_of(stored, found))
     if outside:
         notes.append(
             f"{checkpoint.location}: {len(outside)} tensors outside the language model were left out,"
@@ -153,34 +183,36 @@ def twins(
         claimed = claim(row, stored)
         name = None if claimed is None else memory_name(claimed.rule, claimed.layer, claimed.canonical)
         if name is not None and name in names:
-            found.setdefault(names[name][0], []).append(Part(stored, None, ""))
+            found.setdefault(names[name][0], []).append(Part(stored))
     return found
 
 
 def _check_complete(checkpoint: Checkpoint, name: str, parts: list[Part], model: Any) -> None:
-    """One tensor for a plain parameter; of a stacked one every expert, each once, with its gate and up."""
-    if parts[0].expert is None:
-        if len(parts) > 1:
-            raise CheckpointError(
-                f"{checkpoint.location}: tensors {quoted(parts[0].stored)} and {quoted(parts[1].stored)} are one"
-                " parameter under two names; remove one"
-            )
+    """One tensor for a whole parameter; of what is stored in pieces every expert, each once, with its gate and up."""
+    pieces = {(part.expert, part.role) for part in parts}
+    if (None, "") in pieces and len(parts) == 1:
         return
-    experts = int(model.get_parameter(name).shape[0])
+    if (None, "") in pieces or len(pieces) != len(parts):
+        again = sorted(parts, key=lambda part: (part.expert or 0, part.role, part.stored))
+        raise CheckpointError(
+            f"{checkpoint.location}: tensors {quoted(again[0].stored)} and {quoted(again[1].stored)} are one"
+            " parameter under two names; remove one"
+        )
+    experts = [None] if None in {part.expert for part in parts} else range(int(model.get_parameter(name).shape[0]))
     roles = {part.role for part in parts}
-    roles = {"gate", "up"} if roles & {"gate", "up"} else roles
-    wanted = {(expert, role) for expert in range(experts) for role in roles}
-    found = [(part.expert, part.role) for part in parts]
+    wanted = {(expert, role) for expert in experts for role in ({"gate", "up"} if roles & {"gate", "up"} else roles)}
     extra = next((part for part in parts if (part.expert, part.role) not in wanted), None)
     if extra is not None:
         raise CheckpointError(
             f"{checkpoint.location}: tensor {quoted(extra.stored)} is of an expert that the config does not have"
-            f" ({experts} experts); config.json and weights do not belong together"
+            f" ({len(experts)} experts); config.json and weights do not belong together"
         )
-    missing = sorted(wanted - set(found))
-    if missing or len(found) != len(wanted):
-        which = f"expert {missing[0][0]} has no {missing[0][1]} matrix" if missing else "an expert is stored twice"
-        raise CheckpointError(f"{checkpoint.location}: parameter {quoted(name)}: {which}; fetch the checkpoint again")
+    missing = sorted(wanted - pieces, key=lambda piece: (piece[0] or 0, piece[1]))
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint.location}: parameter {quoted(name)}: expert {missing[0][0] or 0} has no"
+            f" {missing[0][1] or 'down'} matrix; fetch the checkpoint again"
+        )
 
 
 def _untie(model: Any, name: str) -> None:

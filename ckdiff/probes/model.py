@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.filling import check_layer_count, components, inside, place, shared_names, sources, twins
+from ckdiff.probes.filling import Part, check_layer_count, components, inside, place, shared_names, sources, twins
 from ckdiff.probes.patches import replaced
 from ckdiff.probes.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.regimes import Regimes
@@ -225,7 +225,7 @@ class LiveModel:
 
     def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
         parts = self._sources[key]
-        if len(parts) == 1 and parts[0].expert is None:
+        if len(parts) == 1 and parts[0] == Part(parts[0].stored):
             value = self._tensor(parts[0].stored)
             if tuple(value.shape) != shape:
                 raise self._misfit(parts[0].stored, tuple(value.shape), shape)

@@ -18,8 +18,8 @@ from ckdiff.weights.architectures import ARCHITECTURES, architecture
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.weights.architectures import Architecture
     from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.rules import Architecture
 
 
 MOST_WORDS = 200

@@ -21,7 +21,7 @@ from ckdiff.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ckdiff.weights.architectures import Architecture
+    from ckdiff.weights.rules import Architecture
 
 
 ATTENTION = "attention"

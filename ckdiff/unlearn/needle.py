@@ -90,7 +90,7 @@ def edited(
     for tensor, places in sorted(by_tensor.items()):
         values = np.array(decode64(files.raw(tensor), checkpoint.dtype(tensor)))
         for piece, layer, neuron in places:
-            part: Any = values if piece.cut is None else values.reshape(piece.cut.reshape)[piece.cut.index]
+            part: Any = values if piece.cut is None else piece.cut.view(values)
             if part.shape != piece.shape:
                 raise RecipeError(
                     f"tensor {quoted(tensor)}: its value vectors cannot be changed in place; not supported"

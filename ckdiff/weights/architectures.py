@@ -2,96 +2,19 @@
 
 A row says, for one `model_type`, what every tensor on disk is (`Rule`), which older spellings of the names exist, and
 the module paths at which a live model has the sites that the probes need (`Sites`). Adding a family is one row here
-and one tiny config in `tests/tiny_models.py`. Nothing in this module imports torch.
+and one tiny config in `tests/tiny_families.py`. Nothing in this module imports torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.weights.experts import gpt_oss_forms, other_forms
+from ckdiff.weights.rules import Architecture, Rule, Sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ckdiff.report.schema import Component
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One family of stored tensors and what it is.
-
-    Attributes:
-        pattern: name on disk; `{L}` stands for the layer, `{E}` for the expert, `{P}` for `weight` or `bias`.
-        component: the component of the tensor, or "" when `split` names the components of its parts.
-        role: what it is inside its component: q k v o gate up down ...; "" where nothing needs to tell.
-        neuron_axis: the axis of the stored weight along which neurons lie (keys and value vectors only).
-        expert_axis: the axis of experts when one stored tensor holds them all.
-        split: the rule (a key of `components.SPLITS`) that cuts a fused tensor into its parts.
-        module: the parameter's name in memory where it is not `pattern`.
-        optional: some checkpoints of this model type do not have it.
-        after_experts: its neurons are numbered after those of all routed experts (a shared expert).
-    """
-
-    pattern: str
-    component: Component | Literal[""]
-    role: str = ""
-    neuron_axis: int | None = None
-    expert_axis: int | None = None
-    split: str | None = None
-    module: str | None = None
-    optional: bool = False
-    after_experts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sites:
-    """Module paths of a live model, relative to the model (`layers` ... `unembed`) or to a decoder layer (the rest).
-
-    Attributes:
-        layers: the list of decoder layers.
-        attention: its output, before the residual addition, is the attention state A (first item when it is a tuple).
-        attention_output: attention's output projection.
-        mlp: the MLP module, or "" where its two matrices hang on the layer itself (OPT).
-        value_vectors: the MLP's output projection W_V; its input is the coefficients m.
-        keys: the MLP's first matrices W_K (gate and up, or fc1 alone).
-        experts: the module of a mixture of experts, or "".
-        layer_returns_tuple: the layer returns a tuple whose first item is the residual stream.
-        attention_adds_residual: the attention module adds the residual stream itself, so that A is only seen at the
-            output of `attention_output` (BLOOM).
-    """
-
-    layers: str = "model.layers"
-    final_norm: str = "model.norm"
-    embed: str = "model.embed_tokens"
-    unembed: str = "lm_head"
-    attention: str = "self_attn"
-    attention_output: str = "self_attn.o_proj"
-    mlp: str = "mlp"
-    value_vectors: str = "mlp.down_proj"
-    keys: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
-    experts: str = ""
-    layer_returns_tuple: bool = False
-    attention_adds_residual: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """One model type: its stored tensors, its sites, and what is peculiar about it.
-
-    Attributes:
-        prefixes: pairs (old, new): a stored name that starts with `old` and fits no rule is tried with `new` instead.
-        ignore: regular expressions of stored buffers that carry no parameters (masks, rotary frequencies).
-        tied: `tie_word_embeddings` where the config does not say.
-        conv1d: matrices are stored (in, out) as in transformers' Conv1D, not (out, in).
-    """
-
-    model_type: str
-    rules: tuple[Rule, ...]
-    sites: Sites = Sites()
-    prefixes: tuple[tuple[str, str], ...] = ()
-    ignore: tuple[str, ...] = ()
-    tied: bool = False
-    conv1d: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------------- rules
@@ -329,6 +252,7 @@ _ROWS = (
             Rule(_L + "mlp.experts.down_proj_bias", "value_vectors", "down", None, 0, "experts"),
         ),
         sites=_MOE_SITES,
+        other_forms=gpt_oss_forms(_L + "mlp.experts."),
     ),
     _like_llama(
         "granitemoe",
@@ -499,7 +423,9 @@ _ROWS = (
     ),
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {row.model_type: row for row in _ROWS}
+ARCHITECTURES: Mapping[str, Architecture] = {
+    row.model_type: replace(row, other_forms=other_forms(row)) for row in _ROWS
+}
 """Every model type that ckdiff knows, by its name in config.json."""
 
 ALIASES: Mapping[str, str] = {"gemma3": "gemma3_text", "mistral3": "mistral"}

@@ -14,19 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
+from ckdiff.weights.splits import SPLITS, CannotSplitError, Cut, check_neurons, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from ckdiff.weights.architectures import Architecture, Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a piece lies inside a stored tensor: `stored.reshape(reshape)[index].reshape(piece.shape)`."""
-
-    reshape: tuple[int, ...]
-    index: tuple[int | slice, ...]
+    from ckdiff.weights.rules import Architecture, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,189 +78,6 @@ class Pairing:
     shape_mismatch: tuple[tuple[Piece, Piece], ...]
 
 
-class Part(NamedTuple):
-    """One part of a fused tensor: what it is called, what it is, and where it lies."""
-
-    suffix: str
-    component: str
-    role: str
-    cut: Cut
-    shape: tuple[int, ...]
-    neuron_axis: int | None = None
-    first_neuron: int = 0
-
-
-class CannotSplitError(Exception):
-    """A fused tensor whose shape the config does not explain."""
-
-
-# --------------------------------------------------------------------------------------------------------- splits
-
-_QKV = (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"))
-
-
-def _number(config: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        value = config.get(name)
-        if type(value) is int and value > 0:
-            return value
-    raise CannotSplitError(f"config.json has no {names[0]}")
-
-
-def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Number of heads, of key-value heads, and the size of a head."""
-    heads = _number(config, "num_attention_heads", "n_head", "n_heads")
-    size = config.get("head_dim")
-    if type(size) is not int:
-        size = _number(config, "hidden_size", "n_embd", "d_model") // heads
-    return heads, _optional(config, "num_key_value_heads", heads), size
-
-
-def _optional(config: Mapping[str, Any], name: str, default: int) -> int:
-    value = config.get(name)
-    return _number(config, name) if value is not None else default
-
-
-def _concatenated(
-    shape: tuple[int, ...], axis: int, sizes: Iterable[int], what: Iterable[tuple[str, str]]
-) -> list[Part]:
-    """Parts that lie one after the other along an axis."""
-    sizes = list(sizes)
-    if sum(sizes) != shape[axis]:
-        raise CannotSplitError(f"{' + '.join(map(str, sizes))} is not {shape[axis]}")
-    parts, start = [], 0
-    for size, (role, component) in zip(sizes, what, strict=True):
-        index = (*(slice(None),) * axis, slice(start, start + size))
-        parts.append(Part(role, component, role, Cut(shape, index), (*shape[:axis], size, *shape[axis + 1 :])))
-        start += size
-    return parts
-
-
-def _interleaved(shape: tuple[int, ...], groups: int, head: int, counts: tuple[int, int, int]) -> list[Part]:
-    """Parts that lie group by group along the first axis: in each group so many heads of q, of k, of v."""
-    if groups * sum(counts) * head != shape[0]:
-        raise CannotSplitError(f"{groups} groups of {sum(counts)} heads of {head} are not {shape[0]}")
-    parts, start = [], 0
-    for count, (role, component) in zip(counts, _QKV, strict=True):
-        cut = Cut((groups, sum(counts), head, *shape[1:]), (slice(None), slice(start, start + count)))
-        parts.append(Part(role, component, role, cut, (groups * count * head, *shape[1:])))
-        start += count
-    return parts
-
-
-def _thirds(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """q, k and v of one size along the first axis (MPT)."""
-    return _concatenated(shape, 0, [_number(config, "d_model", "hidden_size", "n_embd")] * 3, _QKV)
-
-
-def _thirds_conv1d(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """q, k and v of one size along the last axis (GPT-2's Conv1D and its bias)."""
-    return _concatenated(shape, len(shape) - 1, [_number(config, "n_embd", "hidden_size")] * 3, _QKV)
-
-
-def _qkv_grouped(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """All q heads, then all k heads, then all v heads (Phi-3)."""
-    heads, shared, size = _heads(config)
-    return _concatenated(shape, 0, (heads * size, shared * size, shared * size), _QKV)
-
-
-def _by_head(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """Head by head q, k, v (GPT-NeoX, BLOOM)."""
-    heads, _, size = _heads(config)
-    return _interleaved(shape, heads, size, (1, 1, 1))
-
-
-def _bigcode(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """All of q and one head of k and v where `multi_query`, else head by head (GPT-BigCode)."""
-    heads, _, size = _heads(config)
-    if config.get("multi_query", True):
-        return _concatenated(shape, 0, (heads * size, size, size), _QKV)
-    return _interleaved(shape, heads, size, (1, 1, 1))
-
-
-def _falcon(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """Falcon's three layouts: by group of heads (new), all of q and one k and v (7B), or head by head."""
-    heads, _, size = _heads(config)
-    if config.get("new_decoder_architecture"):
-        groups = _optional(config, "num_kv_heads", heads)
-        if heads % groups:
-            raise CannotSplitError(f"{heads} heads cannot share {groups} key-value heads")
-        return _interleaved(shape, groups, size, (heads // groups, 1, 1))
-    if config.get("multi_query", True):
-        return _concatenated(shape, 0, (heads * size, size, size), _QKV)
-    return _interleaved(shape, heads, size, (1, 1, 1))
-
-
-def _gate_up(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
-    """The gate, then up, along the first axis (Phi-3, GLM-4)."""
-    width = _number(config, "intermediate_size")
-    parts = _concatenated(shape, 0, (width, width), (("gate", "keys"), ("up", "keys")))
-    return [part._replace(neuron_axis=0 if len(shape) == 2 else None) for part in parts]
-
-
-def _experts(shape: tuple[int, ...], axis: int | None, component: str) -> Iterator[Part]:
-    """Stacked value vectors, one expert after the other."""
-    _check_stacked(shape, axis)
-    for expert in range(shape[0]):
-        first = 0 if axis is None else expert * shape[axis]
-        at = None if axis is None else axis - 1
-        yield Part(f"{expert}", component, "down", Cut(shape, (expert,)), shape[1:], at, first)
-
-
-def _experts_of_two(shape: tuple[int, ...], axis: int | None, interleaved: bool) -> Iterator[Part]:
-    """Stacked gate and up of every expert, one after the other or every second one along an axis."""
-    _check_stacked(shape, axis)
-    along = axis if axis is not None else len(shape) - 1
-    size = shape[along] // 2
-    if size * 2 != shape[along]:
-        raise CannotSplitError(f"{shape[along]} is odd")
-    for expert in range(shape[0]):
-        for which, role in enumerate(("gate", "up")):
-            span = slice(which, None, 2) if interleaved else slice(which * size, (which + 1) * size)
-            index = (expert, *(slice(None),) * (along - 1), span)
-            left = (*shape[1:along], size, *shape[along + 1 :])
-            at = None if axis is None else axis - 1
-            yield Part(f"{expert}.{role}", "keys", role, Cut(shape, index), left, at, expert * size)
-
-
-def _check_stacked(shape: tuple[int, ...], axis: int | None) -> None:
-    if len(shape) != (2 if axis is None else 3):
-        raise CannotSplitError(f"shape {list(shape)} is not one of stacked experts")
-
-
-def _split_experts(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:
-    return list(_experts(shape, rule.neuron_axis, rule.component))
-
-
-def _split_experts_gate_up(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:
-    return list(_experts_of_two(shape, rule.neuron_axis, interleaved=False))
-
-
-def _split_experts_interleaved(shape: tuple[int, ...], config: Mapping[str, Any], rule: Rule) -> list[Part]:
-    return list(_experts_of_two(shape, rule.neuron_axis, interleaved=True))
-
-
-def _plain(
-    split: Callable[[tuple[int, ...], Mapping[str, Any]], list[Part]],
-) -> Callable[[tuple[int, ...], Mapping[str, Any], Rule], list[Part]]:
-    return lambda shape, config, rule: split(shape, config)
-
-
-SPLITS: Mapping[str, Callable[[tuple[int, ...], Mapping[str, Any], Rule], list[Part]]] = {
-    "thirds": _plain(_thirds),
-    "thirds_conv1d": _plain(_thirds_conv1d),
-    "qkv_grouped": _plain(_qkv_grouped),
-    "heads": _plain(_by_head),
-    "bigcode": _plain(_bigcode),
-    "falcon": _plain(_falcon),
-    "gate_up": _plain(_gate_up),
-    "experts": _split_experts,
-    "experts_gate_up": _split_experts_gate_up,
-    "experts_interleaved": _split_experts_interleaved,
-}
-"""How fused tensors are cut, by the name that rules use."""
-
-
 # --------------------------------------------------------------------------------------------------------- layout
 
 
@@ -299,12 +109,16 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
             notes.append(f"{model_type}: {name} counts as other: {why}")
             pieces.append(_whole(name, shapes[name]))
             continue
-        taken.add(found.canonical)
         try:
-            pieces += _pieces(found, name, shapes[name], config)
+            parts = _pieces(found, name, shapes[name], config)
+            twice = next((part.name for part in parts if part.name in taken), None)
+            if twice is not None:
+                raise CannotSplitError(f"another tensor is {twice} too")
         except CannotSplitError as error:
             notes.append(f"{model_type}: {name} counts as other: {error}")
-            pieces.append(_whole(name, shapes[name]))
+            parts = [_whole(name, shapes[name])]
+        taken.update((found.canonical, *(part.name for part in parts)))
+        pieces += parts
     pieces += _tied(row, pieces, config)
     return Layout(model_type, True, tuple(sorted(pieces, key=_order)), tuple(sorted(ignored)), tuple(_few(notes)))
 
@@ -323,7 +137,7 @@ def pair(base: Layout, unlearned: Layout) -> Pairing:
 
 
 class Claim(NamedTuple):
-    """The rule that a stored name fits: its spelling in the rule's terms, its layer and expert."""
+    """The rule that a stored name fits: its name in the usual way of storing it, its layer and expert."""
 
     rule: Rule
     canonical: str
@@ -371,11 +185,12 @@ def _few(notes: list[str], most: int = 20) -> list[str]:
 def _patterns(row: Architecture) -> tuple[re.Pattern[str], tuple[Rule, ...]]:
     """One regular expression of all rules; the number of its last group is the rule's."""
     texts = []
-    for rule in row.rules:
+    rules = (*row.rules, *row.other_forms)
+    for rule in rules:
         text = re.escape(rule.pattern)
         text = text.replace(r"\{L\}", r"\d{1,6}").replace(r"\{E\}", r"\d{1,6}").replace(r"\{P\}", "(?:weight|bias)")
         texts.append(f"({text})")
-    return re.compile("|".join(texts)), row.rules
+    return re.compile("|".join(texts)), rules
 
 
 @functools.cache
@@ -391,8 +206,18 @@ def claim(row: Architecture, name: str) -> Claim | None:
         found = pattern.fullmatch(spelling)
         if found and found.lastindex:
             rule = rules[found.lastindex - 1]
-            return Claim(rule, spelling, *_numbers(rule, spelling), spelling.endswith("bias"))
+            layer, expert = _numbers(rule, spelling)
+            is_bias = spelling.endswith("bias")
+            usual = dict(rule.names).get("")
+            canonical = spelling if usual is None else _filled(usual, layer, expert, is_bias)
+            return Claim(rule, canonical, layer, expert, is_bias)
     return None
+
+
+def _filled(pattern: str, layer: int | None, expert: int, is_bias: bool) -> str:
+    """A pattern with its layer, expert and parameter put in."""
+    text = pattern.replace("{L}", str(layer)).replace("{E}", str(expert))
+    return text.replace("{P}", "bias" if is_bias else "weight")
 
 
 def _numbers(rule: Rule, name: str) -> tuple[int | None, int]:
@@ -406,46 +231,37 @@ def _numbers(rule: Rule, name: str) -> tuple[int | None, int]:
 def _pieces(found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Piece]:
     rule = found.rule
     if rule.split is not None:
-        if not shape:
-            raise CannotSplitError("it has no axes")
-        parts = SPLITS[rule.split](shape, config, rule)
-        return [
-            Piece(
-                f"{found.canonical}[{part.suffix}]",
-                name,
-                part.component,
-                part.role,
-                found.layer,
-                part.shape,
-                part.cut,
-                part.neuron_axis,
-                part.first_neuron,
-            )
-            for part in parts
-        ]
+        return _parts(found, name, shape, config)
     axis = None if found.is_bias else rule.neuron_axis
     if not found.is_bias and rule.component in _MATRICES and len(shape) != 2:
         raise CannotSplitError(f"a matrix was expected, its shape is {list(shape)}")
+    cut = Cut(shape, (), transposed=True) if rule.transposed else None
+    shape = shape[::-1] if rule.transposed else shape
     if axis is not None:
-        _check_neurons(shape, axis, config)
+        check_neurons(shape[axis], config)
     first = found.expert * shape[axis] if axis is not None else 0
     if axis is not None and rule.after_experts:
-        first = _number(config, "num_experts", "num_local_experts") * _number(config, "moe_intermediate_size")
-    return [Piece(found.canonical, name, rule.component, rule.role, found.layer, shape, None, axis, first)]
+        first = number(config, "num_experts", "num_local_experts") * number(config, "moe_intermediate_size")
+    return [Piece(found.canonical, name, rule.component, rule.role, found.layer, shape, cut, axis, first)]
 
 
-_WIDTHS = (
-    *("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "intermediate_size_mlp"),
-    *("ffn_dim", "ffn_hidden_size", "n_inner"),
-)
-"""Where configs say how many neurons a layer or an expert has."""
-
-
-def _check_neurons(shape: tuple[int, ...], axis: int, config: Mapping[str, Any]) -> None:
-    """Refuse to call an axis neurons when the config counts them otherwise: a matrix the other way round, for one."""
-    widths = {value for name in _WIDTHS if type(value := config.get(name)) is int}
-    if widths and shape[axis] not in widths:
-        raise CannotSplitError(f"axis {axis} of {list(shape)} should be neurons, but config.json says {sorted(widths)}")
+def _parts(found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Piece]:
+    """The parts of a fused tensor, under the names that they have where they are stored in the usual way."""
+    rule = found.rule
+    if not shape or rule.split is None:
+        raise CannotSplitError("it has no axes")
+    usual, pieces = dict(rule.names), []
+    for part in SPLITS[rule.split](shape, config, rule):
+        called = f"{found.canonical}[{part.suffix}]"
+        expert = found.expert if part.expert is None else part.expert
+        if part.role in usual:
+            called = _filled(usual[part.role], found.layer, expert, found.is_bias)
+        first = part.first_neuron
+        if part.expert is None and "{E}" in rule.pattern and part.neuron_axis is not None:
+            first = expert * part.shape[part.neuron_axis]
+        where = part.shape, part.cut, part.neuron_axis, first
+        pieces.append(Piece(called, name, part.component, part.role, found.layer, *where))
+    return pieces
 
 
 _MATRICES = {"embedding", "position_embedding", "unembedding", "keys", "value_vectors"}

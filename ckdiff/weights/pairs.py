@@ -127,7 +127,7 @@ def _view(files: Mapped, piece: Piece) -> AnyArray:
     raw = files.raw(piece.tensor)
     if piece.cut is None:
         return raw
-    view = raw.reshape(piece.cut.reshape)[piece.cut.index]
+    view = piece.cut.view(raw)
     return view if piece.neuron_axis is None else view.reshape(piece.shape)
 
 

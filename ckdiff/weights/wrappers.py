@@ -17,7 +17,7 @@ from ckdiff.weights.components import claim, language_config
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ckdiff.weights.architectures import Architecture
+    from ckdiff.weights.rules import Architecture
 
     Value = TypeVar("Value")
 
