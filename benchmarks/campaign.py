@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckdiff.campaign import driving, sharing
 from ckdiff.campaign.engines import ENGINES
-from ckdiff.campaign.plan import read_plan
+from ckdiff.campaign.plan.plan import read_plan
 from ckdiff.campaign.records import CampaignError, Outcome, Task, Ways
-from ckdiff.campaign.store import SharedStore, Store, sha256_of, write_marker
+from ckdiff.campaign.run import run as driving
+from ckdiff.campaign.run import sharing
+from ckdiff.campaign.run.store import SharedStore, Store, sha256_of, write_marker
 from ckdiff.files import replace_file
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.probes.means import mean
-from ckdiff.probes.scores import curve, t_quantile
-from ckdiff.report.hdf5 import read_report
+from ckdiff.report.hdf5.file import read_report
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.scores import curve, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,11 +30,15 @@ from plants_models import (
 )
 from safetensors.torch import save_file
 
-from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, behave, compare, make_unlearned, probe
+from ckdiff.calls.behave import behave
+from ckdiff.calls.compare import compare
+from ckdiff.calls.probe import probe
+from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
+from ckdiff.calls.unlearn import make_unlearned
 from ckdiff.probes.assembly import NothingToRecoverError
-from ckdiff.probes.modes import DIRECTIONS, MODES
-from ckdiff.probes.settings import Settings
-from ckdiff.report.hdf5 import write_report
+from ckdiff.report.hdf5.file import write_report
+from ckdiff.scoring.modes import DIRECTIONS, MODES
+from ckdiff.scoring.settings import Settings
 from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.saving import write
 from ckdiff.unlearn.sequences import Tokens, padded
 from ckdiff.unlearn.world import FORGOTTEN, SHARD, Fact, make_tokenizer, world

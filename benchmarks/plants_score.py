@@ -25,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.audit.judging import judged
-from ckdiff.report.hdf5 import read_report
-from ckdiff.report.schema import LABELS
+from ckdiff.audit.judge import judged
+from ckdiff.report.hdf5.file import read_report
+from ckdiff.report.schema.verdict import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ckdiff.report.schema import ProbeRun, Report, Verdict
+    from ckdiff.report.schema.probe import ProbeRun
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Verdict
 
 RIGHT = {
     "value_vectors": ("values edited",),

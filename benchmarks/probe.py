@@ -33,15 +33,15 @@ import numpy as np
 import torch
 
 from ckdiff.probes import cost
-from ckdiff.probes.jobs import CHUNK
+from ckdiff.probes.live.model import LiveModel, stop_tokens
+from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.losses import PositionLosses, Scorer
-from ckdiff.probes.model import LiveModel, stop_tokens
-from ckdiff.probes.pretrained import load_tokenizer
+from ckdiff.probes.preparation import CHUNK
 from ckdiff.probes.prompts import Prompt, batches, prompts
-from ckdiff.probes.questions import read_questions
-from ckdiff.probes.runs import Plan, planned_runs, window_of
-from ckdiff.probes.scores import QuestionLosses, probe_run
 from ckdiff.probes.sweep import SIDES, Pair, Sweep, ends_of
+from ckdiff.questions.questions import read_questions
+from ckdiff.scoring.runs import Plan, planned_runs, window_of
+from ckdiff.scoring.scores import QuestionLosses, probe_run
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
 

@@ -39,20 +39,20 @@ import torch
 from probe import AGREE, CHECKED, WINDOW, Plain, ckdiff, differences, load_all
 
 from ckdiff.probes import cost
-from ckdiff.probes.jobs import DTYPES
-from ckdiff.probes.model import LiveModel
-from ckdiff.probes.modes import MODES
-from ckdiff.probes.pretrained import load_tokenizer
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.live.pretrained import load_tokenizer
+from ckdiff.probes.preparation import DTYPES
 from ckdiff.probes.prompts import given_answer, prompts
-from ckdiff.probes.questions import read_questions
-from ckdiff.probes.runs import planned_runs
 from ckdiff.probes.sweep import SIDES, Pair
+from ckdiff.questions.questions import read_questions
+from ckdiff.scoring.modes import MODES
+from ckdiff.scoring.runs import planned_runs
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.probes.runs import Plan
+    from ckdiff.scoring.runs import Plan
 
 D_VOCAB = 32000
 SHARD = 1_000_000_000

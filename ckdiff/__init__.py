@@ -10,7 +10,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ckdiff.version import __version__
+
+if TYPE_CHECKING:
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.audit.judge import judged
+    from ckdiff.calls.audit import audit_pair
+    from ckdiff.calls.behave import behave
+    from ckdiff.calls.compare import compare
+    from ckdiff.calls.probe import probe
+    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.unlearn import make_unlearned
+    from ckdiff.campaign.calls import gather, run_campaign
+    from ckdiff.campaign.plan.plan import read_plan
+    from ckdiff.report.hdf5.file import read_campaign, read_report, write_campaign, write_report
+    from ckdiff.scoring.settings import Settings
+    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
+
+
 __all__ = [
     "AuditSpec",
     "BehaveSpec",
@@ -19,6 +36,7 @@ __all__ = [
     "Recipe",
     "Settings",
     "UnlearnSpec",
+    "__version__",
     "audit_pair",
     "behave",
     "compare",
@@ -35,39 +53,29 @@ __all__ = [
     "write_report",
 ]
 
-if TYPE_CHECKING:
-    from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, behave, compare, make_unlearned, probe
-    from ckdiff.audit.judging import judged
-    from ckdiff.audit.policy import read_policy
-    from ckdiff.auditing import AuditSpec, audit_pair
-    from ckdiff.campaign.calls import gather, run_campaign
-    from ckdiff.campaign.plan import read_plan
-    from ckdiff.probes.settings import Settings
-    from ckdiff.report.hdf5 import read_campaign, read_report, write_campaign, write_report
-    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
 _PLACES = {
-    "AuditSpec": "ckdiff.auditing",
-    "audit_pair": "ckdiff.auditing",
-    "BehaveSpec": "ckdiff.api",
-    "CompareSpec": "ckdiff.api",
-    "ProbeSpec": "ckdiff.api",
+    "AuditSpec": "ckdiff.calls.specs",
+    "BehaveSpec": "ckdiff.calls.specs",
+    "CompareSpec": "ckdiff.calls.specs",
+    "ProbeSpec": "ckdiff.calls.specs",
     "Recipe": "ckdiff.unlearn.recipe",
-    "Settings": "ckdiff.probes.settings",
+    "Settings": "ckdiff.scoring.settings",
     "UnlearnSpec": "ckdiff.unlearn.recipe",
-    "behave": "ckdiff.api",
-    "compare": "ckdiff.api",
+    "audit_pair": "ckdiff.calls.audit",
+    "behave": "ckdiff.calls.behave",
+    "compare": "ckdiff.calls.compare",
     "gather": "ckdiff.campaign.calls",
-    "judged": "ckdiff.audit.judging",
-    "make_unlearned": "ckdiff.api",
-    "probe": "ckdiff.api",
-    "read_campaign": "ckdiff.report.hdf5",
-    "read_plan": "ckdiff.campaign.plan",
-    "read_policy": "ckdiff.audit.policy",
-    "read_report": "ckdiff.report.hdf5",
+    "judged": "ckdiff.audit.judge",
+    "make_unlearned": "ckdiff.calls.unlearn",
+    "probe": "ckdiff.calls.probe",
+    "read_campaign": "ckdiff.report.hdf5.file",
+    "read_plan": "ckdiff.campaign.plan.plan",
+    "read_policy": "ckdiff.audit.gate.policy",
+    "read_report": "ckdiff.report.hdf5.file",
     "run_campaign": "ckdiff.campaign.calls",
-    "write_campaign": "ckdiff.report.hdf5",
-    "write_report": "ckdiff.report.hdf5",
+    "write_campaign": "ckdiff.report.hdf5.file",
+    "write_report": "ckdiff.report.hdf5.file",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m ckdiff`."""
 
-from ckdiff.cli import main
+from ckdiff.cli.app import main
 
 main()

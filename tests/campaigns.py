@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.report.campaign_schema import (
+from ckdiff.report.schema.campaign import (
     ALL,
     MEASURES,
     AverageRun,
@@ -26,7 +26,7 @@ from tests.reports import HOSTILE, bump, curve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.report.campaign_schema import JobState
+    from ckdiff.report.schema.campaign import JobState
 
 NAN = math.nan
 PAIRS = ("gd-1", "gd-2", "npo-1", "npo-2")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from ckdiff.audit.judging import judged
-from ckdiff.audit.policy import parse_policy
+from ckdiff.audit.gate.policy import parse_policy
+from ckdiff.audit.judge import judged
 from ckdiff.audit.signing import new_key
-from ckdiff.auditing import AuditSpec, audit_pair
-from ckdiff.cli import run
-from ckdiff.probes.settings import Settings
-from ckdiff.report.hdf5 import write_report
+from ckdiff.calls.audit import audit_pair
+from ckdiff.calls.specs import AuditSpec
+from ckdiff.cli.app import run
+from ckdiff.report.hdf5.file import write_report
+from ckdiff.scoring.settings import Settings
 from tests.test_probe_cli import ASKED, save_tokenizer
 from tests.tiny_pairs import build, disturbed
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.audit.policy import Policy
-    from ckdiff.report.schema import Report
+    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.report.schema.report import Report
 
     Run = Callable[..., tuple[int, str, str]]
 

@@ -12,44 +12,40 @@ from typing import Any
 
 import numpy as np
 
-from ckdiff.report.schema import (
+from ckdiff.report.schema.behaviour import (
     AnswerRecord,
     AnswerSet,
     Behaviour,
-    CheckpointRecord,
     ChoiceRecord,
     ChoiceSet,
+    HistoryPoint,
+    Mean,
+    NeutralRecord,
+    NeutralSet,
+)
+from ckdiff.report.schema.comparison import (
     Comparison,
     ComponentDrift,
     ConfigChange,
-    Control,
-    Curve,
     Drift,
-    Explanation,
-    Gate,
-    GateCheck,
     Grid,
-    HistoryPoint,
-    Label,
-    LossSummary,
-    Mean,
     NeuronGrid,
-    NeuronRecord,
-    NeuronSet,
-    NeutralRecord,
-    NeutralSet,
-    Probe,
-    ProbeRun,
-    Provenance,
-    QuestionRecord,
-    Report,
-    RuleResult,
     ShapeMismatch,
-    ShardRecord,
     TensorDrift,
     TensorInfo,
-    Verdict,
 )
+from ckdiff.report.schema.probe import (
+    Control,
+    Curve,
+    LossSummary,
+    NeuronRecord,
+    NeuronSet,
+    Probe,
+    ProbeRun,
+    QuestionRecord,
+)
+from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, ShardRecord
+from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, RuleResult, Verdict
 
 LAYERED = {"value_vectors": "mlp.down_proj", "keys": "mlp.up_proj", "attn_q": "self_attn.q_proj", "norms": "norm"}
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
 
 WIDTH = 16
 

@@ -16,16 +16,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
-from ckdiff.audit.policy import parse_policy
+from ckdiff.audit.gate.policy import parse_policy
 from ckdiff.errors import ReportError
-from ckdiff.report.attestation import payload, statement
+from ckdiff.report.exports.attestation import payload, statement
 from tests.proofs import POLICY, Proof, Scene, proof, rejudged, scene
 from tests.reports import gate, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.report import Report
 
 __all__ = ["proof", "scene"]  # fixtures
 
@@ -293,7 +293,8 @@ def test_what_lacks_something_or_contradicts_itself_is_not_signed(scene: Scene) 
 
 
 def test_the_extra_is_named_where_it_is_missing(scene: Scene) -> None:
-    code = "import sys; sys.modules['securesystemslib'] = None; from ckdiff.cli import run; sys.exit(run(sys.argv[1:]))"
+    code = "import sys; sys.modules['securesystemslib'] = None; "
+    code += "from ckdiff.cli.app import run; sys.exit(run(sys.argv[1:]))"
     for arguments in (["attest", "report.h5", "--key", "ours.pem"], ["verify", "report.h5", "--key", "ours.pem.pub"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ckdiff.audit.judging import judged
-from ckdiff.audit.policy import read_policy
-from ckdiff.probes.history import FORMAT
-from ckdiff.report.hdf5 import read_report
+from ckdiff.audit.gate.policy import read_policy
+from ckdiff.audit.judge import judged
+from ckdiff.report.hdf5.file import read_report
+from ckdiff.weights.making import FORMAT
 from tests.reports import same
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 

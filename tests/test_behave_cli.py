@@ -136,7 +136,7 @@ def test_several_reports_make_one_figure(ckdiff: Run, behave: Run, place: Path) 
 
 
 def test_reports_of_one_name_are_told_apart_by_their_paths() -> None:
-    from ckdiff.behave_command import labels
+    from ckdiff.cli.figure import labels
 
     assert labels([Path("a/one.h5"), Path("b/two.h5")]) == ["one", "two"]
     assert labels([Path("a/ckdiff.h5"), Path("b/ckdiff.h5")]) == ["a/ckdiff", "b/ckdiff"]
@@ -231,7 +231,7 @@ def test_a_malformed_record_of_the_making_is_a_note(behave: Run, place: Path) ->
 
 
 def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, behave: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ckdiff import api
+    from ckdiff.calls import behave as api
 
     original = api.behave
 
@@ -247,7 +247,7 @@ def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, behave: Run, mo
 
 
 def test_memory_that_runs_out_is_one_line(behave: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ckdiff import api
+    from ckdiff.calls import behave as api
 
     def full(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")

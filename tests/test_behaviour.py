@@ -14,27 +14,29 @@ import pytest
 import sacrebleu
 import torch
 
-from ckdiff.api import BehaveSpec, behave
+from ckdiff.calls.behave import behave
+from ckdiff.calls.specs import BehaveSpec
 from ckdiff.errors import CkdiffError, ReportError
 from ckdiff.probes.assembly import NotFiniteError
-from ckdiff.probes.bleu import BLEU, answer_bleu
+from ckdiff.probes.behaviour.neutral_scores import MOST_TOKENS
 from ckdiff.probes.checks import PairError
-from ckdiff.probes.choices import read_choices
 from ckdiff.probes.cost import TooLittleMemoryError
-from ckdiff.probes.history import read_making
-from ckdiff.probes.means import mean
-from ckdiff.probes.probing import Listener
-from ckdiff.probes.questions import QuestionsError
-from ckdiff.probes.settings import Settings
-from ckdiff.probes.texts import MOST_TOKENS, neutral_texts, read_texts
-from ckdiff.report.schema import Mean
+from ckdiff.progress import Listener
+from ckdiff.questions.choices import read_choices
+from ckdiff.questions.neutral_texts import neutral_texts, read_texts
+from ckdiff.questions.questions import QuestionsError
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.scoring.bleu import BLEU, answer_bleu
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.settings import Settings
+from ckdiff.weights.making import read_making
 from tests.test_probe_cli import save_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ckdiff.report.schema import AnswerSet, Behaviour
+    from ckdiff.report.schema.behaviour import AnswerSet, Behaviour
     from tests.tiny_pairs import Folders
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -273,7 +275,7 @@ def test_little_memory_is_streamed_in_groups(
 ) -> None:
     """By itself it streams where the model does not fit; states that do not fit together go through in turn."""
     from ckdiff.probes import forcing
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
 
     spec = asked_of("llama")
     groups: list[int] = []

@@ -16,9 +16,17 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
-from ckdiff.report.behaviour_figure import write_behaviour_figure
-from ckdiff.report.behaviour_tables import behaviour_view
-from ckdiff.report.behaviour_text import (
+from ckdiff.report.exports.csv import to_csv
+from ckdiff.report.exports.formats import FORMATS
+from ckdiff.report.exports.json import to_json
+from ckdiff.report.exports.markdown import to_markdown
+from ckdiff.report.figures.behaviour import write_behaviour_figure
+from ckdiff.report.figures.drawing import FORMATS as IMAGES
+from ckdiff.report.hdf5.behaviour import BEHAVIOUR_PARTS
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, HistoryPoint, Mean, NeutralSet
+from ckdiff.report.terminal.behaviour import behaviour_view
+from ckdiff.report.words.behaviour import (
     SHOWN_POINTS,
     SHOWN_WORDS,
     changes,
@@ -29,13 +37,7 @@ from ckdiff.report.behaviour_text import (
     saved_remark,
     shown_points,
 )
-from ckdiff.report.behaviour_tree import BEHAVIOUR_PARTS
-from ckdiff.report.drawing import FORMATS as IMAGES
-from ckdiff.report.exports import FORMATS, to_csv, to_json
-from ckdiff.report.hdf5 import read_report, write_report
-from ckdiff.report.markdown import to_markdown
-from ckdiff.report.schema import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, HistoryPoint, Mean, NeutralSet
-from ckdiff.report.text import UNDEFINED
+from ckdiff.report.words.numbers import UNDEFINED
 from tests.reports import (
     HOSTILE,
     answer,
@@ -58,7 +60,7 @@ from tests.test_tables import rendered
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.report import Report
 
 FULL = report(None, None, behaviour())
 REPORTS = {

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ckdiff.campaign.store import Store, read_results
-from ckdiff.campaign.tasks import WEIGHTS
-from ckdiff.campaign.work import WORK
-from ckdiff.report.hdf5 import read_campaign, read_report
+from ckdiff.campaign.run.store import Store, read_results
+from ckdiff.campaign.run.tasks import WEIGHTS
+from ckdiff.campaign.run.work import WORK
+from ckdiff.report.hdf5.file import read_campaign, read_report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def bytes_of(ckdiff: Run, output: Path, *folders: Path) -> bytes:
 @pytest.fixture(scope="session")
 def reference(field: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """The results directory of one process, and what is gathered from it."""
-    from ckdiff.cli import run
+    from ckdiff.cli.app import run
 
     results = tmp_path_factory.mktemp("reference") / "results"
     output = results.parent / "campaign.h5"
@@ -256,7 +256,7 @@ def test_a_disk_that_is_full_costs_the_jobs_that_found_it_full(ckdiff: Run, here
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY));"
-        "from ckdiff.cli import run; sys.exit(run(sys.argv[1:]))"
+        "from ckdiff.cli.app import run; sys.exit(run(sys.argv[1:]))"
     )
     assert resource.RLIMIT_FSIZE is not None
     words = [sys.executable, "-c", code, "campaign", "plan.toml", "-o", str(results), "--engine", "inline"]
@@ -415,7 +415,7 @@ def test_every_kind_of_job_has_a_weight() -> None:
 
 
 def test_damaged_answers_are_made_again(tmp_path: Path) -> None:
-    from ckdiff.campaign.store import SharedStore
+    from ckdiff.campaign.run.store import SharedStore
 
     store = SharedStore(tmp_path)
     (tmp_path / "base").mkdir()
@@ -427,7 +427,7 @@ def test_damaged_answers_are_made_again(tmp_path: Path) -> None:
 
 
 def test_a_digest_is_forgotten_when_the_file_changes(tmp_path: Path) -> None:
-    from ckdiff.campaign.store import SharedStore, sha256_of, state_of
+    from ckdiff.campaign.run.store import SharedStore, sha256_of, state_of
 
     Store(tmp_path)
     store, file = SharedStore(tmp_path), tmp_path / "w.safetensors"

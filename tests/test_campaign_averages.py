@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.campaign.averages import average, average_run, averages, group_mean, within
-from ckdiff.campaign.sweeps import Sweep
-from ckdiff.probes.scores import t_quantile
-from ckdiff.report.campaign_schema import CampaignRun, CellMeasure
-from ckdiff.report.schema import Curve
+from ckdiff.campaign.gather.averages import average, average_run, averages, group_mean, within
+from ckdiff.campaign.gather.sweeps import Sweep
+from ckdiff.report.schema.campaign import CampaignRun, CellMeasure
+from ckdiff.report.schema.probe import Curve
+from ckdiff.scoring.scores import t_quantile
 
 if TYPE_CHECKING:
     from ckdiff.shapes import Float64

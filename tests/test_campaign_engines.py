@@ -259,7 +259,7 @@ def test_an_error_of_the_caller_kills_what_runs(tmp_path: Path) -> None:
 
 SCRIPT = """
 import signal, sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (Typer reads annotations when the program runs)
 from ckdiff.campaign.engines import ENGINES
 from ckdiff.campaign.records import Ways
 from tests import campaign_work as jobs

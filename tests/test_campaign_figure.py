@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.cli import run
+from ckdiff.cli.app import run
 from ckdiff.errors import CkdiffError
-from ckdiff.report import campaign_figure
-from ckdiff.report.campaign_figure import write_campaign_behaviour_figure, write_campaign_figure
-from ckdiff.report.hdf5 import write_campaign, write_report
+from ckdiff.report.figures import campaign as campaign_figure
+from ckdiff.report.figures.campaign import write_campaign_behaviour_figure, write_campaign_figure
+from ckdiff.report.hdf5.file import write_campaign, write_report
 from tests import campaigns, reports
 
 if TYPE_CHECKING:
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema.campaign import Campaign
 
 
 @pytest.fixture(scope="module")

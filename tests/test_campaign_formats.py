@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from lxml import etree
 
-from ckdiff.cli import run
+from ckdiff.cli.app import run
 from ckdiff.errors import ExitStatus
-from ckdiff.report.campaign_exports import FORMATS_CAMPAIGN, to_csv, to_json, to_junit, to_markdown
-from ckdiff.report.campaign_schema import ALL, MEASURES
-from ckdiff.report.campaign_tables import LISTED_JOBS, campaign_view
-from ckdiff.report.campaign_text import (
+from ckdiff.report.exports.campaign import FORMATS_CAMPAIGN, to_csv, to_json, to_junit, to_markdown
+from ckdiff.report.hdf5.file import read_any, write_campaign
+from ckdiff.report.schema.campaign import ALL, MEASURES
+from ckdiff.report.terminal.campaign import LISTED_JOBS, campaign_view
+from ckdiff.report.words.campaign import (
     MEASURE_WORDS,
     SAMPLING,
     average_cells,
@@ -38,8 +39,7 @@ from ckdiff.report.campaign_text import (
     stands_out,
     undone,
 )
-from ckdiff.report.hdf5 import read_any, write_campaign
-from ckdiff.report.text import UNDEFINED
+from ckdiff.report.words.numbers import UNDEFINED
 from tests.campaigns import (
     CAMPAIGNS,
     CONCEPTS,
@@ -61,7 +61,7 @@ from tests.test_tables import rendered
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema.campaign import Campaign
 
 NAN = math.nan
 ALL_CAMPAIGNS = {**CAMPAIGNS, "hostile": hostile_campaign()}

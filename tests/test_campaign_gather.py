@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.audit.judging import judged
-from ckdiff.audit.policy import PolicyError, parse_policy, read_policy
-from ckdiff.campaign.gathering import file_name, gather, merged_reports
+from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
+from ckdiff.audit.judge import judged
+from ckdiff.campaign.gather.gathering import file_name, gather, merged_reports
 from ckdiff.campaign.records import CampaignError, Found, Outcome, Results, Slot
-from ckdiff.campaign.store import open_store, read_results, sha256_of
+from ckdiff.campaign.run.store import open_store, read_results, sha256_of
 from ckdiff.errors import ReportError
-from ckdiff.probes.means import mean
-from ckdiff.report.campaign_schema import MEASURES, Campaign
-from ckdiff.report.hdf5 import read_report, write_report
-from ckdiff.report.schema import CheckpointRecord, Probe, Provenance, Report, ShardRecord
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.campaign import MEASURES, Campaign
+from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, ShardRecord
+from ckdiff.scoring.means import mean
 from tests import judged as built
 from tests import reports
 from tests.reports import same
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ckdiff.report.campaign_schema import AverageRun
+    from ckdiff.report.schema.campaign import AverageRun
+    from ckdiff.report.schema.probe import Probe
 
 NAN = math.nan
 T2, T2_OF_3 = 4.302652729749464, 7.64880393791554

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.report.hdf5 import write_campaign
+from ckdiff.report.hdf5.file import write_campaign
 from ckdiff.report.page import write_page
 from ckdiff.report.page.document import to_html
 from tests import campaigns
@@ -17,7 +17,7 @@ from tests import campaigns
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema.campaign import Campaign
 
 HOSTILE = "<script>alert(1)</script>]]>\u202e"
 

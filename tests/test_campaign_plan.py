@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckdiff.audit.policy import MEASURES
-from ckdiff.campaign import plan_kinds
-from ckdiff.campaign.plan import MOST_BYTES, MOST_JOBS, read_plan
-from ckdiff.campaign.plan_kinds import memory
+from ckdiff.audit.gate.policy import MEASURES
+from ckdiff.campaign.plan import kinds as plan_kinds
+from ckdiff.campaign.plan.kinds import memory
+from ckdiff.campaign.plan.plan import MOST_BYTES, MOST_JOBS, read_plan
 from ckdiff.campaign.records import PlanError, Resources, Topic
-from ckdiff.probes.questions import QuestionsError, concepts_in, read_questions
+from ckdiff.questions.questions import QuestionsError, concepts_in, read_questions
 from ckdiff.weights.hub import parse_hub_id
 
 DOCS = Path(__file__).parent.parent / "docs" / "campaign.md"
@@ -742,7 +742,7 @@ def test_bytes_that_are_no_plan(lasting: Path, raw: bytes) -> None:
 def test_reading_a_plan_imports_nothing_heavy(place: Path) -> None:
     (place / "campaign.toml").write_text(GOOD)
     code = (
-        "import sys; from pathlib import Path; from ckdiff.campaign.plan import read_plan;"
+        "import sys; from pathlib import Path; from ckdiff.campaign.plan.plan import read_plan;"
         "assert read_plan(Path(sys.argv[1])).pairs;"
         "print([name for name in ('torch', 'transformers', 'h5py', 'huggingface_hub', 'ray') if name in sys.modules])"
     )

@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ckdiff.errors import ReportError
-from ckdiff.report import hdf5
-from ckdiff.report.campaign_schema import JOB_STATES, MEASURES, Campaign, CampaignRun, PairDrift
-from ckdiff.report.campaign_tree import from_tree, to_tree
-from ckdiff.report.columns import Array, encoded
-from ckdiff.report.hdf5 import check_sealed, read_any, read_campaign, read_report, write_campaign, write_report
-from ckdiff.report.schema import LABELS, OUTCOMES, SCORES, Curve
+from ckdiff.report.hdf5 import file as hdf5
+from ckdiff.report.hdf5.campaign import from_tree, to_tree
+from ckdiff.report.hdf5.columns import Array, encoded
+from ckdiff.report.hdf5.file import check_sealed, read_any, read_campaign, read_report, write_campaign, write_report
+from ckdiff.report.schema.campaign import JOB_STATES, MEASURES, Campaign, CampaignRun, PairDrift
+from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from tests.campaigns import (
     CAMPAIGNS,
     CONCEPTS,
@@ -277,7 +278,7 @@ def test_same_campaign_same_bytes(tmp_path: Path) -> None:
     assert written(campaign(), tmp_path / "elsewhere" / "b.h5").read_bytes() == first
     again = written(read_campaign(tmp_path / "a.h5"), tmp_path / "d.h5").read_bytes()
     assert again == first
-    code = "import sys; from tests.campaigns import campaign; from ckdiff.report.hdf5 import write_campaign as w; "
+    code = "import sys; from tests.campaigns import campaign; from ckdiff.report.hdf5.file import write_campaign as w; "
     other = tmp_path / "c.h5"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", code + "w(campaign(), sys.argv[1])", other], env=environment)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.cli import run
+from ckdiff.cli.app import run
 from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_neither_torch_nor_transformers_is_imported(
 ) -> None:
     assert run(["compare", str(pair[0]), str(pair[1]), "-q", "-o", str(tmp_path / "report.h5")]) == 0
     code = (
-        "import sys; from ckdiff.cli import run; status = run(sys.argv[1:]);"
+        "import sys; from ckdiff.cli.app import run; status = run(sys.argv[1:]);"
         "heavy = {'torch', 'transformers', 'matplotlib', 'huggingface_hub'} & set(sys.modules);"
         "sys.exit(status or bool(heavy))"
     )
@@ -191,9 +191,8 @@ def test_neither_torch_nor_transformers_is_imported(
 
 
 def test_help_imports_no_numpy(tmp_path: Path) -> None:
-    code = (
-        "import sys; from ckdiff.cli import run; run(['--help']); sys.exit(bool({'numpy', 'h5py'} & set(sys.modules)))"
-    )
+    code = "import sys; from ckdiff.cli.app import run; run(['--help']); "
+    code += "sys.exit(bool({'numpy', 'h5py'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0
 

@@ -14,7 +14,7 @@ from tests.checkpoints import llama, save
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.schema import Comparison
+    from ckdiff.report.schema.comparison import Comparison
 
 
 def run(base: Path, unlearned: Path) -> Comparison:

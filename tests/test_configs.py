@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ckdiff.errors import CheckpointError
-from ckdiff.report.schema import ConfigChange
+from ckdiff.report.schema.comparison import ConfigChange
 from ckdiff.weights.configs import MAX_ROWS, config_changes
 from ckdiff.weights.reader import open_local
 

@@ -19,11 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ckdiff import corpus_command
+from ckdiff.cli import corpus as corpus_command
 from ckdiff.errors import ExitStatus
-from ckdiff.unlearn import corpus as corpora
-from ckdiff.unlearn import texts
-from ckdiff.unlearn.corpus import (
+from ckdiff.questions import corpus as corpora
+from ckdiff.questions import segments as texts
+from ckdiff.questions.corpus import (
     ConceptNotFoundError,
     check_output,
     corpus_files,
@@ -32,8 +32,8 @@ from ckdiff.unlearn.corpus import (
     numbered_lines,
     write_extraction,
 )
-from ckdiff.unlearn.streams import TextsError
-from ckdiff.unlearn.texts import Segment, other_concepts, read_segments, segments
+from ckdiff.questions.segments import Segment, other_concepts, read_segments, segments
+from ckdiff.questions.streams import TextsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -679,7 +679,7 @@ def test_ctrl_c_leaves_no_file(corpus: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_the_command_does_not_load_torch(corpus: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ckdiff.corpus_command import corpus;"
+        "import sys; from pathlib import Path; from ckdiff.cli.corpus import corpus;"
         f"corpus([Path({str(corpus)!r})], 'tin', Path({str(tmp_path / 'o.jsonl')!r}), quiet=True);"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.cli import run
-from ckdiff.report.hdf5 import read_report
+from ckdiff.cli.app import run
+from ckdiff.report.hdf5.file import read_report
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.report import Report
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 
 from ckdiff.errors import CkdiffError
-from ckdiff.report.campaign_schema import CampaignRun, GroupMean, PairDrift
-from ckdiff.report.hdf5 import read_campaign
-from ckdiff.report.schema import Curve, HistoryPoint
+from ckdiff.report.hdf5.file import read_campaign
+from ckdiff.report.schema.behaviour import HistoryPoint
+from ckdiff.report.schema.campaign import CampaignRun, GroupMean, PairDrift
+from ckdiff.report.schema.probe import Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema.campaign import Campaign
 
 FOLDER = Path(__file__).parent.parent / "examples" / "dissecting"
 NAMES = ("pairs", "claims", "wording", "summary", "make_pairs", "choose_concepts", "make_base")
@@ -52,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, scripts: Any) -> Path:
     """A base, a ConceptVectors file, and in `out` one pair, its plan, its campaign and what was gathered."""
     import torch
 
-    from ckdiff.cli import run
+    from ckdiff.cli.app import run
     from ckdiff.unlearn.world import make_base
 
     threads = torch.get_num_threads()
@@ -85,7 +86,7 @@ def concept(town: str) -> dict[str, Any]:
 
 def unlearn(base: Path, data: Path, folder: Path) -> None:
     """What `make_pairs.py` would do, in this process and in four steps."""
-    from ckdiff.api import make_unlearned
+    from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
     folder.mkdir(parents=True)
@@ -115,9 +116,9 @@ def with_scores(
     found: Campaign, scores: Mapping[tuple[str, str], Mapping[str, Sequence[float]]], krs_kl: float = 0.5
 ) -> Campaign:
     """The campaign with made-up `krs` by town, method and mode (0 elsewhere), and one `krs_kl` everywhere."""
-    from ckdiff.campaign.averages import average_run
-    from ckdiff.campaign.gathering import groups_of
-    from ckdiff.campaign.sweeps import Sweep
+    from ckdiff.campaign.gather.averages import average_run
+    from ckdiff.campaign.gather.gathering import groups_of
+    from ckdiff.campaign.gather.sweeps import Sweep
 
     pairs = tuple(replace(found.pairs[0], name="-".join(name), group=name[1]) for name in scores)
     towns = list(dict.fromkeys(town for town, _ in scores))
@@ -321,7 +322,7 @@ def test_the_plan_beside_the_readme_is_the_one_of_its_concepts(
 
 
 def test_the_plan_is_about_the_pairs_wherever_it_is_read(scripts: Any, place: Path) -> None:
-    from ckdiff.campaign.plan import read_plan
+    from ckdiff.campaign.plan.plan import read_plan
 
     plan = read_plan(place / "out" / "campaign.toml")
     (pair,) = plan.pairs
@@ -347,7 +348,7 @@ def test_the_first_concept_has_every_method(
 def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_path: Path) -> None:
     from typer.main import get_command
 
-    from ckdiff.cli import app
+    from ckdiff.cli.app import app
 
     parser = get_command(app)
     for pair in scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ()):
@@ -437,7 +438,7 @@ def test_the_best_known_concept_with_a_name_of_its_own_is_chosen(scripts: Any) -
 
 
 def said(question: str, answer: str) -> Any:
-    from ckdiff.report.schema import AnswerRecord
+    from ckdiff.report.schema.behaviour import AnswerRecord
 
     return AnswerRecord(question, answer, answer, (), (), 1.0, True, -0.5, -0.5)
 

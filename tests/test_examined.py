@@ -16,14 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from ckdiff.api import CompareSpec, compare
-from ckdiff.audit.checking import check
-from ckdiff.audit.gates import CHECKS, gate
-from ckdiff.audit.judging import judged
-from ckdiff.audit.policy import PolicyError, parse_policy, read_policy
-from ckdiff.audit.verdict import judge
-from ckdiff.report.hdf5 import write_report
-from ckdiff.report.schema import LABELS, Curve, Report
+from ckdiff.audit.gate.checks import CHECKS
+from ckdiff.audit.gate.gate import gate
+from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
+from ckdiff.audit.judge import judged
+from ckdiff.audit.verdict.verdict import judge
+from ckdiff.audit.verify.report import check
+from ckdiff.calls.compare import compare
+from ckdiff.calls.specs import CompareSpec
+from ckdiff.report.hdf5.file import write_report
+from ckdiff.report.schema.probe import Curve
+from ckdiff.report.schema.verdict import LABELS
 from tests.judged import EDITED, MODES, SUPPRESSED, answered, behaved, both, compared, probed, report
 from tests.reports import same
 from tests.tiny_pairs import build, disturbed
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.report.schema import Probe, ProbeRun
+    from ckdiff.report.schema.probe import Probe, ProbeRun
+    from ckdiff.report.schema.report import Report
 
 BLOCKING = 'labels = ["identical", "no effect on these questions", "suppressed", "mixed", "keys edited"]'
 BLOCK = parse_policy(f"[fail]\n{BLOCKING}", "block.toml")

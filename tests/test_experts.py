@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff import CompareSpec, compare
-from ckdiff.probes.model import LiveModel
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.components import layout
 from ckdiff.weights.opening import open_checkpoint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ckdiff.report.schema import Comparison
+    from ckdiff.report.schema.comparison import Comparison
 
     State = dict[str, torch.Tensor]
 

@@ -11,10 +11,14 @@ import math
 import numpy as np
 import pytest
 
-from ckdiff.report.exports import FORMATS, to_csv, to_json
-from ckdiff.report.markdown import to_markdown
-from ckdiff.report.schema import SCORES, Drift, NeuronGrid, NeuronSet
-from ckdiff.report.text import printable, top_neurons
+from ckdiff.report.exports.csv import to_csv
+from ckdiff.report.exports.formats import FORMATS
+from ckdiff.report.exports.json import to_json
+from ckdiff.report.exports.markdown import to_markdown
+from ckdiff.report.schema.comparison import Drift, NeuronGrid
+from ckdiff.report.schema.probe import SCORES, NeuronSet
+from ckdiff.report.words.numbers import top_neurons
+from ckdiff.untrusted import printable
 from tests.reports import (
     HOSTILE,
     UNDEFINED,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ckdiff.errors import ReportError
-from ckdiff.report import figures
-from ckdiff.report.drawing import FORMATS
-from ckdiff.report.figures import write_figure
+from ckdiff.report.figures import probe as figures
+from ckdiff.report.figures.drawing import FORMATS
+from ckdiff.report.figures.probe import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
 
 SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF"}
@@ -134,7 +134,8 @@ def test_an_interrupted_write_leaves_the_old_figure(tmp_path: Path, monkeypatch:
 
 def test_tables_open_without_matplotlib_and_figures_without_pyplot(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; import ckdiff.report.probe_tables, ckdiff.report.figures as f, tests.reports as r;"
+        "import sys, pathlib;"
+        "import ckdiff.report.terminal.probe, ckdiff.report.figures.probe as f, tests.reports as r;"
         "assert 'matplotlib' not in sys.modules;"
         "f.write_figure(r.report(None, r.probe()), pathlib.Path(sys.argv[1]), 'krs');"
         "assert 'matplotlib.pyplot' not in sys.modules"

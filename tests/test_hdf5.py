@@ -16,10 +16,12 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
-from ckdiff.report import hdf5, probe_tree, tree
-from ckdiff.report.hdf5 import check_writable, read_report, write_report
-from ckdiff.report.probe_text import CURVE_PARTS
-from ckdiff.report.schema import Grid
+from ckdiff.report.hdf5 import file as hdf5
+from ckdiff.report.hdf5 import probe as probe_tree
+from ckdiff.report.hdf5.comparison import COMPARISON_TABLES, LISTS
+from ckdiff.report.hdf5.file import check_writable, read_report, write_report
+from ckdiff.report.schema.comparison import Grid
+from ckdiff.report.schema.probe import CURVE_PARTS
 from tests.reports import (
     UNDEFINED,
     comparison,
@@ -38,7 +40,7 @@ from tests.reports import (
 )
 
 if TYPE_CHECKING:
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.report import Report
 
 ODD = (
     tensor("nan", "keys", None, UNDEFINED),
@@ -61,7 +63,7 @@ REPORTS = {
 RUNS = ("restore/coeff/open", "restore/attn+coeff/open", "break/coeff/open", "restore/coeff/isolated")
 GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
-    *(f"compare/{name}" for name in (*tree.COMPARISON_TABLES, *tree.LISTS, "grid")),
+    *(f"compare/{name}" for name in (*COMPARISON_TABLES, *LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
     *(f"probe/{name}" for name in (*probe_tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
     *(f"probe/neurons/{number}" for number in range(2)),
@@ -141,7 +143,7 @@ def test_same_report_same_bytes(tmp_path: Path) -> None:
     first = written(report(comparison()), tmp_path / "a.h5").read_bytes()
     (tmp_path / "elsewhere").mkdir()
     assert written(report(comparison()), tmp_path / "elsewhere" / "b.h5").read_bytes() == first
-    code = "import sys, pathlib, reports; from ckdiff.report.hdf5 import write_report as w; "
+    code = "import sys, pathlib, reports; from ckdiff.report.hdf5.file import write_report as w; "
     code += "w(reports.report(reports.comparison()), pathlib.Path(sys.argv[1]))"
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(hdf5.__file__).parents[2])])
     other = tmp_path / "c.h5"

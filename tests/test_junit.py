@@ -13,17 +13,18 @@ from xml.etree import ElementTree
 import pytest
 from lxml import etree
 
-from ckdiff.cli import run
-from ckdiff.report.hdf5 import write_report
-from ckdiff.report.junit import to_junit
-from ckdiff.report.schema import LABELS, OUTCOMES, Report
+from ckdiff.cli.app import run
+from ckdiff.report.exports.junit import to_junit
+from ckdiff.report.hdf5.file import write_report
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from tests.reports import HOSTILE, comparison, gate, hostile_report, hostile_verdict, verdict
 from tests.reports import report as sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.schema import Verdict
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Verdict
 
 SCHEMA = """
 <xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_adapters import SETTINGS, make_pair
 from tests.tiny_families import ALL

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from ckdiff.probes.live.model import Unembedding
 from ckdiff.probes.losses import Scorer
-from ckdiff.probes.model import Unembedding
 from ckdiff.probes.sweep import SIDES
 from tests.reference import plain_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckdiff.report.schema import Side
+    from ckdiff.report.schema.report import Side
 
     Heads = dict[Side, Unembedding]
 

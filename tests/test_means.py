@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckdiff.probes.means import mean
-from ckdiff.probes.scores import curve
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.scores import curve
 
 SHARES = st.lists(st.sampled_from([0.0, 1.0, 0.3]) | st.floats(0, 1), min_size=2, max_size=12)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from ckdiff.probes.model import LiveModel
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.questions.segments import read_segments
+from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.methods import IGNORED, METHODS, Terms, ce, kl, sequence_nll
 from ckdiff.unlearn.recipe import Recipe
 from ckdiff.unlearn.sequences import Tokens, padded
 from ckdiff.unlearn.task import Task
-from ckdiff.unlearn.texts import read_segments
-from ckdiff.unlearn.unlearning import make
-from ckdiff.unlearn.work import Inputs
+from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import save_tokenizer
 from tests.tiny_pairs import CPU, build

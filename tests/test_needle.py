@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff import CompareSpec, ProbeSpec, compare, probe
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.settings import Settings
+from ckdiff.scoring.settings import Settings
+from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.needle import count_neurons, value_vectors
 from ckdiff.unlearn.recipe import Recipe
-from ckdiff.unlearn.unlearning import make
-from ckdiff.unlearn.work import Inputs
+from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import ASKED, save_tokenizer
 from tests.tiny_families import ALL

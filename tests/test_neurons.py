@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff import ProbeSpec, probe
-from ckdiff.probes.gates import GatedWindow
 from ckdiff.probes.losses import Scorer
-from ckdiff.probes.neurons import COMPLETE, INTERIOR, RANDOM_SETS, SEED, _Tried, first_sizes, interior, matters
-from ckdiff.probes.probing import Listener, Stopped
+from ckdiff.probes.neurons.gated_window import GatedWindow
+from ckdiff.probes.neurons.search import COMPLETE, INTERIOR, RANDOM_SETS, SEED, _Tried, first_sizes, interior, matters
 from ckdiff.probes.prompts import batches
-from ckdiff.probes.settings import Settings, SettingsError
 from ckdiff.probes.sweep import SIDES
-from ckdiff.report.hdf5 import read_report, write_report
+from ckdiff.progress import Listener, Stopped
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.architectures import ARCHITECTURES
 from tests.reference import Reference, plain_losses
 from tests.reports import bump, run, same
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.scores import QuestionLosses
     from ckdiff.probes.sweep import Pair
-    from ckdiff.report.schema import NeuronSet, Probe, Side
+    from ckdiff.report.schema.probe import NeuronSet, Probe
+    from ckdiff.report.schema.report import Side
+    from ckdiff.scoring.scores import QuestionLosses
 
     Pairs = Callable[[str], Folders]
     Run = Callable[..., tuple[int, str, str]]

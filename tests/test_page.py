@@ -20,23 +20,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.cli import run as command_line
+from ckdiff.cli.app import run as command_line
 from ckdiff.errors import ReportError
-from ckdiff.report import page, schema
-from ckdiff.report.hdf5 import read_report, write_report
+from ckdiff.report import page
+from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.page import to_html, write_page
 from ckdiff.report.page.document import BEGINNING
 from ckdiff.report.page.drift import BINS, LogBins
 from ckdiff.report.page.markup import VOID
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
-from ckdiff.report.schema import LABELS, SCORES, Curve, Grid, Report
-from ckdiff.report.text import UNDEFINED
-from ckdiff.report.verdict_text import HEADLINES
+from ckdiff.report.schema import report as schema
+from ckdiff.report.schema.comparison import COMPONENTS, Grid
+from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.verdict import HEADLINES
 from tests import reports
 from tests.reports import behaviour, comparison, gate, probe, report, run, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ckdiff.report.schema.probe import ProbeRun
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Label
 
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
@@ -108,7 +115,7 @@ def full(**changes: Any) -> Report:
     return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
 
 
-def whole_run(mode: str = "coeff", direction: str = "restore", score: float = 0.83) -> schema.ProbeRun:
+def whole_run(mode: str = "coeff", direction: str = "restore", score: float = 0.83) -> ProbeRun:
     return run(mode, "whole", direction, ([score], [score - 0.1], [score - 0.2]))
 
 
@@ -174,7 +181,7 @@ def test_the_parts_stand_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_the_verdict_comes_first_and_says_why(label: schema.Label) -> None:
+def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
     given = verdict(label, gate=gate())
     first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
     assert [one.text for one in first.walk() if one.attributes.get("class", "") in ("label failed", "title")] == [
@@ -577,7 +584,7 @@ def large(layers: int = 32, questions: int = 50) -> Report:
     """A model of 32 layers, measured in every way: 8 modes, 4 variants, both directions, 50 questions of each kind."""
     random = np.random.default_rng(5)
     base = comparison(layers)
-    names = schema.COMPONENTS[3:]
+    names = COMPONENTS[3:]
     shape = len(names), layers
     drifts = [10.0 ** random.uniform(-12, -2, shape) for _ in range(4)]
     grid = Grid(names, np.arange(layers), *(1 - drifts[0], drifts[0], drifts[1], drifts[2]))

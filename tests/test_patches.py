@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.patches import Seen, captured, pinned, replaced, swapped
+from ckdiff.probes.live.patches import Seen, captured, pinned, replaced, swapped
 from tests.tiny_families import ALL
 from tests.tiny_pairs import Folders, live_pair, load
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.sweep import Pair
 
     Pairs = Callable[[str], Folders]

@@ -8,26 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ckdiff.audit.gates import CHECKS, gate, worst
-from ckdiff.audit.judging import judged
-from ckdiff.audit.policy import MEASURES, PolicyError, parse_policy, read_policy
-from ckdiff.report.schema import (
-    ChoiceSet,
-    ConfigChange,
-    Control,
-    GateCheck,
-    Mean,
-    NeutralSet,
-    Report,
-    TensorInfo,
-)
+from ckdiff.audit.gate.checks import CHECKS
+from ckdiff.audit.gate.gate import gate, worst
+from ckdiff.audit.gate.policy import MEASURES, PolicyError, parse_policy, read_policy
+from ckdiff.audit.judge import judged
+from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
+from ckdiff.report.schema.comparison import ConfigChange, TensorInfo
+from ckdiff.report.schema.probe import Control
+from ckdiff.report.schema.verdict import GateCheck
 from tests.judged import SUPPRESSED, answered, behaved, compared, probed, report, side
 from tests.reports import identical_comparison, same
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.report.schema import Outcome, Probe
+    from ckdiff.report.schema.probe import Probe
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Outcome
 
 MEAN = Mean(0.5, 0.4, 0.6)
 CHOICES = ChoiceSet("choices", "", "d", Mean(0.6, 0.5, 0.7), Mean(0.5, 0.4, 0.6), MEAN, MEAN, 0.25, ())
@@ -323,8 +320,8 @@ def test_a_policy_that_is_no_file_of_text(tmp_path: Path) -> None:
 def test_what_a_policy_measures_are_the_options_of_audit() -> None:
     import inspect
 
-    from ckdiff.audit_command import audit
-    from ckdiff.probes.settings import Settings
+    from ckdiff.cli.audit import audit
+    from ckdiff.scoring.settings import Settings
 
     options = {*inspect.signature(audit).parameters, *Settings.__dataclass_fields__, "most_unrelated"}
     aliases = {"prompt_template": "template", "chat_template": "chat"}

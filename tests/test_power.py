@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from ckdiff.probes.power import detectable_share
+from ckdiff.scoring.power import detectable_share
 
 
 def chance_of_none(share: Fraction, questions: int) -> Fraction:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ckdiff.cli import run
+from ckdiff.cli.app import run
 from tests.tiny_pairs import build, disturbed
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def test_settings_that_differ_are_listed_and_the_rest_counted(probe: Run, place:
 
 def test_what_another_command_wrote_meanwhile_stays(ckdiff: Run, probe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a probe works, another one of the same pair writes the same report: both are in it afterwards."""
-    from ckdiff import api
+    from ckdiff.calls import probe as api
 
     original = api.probe
 
@@ -391,9 +391,9 @@ def test_a_bare_file_has_no_config(ckdiff: Run, place: Path) -> None:
 
 def test_too_little_memory_is_refused_before_anything_is_read(place: Path) -> None:
     from ckdiff.probes.cost import TooLittleMemoryError
-    from ckdiff.probes.probing import probe_pair
-    from ckdiff.probes.questions import given_questions
-    from ckdiff.probes.settings import Settings
+    from ckdiff.probes.probe import probe_pair
+    from ckdiff.questions.questions import given_questions
+    from ckdiff.scoring.settings import Settings
     from ckdiff.weights.opening import open_checkpoint
 
     base, unlearned = (open_checkpoint(str(place / side)) for side in ("base", "unlearned"))
@@ -403,10 +403,10 @@ def test_too_little_memory_is_refused_before_anything_is_read(place: Path) -> No
 
 def test_few_memory_means_more_passes_and_the_same_numbers(place: Path) -> None:
     from ckdiff.probes.cost import SHARE
-    from ckdiff.probes.jobs import outline
-    from ckdiff.probes.probing import probe_pair
-    from ckdiff.probes.questions import given_questions
-    from ckdiff.probes.settings import Settings
+    from ckdiff.probes.preparation import outline
+    from ckdiff.probes.probe import probe_pair
+    from ckdiff.questions.questions import given_questions
+    from ckdiff.scoring.settings import Settings
     from ckdiff.weights.opening import open_checkpoint
 
     base, unlearned = (open_checkpoint(str(place / side)) for side in ("base", "unlearned"))
@@ -424,11 +424,12 @@ def test_few_memory_means_more_passes_and_the_same_numbers(place: Path) -> None:
 
 def test_an_interrupted_probe_resumes_to_the_same_bytes(place: Path) -> None:
     """The listener stops after every layer; each resume goes on, and the end is that of an uninterrupted probe."""
-    from ckdiff.api import ProbeSpec, probe
-    from ckdiff.probes.partial import PartialError
-    from ckdiff.probes.probing import Listener, Stopped
-    from ckdiff.probes.settings import Settings
-    from ckdiff.report.hdf5 import write_report
+    from ckdiff.calls.probe import probe
+    from ckdiff.calls.specs import ProbeSpec
+    from ckdiff.probes.kept_sweep import PartialError
+    from ckdiff.progress import Listener, Stopped
+    from ckdiff.report.hdf5.file import write_report
+    from ckdiff.scoring.settings import Settings
 
     settings = Settings(modes=("coeff", "attn"), window=1, tokens=4)
     spec = ProbeSpec("base", "unlearned", asked=ASKED, settings=settings)

@@ -9,8 +9,11 @@ import re
 import numpy as np
 import pytest
 
-from ckdiff.report.probe_tables import probe_view
-from ckdiff.report.probe_text import (
+from ckdiff.report.schema.probe import Control, Curve, Probe, ProbeRun
+from ckdiff.report.terminal.parts import RAMP
+from ckdiff.report.terminal.probe import probe_view
+from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.probe import (
     best_window,
     beyond_chance,
     control_lines,
@@ -21,9 +24,6 @@ from ckdiff.report.probe_text import (
     window_text,
     wrong_prompt,
 )
-from ckdiff.report.schema import Control, Curve, Probe, ProbeRun
-from ckdiff.report.tables import RAMP
-from ckdiff.report.text import UNDEFINED
 from tests.reports import (
     HOSTILE,
     bump,

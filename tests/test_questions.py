@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ckdiff.probes.questions import (
+from ckdiff.questions.questions import (
     MAX_BYTES,
     Question,
     QuestionsError,

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from ckdiff.errors import ExitStatus
-from ckdiff.report.schema import COMPONENTS, SCORES
+from ckdiff.report.schema.comparison import COMPONENTS
+from ckdiff.report.schema.probe import SCORES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,7 +75,7 @@ def test_the_installers_are_what_ci_runs() -> None:
 
 
 def test_no_command_is_promised_that_does_not_exist() -> None:
-    from ckdiff.cli import app
+    from ckdiff.cli.app import app
 
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     named = set(re.findall(r"^ckdiff ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`ckdiff ([a-z]+)", README))
@@ -82,7 +83,7 @@ def test_no_command_is_promised_that_does_not_exist() -> None:
 
 
 def test_every_mode_variant_and_score_is_explained() -> None:
-    from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
+    from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
 
     for name in (*MODES, *VARIANTS):
         assert f"\n| `{name}` | " in README, name
@@ -100,16 +101,16 @@ def test_every_method_of_unlearning_is_explained() -> None:
 
 
 def test_every_verdict_is_explained() -> None:
-    from ckdiff.report.schema import LABELS
+    from ckdiff.report.schema.verdict import LABELS
 
     for label in LABELS:
         assert f"\n| `{label}` | " in README, label
 
 
 def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
-    from ckdiff.audit.gates import CHECKS
-    from ckdiff.audit.policy import MEASURES, parse_policy
-    from ckdiff.audit.rules import RULES
+    from ckdiff.audit.gate.checks import CHECKS
+    from ckdiff.audit.gate.policy import MEASURES, parse_policy
+    from ckdiff.audit.verdict.rules import RULES
 
     page = (ROOT / "docs" / "audit.md").read_text()
     for name, rule in RULES.items():
@@ -125,7 +126,7 @@ def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
 
 
 def test_help_names_every_mode_and_variant() -> None:
-    from ckdiff.probes.modes import MODES, VARIANTS
+    from ckdiff.scoring.modes import MODES, VARIANTS
 
     text = subprocess.run(
         [sys.executable, "-m", "ckdiff", "probe", "--help"],

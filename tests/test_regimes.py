@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ckdiff.probes.forcing import Way, forced_logprobs, greedy_streamed
-from ckdiff.probes.model import LiveModel, context_length
-from ckdiff.probes.runs import planned_runs
+from ckdiff.probes.live.model import LiveModel, context_length
+from ckdiff.scoring.runs import planned_runs
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Ids
 from tests.tiny_families import EXPERTS

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ckdiff.audit.policy import read_policy
-from ckdiff.report.hdf5 import read_report
+from ckdiff.audit.gate.policy import read_policy
+from ckdiff.report.hdf5.file import read_report
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "release-audit"

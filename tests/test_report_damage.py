@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ckdiff.errors import CkdiffError
-from ckdiff.report.hdf5 import read_report, write_report
+from ckdiff.report.hdf5.file import read_report, write_report
 from tests.reports import behaviour, comparison, gate, probe, report, run, verdict
 
 FULL = report(comparison(layers=2), probe(questions=2), behaviour(), verdict(gate=gate()))
@@ -76,7 +76,7 @@ def test_both_commands_that_read_say_it_in_one_line(whole: bytes, tmp_path: Path
 
 WRITER = """
 import os, sys
-from ckdiff.report.hdf5 import write_report
+from ckdiff.report.hdf5.file import write_report
 from tests.test_report_damage import OLD, NEW
 
 for _ in sys.stdin:
@@ -143,10 +143,10 @@ def test_after_a_kill_the_report_is_the_old_one_or_the_new_one(tmp_path: Path) -
 
 MERGER = """
 import sys
-from pathlib import Path
-from ckdiff.api import merged
-from ckdiff.probe_command import only_writer
-from ckdiff.report.hdf5 import read_report, write_report
+from pathlib import Path  # noqa: TC003  (Typer reads annotations when the program runs)
+from ckdiff.calls.merge import merged
+from ckdiff.cli.session import only_writer
+from ckdiff.report.hdf5.file import read_report, write_report
 from tests.reports import probe, report, run
 
 path, mode = Path(sys.argv[1]), sys.argv[2]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.probes.modes import DIRECTIONS, MODES, VARIANTS
-from ckdiff.probes.runs import Patch, Run, behind_patch, inside_patch, planned_runs, tiles, window_of, wrong_prompt
 from ckdiff.probes.sweep import donor_of, ends_of, host_of
+from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, planned_runs, tiles, window_of, wrong_prompt
 
 if TYPE_CHECKING:
-    from ckdiff.probes.runs import Plan
+    from ckdiff.scoring.runs import Plan
 
 TABLE = {
     # In the window, in every later layer.

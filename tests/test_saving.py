@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.model import LiveModel
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.measuring import as_saved, coarse
 from ckdiff.unlearn.recipe import Recipe
 from ckdiff.unlearn.saving import check_output, finish, rounded, write, write_record
-from ckdiff.unlearn.unlearning import make
-from ckdiff.unlearn.work import Inputs, digest
+from ckdiff.unlearn.session import digest
+from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
 from tests.checkpoints import llama, save
 from tests.test_adapters import llama as peft_llama
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ckdiff.shapes import AnyArray
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
     from tests.tiny_pairs import Folders
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16}

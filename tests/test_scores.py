@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ckdiff.probes import scores
-from ckdiff.probes.scores import QuestionLosses, curve, loss_summary, mean_of_ratios, probe_run, t_quantile
+from ckdiff.scoring import scores
+from ckdiff.scoring.scores import QuestionLosses, curve, loss_summary, mean_of_ratios, probe_run, t_quantile
 
 if TYPE_CHECKING:
-    from ckdiff.report.schema import Curve
+    from ckdiff.report.schema.probe import Curve
     from ckdiff.shapes import Float64
 
 NAN = math.nan

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.api import BehaveSpec, CompareSpec, ProbeSpec, asked_by, behave, compare, probe
-from ckdiff.auditing import AuditSpec, audit_pair, measured, settings_of
-from ckdiff.campaign.store import sha256_of
-from ckdiff.probes.ahead import answer_ahead
-from ckdiff.probes.probing import Listener, Stopped
-from ckdiff.probes.settings import Settings
-from ckdiff.report.hdf5 import write_report
+from ckdiff.calls.ask import asked_by
+from ckdiff.calls.audit import audit_pair
+from ckdiff.calls.behave import behave
+from ckdiff.calls.compare import compare
+from ckdiff.calls.probe import probe
+from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measured, settings_of
+from ckdiff.campaign.run.store import sha256_of
+from ckdiff.probes.behaviour.answer_ahead import answer_ahead
+from ckdiff.progress import Listener, Stopped
+from ckdiff.report.hdf5.file import write_report
+from ckdiff.scoring.settings import Settings
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import ASKED, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckdiff.probes.asking import Asked
-    from ckdiff.report.schema import Report
+    from ckdiff.questions.asked import Asked
+    from ckdiff.report.schema.report import Report
 
 __all__ = ["made"]  # fixture
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from ckdiff.report.schema import COMPONENTS, ConfigChange, Grid, Report, ShardRecord, TensorInfo
-from ckdiff.report.tables import RAMP, comparison_view, inspect_view
+from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Grid, TensorInfo
+from ckdiff.report.schema.report import Report, ShardRecord
+from ckdiff.report.terminal.comparison import comparison_view
+from ckdiff.report.terminal.inspect import inspect_view
+from ckdiff.report.terminal.parts import RAMP
 from tests.reports import (
     HOSTILE,
     UNDEFINED,

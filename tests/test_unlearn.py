@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CkdiffError, ExitStatus
-from ckdiff.probes.probing import Listener
-from ckdiff.probes.questions import general_questions
-from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.progress import Listener
+from ckdiff.questions.questions import general_questions
+from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.inputs import read_inputs
 from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
 from ckdiff.unlearn.trainer import DivergedError
-from ckdiff.unlearn.unlearning import Made, UnlearningStopped, make
+from ckdiff.unlearn.unlearn import Made, UnlearningStopped, make
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import save_tokenizer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.cli import run
+from ckdiff.cli.app import run
 from ckdiff.unlearn.world import FORGOTTEN, make_base
 
 if TYPE_CHECKING:

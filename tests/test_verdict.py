@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.audit import verdict as module
-from ckdiff.audit.evidence import SUBJECTS, Evidence
-from ckdiff.audit.judging import judged
-from ckdiff.audit.places import Place, located, place_text
-from ckdiff.audit.rules import RULES
-from ckdiff.audit.verdict import DECISIONS, judge
-from ckdiff.probes.modes import MODES
-from ckdiff.report.schema import LABELS, ConfigChange, Control, Curve, Report
+from ckdiff.audit.judge import judged
+from ckdiff.audit.verdict import verdict as module
+from ckdiff.audit.verdict.evidence import SUBJECTS, Evidence
+from ckdiff.audit.verdict.location import Place, located, place_text
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.audit.verdict.verdict import DECISIONS, judge
+from ckdiff.report.schema.comparison import ConfigChange
+from ckdiff.report.schema.probe import Control, Curve
+from ckdiff.report.schema.verdict import LABELS
+from ckdiff.scoring.modes import MODES
 from tests.judged import (
     ANCILLARY,
     EDITED,
@@ -34,7 +36,9 @@ from tests.judged import (
 from tests.reports import empty_comparison, identical_comparison, same
 
 if TYPE_CHECKING:
-    from ckdiff.report.schema import Probe, Verdict
+    from ckdiff.report.schema.probe import Probe
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Verdict
 
 KEPT = behaved(answered("target", 1.0, 0.7, 1.0, same=10))
 FOREIGN = compared(cosine=0.02)
@@ -417,7 +421,7 @@ def test_a_judged_report_keeps_what_was_measured() -> None:
 
 def test_judging_needs_no_torch() -> None:
     code = (
-        "import sys, ckdiff.audit.judging, ckdiff.audit.policy, ckdiff.audit.gates, ckdiff.report.hdf5;"
+        "import sys, ckdiff.audit.judge, ckdiff.audit.gate.policy, ckdiff.audit.gate.checks, ckdiff.report.hdf5.file;"
         "assert not {'torch', 'transformers', 'safetensors'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

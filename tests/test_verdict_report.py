@@ -17,18 +17,21 @@ import xarray
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from ckdiff.audit import judging
-from ckdiff.audit.policy import read_policy
-from ckdiff.cli import run as command
+from ckdiff.audit import judge as judging
+from ckdiff.audit.gate.policy import read_policy
+from ckdiff.cli.app import run as command
 from ckdiff.errors import ReportError
-from ckdiff.report import hdf5, tree, verdict_tree
-from ckdiff.report.exports import to_csv, to_json
-from ckdiff.report.hdf5 import read_report, write_report
-from ckdiff.report.markdown import to_markdown
-from ckdiff.report.schema import LABELS, OUTCOMES, GateCheck, RuleResult
-from ckdiff.report.text import UNDEFINED, printable
-from ckdiff.report.verdict_tables import verdict_view
-from ckdiff.report.verdict_text import (
+from ckdiff.report.exports.csv import to_csv
+from ckdiff.report.exports.json import to_json
+from ckdiff.report.exports.markdown import to_markdown
+from ckdiff.report.hdf5 import file as hdf5
+from ckdiff.report.hdf5 import report as tree
+from ckdiff.report.hdf5 import verdict as verdict_tree
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
+from ckdiff.report.terminal.verdict import verdict_view
+from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.verdict import (
     HEADLINES,
     OUTCOME_WORDS,
     STATUSES,
@@ -40,6 +43,7 @@ from ckdiff.report.verdict_text import (
     ruled_out,
     share_cells,
 )
+from ckdiff.untrusted import printable
 from tests.reports import (
     POLICY,
     behaviour,
@@ -59,7 +63,8 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
-    from ckdiff.report.schema import Label, Outcome, Report, Verdict
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Label, Outcome, Verdict
 
 EMPTY = verdict("inconclusive", reason="", rules=(), explanations=(), side_effects=(), unmeasured=())
 VERDICTS: dict[str, Verdict] = {

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from ckdiff.audit.behaviour_check import _perplexity
-from ckdiff.audit.checking import check
-from ckdiff.audit.probe_check import EVERYTHING, SELF_PATCH, texts_digest
 from ckdiff.audit.signing import MOST_ENVELOPE, private_key, sign
-from ckdiff.probes.means import mean
-from ckdiff.probes.scores import QuestionLosses, loss_summary, probe_run
-from ckdiff.report.attestation import PAYLOAD_TYPE, payload
-from ckdiff.report.hdf5 import read_report, write_report
-from ckdiff.report.schema import NeuronRecord, NeuronSet, Provenance, Report
+from ckdiff.audit.verify.behaviour import _perplexity
+from ckdiff.audit.verify.probe import EVERYTHING, SELF_PATCH, texts_digest
+from ckdiff.audit.verify.report import check
+from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.probe import NeuronRecord, NeuronSet
+from ckdiff.report.schema.report import Provenance, Report
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 from ckdiff.weights.hashing import joint_digest
 from tests.proofs import POLICY, Scene, proof, rejudged, scene
 from tests.reports import report as sample
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.report.schema import AnswerSet, Behaviour, CheckpointRecord, Comparison, Probe, ProbeRun, Verdict
+    from ckdiff.report.schema.behaviour import AnswerSet, Behaviour
+    from ckdiff.report.schema.comparison import Comparison
+    from ckdiff.report.schema.probe import Probe, ProbeRun
+    from ckdiff.report.schema.report import CheckpointRecord
+    from ckdiff.report.schema.verdict import Verdict
     from tests.proofs import Proof
 
 __all__ = ["proof", "scene"]  # fixtures
@@ -815,16 +820,15 @@ def test_neuron_sets(proof: Proof) -> None:
 
 def test_bounds_are_those_of_the_probe() -> None:
     from ckdiff.probes import assembly
-    from ckdiff.probes.jobs import DTYPES
+    from ckdiff.probes.preparation import DTYPES
 
     assert assembly.EVERYTHING == EVERYTHING
     assert {name: assembly.SELF_PATCH[dtype] for name, dtype in DTYPES.items()} == SELF_PATCH
 
 
 def test_torch_is_not_needed(proof: Proof) -> None:
-    code = (
-        "import sys; from ckdiff.cli import run; status = run(sys.argv[1:]); sys.exit(status or 'torch' in sys.modules)"
-    )
+    code = "import sys; from ckdiff.cli.app import run; status = run(sys.argv[1:]); "
+    code += "sys.exit(status or 'torch' in sys.modules)"
     arguments = ("verify", str(proof.root / "report.h5"), "--key", str(proof.root / "ours.pem.pub"))
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

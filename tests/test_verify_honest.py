@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.api import CompareSpec, compare
-from ckdiff.audit.checking import check
+from ckdiff.audit.verify.report import check
+from ckdiff.calls.compare import compare
+from ckdiff.calls.specs import CompareSpec
 from tests.checkpoints import llama, save
 from tests.test_probe_cli import ASKED, QUICK, ckdiff, made, place
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.report.schema import Comparison
+    from ckdiff.report.schema.comparison import Comparison
 
 WRAPPERS: dict[str, tuple[Callable[[str], str], str]] = {
     "compiled": (lambda name: "_orig_mod." + name, "_orig_mod (21)"),

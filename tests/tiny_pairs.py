@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.losses import Scorer
-from ckdiff.probes.model import LiveModel
 from ckdiff.probes.prompts import Prompt, batches
-from ckdiff.probes.questions import Question
-from ckdiff.probes.runs import window_of
-from ckdiff.probes.scores import QuestionLosses, probe_run
 from ckdiff.probes.sweep import SIDES, Pair, State, Sweep, ends_of
+from ckdiff.questions.questions import Question
+from ckdiff.scoring.runs import window_of
+from ckdiff.scoring.scores import QuestionLosses, probe_run
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Ids
 from tests.tiny_families import ALL, CONFIGS
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ckdiff.probes.live.model import Unembedding
     from ckdiff.probes.losses import PositionLosses
-    from ckdiff.probes.model import Unembedding
-    from ckdiff.probes.runs import Plan
-    from ckdiff.report.schema import ProbeRun, Side
+    from ckdiff.report.schema.probe import ProbeRun
+    from ckdiff.report.schema.report import Side
+    from ckdiff.scoring.runs import Plan
 
 LAYERS = 4
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CkdiffError
-from ckdiff.report.text import printable, shorten
+from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
     from pathlib import Path

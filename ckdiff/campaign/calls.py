@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.audit.policy import Policy
-    from ckdiff.campaign.driving import Finished, Watcher
+    from ckdiff.audit.gate.policy import Policy
     from ckdiff.campaign.records import Plan, Ways
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.campaign.run.run import Finished, Watcher
+    from ckdiff.report.schema.campaign import Campaign
 
 
 def run_campaign(
@@ -29,8 +29,8 @@ def run_campaign(
     Raises:
         CkdiffError: nothing was started.
     """
-    from ckdiff.campaign.driving import Watcher, run
     from ckdiff.campaign.records import Ways
+    from ckdiff.campaign.run.run import Watcher, run
 
     return run(plan, engine, ways or Ways(), watcher or Watcher(), shard, retry)
 
@@ -41,7 +41,7 @@ def gather(folders: Sequence[str | Path], policy: Policy | None = None) -> Campa
     Raises:
         CkdiffError: they are no results of one plan, or a report was changed after it was written.
     """
-    from ckdiff.campaign.gathering import gather as put_together
-    from ckdiff.campaign.store import read_results
+    from ckdiff.campaign.gather.gathering import gather as put_together
+    from ckdiff.campaign.run.store import read_results
 
     return put_together(read_results([Path(folder) for folder in folders]), policy)

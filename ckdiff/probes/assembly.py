@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CkdiffError, ExitStatus
-from ckdiff.probes.jobs import DTYPES, recorded
 from ckdiff.probes.losses import PositionLosses, Scorer
-from ckdiff.probes.runs import window_of
-from ckdiff.probes.scores import QuestionLosses, loss_summary, probe_run
+from ckdiff.probes.preparation import DTYPES, recorded
 from ckdiff.probes.sweep import SIDES, ends_of, host_of
-from ckdiff.report.schema import SCORES, Control, Probe, QuestionRecord
+from ckdiff.report.schema.probe import SCORES, Control, Probe, QuestionRecord
+from ckdiff.scoring.runs import window_of
+from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.jobs import Job
-    from ckdiff.probes.model import Unembedding
-    from ckdiff.probes.runs import Windows
-    from ckdiff.report.schema import ProbeRun, Side
+    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.preparation import Job
+    from ckdiff.report.schema.probe import ProbeRun
+    from ckdiff.report.schema.report import Side
+    from ckdiff.scoring.runs import Windows
 
 NOISE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-3}
 """A difference of logits below this share of the logits' own size is rounding, not unlearning."""

@@ -15,9 +15,9 @@ from ckdiff.errors import CkdiffError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Prompt
-    from ckdiff.probes.runs import Plan
+    from ckdiff.scoring.runs import Plan
 
 SHARE = 0.8
 """Of the free memory that a probe may plan with."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.model import LiveModel, Unembedding
+    from ckdiff.probes.live.model import LiveModel, Unembedding
     from ckdiff.probes.prompts import Batch, Prompt
 
     Tick = Callable[[int], None]

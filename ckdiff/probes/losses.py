@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.model import Unembedding
-    from ckdiff.report.schema import Side
+    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.report.schema.report import Side
 
 VOCABULARY_BLOCK = 4096
 ROWS = {"cpu": 512, "cuda": 16384}

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from torch import Tensor
 
-    from ckdiff.probes.questions import Question
+    from ckdiff.questions.questions import Question
 
 
 class PromptError(CkdiffError):

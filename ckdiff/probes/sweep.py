@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.probes.patches import Seen, captured, pinned, swapped
+from ckdiff.probes.live.patches import Seen, captured, pinned, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from torch import Tensor
 
-    from ckdiff.probes.model import Call, LiveModel
+    from ckdiff.probes.live.model import Call, LiveModel
     from ckdiff.probes.prompts import Batch
-    from ckdiff.probes.runs import Patch, Plan, Run, Source
-    from ckdiff.report.schema import Side
+    from ckdiff.report.schema.report import Side
+    from ckdiff.scoring.runs import Patch, Plan, Run, Source
 
 SIDES: tuple[Side, Side] = ("base", "unlearned")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ckdiff.probes.model import context_length
+from ckdiff.probes.live.model import context_length
 from ckdiff.probes.prompts import prompts
-from ckdiff.probes.questions import general_questions
+from ckdiff.questions.questions import general_questions
 from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import RecipeError
 from ckdiff.unlearn.sequences import Tokens, encoded, refusals
@@ -17,9 +17,9 @@ from ckdiff.unlearn.sequences import Tokens, encoded, refusals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.unlearn.measuring import Gauge
-    from ckdiff.unlearn.work import Work
+    from ckdiff.unlearn.session import Work
 
 
 def chosen_texts(work: Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckdiff.probes.asking import first_questions, own_unrelated
-from ckdiff.probes.questions import general_questions, read_questions
+from ckdiff.questions.asked import first_questions, own_unrelated
+from ckdiff.questions.questions import general_questions, read_questions
+from ckdiff.questions.segments import holds_concepts, other_concepts, read_segments
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError
-from ckdiff.unlearn.texts import holds_concepts, other_concepts, read_segments
-from ckdiff.unlearn.work import Inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.probes.questions import QuestionSet
+    from ckdiff.questions.questions import QuestionSet
+    from ckdiff.questions.segments import TextSet
     from ckdiff.unlearn.recipe import UnlearnSpec
-    from ckdiff.unlearn.texts import TextSet
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is forgotten, held on to, and asked.
+
+    Attributes:
+        forget: texts to forget; None where only the base's own answers are (`Recipe.train_on`).
+        retain: texts to hold on to, or None.
+        target: questions about what is forgotten, or None.
+        unrelated: questions about other things, or None.
+    """
+
+    forget: TextSet | None = None
+    retain: TextSet | None = None
+    target: QuestionSet | None = None
+    unrelated: QuestionSet | None = None
 
 
 def read_inputs(spec: UnlearnSpec) -> Inputs:

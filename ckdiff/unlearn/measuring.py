@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ckdiff.probes.bleu import answer_bleu
+from ckdiff.scoring.bleu import answer_bleu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Prompt
 
 NAMES = ("target", "unrelated")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.unlearn.recipe import RecipeError
+from ckdiff.untrusted import quoted
 from ckdiff.weights.components import layout
-from ckdiff.weights.headers import quoted
 from ckdiff.weights.storage import Mapped, decode64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ckdiff.shapes import AnyArray
+    from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.components import Piece
-    from ckdiff.weights.reader import Checkpoint
 
 
 def value_vectors(checkpoint: Checkpoint) -> list[Piece]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from pathlib import Path

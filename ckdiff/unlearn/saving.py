@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import quoted, read_shard
+from ckdiff.untrusted import quoted
+from ckdiff.weights.headers import read_shard
 from ckdiff.weights.reader import inside
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.shapes import AnyArray
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
 
 SAVABLE = ("F32", "F64", "BF16", "F16")
 COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".jsonl")

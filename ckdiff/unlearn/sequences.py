@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from ckdiff.probes.prompts import given_answer, prompts
-from ckdiff.probes.questions import Question
+from ckdiff.questions.questions import Question
 from ckdiff.unlearn.methods import IGNORED
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.unlearn.texts import Segment
+    from ckdiff.questions.segments import Segment
 
 
 class Tokens(NamedTuple):

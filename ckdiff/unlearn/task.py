@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.model import LiveModel
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.unlearn.methods import Method
     from ckdiff.unlearn.sequences import Tokens
 

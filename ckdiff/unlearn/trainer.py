@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.probing import Listener
+    from ckdiff.progress import Listener
     from ckdiff.unlearn.measuring import Gauge
     from ckdiff.unlearn.recipe import Recipe
     from ckdiff.unlearn.task import Task

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from ckdiff.probes.settings import DEFAULT_TEMPLATE
+from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.sequences import Tokens, padded
 
 if TYPE_CHECKING:

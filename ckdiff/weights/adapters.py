@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import Entry, Shard, quoted, read_shard
-from ckdiff.weights.reader import ADAPTER_CONFIG, Checkpoint, Derived, inside, read_json
+from ckdiff.untrusted import quoted
+from ckdiff.weights.checkpoint import Checkpoint, Derived
+from ckdiff.weights.headers import Entry, Shard, read_shard
+from ckdiff.weights.reader import ADAPTER_CONFIG, inside, read_json
 from ckdiff.weights.wrappers import without_parts
 
 if TYPE_CHECKING:

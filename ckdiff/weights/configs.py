@@ -12,15 +12,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
-from ckdiff.report.schema import ConfigChange
-from ckdiff.weights.headers import quoted
+from ckdiff.report.schema.comparison import ConfigChange
+from ckdiff.untrusted import quoted
 from ckdiff.weights.reader import inside, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
 
 JSON_FILES = (
     "config.json",

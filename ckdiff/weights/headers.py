@@ -6,17 +6,18 @@ itself does not hold. Only the standard library is imported here, so that hashin
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
+from ckdiff.untrusted import quoted, strict_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 DTYPE_BYTES = {
     "BOOL": 1,
@@ -38,13 +39,18 @@ DTYPE_BYTES = {
 }
 """Bytes an element, for every dtype that ckdiff reads."""
 
+
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit on the length of a header."""
+
 
 MAX_AXES = 64
 """NumPy's own limit on the number of axes."""
 
+
 _LFS = b"version https://git-lfs"
+
+
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
@@ -74,12 +80,6 @@ class Shard:
     entries: dict[str, Entry]
 
 
-def quoted(name: str) -> str:
-    """A name from a file, made safe and short for a message."""
-    text = json.dumps(name)
-    return text if len(text) <= 120 else text[:116] + '..."'
-
-
 def read_shard(path: Path) -> Shard:
     """Open a safetensors file and validate its whole header.
 
@@ -101,33 +101,6 @@ def read_shard(path: Path) -> Shard:
     data_start = 8 + len(raw)
     entries = _entries(path, _json_object(path, raw), data_start, status.st_size - data_start)
     return Shard(path, path.name, status.st_size, entries)
-
-
-def strict_json(text: str | bytes, constants: bool = False) -> Any:
-    """Parse JSON that has no duplicate keys, and no NaN or Infinity unless `constants` (some configs have them).
-
-    Raises:
-        ValueError: it is not such JSON, or it is nested too deeply to read.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=None if constants else _no_constant)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if any("\ud800" <= letter <= "\udfff" for key in result if not key.isascii() for letter in key):
-        raise ValueError("a key with half a surrogate pair")
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"duplicate key {quoted(twice)}")
-    return result
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _header_bytes(path: Path, file: Any, size: int) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import quoted
+from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

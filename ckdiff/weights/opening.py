@@ -14,7 +14,7 @@ from ckdiff.weights.hub import download, parse_hub_id
 from ckdiff.weights.reader import open_local
 
 if TYPE_CHECKING:
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
 
 
 def open_checkpoint(text: str, adapter_base: str | None = None) -> Checkpoint:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.report.schema import (
+from ckdiff.report.schema.comparison import (
     COMPONENTS,
     Comparison,
     ComponentDrift,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ckdiff.shapes import AnyArray, Float64
+    from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.components import Layout, Pairing, Piece
-    from ckdiff.weights.reader import Checkpoint
 
     Progress = Callable[[int, int], None]
     Measured = tuple[TensorDrift, PieceDrift]

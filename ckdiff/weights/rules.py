@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ckdiff.report.schema import Component
+    from ckdiff.report.schema.comparison import Component
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import quoted
+from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
     from ckdiff.shapes import AnyArray
-    from ckdiff.weights.reader import Checkpoint, Derived
+    from ckdiff.weights.checkpoint import Checkpoint, Derived
 
 SUFFIXES = ("_scale_inv", "_scale")
 
@@ -38,7 +38,7 @@ def with_scales(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _derive(checkpoint: Checkpoint, name: str, scale_name: str) -> Derived:
-    from ckdiff.weights.reader import Derived
+    from ckdiff.weights.checkpoint import Derived
 
     weight, scale = checkpoint.stored[name][1], checkpoint.stored[scale_name][1]
     scalar = scale.elements == 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.headers import DTYPE_BYTES, quoted
+from ckdiff.untrusted import quoted
+from ckdiff.weights.headers import DTYPE_BYTES
 from ckdiff.weights.pages import forget_pages, map_file
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ckdiff.shapes import AnyArray, Float32, Float64
-    from ckdiff.weights.reader import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint
 
 RAW_DTYPE = {
     "BOOL": "u1",

@@ -23,13 +23,13 @@ import numpy as np
 
 import ckdiff
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.questions import read_questions
-from ckdiff.report.text import printable, shorten
+from ckdiff.questions.questions import read_questions
+from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ckdiff.report.schema import AnswerRecord
+    from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.shapes import Float64
 
 WORD = re.compile(r"[^\W\d_]{4,}|\d+")

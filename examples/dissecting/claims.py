@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ckdiff.campaign.averages import average, within
-from ckdiff.campaign.gathering import groups_of
-from ckdiff.report.schema import SCORES, Mean
+from ckdiff.campaign.gather.averages import average, within
+from ckdiff.campaign.gather.gathering import groups_of
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.probe import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pairs import Pair
 
-    from ckdiff.report.campaign_schema import AverageRun, Campaign
-    from ckdiff.report.schema import HistoryPoint
+    from ckdiff.report.schema.behaviour import HistoryPoint
+    from ckdiff.report.schema.campaign import AverageRun, Campaign
     from ckdiff.shapes import Float64, PerLayer
 
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measured"

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckdiff import read_report
-from ckdiff.campaign.gathering import file_name
+from ckdiff.campaign.gather.gathering import file_name
 from ckdiff.errors import CkdiffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ckdiff.report.campaign_schema import Campaign
-    from ckdiff.report.schema import AnswerSet, HistoryPoint, Report
+    from ckdiff.report.schema.behaviour import AnswerSet, HistoryPoint
+    from ckdiff.report.schema.campaign import Campaign
+    from ckdiff.report.schema.report import Report
 
 
 @dataclass(frozen=True, slots=True)

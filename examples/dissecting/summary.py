@@ -20,18 +20,18 @@ from claims import cosines, falls, findings
 from pairs import first_concept, read_pairs
 from wording import claims_text, pairs_table
 
-from ckdiff.campaign.averages import CAUTION
+from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.errors import CkdiffError
-from ckdiff.report.behaviour_figure import write_behaviour_figure
-from ckdiff.report.campaign_figure import write_campaign_figure
-from ckdiff.report.hdf5 import read_campaign
+from ckdiff.report.figures.behaviour import write_behaviour_figure
+from ckdiff.report.figures.campaign import write_campaign_figure
+from ckdiff.report.hdf5.file import read_campaign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pairs import Pair
 
-    from ckdiff.report.campaign_schema import Campaign
+    from ckdiff.report.schema.campaign import Campaign
 
 MARK = "<!-- claims -->"
 FIGURES = {"figure1.svg": "open", "figure3.svg": "isolated"}

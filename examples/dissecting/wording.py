@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from claims import COSINE_BOUND, LOST, TOGETHER, cosines, falls, findings
 
-from ckdiff.campaign.averages import CAUTION
-from ckdiff.report.campaign_text import complete_text
-from ckdiff.report.text import UNDEFINED, printable
+from ckdiff.campaign.gather.averages import CAUTION
+from ckdiff.report.words.campaign import complete_text
+from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from claims import Claim, Finding
     from pairs import Pair
 
-    from ckdiff.report.campaign_schema import Campaign
-    from ckdiff.report.schema import HistoryPoint, Mean
+    from ckdiff.report.schema.behaviour import HistoryPoint, Mean
+    from ckdiff.report.schema.campaign import Campaign
 
 STATISTICS = {"best": "best window", "last": "last three windows"}
 WORDS = {"<=": "at most", ">=": "at least", ">": "more than"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ckdiff.report.behaviour_text import (
+from ckdiff.report.page.markup import Safe, cut, escaped, facts, folded, joined, left_out, paragraph, table, tag
+from ckdiff.report.page.svg import steps
+from ckdiff.report.words.behaviour import (
     Piece,
     answer_facts,
     arrow,
@@ -23,14 +25,12 @@ from ckdiff.report.behaviour_text import (
     short_number,
     shown_points,
 )
-from ckdiff.report.page.markup import Safe, cut, escaped, facts, folded, joined, left_out, paragraph, table, tag
-from ckdiff.report.page.svg import steps
-from ckdiff.report.text import counted
+from ckdiff.report.words.numbers import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.report.schema import (
+    from ckdiff.report.schema.behaviour import (
         AnswerRecord,
         AnswerSet,
         Behaviour,

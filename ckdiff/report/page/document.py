@@ -13,9 +13,6 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from ckdiff.report.behaviour_text import measured
-from ckdiff.report.campaign_schema import Campaign
-from ckdiff.report.campaign_text import gates_text
 from ckdiff.report.page.answers import behaviour, history
 from ckdiff.report.page.drift import coverage, drift, moved_neurons
 from ckdiff.report.page.judgement import judgement
@@ -24,12 +21,15 @@ from ckdiff.report.page.origin import provenance
 from ckdiff.report.page.overview import campaign_parts
 from ckdiff.report.page.restoring import controls, neurons, scores
 from ckdiff.report.page.words import method
-from ckdiff.report.verdict_text import verdict_line
+from ckdiff.report.schema.campaign import Campaign
+from ckdiff.report.words.behaviour import measured
+from ckdiff.report.words.campaign import gates_text
+from ckdiff.report.words.verdict import verdict_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.report import Report
 
 BEGINNING = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="ckdiff">'
 """How every page begins, and how one is known."""

@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.report.behaviour_text import source_lines
-from ckdiff.report.page.markup import (
-    Safe,
-    cut,
-    escaped,
-    facts,
-    folded,
-    items,
-    joined,
-    left_out,
-    paragraph,
-    table,
-    tag,
-)
-from ckdiff.report.text import (
+from ckdiff.report.page.markup import Safe, cut, escaped, facts, folded, items, joined, left_out, paragraph, table, tag
+from ckdiff.report.words.behaviour import source_lines
+from ckdiff.report.words.numbers import (
     UNDEFINED,
     amount,
     counted,
@@ -36,7 +24,8 @@ from ckdiff.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.report.schema import Comparison, Grid, Report
+    from ckdiff.report.schema.comparison import Comparison, Grid
+    from ckdiff.report.schema.report import Report
 
 BINS = 8
 """Colours of the heatmap, from little to much."""

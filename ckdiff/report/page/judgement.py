@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ckdiff.report.page.markup import Safe, cut, facts, folded, items, joined, paragraph, table, tag
 from ckdiff.report.page.svg import bar
 from ckdiff.report.page.words import outcome_mark
-from ckdiff.report.probe_text import DIRECTIONS, inconclusive
-from ckdiff.report.text import counted
-from ckdiff.report.verdict_text import (
+from ckdiff.report.words.numbers import counted
+from ckdiff.report.words.probe import DIRECTIONS, inconclusive
+from ckdiff.report.words.verdict import (
     SHARES_LEGEND,
     check_cells,
     fired,
@@ -24,7 +24,8 @@ from ckdiff.report.verdict_text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckdiff.report.schema import Explanation, Gate, GateCheck, Report, RuleResult, Verdict
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, RuleResult, Verdict
 
 POLICY_LINES = 400
 RULE_HEADS = ("rule", "what was found", "value", "threshold")

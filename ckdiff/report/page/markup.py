@@ -10,7 +10,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from ckdiff.report.text import counted, printable, shorten
+from ckdiff.report.words.numbers import counted
+from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.page.markup import Safe, cut, facts, folded, joined, left_out, table, tag
 from ckdiff.report.page.restoring import settings
-from ckdiff.report.text import BYTE_UNITS, amount, counted
+from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.report.schema import CheckpointRecord, Report
+    from ckdiff.report.schema.report import CheckpointRecord, Report
 
 LISTED_SHARDS = 200
 

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.report.campaign_text import (
+from ckdiff.report.page.markup import Safe, cut, facts, folded, items, joined, left_out, paragraph, table, tag
+from ckdiff.report.page.svg import Scale, axes, bar, definitions, panel
+from ckdiff.report.page.words import outcome_mark
+from ckdiff.report.words.campaign import (
     AVERAGE_HEADS,
     MEAN_HEADS,
     NOT_JUDGED,
@@ -29,17 +32,15 @@ from ckdiff.report.campaign_text import (
     sample_text,
     undone,
 )
-from ckdiff.report.page.markup import Safe, cut, facts, folded, items, joined, left_out, paragraph, table, tag
-from ckdiff.report.page.svg import Scale, axes, bar, definitions, panel
-from ckdiff.report.page.words import outcome_mark
-from ckdiff.report.probe_text import direction_words, score_text
-from ckdiff.report.text import UNDEFINED, shorten
+from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.probe import direction_words, score_text
+from ckdiff.untrusted import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.report.campaign_schema import AverageRun, Campaign, PairDrift
-    from ckdiff.report.schema import Outcome
+    from ckdiff.report.schema.campaign import AverageRun, Campaign, PairDrift
+    from ckdiff.report.schema.verdict import Outcome
 
 ROWS = 2000
 """Pairs and concepts that the page lists."""

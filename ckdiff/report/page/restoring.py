@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ckdiff.report.page.markup import Safe, cut, folded, items, joined, left_out, paragraph, table, tag
 from ckdiff.report.page.svg import Scale, axes, bar, definitions, outside, panel
 from ckdiff.report.page.words import outcome_mark
-from ckdiff.report.probe_text import (
+from ckdiff.report.words.numbers import counted, percent
+from ckdiff.report.words.probe import (
     RANKING,
     SET_HEADS,
     best_window,
@@ -26,13 +27,12 @@ from ckdiff.report.probe_text import (
     window_text,
     wrong_prompt_lines,
 )
-from ckdiff.report.text import counted, percent
-from ckdiff.report.verdict_text import banded
+from ckdiff.report.words.verdict import banded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ckdiff.report.schema import NeuronSet, Probe, ProbeRun
+    from ckdiff.report.schema.probe import NeuronSet, Probe, ProbeRun
     from ckdiff.shapes import PerLayer
 
 LISTED_NEURONS = 50

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.report.page.markup import Safe, tag
-from ckdiff.report.probe_text import RANKING, curve
-from ckdiff.report.schema import SCORES
+from ckdiff.report.schema.probe import SCORES
+from ckdiff.report.words.probe import RANKING, curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ckdiff.report.schema import Curve, ProbeRun
+    from ckdiff.report.schema.probe import Curve, ProbeRun
     from ckdiff.shapes import PerLayer
 
 WIDTH, HEIGHT = 640, 310

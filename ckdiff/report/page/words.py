@@ -9,7 +9,7 @@ from ckdiff.report.page.markup import Safe, joined, tag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.report.schema import Outcome
+    from ckdiff.report.schema.verdict import Outcome
 
 MARKS: dict[Outcome, str] = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
 METHOD = (

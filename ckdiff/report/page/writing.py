@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from ckdiff.errors import ReportError
 from ckdiff.files import replace_file
 from ckdiff.report.page.document import BEGINNING, to_html
-from ckdiff.report.text import printable
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from ckdiff.report.campaign_schema import Campaign
-    from ckdiff.report.schema import Report
+    from ckdiff.report.schema.campaign import Campaign
+    from ckdiff.report.schema.report import Report
 
 
 def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = False) -> None:

@@ -1,0 +1,158 @@
+"""What a value in a policy may be: `KINDS[name](value)` is the value, or a `ValueError` that says what is wanted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.report.schema.comparison import COMPONENTS
+from ckdiff.report.schema.probe import SCORES
+from ckdiff.report.schema.verdict import LABELS
+from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+MOST = 10**9
+"""No count is larger."""
+
+
+SECTIONS = ("compare", "probe", "behaviour")
+
+
+SCORE_KEYS = {"mode", "variant", "direction", "score", "at_least", "at_most"}
+
+
+DRIFT_KEYS = {"components", "relative_l2"}
+
+
+def share(value: Any) -> float:
+    """A number from 0 to 1."""
+    found = number(value)
+    if not 0 <= found <= 1:
+        raise ValueError("a number from 0 to 1")
+    return found
+
+
+def number(value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError("a number")
+    return float(value)
+
+
+def positive(value: Any) -> float:
+    """A finite number, 0 or more."""
+    found = number(value)
+    if found < 0:
+        raise ValueError("a number, 0 or more")
+    return found
+
+
+def count(value: Any) -> int:
+    """A whole number, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def on(value: Any) -> bool:
+    """The word true; a check that is not wanted is left out."""
+    if value is not True:
+        raise ValueError("true; leave the line out where it is not wanted")
+    return True
+
+
+def flag(value: Any) -> bool:
+    """One of true and false."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def text(value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text")
+    return value
+
+
+def path_or_flag(value: Any) -> str | bool:
+    """A path, or true or false."""
+    return value if isinstance(value, bool) else text(value)
+
+
+def sha256(value: Any) -> str:
+    """A sha256 in 64 hexadecimal digits."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError("a sha256, 64 hexadecimal digits in lower case")
+    return value
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """A list of texts, empty or not."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("a list of texts")
+    return tuple(value)
+
+
+def chosen(known: Sequence[str]) -> Callable[[Any], tuple[str, ...]]:
+    """A list of some of the known names, one at least."""
+
+    def kind(value: Any) -> tuple[str, ...]:
+        found = names(value)
+        unknown = [name for name in found if name not in known]
+        if unknown or not found:
+            raise ValueError(f"a list of some of: {', '.join(known)}" + (f" (not {unknown[0]!r})" if unknown else ""))
+        return tuple(dict.fromkeys(found))
+
+    return kind
+
+
+def scores(value: Any) -> tuple[dict[str, Any], ...]:
+    """Tables, each with mode, variant, direction and score, and at_least or at_most."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise ValueError("one or more tables [[fail.scores]]")
+    return tuple(_score(item) for item in value)
+
+
+def _score(item: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(item) - SCORE_KEYS)
+    if unknown:
+        raise ValueError(f"tables with the keys {', '.join(sorted(SCORE_KEYS))} (not {unknown[0]!r})")
+    if ("at_least" in item) == ("at_most" in item):
+        raise ValueError("tables with one of at_least and at_most")
+    found = {"variant": "open", "direction": "restore", "score": "krs_kl", **item}
+    if "mode" not in item or not all(isinstance(found[key], str) for key in ("mode", "variant", "direction", "score")):
+        raise ValueError("tables with a mode")
+    if found["mode"] not in MODES or found["variant"] not in VARIANTS:
+        raise ValueError(f"tables with a mode of {', '.join(MODES)} and a variant of {', '.join(VARIANTS)}")
+    if found["score"] not in SCORES or found["direction"] not in DIRECTIONS:
+        raise ValueError(f"tables with a score of {', '.join(SCORES)} and a direction of {', '.join(DIRECTIONS)}")
+    number(item.get("at_least", item.get("at_most")))
+    return found
+
+
+def drift(value: Any) -> dict[str, Any]:
+    """A table: components that may move, and the relative L2 that the others may move by."""
+    if not isinstance(value, dict) or set(value) - DRIFT_KEYS or "components" not in value:
+        raise ValueError("a table with components (which may move) and relative_l2 (how far the others may)")
+    allowed = () if value["components"] == [] else chosen(COMPONENTS)(value["components"])
+    return {"components": allowed, "relative_l2": positive(value.get("relative_l2", 0))}
+
+
+labels = chosen(LABELS)
+
+
+modes = chosen(tuple(MODES))
+
+
+variants = chosen(tuple(VARIANTS))
+
+
+sections = chosen(SECTIONS)
+
+
+directions = chosen(DIRECTIONS)

@@ -1,0 +1,1 @@
+"""The label of a pair, and the evidence that it rests on."""

@@ -1,0 +1,221 @@
+"""What a report says for and against each mode: `Evidence(report)`, read once, asked often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.report.schema.verdict import Explanation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.behaviour import AnswerSet
+    from ckdiff.report.schema.comparison import Comparison
+    from ckdiff.report.schema.probe import Control, Probe, ProbeRun
+    from ckdiff.report.schema.report import Report
+
+
+WHOLE, OPEN = "whole", "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a mode puts back, in words, and the components of `compare` that it is made of.
+
+    Attributes:
+        name: in a sentence, as in "the value vectors carry the effect".
+        components: whose weights it is, or whose weights make it.
+    """
+
+    name: str
+    components: tuple[str, ...]
+
+
+SUBJECTS: dict[str, Subject] = {
+    "values": Subject("value vectors", ("value_vectors",)),
+    "keys": Subject("keys", ("keys", "router")),
+    "attn-weights": Subject("attention weights", ("attn_q", "attn_k", "attn_v", "attn_o")),
+    "ancillary": Subject(
+        "embedding, norms and unembedding", ("embedding", "position_embedding", "unembedding", "norms")
+    ),
+    "coeff": Subject("coefficients", ()),
+    "attn": Subject("attention states", ()),
+    "attn+coeff": Subject("coefficients and attention states", ()),
+    "mlp": Subject("coefficients and value vectors", ("value_vectors",)),
+}
+"""By mode."""
+
+
+WEIGHTS = ("values", "keys", "attn-weights", "ancillary")
+"""Modes that put back weights: together every parameter, each in one of them."""
+
+
+STATES = ("coeff", "attn", "attn+coeff")
+"""Modes that put back states and leave all weights in place, the smallest first."""
+
+
+class Evidence:
+    """The runs of a report by mode and direction, and what is known of its questions."""
+
+    def __init__(self, report: Report) -> None:
+        self.compare: Comparison | None = report.compare
+        self.probe: Probe | None = report.probe
+        runs = () if report.probe is None else report.probe.runs
+        self._runs = {(run.mode, run.direction, run.variant): run for run in runs}
+        answers = () if report.behaviour is None else report.behaviour.answers
+        self.answers: dict[str, AnswerSet] = {one.name: one for one in answers}
+
+    # ------------------------------------------------------------------------------------------------- questions
+
+    def agreement(self) -> list[float]:
+        """For each question the share of the base's answer that the unlearned model would give, token by token.
+
+        Of the probe's questions; where that was not measured, of the target answers, 1 or 0.
+        """
+        found = [] if self.probe is None else [question.top1 for question in self.probe.questions]
+        return self.kept() if not found or np.isnan(found).any() else found
+
+    def kept(self) -> list[float]:
+        """For each target answer whether it is as before, 1 or 0."""
+        target = self.answers.get("target")
+        return [] if target is None else [float(question.exact) for question in target.questions]
+
+    def other_answers_changed(self) -> bool:
+        """Whether more than a few answers changed to target questions that the probe did not ask."""
+        target = self.answers.get("target")
+        if target is None or self.probe is None or target.digest == self.probe.settings.get("questions_digest"):
+            return False
+        return not RULES["agreement"].holds(float(np.mean(self.kept() or [1.0])))
+
+    def divergence(self) -> float:
+        """Mean KL(base || unlearned) a token of the answers, in nats; NaN where it was not measured."""
+        return float("nan") if self.probe is None else self.probe.loss_unlearned.kl
+
+    # ------------------------------------------------------------------------------------------------------ scores
+
+    def whole(self, mode: str, direction: str) -> Explanation | None:
+        """What a mode brings in the whole model; where that was not measured, in its best window."""
+        run = self._whole_run(mode, direction)
+        return self.best(mode, direction) if run is None else at(run, 0)
+
+    def complete(self, mode: str, direction: str) -> bool:
+        """Whether a mode was measured in the whole model at once: only then can it be said to bring nothing."""
+        return self._whole_run(mode, direction) is not None
+
+    def _whole_run(self, mode: str, direction: str) -> ProbeRun | None:
+        names = (OPEN, WHOLE) if mode == "ancillary" else (WHOLE,)
+        found = (self._runs.get((mode, direction, name)) for name in names)
+        return next((run for run in found if run is not None and not np.isnan(run.krs_kl.score[:1]).all()), None)
+
+    def best(self, mode: str, direction: str) -> Explanation | None:
+        """What a mode brings in its best window of the open variant, or None."""
+        run = self._runs.get((mode, direction, OPEN))
+        if run is None or np.isnan(run.krs_kl.score).all():
+            return None
+        return at(run, int(np.nanargmax(run.krs_kl.score)))
+
+    def windows(self, mode: str, direction: str) -> list[Explanation]:
+        """Every window of the open variant; empty where there are none."""
+        run = self._runs.get((mode, direction, OPEN))
+        return [] if run is None or mode == "ancillary" else [at(run, index) for index in range(len(run.layers))]
+
+    def rows(self) -> Iterator[Explanation]:
+        """What the report shows: of each run of the open and whole variants its best window."""
+        for (mode, _, variant), run in self._runs.items():
+            # The ancillary parameters are those of the whole model in either variant.
+            shown = variant == OPEN or (variant == WHOLE and mode != "ancillary")
+            if shown and not np.isnan(run.krs_kl.score).all():
+                yield at(run, int(np.nanargmax(run.krs_kl.score)))
+
+    def has(self, mode: str, direction: str) -> bool:
+        """Whether a mode was measured in a direction, in the variants that a verdict reads."""
+        return self.whole(mode, direction) is not None
+
+    def wrong_prompt(self, found: Explanation) -> float:
+        """krs_kl with another question's states over that with the right ones, near a window; NaN: not measured."""
+        own = [
+            control
+            for control in (() if self.probe is None else self.probe.controls)
+            if control.name == "wrong_prompt"
+            and control.score == "krs_kl"
+            and (control.mode, control.variant, control.direction) == (found.mode, found.variant, found.direction)
+        ]
+        if not own:
+            return float("nan")
+        middle = (found.first + found.last) / 2
+        nearest = min(own, key=lambda control: abs(_layer(control, middle) - middle))
+        return nearest.value / nearest.against if nearest.against > 0 else float("nan")
+
+    # ------------------------------------------------------------------------------------------------------- drift
+
+    def changed_layers(self, mode: str) -> set[int] | None:
+        """Layers in which the weights of a mode differ; None where nothing is known of it."""
+        components = SUBJECTS[mode].components
+        if self.compare is None or not components:
+            return None
+        rows = [row for row in self.compare.tensors if row.component in components]
+        return {row.layer for row in rows if row.layer is not None and not row.drift.identical} if rows else None
+
+    def changed(self, mode: str) -> bool:
+        """Whether any weight of a mode differs, or nothing is known of it."""
+        components = SUBJECTS[mode].components
+        if self.compare is None or not components:
+            return True
+        rows = [row for row in self.compare.tensors if row.component in components]
+        alone = {row.component for row in (*self.compare.only_in_base, *self.compare.only_in_unlearned)}
+        alone |= {row.component for row in self.compare.shape_mismatch}
+        unknown = not rows or not alone.isdisjoint(components)
+        return unknown or any(not row.drift.identical for row in rows)
+
+    def ends_cosine(self) -> float:
+        """The greatest cosine of embedding and unembedding; NaN: unknown."""
+        rows = () if self.compare is None else self.compare.components
+        found = [row.drift.cosine for row in rows if row.component in ("embedding", "unembedding")]
+        return float(np.max(found)) if found else float("nan")
+
+    def cosine(self) -> float:
+        """The greatest cosine of keys, of value vectors, and of attention (mean of its four); NaN: unknown."""
+        rows = () if self.compare is None else self.compare.components
+        found = {row.component: row.drift.cosine for row in rows if row.drift.cosine == row.drift.cosine}
+        kinds = ((name for name in SUBJECTS[mode].components if name in found) for mode in WEIGHTS[:3])
+        means = [float(np.mean([found[name] for name in names])) for kind in kinds if (names := list(kind))]
+        return max(means, default=float("nan"))
+
+
+def at(run: ProbeRun, index: int) -> Explanation:
+    """One window of a run as the verdict reads it: krs_kl and krs_centred with their simultaneous bands."""
+    kl, centred = run.krs_kl, run.krs_centred
+    return Explanation(
+        mode=run.mode,
+        variant=run.variant,
+        direction=run.direction,
+        first=int(run.first[index]),
+        last=int(run.last[index]),
+        kl=float(kl.score[index]),
+        kl_low=float(kl.band_low[index]),
+        kl_high=float(kl.band_high[index]),
+        centred=float(centred.score[index]),
+        centred_low=float(centred.band_low[index]),
+        centred_high=float(centred.band_high[index]),
+        decisive=False,
+    )
+
+
+def marked(rows: Sequence[Explanation], decisive: Sequence[Explanation]) -> tuple[Explanation, ...]:
+    """The rows, and what else the verdict rests on; those that it rests on are marked."""
+    keys = {_key(row) for row in decisive}
+    shown = [replace(row, decisive=_key(row) in keys) for row in rows]
+    known = {_key(row) for row in rows}
+    return (*shown, *(replace(row, decisive=True) for row in decisive if _key(row) not in known))
+
+
+def _key(row: Explanation) -> tuple[str, str, str, int, int]:
+    return row.mode, row.variant, row.direction, row.first, row.last
+
+
+def _layer(control: Control, otherwise: float) -> float:
+    return otherwise if control.layer is None else float(control.layer)

@@ -1,0 +1,151 @@
+"""Every number that a verdict rests on, in one place: `RULES[name]`.
+
+A rule is a threshold with its meaning and its reason. `verdict.py` looks at rules by name, keeps what it found with the
+threshold in the report, and decides by nothing else. Change a number here and every verdict says the new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.verdict import Sense
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One documented number.
+
+    Attributes:
+        threshold: the number.
+        sense: whether what is measured must be at least or at most that.
+        meaning: what is measured, with its unit.
+        reason: why this number.
+    """
+
+    threshold: float
+    sense: Sense
+    meaning: str
+    reason: str
+
+    def holds(self, value: float) -> bool:
+        """Whether a figure meets the threshold; NaN never does."""
+        return value >= self.threshold if self.sense == "at_least" else value <= self.threshold
+
+
+RULES: dict[str, Rule] = {
+    "identical": Rule(
+        0, "at_most", "tensors, settings and files that differ", "identical means every stored value, and nothing less"
+    ),
+    "controls": Rule(
+        0, "at_most", "controls that failed", "a failed control means that the instrument did not measure what it says"
+    ),
+    "answers": Rule(
+        0, "at_most", "share of the base's answers that the other model would not give", "no answer changed: no effect"
+    ),
+    "divergence": Rule(
+        0.01,
+        "at_most",
+        "mean KL(base || unlearned) a token of the base's answers, in nats",
+        "rounding a real 135M model to 8 bits gives half of it, the mildest of nine real unlearnings five times of it",
+    ),
+    "agreement": Rule(
+        0.9,
+        "at_least",
+        "share of the answers' tokens that the other model would give as well",
+        "with a small divergence alone a single flipped fact could hide among many tokens",
+    ),
+    "questions": Rule(
+        3, "at_least", "questions with a scored answer", "with fewer no interval over questions means anything"
+    ),
+    "restores": Rule(
+        0.8,
+        "at_least",
+        "krs_kl of what is put back alone, unitless",
+        "four fifths of the lost behaviour: what is left is less than what two parts share by interaction",
+    ),
+    "restores.firm": Rule(
+        0.5,
+        "at_least",
+        "low end of its band",
+        "with 95 % certainty it brings back more than half, whatever the questions",
+    ),
+    "restores.centred": Rule(
+        0.5,
+        "at_least",
+        "krs_centred of the same",
+        "the logits must come back with the answers, or one of them is chance",
+    ),
+    "produces": Rule(
+        0.5,
+        "at_least",
+        "krs_kl of the same state or weights of the unlearned model put into the base: the share of the effect",
+        "what is enough to bring the answers back must also be what took them away",
+    ),
+    "produces.firm": Rule(
+        0.25,
+        "at_least",
+        "low end of its band",
+        "of states, which would not show that they were changed: surely more than a quarter",
+    ),
+    "specific": Rule(
+        0.5,
+        "at_most",
+        "krs_kl with the states of another question, as a share of that with the right ones",
+        "what another question's states bring is not this knowledge",
+    ),
+    "basis": Rule(
+        0.9,
+        "at_least",
+        "greatest cosine between base and unlearned of keys, of value vectors, and of attention (mean of its four)",
+        "unlearning leaves it above 0.998; small models trained anew from the same start have 0.8, from another 0",
+    ),
+    "reordered": Rule(
+        0.95,
+        "at_least",
+        "greatest cosine of embedding and unembedding, where `basis` does not hold",
+        "models trained anew from the same start have 0.93 at most: above, neurons were reordered or rescaled instead",
+    ),
+    "in place": Rule(
+        0.2,
+        "at_most",
+        "krs_kl of the unlearned model's value vectors put into the base: the share of the effect",
+        "unlearning gives 0.00 to 0.16, value vectors edited beside something else 0.29 and more; the figure itself"
+        " counts, since the interval of so small a share reaches far where one question has most of it",
+    ),
+    "window": Rule(
+        0.8,
+        "at_least",
+        "krs_kl of one window as a share of that of the whole model",
+        "the window that stands for the effect must carry most of it",
+    ),
+    "window of weights": Rule(
+        0.95,
+        "at_least",
+        "the same of weights, for one window and for a set of windows",
+        "layers whose weights did not change do nothing at all, so that what is missing is in another layer that did",
+    ),
+    "windows": Rule(
+        0.8,
+        "at_least",
+        "share of the effect that a set of windows produces",
+        "the smallest set with most of it is named",
+    ),
+    "partly": Rule(
+        0.5,
+        "at_least",
+        "greatest krs_kl of anything that is put back alone",
+        "below, most of what was lost comes back by nothing that was tried: it is not localised",
+    ),
+    "partly.firm": Rule(
+        0.25, "at_least", "low end of its band", "with 95 % certainty that part carries more than a quarter"
+    ),
+    "ruled out": Rule(
+        0.8,
+        "at_most",
+        "greatest upper end of the bands of everything that was put back alone",
+        "only where nothing can be enough, with 95 % certainty, may it be said that nothing brings the answers back",
+    ),
+}
+"""By name, in the order in which a verdict looks at them."""

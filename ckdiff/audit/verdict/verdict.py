@@ -1,0 +1,472 @@
+"""From a report to one label with its evidence: `judge(report)`.
+
+The labels, and when each is given; the first that fits is the verdict (`DECISIONS`, in this order):
+
+    inconclusive      nothing was measured, or a control failed
+    identical         every stored value, setting and file is the same
+    no effect on these questions
+                      no answer changed, or the two models diverge no more than rounding makes them
+    inconclusive      an effect, but no probe, one direction only, or too few questions to say where it lives
+    not localised     the two models share no basis: neurons of one mean nothing in the other (inconclusive where
+                      embedding and unembedding are the same: then neurons were only reordered or rescaled)
+    values edited     putting back the weights W_V alone brings the answers back, and W_V of the unlearned model alone
+    keys edited       takes them away (W_K, the weights of attention, and embedding, norms and unembedding likewise:
+    attention rerouted  what was edited is in those weights)
+    ancillary
+    suppressed        the states of the base bring the answers back although the unlearned value vectors stay in place,
+                      the unlearned states take them away from the base, and those value vectors alone take away next to
+                      nothing. `attention rerouted` where the attention states alone do it and the coefficients do not
+    inconclusive      something reaches its threshold, but its interval does not; or not everything was put back
+    mixed             something brings back more than half, nothing enough
+    not localised     nothing does, surely
+
+Every threshold is a rule of `rules.RULES`. All scores are `krs_kl` with its simultaneous band, checked by
+`krs_centred`; the raw `krs` decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.audit.verdict.evidence import STATES, SUBJECTS, WEIGHTS, Evidence, marked
+from ckdiff.audit.verdict.location import Place, located, place_text
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
+from ckdiff.report.schema.verdict import RuleResult, Verdict
+from ckdiff.scoring.power import detectable_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Explanation, Label
+
+
+EDITED: dict[str, Label] = {
+    "values": "values edited",
+    "keys": "keys edited",
+    "attn-weights": "attention rerouted",
+    "ancillary": "ancillary",
+}
+"""The label where the weights of one mode alone explain the effect."""
+
+
+NAN = float("nan")
+
+
+SHARE = 0.1
+"""Kinds of weights with less than this of the effect are not named as parts of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a decision comes to.
+
+    Attributes:
+        mode: what carries the effect, a key of `evidence.SUBJECTS`, or "".
+        name: in words, where it is more than one mode.
+        place: where, or None.
+        decisive: what it rests on.
+    """
+
+    label: Label
+    reason: str
+    mode: str = ""
+    place: Place | None = None
+    decisive: tuple[Explanation, ...] = ()
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Case:
+    """A report under judgement: its evidence, and the rules that were looked at so far."""
+
+    report: Report
+    evidence: Evidence
+    rules: list[RuleResult] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+    def rule(self, name: str, value: float, text: str) -> bool:
+        """Look at a rule, note what was found, and say whether it holds."""
+        rule = RULES[name]
+        holds = rule.holds(value)
+        self.rules.append(RuleResult(name, holds, text, float(value), float(rule.threshold), rule.sense))
+        return holds
+
+
+def judge(report: Report) -> Verdict:
+    """The verdict of a report; the same report always gets the same one.
+
+    A verdict that it already has is not looked at. `judging.judged` puts the gate of a policy beside it.
+    """
+    case = Case(report, Evidence(report))
+    found = next(finding for decide in DECISIONS if (finding := decide(case)) is not None)
+    questions = len(case.evidence.agreement())
+    carried = found.decisive[0] if found.decisive else None
+    return Verdict(
+        label=found.label,
+        reason=found.reason,
+        component=found.name or (SUBJECTS[found.mode].name if found.mode else ""),
+        layers=() if found.place is None else found.place.layers,
+        explained=NAN if carried is None else carried.kl,
+        explained_low=NAN if carried is None else carried.kl_low,
+        explained_high=NAN if carried is None else carried.kl_high,
+        score=recovered(case.evidence),
+        rules=tuple(case.rules),
+        explanations=marked(list(case.evidence.rows()), found.decisive),
+        side_effects=tuple(side_effects(report)),
+        unmeasured=tuple(unmeasured(report, found.label)),
+        detectable=detectable_share(questions) if questions else NAN,
+    )
+
+
+def recovered(evidence: Evidence) -> float:
+    """How far this is from an edit, an erasure or another training: see `Verdict.score`.
+
+    R (1 - B) c, with R krs_kl of both the base's states put back in the whole model, B that of the unlearned value
+    vectors broken into the base, and c the cosine of rule `basis`; each kept in [0, 1].
+    """
+    states, values = evidence.whole("attn+coeff", "restore"), evidence.whole("values", "break")
+    if states is None or values is None:
+        return NAN
+    restored, produced, shared = np.clip([states.kl, values.kl, evidence.cosine()], 0, 1)
+    return float(restored * (1 - produced) * shared)
+
+
+def nothing(case: Case) -> Finding | None:
+    """Nothing was measured at all."""
+    report = case.report
+    compared = report.compare is not None and bool(report.compare.tensors)
+    if compared or report.probe is not None or case.evidence.answers:
+        return None
+    return Finding("inconclusive", "Nothing was measured: the report holds no comparison, no probe and no answers.")
+
+
+def identical(case: Case) -> Finding | None:
+    """Every stored value, and everything around the weights, is the same."""
+    found = case.report.compare
+    if found is None or not found.tensors:
+        return None
+    moved = sum(not row.drift.identical for row in found.tensors)
+    unmatched = len(found.only_in_base) + len(found.only_in_unlearned) + len(found.shape_mismatch)
+    settings = len(found.config_changes)
+    text = f"{moved} of {len(found.tensors)} tensors differ, {unmatched} are not in both, {settings} settings differ"
+    if not case.rule("identical", moved + unmatched + settings, text):
+        return None
+    count = sum(row.parameters for row in found.tensors)
+    return Finding("identical", f"All {count:,} parameters and all settings are the same: nothing was unlearned.")
+
+
+def controls(case: Case) -> Finding | None:
+    """A control failed, or none was made: the scores are worth nothing."""
+    probe = case.report.probe
+    if probe is None or not probe.runs:
+        return None
+    failed = [control for control in probe.controls if not control.passed]
+    count = len(failed) if probe.controls else 1
+    names = ", ".join(dict.fromkeys(control.name for control in failed)) or ("none was made" if count else "all passed")
+    if case.rule("controls", count, f"{len(probe.controls)} controls, {len(failed)} failed ({names})"):
+        return None
+    return Finding("inconclusive", f"A control of the probe failed ({names}): its scores are not to be trusted.")
+
+
+def no_effect(case: Case) -> Finding | None:
+    """The answers are as before."""
+    agreement = case.evidence.agreement()
+    if not agreement:
+        return None
+    # Two ways to see the same: of what they say of the same questions the worse counts.
+    changed = sum(not value >= 1 for value in agreement)
+    if len(case.evidence.kept()) == len(agreement):
+        changed = max(changed, sum(not value >= 1 for value in case.evidence.kept()))
+    share, divergence = changed / len(agreement), case.evidence.divergence()
+    of = f"{changed} of {len(agreement)} answers differ from the base's"
+    same = case.rule("answers", share, of)
+    small = (
+        not np.isnan(divergence)
+        and case.rule("divergence", divergence, f"mean KL {divergence:.3g} nats a token")
+        and case.rule(
+            "agreement", float(np.mean(agreement)), f"{np.mean(agreement):.1%} of the answers' tokens are the base's"
+        )
+    )
+    if not (same or small) or case.evidence.other_answers_changed():
+        return None
+    return Finding(
+        "no effect on these questions",
+        f"{of}: on these questions the unlearned model still says what the base says."
+        if same
+        else f"{of}, by no more than rounding does (mean KL {divergence:.3g} nats a token).",
+    )
+
+
+def not_probed(case: Case) -> Finding | None:
+    """There may be an effect, and nothing says where it lives."""
+    evidence, probe, compare = case.evidence, case.report.probe, case.report.compare
+    broken = [row.name for row in (() if compare is None else compare.tensors) if row.drift.nonfinite_unlearned]
+    if broken and probe is None:
+        return Finding("inconclusive", f"The unlearned model computes nothing: {broken[0]} holds NaN or infinity.")
+    if not evidence.agreement():
+        return Finding("inconclusive", "No question about what was to be unlearned was asked: nothing is known of it.")
+    if probe is None or not probe.runs:
+        return Finding("inconclusive", "The answers changed, and no probe says where that lives.")
+    if not any(evidence.has(mode, "restore") for mode in SUBJECTS):
+        return Finding(
+            "inconclusive", "The probe holds no krs_kl of an open or whole restoration: where it lives is not known."
+        )
+    questions = len(probe.questions)
+    if not case.rule("questions", questions, f"{questions} questions were scored"):
+        return Finding("inconclusive", f"{questions} questions are too few to say where the effect lives.")
+    return None
+
+
+def weights_alone(case: Case) -> Finding | None:
+    """The weights of one kind explain all of it."""
+    found = [mode for mode in WEIGHTS if case.evidence.changed(mode) and explains(case, mode)]
+    if not found:
+        return None
+
+    def strength(mode: str) -> float:
+        rows = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
+        return min(row.kl for row in rows if row is not None)
+
+    return _carried(case, EDITED[max(found, key=strength)], max(found, key=strength))
+
+
+def no_basis(case: Case) -> Finding | None:
+    """The two models share no neurons: states of one mean nothing in the other."""
+    cosine = case.evidence.cosine()
+    if np.isnan(cosine) or case.rule("basis", cosine, f"the greatest cosine of their weights is {cosine:.3g}"):
+        return None
+    ends = case.evidence.ends_cosine()
+    if not np.isnan(ends) and case.rule("reordered", ends, f"of embedding and unembedding it is {ends:.3g}"):
+        return Finding(
+            "inconclusive",
+            f"The two models share embedding and unembedding (cosine {ends:.3f}) and not their neurons ({cosine:.2g}),"
+            " as where neurons are reordered or rescaled, which changes no answer and hides what was done: states"
+            " cannot be put in place. Ask for the weights in the base's order.",
+        )
+    return Finding(
+        "not localised",
+        f"The two models share too little (the greatest cosine of their weights is {cosine:.2g}): this is another"
+        " training, or the weights were destroyed, or all of the model was reordered. States of the base mean nothing"
+        " in the other model, so that what it lost cannot be put back piece by piece.",
+    )
+
+
+def states(case: Case) -> Finding | None:
+    """The base's states bring the answers back although all weights of the unlearned model stay in place."""
+    values = case.evidence.whole("values", "break")
+    text = "the unlearned value vectors alone take away"
+    if values is not None and not case.rule("in place", values.kl, f"{text} {_score(values)}"):
+        return None
+    found = [mode for mode in STATES if explains(case, mode)]
+    if not found:
+        return None
+    if values is None:
+        case.unsure.append("what the unlearned value vectors do alone was not measured (--mode values)")
+        return None
+    if "attn" in found and "coeff" not in found and _weak(case, "coeff"):
+        return _carried(case, "attention rerouted", "attn")
+    single = next((mode for mode in found if (place := located(case.evidence, mode)) and place.single), found[0])
+    return _carried(case, "suppressed", single)
+
+
+def unsure(case: Case) -> Finding | None:
+    """Something is high enough, and not surely so."""
+    if not case.unsure:
+        return None
+    return Finding("inconclusive", f"Too uncertain: {'; '.join(dict.fromkeys(case.unsure))}.")
+
+
+def incomplete(case: Case) -> Finding | None:
+    """What was not put back might bring it all back."""
+    evidence = case.evidence
+    wanted = [mode for mode in (*STATES, *WEIGHTS) if evidence.changed(mode)]
+    lacking = [mode for mode in wanted if not evidence.complete(mode, "restore")]
+    if not lacking:
+        return None
+    return Finding(
+        "inconclusive",
+        f"Nothing that was put back is enough, and not everything was: --mode {','.join(lacking)} --variant whole is"
+        " missing.",
+    )
+
+
+def mixed(case: Case) -> Finding | None:
+    """Several parts carry it together."""
+    rows = [row for mode in SUBJECTS if (row := case.evidence.whole(mode, "restore")) is not None]
+    best = max(rows, key=lambda row: row.kl)
+    name = SUBJECTS[best.mode].name
+    if not case.rule("partly", best.kl, f"the most comes back by {name}: {_score(best)}"):
+        return None
+    if not case.rule("partly.firm", best.kl_low, f"surely more than {best.kl_low:.2f}"):
+        return Finding("inconclusive", f"Too uncertain: {name} bring back {_score(best)}.")
+    pairs = [(mode, *_both(case.evidence, mode)) for mode in WEIGHTS]
+    parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)
+    shares = ", ".join(f"{SUBJECTS[mode].name} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
+    names = [SUBJECTS[mode].name for _, (mode, *_) in parts]
+    places = [place for _, (mode, *_) in parts if (place := located(case.evidence, mode)) is not None]
+    layers = tuple(sorted({layer for place in places for layer in place.layers}))
+    return Finding(
+        "mixed",
+        f"No one part carries the effect. By kind of weights, what it brings back / takes away alone:"
+        f" {shares or 'nothing'}. The most comes back by {name}: {_score(best)}.",
+        best.mode,
+        Place(layers, False, NAN, ()) if layers else None,
+        (best,),
+        " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names),
+    )
+
+
+def not_localised(case: Case) -> Finding | None:
+    """Nothing that was put back brings the answers back."""
+    rows = [row for mode in SUBJECTS if (row := case.evidence.whole(mode, "restore")) is not None]
+    best = max(rows, key=lambda row: row.kl)
+    most = max(rows, key=lambda row: np.inf if np.isnan(row.kl_high) else row.kl_high)
+    text = f"{SUBJECTS[most.mode].name} bring back {_score(most)}"
+    if not case.rule("ruled out", most.kl_high, f"the highest upper end: {text}"):
+        return Finding("inconclusive", f"Too uncertain to say that nothing brings the answers back: {text}.")
+    return Finding(
+        "not localised",
+        f"Nothing that was put back alone brings back half of the answers (the most: {SUBJECTS[best.mode].name},"
+        f" {_score(best)}): {_supported(case)}.",
+        decisive=(best,),
+    )
+
+
+DECISIONS: tuple[Callable[[Case], Finding | None], ...] = (
+    nothing,
+    identical,
+    controls,
+    no_effect,
+    not_probed,
+    no_basis,
+    weights_alone,
+    states,
+    unsure,
+    incomplete,
+    mixed,
+    not_localised,
+)
+"""In this order; the first that finds something is the verdict."""
+
+
+def explains(case: Case, mode: str) -> bool:
+    """Whether a mode alone brings the answers back, and of the unlearned model alone takes them away.
+
+    What has the scores but not surely is noted as unsure.
+    """
+    restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
+    if restore is None:
+        return False
+    name = SUBJECTS[mode].name
+    if not case.rule("restores", restore.kl, f"{name} of the base bring back {_score(restore)}"):
+        return False
+    if broken is None:
+        case.unsure.append(f"{name} bring back {_score(restore)}, but --direction break was not measured")
+        return False
+    if mode in WEIGHTS and not all(case.evidence.complete(mode, way) for way in ("restore", "break")):
+        # The best window alone may be an edit's, and hide what stands beside it.
+        case.unsure.append(f"{name} bring back {_score(restore)}, but --variant whole was not measured")
+        return False
+    if not case.rule("produces", broken.kl, f"{name} of the unlearned model take away {_score(broken)}"):
+        return False
+    # Weights that are surely enough when they are put back have been edited, however few questions show it.
+    states = mode in STATES
+    if states and not case.rule("produces.firm", broken.kl_low, f"surely more than {broken.kl_low:.2f} of it"):
+        case.unsure.append(f"{name} of the unlearned model take away {_score(broken)}")
+        return False
+    wrong = case.evidence.wrong_prompt(restore)
+    brought = f"{wrong:.2f} of that" if wrong > 0 else "nothing"
+    if not np.isnan(wrong) and not case.rule("specific", wrong, f"{name} of another question bring back {brought}"):
+        return False
+    firm = case.rule("restores.firm", restore.kl_low, f"surely more than {restore.kl_low:.2f} by {name}")
+    centred = "not measured" if np.isnan(restore.centred) else f"{restore.centred:.2f}"
+    real = case.rule("restores.centred", restore.centred, f"krs_centred {centred} by {name}")
+    if not firm or not real:
+        case.unsure.append(f"{name} bring back {_score(restore)}, krs_centred {centred}")
+    return firm and real
+
+
+def _both(evidence: Evidence, mode: str) -> tuple[float, float]:
+    """krs_kl of a mode in the whole model in both directions; 0 where it was not measured."""
+    rows = (evidence.whole(mode, direction) for direction in ("restore", "break"))
+    restored, broken = (0.0 if row is None else row.kl for row in rows)
+    return restored, broken
+
+
+def _weak(case: Case, mode: str) -> bool:
+    """Whether a mode surely brings back, or takes away, less than half."""
+    found = [row for way in ("restore", "break") if (row := case.evidence.whole(mode, way)) is not None]
+    return bool(found) and min(row.kl for row in found) < RULES["partly"].threshold
+
+
+def _carried(case: Case, label: Label, mode: str) -> Finding:
+    """The finding that a mode carries the effect, with its place."""
+    restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
+    place = located(case.evidence, mode)
+    windows = () if place is None else place.rests_on
+    # The first is what is said to carry the effect: one window, or else all layers together.
+    rows = (*windows, restore, broken) if place is not None and place.single else (restore, *windows, broken)
+    decisive = tuple(dict.fromkeys(row for row in rows if row is not None))
+    if place is not None and place.layers and not np.isnan(place.share):
+        text = "one window carries {:.2f} of what the whole model does"
+        text = text if place.single else "these windows produce {:.2f} of what all windows do"
+        name = "window of weights" if mode in WEIGHTS else "window" if place.single else "windows"
+        case.rule(name, place.share, text.format(place.share))
+    return Finding(label, _words(case, label, mode, place) + _only_settings(case), mode, place, decisive)
+
+
+MEANING: dict[Label, str] = {
+    "suppressed": "The knowledge is still in the model: it is suppressed, not erased.",
+    "values edited": "The value vectors themselves were changed: what they held is no longer in them.",
+    "keys edited": "What was changed is what calls on the knowledge; the value vectors that hold it were not needed.",
+    "attention rerouted": "What was changed is how attention moves information; the MLPs' value vectors still hold it.",
+    "ancillary": "What was changed is around the layers (embedding, norms, unembedding); the layers still hold it.",
+}
+
+
+def _only_settings(case: Case) -> str:
+    """What must be said where no weight differs, and settings do; else nothing."""
+    found = case.report.compare
+    if found is None or not found.config_changes or any(not row.drift.identical for row in found.tensors):
+        return ""
+    if found.only_in_base or found.only_in_unlearned or found.shape_mismatch:
+        return ""
+    first = found.config_changes[0]
+    return f" No weight differs: the effect is that of settings ({first.file}: {first.key})."
+
+
+def _words(case: Case, label: Label, mode: str, place: Place | None) -> str:
+    restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
+    name = SUBJECTS[mode].name
+    assert restore is not None
+    there = place.rests_on[0] if place is not None and place.single else restore
+    where, most = "", ""
+    if place is not None and place.layers:
+        text = place_text(place)
+        where, most = (f" of {text}", "") if place.single else (" in all layers", f"; most of it is in {text}")
+    took = "" if broken is None else f", and the unlearned model's take {broken.kl:.2f} of it from the base"
+    return (
+        f"{MEANING[label]} The base's {name}{where} bring back {_score(there)} of what was lost (krs_kl){took}{most}."
+    )
+
+
+def _score(row: Explanation) -> str:
+    return f"{row.kl:.2f} [{row.kl_low:.2f}, {row.kl_high:.2f}]"
+
+
+def _supported(case: Case) -> str:
+    """What the drift supports where nothing comes back: destroyed, erased, or retrained."""
+    unrelated = case.evidence.answers.get("unrelated")
+    if unrelated is not None and unrelated.bleu.high < 0.5:
+        return "the other answers are gone as well, so that the model is destroyed rather than unlearned"
+    cosine = case.evidence.cosine()
+    if np.isnan(cosine):
+        return "the weights were not compared, so that nothing more can be said"
+    if cosine < 0.95:
+        return f"the weights moved far (greatest cosine {cosine:.2f}), as in a retraining without the facts"
+    return "the weights moved little, as where knowledge is erased in many places at once"

@@ -1,0 +1,151 @@
+"""Behaviour computed again from stored answers and per-question figures: `check_behaviour(found, differences)`.
+
+BLEU follows from the two answers, `exact` from their ids, means and intervals from the questions, a perplexity from
+mean log p and numbers of tokens. How probable an answer is to a model follows from nothing in a report; nor, for
+multiple choice, which choice is picked, because numbers of tokens of choices are not stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.audit.verify.probe import answerless, json_digest, texts_digest
+from ckdiff.scoring.bleu import answer_bleu
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.scores import METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.audit.verify.differences import Differences
+    from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
+    from ckdiff.report.schema.probe import Probe
+
+
+NEAR = {"relative": 1e-9, "absolute": 1e-9}
+
+
+def check_behaviour(found: Behaviour, differences: Differences) -> None:
+    """Compute everything again that follows from what a behaviour stores."""
+    if "bootstrap" in found.settings:
+        differences.exact("behaviour/settings/bootstrap", found.settings["bootstrap"], METHOD)
+    for one in found.answers:
+        _check_answers(one, found.settings.get("tokens"), differences)
+    if found.choices is not None:
+        _check_choices(found.choices, differences)
+    if found.neutral is not None:
+        _check_neutral(found, found.neutral, differences)
+
+
+def check_same_questions(probe: Probe, found: Behaviour, differences: Differences) -> None:
+    """A probe and answers that name one set of questions hold one set of questions."""
+    target = next((one for one in found.answers if one.name == "target"), None)
+    if target is None or target.digest != probe.settings.get("questions_digest"):
+        return
+    differences.exact(
+        "probe/questions and behaviour/target: texts of one digest",
+        [question.text for question in probe.questions],
+        [question.text for question in target.questions],
+    )
+    same = {"tokens", "prompt", "dtype"}
+    if probe.settings.get("answers") == "greedy, of the base" and all(
+        probe.settings.get(name) == found.settings.get(name) for name in same
+    ):
+        differences.exact(
+            "probe/questions and behaviour/target: the base's answers",
+            [question.answer_ids for question in probe.questions],
+            [question.answer_base_ids for question in target.questions],
+        )
+        _check_agreement(probe, target, differences)
+
+
+def _check_agreement(probe: Probe, target: AnswerSet, differences: Differences) -> None:
+    """An answer is the base's where its tokens, one after the other, are; in a near tie the two ways may part."""
+    pairs = list(zip(probe.questions, target.questions, strict=False))
+    parted = sum((asked.top1 >= 1) != said.exact for asked, said in pairs if not math.isnan(asked.top1))
+    if parted > max(1, len(pairs) // 10):
+        differences.add("probe/questions/top1 and behaviour/target/exact", f"{parted} questions apart", "one story")
+
+
+def _check_mean(
+    where: str, stored: Mean, values: Sequence[float], differences: Differences, least: float, most: float
+) -> None:
+    again = mean(np.array(values, dtype=np.float64), least, most)
+    for part in ("value", "low", "high"):
+        name = where if part == "value" else f"{where}_{part}"
+        differences.close(name, getattr(stored, part), getattr(again, part), **NEAR)
+
+
+def _check_answers(found: AnswerSet, tokens: str | None, differences: Differences) -> None:
+    where, rows = f"behaviour/{found.name}", found.questions
+    if not rows:
+        differences.add(f"{where}: questions", 0, "at least one")
+        return
+    for number, row in enumerate(rows):
+        place = f"{where}/{number}"
+        differences.exact(f"{place}/exact", row.exact, row.answer_base_ids == row.answer_unlearned_ids)
+        differences.close(f"{place}/bleu", row.bleu, _bleu(row), **NEAR)
+        longest = max(len(row.answer_base_ids), len(row.answer_unlearned_ids))
+        if tokens is not None and longest > int(tokens):
+            differences.add(f"{place}: tokens", longest, f"at most {tokens}")
+    _check_mean(f"{where}/bleu", found.bleu, [row.bleu for row in rows], differences, 0, 1)
+    _check_mean(f"{where}/exact", found.exact, [float(row.exact) for row in rows], differences, 0, 1)
+    counts = [len(row.answer_base_ids) for row in rows]
+    for side in ("base", "unlearned"):
+        logprobs = [getattr(row, f"logprob_{side}") for row in rows]
+        _check_mean(f"{where}/logprob_{side}", getattr(found, f"logprob_{side}"), logprobs, differences, -math.inf, 0)
+        again = _perplexity([-value for value in logprobs], counts)
+        differences.close(f"{where}/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
+    if answerless(found.source):
+        differences.exact(f"{where}/digest", found.digest, texts_digest([row.text for row in rows]))
+
+
+def _bleu(row: AnswerRecord) -> float:
+    """BLEU of the stored answers; a report keeps a NUL as an escape, and it was scored as a NUL."""
+    found = answer_bleu(row.answer_unlearned, row.answer_base)
+    if found != row.bleu and "\\x00" in row.answer_base + row.answer_unlearned:
+        texts = (text.replace("\\x00", "\0") for text in (row.answer_unlearned, row.answer_base))
+        return answer_bleu(*texts)
+    return found
+
+
+def _perplexity(losses: Sequence[float], counts: Sequence[int]) -> float:
+    """Exp of the mean -log p a token, from means over tokens and numbers of tokens."""
+    if not sum(counts):
+        return math.nan
+    try:
+        return math.exp(math.fsum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts))
+    except OverflowError:
+        return math.inf
+
+
+def _check_choices(found: ChoiceSet, differences: Differences) -> None:
+    rows = found.questions
+    if not rows:
+        differences.add("behaviour/choices: questions", 0, "at least one")
+        return
+    for side in ("base", "unlearned"):
+        right = [float(getattr(row, f"picked_{side}") == row.answer) for row in rows]
+        _check_mean(f"behaviour/choices/accuracy_{side}", getattr(found, f"accuracy_{side}"), right, differences, 0, 1)
+    chance = math.fsum(1 / len(row.choices) for row in rows if row.choices) / len(rows)
+    differences.close("behaviour/choices/chance", found.chance, chance, **NEAR)
+    content = [[row.text, list(row.choices), row.answer] for row in rows]
+    differences.exact("behaviour/choices/digest", found.digest, json_digest(content))
+
+
+def _check_neutral(behaviour: Behaviour, found: NeutralSet, differences: Differences) -> None:
+    rows = found.texts
+    if not rows:
+        differences.add("behaviour/neutral: texts", 0, "at least one")
+        return
+    _check_mean("behaviour/neutral/kl", found.kl, [row.kl for row in rows], differences, 0, math.inf)
+    counts = [row.tokens for row in rows]
+    for side in ("base", "unlearned"):
+        again = _perplexity([getattr(row, f"nll_{side}") for row in rows], counts)
+        differences.close(f"behaviour/neutral/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
+    # The digest is that of all texts that were given; those of a single token are not stored.
+    if not any("of a single token left out" in note for note in behaviour.notes):
+        differences.exact("behaviour/neutral/digest", found.digest, json_digest([row.text for row in rows]))

@@ -1,0 +1,67 @@
+"""The questions that a spec names, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckdiff.calls.specs import BehaveSpec, ProbeSpec
+    from ckdiff.questions.asked import Asked
+    from ckdiff.questions.questions import QuestionSet
+
+
+def asked_by(spec: BehaveSpec) -> Asked:
+    """What is asked by a spec, all files read.
+
+    A file of one concept has its own unrelated questions; other files have none, and the bundled ones are asked.
+    """
+    from ckdiff.questions.asked import Asked, first_questions, own_unrelated
+    from ckdiff.questions.choices import read_choices
+    from ckdiff.questions.neutral_texts import neutral_texts, read_texts
+    from ckdiff.questions.questions import QuestionsError, general_questions, given_questions, read_questions
+
+    _check_asked(spec)
+    if spec.concept is not None and spec.questions is None:
+        raise QuestionsError("--concept chooses from a file; name it with --questions")
+    if spec.most_unrelated < 1:
+        raise QuestionsError(f"--most-unrelated: {spec.most_unrelated} is too few; give 1 or more")
+    target = unrelated = None
+    if spec.questions is not None:
+        target = read_questions(spec.questions, concept=spec.concept)
+        unrelated = own_unrelated(spec.questions, spec.concept) if spec.unrelated is None else None
+    elif spec.asked:
+        target = given_questions(spec.asked)
+    if spec.unrelated is not None:
+        unrelated = read_questions(spec.unrelated)
+    unrelated = first_questions(unrelated or general_questions(), spec.most_unrelated)
+    if target is None:
+        note = "no questions about what was to be unlearned were given: nothing is said about it"
+        unrelated = replace(unrelated, notes=(*unrelated.notes, note))
+    choices = None if spec.choices is None else read_choices(spec.choices)
+    if isinstance(spec.neutral, bool):
+        return Asked(target, unrelated, choices, neutral_texts() if spec.neutral else None)
+    return Asked(target, unrelated, choices, read_texts(spec.neutral))
+
+
+def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
+    from ckdiff.questions.questions import QuestionsError
+
+    if spec.questions is not None and spec.asked:
+        raise QuestionsError("--questions and --question: give one of them")
+
+
+def questions_of(spec: ProbeSpec) -> QuestionSet:
+    """What a spec asks, all files read."""
+    from ckdiff.questions.questions import QuestionsError, general_questions, given_questions, read_questions
+
+    _check_asked(spec)
+    if spec.questions is not None:
+        return read_questions(spec.questions, concept=spec.concept, unrelated=spec.unrelated)
+    if spec.concept is not None or spec.unrelated:
+        raise QuestionsError("--concept and --unrelated choose from a file; name it with --questions")
+    if spec.asked:
+        return given_questions(spec.asked)
+    found = general_questions()
+    note = "no questions were given: general ones were asked, which say nothing about any one topic"
+    return replace(found, notes=(*found.notes, note))

@@ -1,0 +1,137 @@
+"""An audit: compare, behave, probe and judge one pair, and share what they have in common. `audit_pair(spec)`.
+
+The checkpoints are opened and hashed once, the base answers the target questions once, and what cannot say anything is
+left out: nothing is asked of two checkpoints that are the same, and nothing is put back where no question was given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.ask import asked_by, questions_of
+from ckdiff.calls.compare import compared
+from ckdiff.calls.merge import combined, joined
+from ckdiff.calls.provenance import identity, opened, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckdiff.calls.specs import AuditSpec
+    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.preparation import Job
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.behaviour import Behaviour
+    from ckdiff.report.schema.probe import Probe
+    from ckdiff.report.schema.report import Report
+
+
+def audit_pair(
+    spec: AuditSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    accept: Callable[[str, str], None] | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+    *,
+    shared: Shared | None = None,
+) -> Report:
+    """Compare, behave, probe, and a verdict; with a policy its gate.
+
+    Args:
+        spec: what to audit, and how.
+        listener: told of progress, asked whether to stop.
+        existing: a report of the same pair; runs of its probe that asked the same in the same way stay.
+        accept: called with both locations once the headers are read; it raises where the work should not begin.
+        keep: a file to keep an unfinished sweep in.
+        resume: go on with what is kept there.
+        shared: what several jobs have in common.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
+    """
+    from ckdiff.audit.judge import judged
+    from ckdiff.audit.verdict.side_effects import SWAPPED
+    from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
+    from ckdiff.probes.behaviour.behaviour import prepare_behaviour
+    from ckdiff.probes.preparation import prepare
+    from ckdiff.progress import Listener
+    from ckdiff.weights.making import read_making
+
+    listener = listener or Listener()
+    spec.settings.check()
+    behave, probe = spec.behave, spec.probe
+    asked, questions = asked_by(behave), None if probe is None else questions_of(probe)
+    base, unlearned = opened(behave)
+    if accept is not None:
+        accept(base.location, unlearned.location)
+    # Everything that can be refused is refused before the first weight is read.
+    task = prepare_behaviour(base, unlearned, asked, spec.settings)
+    job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
+    report = compared(
+        base, unlearned, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), shared
+    )
+    report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
+    if existing is not None:
+        # Refused before the work, not after it.
+        joined(existing, report)
+
+    def done(found: Report) -> Report:
+        # Only what was asked the same questions in the same way can be evidence beside what was measured now.
+        if existing is not None and existing.probe is not None and found.probe is not None:
+            found = replace(found, probe=combined(existing.probe, found.probe))
+        return judged(found, spec.policy)
+
+    if _same(report):
+        listener.remark("both checkpoints are the same: nothing to ask, nothing to put back")
+        return judged(report, spec.policy)
+    if broken := _not_finite(report):
+        listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
+        return done(report)
+    made = read_making(base.root, report.provenance.base.digest).method
+    swapped = f"the base says itself that it was made by unlearning ({made}): {SWAPPED}"
+    if made:
+        listener.remark(swapped)
+    try:
+        said = _behaviour(task, report, unlearned.root, listener, shared)
+        said = replace(said, notes=(*said.notes, swapped)) if made else said
+        report = replace(report, behaviour=said)
+        if job is not None:
+            kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
+            report = replace(report, probe=_probe(job, said, listener, kept, resume))
+    except (NothingToRecoverError, NotFiniteError) as error:
+        listener.remark(f"not probed: {error}")
+    return done(report)
+
+
+def _same(report: Report) -> bool:
+    """Whether every stored value and setting is the same."""
+    found = report.compare
+    assert found is not None
+    unmatched = found.only_in_base or found.only_in_unlearned or found.shape_mismatch or found.config_changes
+    return bool(found.tensors) and not unmatched and all(row.drift.identical for row in found.tensors)
+
+
+def _not_finite(report: Report) -> str:
+    """The first tensor of which no model can be made, or nothing."""
+    rows = () if report.compare is None else report.compare.tensors
+    return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
+
+
+def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener, shared: Shared | None) -> Behaviour:
+    from ckdiff.probes.behaviour.behaviour import run
+    from ckdiff.weights.making import read_making
+
+    return run(task, read_making(folder, report.provenance.unlearned.digest), listener, shared)
+
+
+def _probe(job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool) -> Probe:
+    """The probe, of the answers that the base has given already."""
+    from ckdiff.probes.probe import run
+
+    target = next((one for one in said.answers if one.name == "target"), None)
+    if job.generate and target is not None and target.digest == job.questions.digest:
+        job.known = [list(row.answer_base_ids) for row in target.questions]
+    return run(job, listener, kept, resume)

@@ -1,0 +1,52 @@
+"""`behave`: what both models say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.ask import asked_by
+from ckdiff.calls.merge import joined
+from ckdiff.calls.provenance import begin_report, opened
+
+if TYPE_CHECKING:
+    from ckdiff.calls.specs import BehaveSpec
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.report import Report
+
+
+def behave(
+    spec: BehaveSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    *,
+    shared: Shared | None = None,
+) -> Report:
+    """What both models say: on target and unrelated questions, multiple choice and neutral text.
+
+    Args:
+        spec: what to ask, and how.
+        listener: told of progress.
+        existing: a report of the same pair; the behaviour is put into it, in the place of an older one.
+        shared: what several jobs have in common.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow it, or `existing` is about other weights.
+    """
+    from ckdiff.probes.behaviour.behaviour import prepare_behaviour, run
+    from ckdiff.weights.making import read_making
+
+    asked = asked_by(spec)
+    spec.settings.check()
+    base, unlearned = opened(spec)
+    task = prepare_behaviour(base, unlearned, asked, spec.settings)
+    found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "sacrebleu", "torch", "transformers")
+    making = read_making(unlearned.root, found.provenance.unlearned.digest)
+    said = run(task, making, listener, shared)
+    digests = found.provenance.base.digest, found.provenance.unlearned.digest
+    if digests[0] is not None and digests[0] == digests[1]:
+        note = "both checkpoints hold the same weights (one digest): every answer is the same by necessity"
+        said = replace(said, notes=(*said.notes, note))
+    found = replace(found, behaviour=said)
+    return found if existing is None else joined(existing, found)

@@ -1,0 +1,69 @@
+"""`compare`: parameter drift between two checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.provenance import record_of, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckdiff.calls.specs import CompareSpec
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.report.schema.report import Report
+    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.weights.hashing import ShardHasher
+
+
+def compare(
+    spec: CompareSpec,
+    progress: Callable[[int, int], None] | None = None,
+    accept: Callable[[str, str], None] | None = None,
+    *,
+    shared: Shared | None = None,
+) -> Report:
+    """Parameter drift between two checkpoints: per tensor, component, layer and neuron.
+
+    Args:
+        spec: what to compare.
+        progress: called with (elements done, elements in all).
+        accept: called with both locations once the headers are read; it raises where the work should not begin.
+        shared: what several jobs have in common.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be read; nothing has been written.
+    """
+    from ckdiff.weights.opening import open_checkpoint
+
+    base = open_checkpoint(spec.base, spec.adapter_base)
+    unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
+    if accept is not None:
+        accept(base.location, unlearned.location)
+    return compared(base, unlearned, spec.hash, progress, shared)
+
+
+def compared(
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    hashes: bool,
+    progress: Callable[[int, int], None] | None = None,
+    shared: Shared | None = None,
+) -> Report:
+    """What `compare` does, from two opened checkpoints on."""
+    hasher: ShardHasher | None = None
+    if hashes:
+        from ckdiff.weights.hashing import ShardHasher
+
+        # Started before NumPy is imported: on two cores hashing is what takes longest.
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
+    try:
+        from ckdiff.report.schema.report import Provenance, Report
+        from ckdiff.weights.pairs import compare_checkpoints
+
+        comparison = compare_checkpoints(base, unlearned, progress)
+        provenance = Provenance(record_of(base, hasher), record_of(unlearned, hasher))
+    finally:
+        if hasher is not None:
+            hasher.close()
+    return Report(provenance, compare=comparison, versions=versions())

@@ -1,0 +1,51 @@
+"""`inspect`: what one checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.report import ShardRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint holds, from its headers alone.
+
+    Attributes:
+        rows: component, tensors, parameters, dtypes; components in the order of the tables.
+    """
+
+    location: str
+    model_type: str
+    rows: tuple[tuple[str, int, int, str], ...]
+    shards: tuple[ShardRecord, ...]
+    notes: tuple[str, ...]
+
+
+def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
+    """What a checkpoint holds, by component; no tensor's data is read.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    import math
+
+    from ckdiff.report.schema.comparison import COMPONENTS
+    from ckdiff.report.schema.report import ShardRecord
+    from ckdiff.weights.components import layout
+    from ckdiff.weights.opening import open_checkpoint
+
+    opened = open_checkpoint(checkpoint, adapter_base)
+    found = layout(opened.shapes(), opened.config)
+    rows = []
+    for component in COMPONENTS:
+        pieces = [piece for piece in found.pieces if piece.component == component]
+        if pieces:
+            dtypes = sorted({opened.dtype(piece.tensor) for piece in pieces})
+            size = sum(math.prod(piece.shape) for piece in pieces)
+            rows.append((component, len(pieces), size, ", ".join(dtypes)))
+    shards = tuple(ShardRecord(shard.name, shard.size, None) for shard in opened.shards)
+    notes = (*opened.notes, *found.notes, *(f"ignored, no parameters: {name}" for name in found.ignored))
+    return Contents(opened.location, found.model_type, tuple(rows), shards, notes)

@@ -1,0 +1,63 @@
+"""ckdiff as functions: a frozen spec in, a frozen report out. Each command is one of these plus presentation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.ask import questions_of
+from ckdiff.calls.merge import merged
+from ckdiff.calls.provenance import begin_report, identity, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.calls.specs import ProbeSpec
+    from ckdiff.probes.preparation import Outline
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.report import Report
+
+
+def probe(
+    spec: ProbeSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+    *,
+    shared: Shared | None = None,
+) -> Report:
+    """Restoration probes: where the effect of an unlearning lives, on live activations.
+
+    Args:
+        spec: what to probe.
+        listener: told of progress, asked whether to stop.
+        existing: a report of the same pair; the probe is put into it.
+        keep: a file to keep an unfinished sweep in.
+        resume: go on with what is kept there.
+        shared: what several jobs have in common.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow a probe, or `existing` is about other weights.
+        NothingToRecoverError: on these questions the two models do not differ.
+    """
+    from ckdiff.probes.preparation import prepare
+    from ckdiff.probes.probe import run
+
+    questions = questions_of(spec)
+    spec.settings.check()
+    base, unlearned = opened(spec)
+    # Everything that can be refused is refused before files are hashed, which takes a while.
+    job = prepare(base, unlearned, questions, spec.settings)
+    found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "torch", "transformers")
+    kept = None if keep is None else (keep, identity(base, unlearned, found.provenance))
+    result = run(job, listener, kept, resume, shared)
+    return merged(existing, replace(found, probe=result))
+
+
+def outline(spec: ProbeSpec) -> Outline:
+    """What a probe would do, how much memory it wants and about how long it takes; no weights are read."""
+    from ckdiff.probes.preparation import outline as look
+
+    return look(*opened(spec), questions_of(spec), spec.settings)

@@ -1,0 +1,90 @@
+"""Where a report comes from: both checkpoints, their digests, the versions of the libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.merge import joined
+from ckdiff.version import __version__
+
+if TYPE_CHECKING:
+    from ckdiff.calls.specs import BehaveSpec, ProbeSpec
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report
+    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.weights.hashing import ShardHasher
+
+
+def opened(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
+    """Both checkpoints of a spec, their headers read."""
+    from ckdiff.weights.opening import open_checkpoint
+
+    return open_checkpoint(spec.base, spec.adapter_base), open_checkpoint(spec.unlearned, spec.adapter_base)
+
+
+def begin_report(
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    hashes: bool,
+    listener: Listener | None,
+    existing: Report | None,
+    shared: Shared | None,
+    *libraries: str,
+) -> Report:
+    """A report of a pair that holds nothing yet; refused where it could not be put into an older one."""
+    from ckdiff.report.schema.report import Report
+
+    if listener is not None and hashes:
+        listener.progress("hashing", 0, 1, "sha256 of the weight files")
+    found = Report(provenance_of(base, unlearned, hashes, shared), versions=versions(*libraries))
+    if listener is not None:
+        listener.progress("hashing", 1, 1, "")
+    if existing is not None:
+        # Refused before the work, not after it.
+        joined(existing, found)
+    return found
+
+
+def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, shared: Shared | None) -> Provenance:
+    """Both checkpoints as they stand on disk."""
+    from ckdiff.report.schema.report import Provenance
+
+    hasher: ShardHasher | None = None
+    if hashes:
+        from ckdiff.weights.hashing import ShardHasher
+
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
+    try:
+        return Provenance(record_of(base, hasher), record_of(unlearned, hasher))
+    finally:
+        if hasher is not None:
+            hasher.close()
+
+
+def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
+    """What tells these weights from others: their digests, or else the files' names, sizes and times."""
+    digests = [side.digest for side in (provenance.base, provenance.unlearned)]
+    if all(digests):
+        return " ".join(map(str, digests))
+    files = [shard for side in (base, unlearned) for shard in side.shards]
+    return " ".join(f"{shard.path} {shard.size} {shard.path.stat().st_mtime_ns}" for shard in files)
+
+
+def record_of(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:
+    """One checkpoint as it stands on disk, with digests where a hasher is given."""
+    from ckdiff.report.schema.report import CheckpointRecord, ShardRecord
+    from ckdiff.weights.hashing import joint_digest
+
+    shards = tuple(
+        ShardRecord(shard.name, shard.size, hasher.digest(shard) if hasher else None) for shard in checkpoint.shards
+    )
+    known = [(shard.name, shard.sha256) for shard in shards if shard.sha256 is not None]
+    digest = joint_digest(known) if hasher else None
+    return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards)
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """Versions of ckdiff, of NumPy, and of the libraries named."""
+    return {"ckdiff": __version__} | {name: importlib.metadata.version(name) for name in ("numpy", *libraries)}

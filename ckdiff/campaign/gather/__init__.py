@@ -1,0 +1,1 @@
+"""One report out of many jobs' reports."""

@@ -1,0 +1,212 @@
+"""What a reader of a campaign must know beside its figures, as plain sentences: `remarks(known)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.merge import SCOPE
+from ckdiff.campaign.gather.averages import CAUTION
+from ckdiff.report.schema.campaign import ALL
+from ckdiff.report.words.numbers import counted, listed
+from ckdiff.untrusted import printable, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ckdiff.campaign.gather.averages import Averaged
+    from ckdiff.campaign.gather.cells import Piece
+    from ckdiff.campaign.gather.sweeps import Sweep
+    from ckdiff.report.schema.campaign import GroupMean, JobRecord, PairRecord
+
+
+ASKED = ("questions_source", "questions_digest")
+"""Settings that differ from concept to concept."""
+
+
+SHOWN = 40
+"""Characters of a setting that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What remarks are made of, all in the plan's order.
+
+    Attributes:
+        concepts: the axis.
+        asked: by pair and concept the runs that were asked for.
+        groups: by group its pairs, as places.
+        averages, means: those that could be made.
+        versions: by library, every version that a report names.
+    """
+
+    pairs: Sequence[PairRecord]
+    concepts: Sequence[str]
+    jobs: Sequence[JobRecord]
+    asked: Mapping[tuple[str, str], frozenset[str]]
+    pieces: Sequence[Piece]
+    sweeps: Sequence[Sweep]
+    groups: Mapping[str, Sequence[int]]
+    averages: Sequence[Averaged]
+    means: Sequence[GroupMean]
+    versions: Mapping[str, Sequence[str]]
+
+
+def remarks(known: Known) -> tuple[str, ...]:
+    """Everything there is to say, the most important first."""
+    return tuple(
+        [
+            *_undone(known.jobs),
+            *_unsound(known.pieces),
+            *_sampling(known),
+            *_settings(known),
+            *_questions(known.pieces),
+            *_layers(known),
+            *_uneven(known.averages),
+            *_alone(known),
+            *_twice(known.asked),
+            *_versions(known.versions),
+        ]
+    )
+
+
+def _undone(jobs: Sequence[JobRecord]) -> Iterator[str]:
+    for required, words in ((True, "required"), (False, "optional")):
+        own = [job for job in jobs if job.required == required]
+        counts = {state: sum(job.state == state for job in own) for state in ("failed", "inconclusive", "missing")}
+        if lacking := sum(counts.values()):
+            kinds = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+            yield f"{lacking:,} of {counted(len(own), f'{words} job')} {_are(lacking)} not done: {kinds}"
+
+
+def _unsound(pieces: Sequence[Piece]) -> Iterator[str]:
+    if found := [_place(piece) for piece in pieces if piece.failed_controls]:
+        yield f"controls of the probe failed: {listed(found)}; these scores are in the averages, and not to be trusted"
+
+
+def _sampling(known: Known) -> Iterator[str]:
+    if not known.averages and not known.means:
+        return
+    yield CAUTION
+    if len(known.concepts) == 1:
+        yield "there is one concept only: averages have no intervals"
+    groups: dict[str, set[str]] = {}
+    by_name = {pair.name: pair.group for pair in known.pairs}
+    for pair, concept in known.asked:
+        groups.setdefault(concept, set()).add(by_name[pair])
+    mixed = [concept or "(none)" for concept in known.concepts if len(groups.get(concept, ())) > 1]
+    if mixed and ALL in known.groups:
+        yield (
+            f"asked of pairs of several groups: {listed(mixed)}; in {ALL!r} the pairs of a concept are averaged first,"
+            " whatever their groups"
+        )
+
+
+def _settings(known: Known) -> Iterator[str]:
+    values: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for piece in known.pieces:
+        for name, value in piece.settings.items():
+            if name[1] not in (*SCOPE, *ASKED):
+                values.setdefault(name, {}).setdefault(value, []).append(piece.pair)
+    parts: dict[tuple[str, str], list[str]] = {}
+    for (part, key), found in values.items():
+        if len(found) > 1:
+            words = listed([f"{shorten(value, SHOWN)} ({_pairs(pairs)})" for value, pairs in found.items()])
+            parts.setdefault((key, words), []).append(part)
+    for (key, words), own in parts.items():
+        what = f"{printable(key)} of the {' and '.join(own)}"
+        yield f"measured with different settings, which averages mix: {what} is {words}"
+
+
+def _questions(pieces: Sequence[Piece]) -> Iterator[str]:
+    for kind, digests in (
+        ("probed", [(piece, piece.probed) for piece in pieces if piece.probed]),
+        ("answered", [(piece, piece.answered) for piece in pieces if piece.answered]),
+    ):
+        of_concept: dict[str, set[str]] = {}
+        of_digest: dict[str, dict[str, None]] = {}
+        for piece, digest in digests:
+            of_concept.setdefault(piece.concept, set()).add(digest)
+            of_digest.setdefault(digest, {})[piece.concept] = None
+        if other := [concept or "(none)" for concept, found in of_concept.items() if len(found) > 1]:
+            yield f"other questions were {kind} in one pair than in another of the same concept: {listed(other)}"
+        for same in of_digest.values():
+            if len(same) > 1:
+                yield (
+                    f"the same questions were {kind} under several concepts, which count as one each: {listed([*same])}"
+                )
+
+
+def _layers(known: Known) -> Iterator[str]:
+    for group, members in known.groups.items():
+        own, left_out = set(members), list[str]()
+        axes: dict[tuple[int, ...], int] = {}
+        for sweep in known.sweeps:
+            found = {axis: cell[0] for cell, axis in sweep.axes.items() if cell[0] in own}
+            if len(found) > 1:
+                run = sweep.run
+                left_out.append(f"{run.direction} {run.mode} {run.variant}")
+                axes = axes or found
+        if left_out:
+            words = [f"{_axis(axis)} ({known.pairs[place].name})" for axis, place in axes.items()]
+            yield (
+                f"{printable(group)}: its pairs have different window centres, {listed(words)}, so that there is no"
+                f" average of {listed(left_out)}"
+            )
+
+
+def _uneven(averages: Sequence[Averaged]) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for run, uneven in averages:
+        if uneven:
+            groups.setdefault(run.group, []).append(f"{run.direction} {run.mode} {run.variant}")
+    for group, names in groups.items():
+        yield (
+            f"{printable(group)}: a score is not defined in every pair and window of {listed(names)}: each window's"
+            " average is over those where it is"
+        )
+
+
+def _alone(known: Known) -> Iterator[str]:
+    counts: dict[str, int] = {}
+    for _, concept in known.asked:
+        counts[concept] = counts.get(concept, 0) + 1
+    alone = [concept or "(none)" for concept in known.concepts if counts.get(concept) == 1]
+    if alone and len(known.pairs) > 1:
+        yield f"asked of one pair only: {listed(alone)}"
+
+
+def _twice(asked: Mapping[tuple[str, str], frozenset[str]]) -> Iterator[str]:
+    found = [
+        printable(f"{pair}, {concept or '(none)'}")
+        for (pair, concept), runs in asked.items()
+        if "audit" in runs and runs & {"behave", "probe"}
+    ]
+    if found:
+        yield (
+            f"audited, and probed or asked by a run of its own as well: {listed(found)}; the run's own figures take the"
+            " place of the audit's, and the verdict is about them"
+        )
+
+
+def _versions(versions: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, found in versions.items():
+        if len(found) > 1:
+            yield f"the reports were made with different versions of {printable(name)}: {listed(found)}"
+
+
+def _place(piece: Piece) -> str:
+    return f"{piece.pair}, {piece.concept}" if piece.concept else piece.pair
+
+
+def _pairs(names: Iterable[str]) -> str:
+    own = list(dict.fromkeys(names))
+    return own[0] if len(own) == 1 else f"{own[0]} and {counted(len(own) - 1, 'other')}"
+
+
+def _axis(axis: tuple[int, ...]) -> str:
+    return "all layers together" if axis == (-1,) else f"{len(axis)} in {axis[0]}-{axis[-1]}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

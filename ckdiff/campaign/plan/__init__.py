@@ -1,0 +1,1 @@
+"""A campaign's plan, read from TOML and checked."""

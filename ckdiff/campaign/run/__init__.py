@@ -1,0 +1,1 @@
+"""The jobs of a campaign: their keys, their work, what is kept of them."""

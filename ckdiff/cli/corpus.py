@@ -1,0 +1,128 @@
+"""`ckdiff corpus`: the texts of a pretraining corpus that speak of a concept, as a file for `ckdiff unlearn`.
+
+Part of the door: it parses, calls `ckdiff.questions.corpus`, and presents.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ckdiff.cli.console import output, progress, remark
+from ckdiff.cli.options import QuietOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+ROWS = (
+    ("segments", "segments taken"),
+    ("words_mean", "words a segment"),
+    ("characters_mean", "characters a segment"),
+    ("words", "words in all"),
+    ("documents", "documents read"),
+    ("documents_with_concept", "documents that name it"),
+    ("duplicates", "duplicates dropped"),
+    ("files_read", "files read"),
+    ("malformed", "malformed lines"),
+    ("oversized", "oversized lines"),
+    ("target_questions", "target questions"),
+    ("target_question_words_mean", "words a target question"),
+    ("unrelated_questions", "unrelated questions"),
+    ("unrelated_question_words_mean", "words an unrelated question"),
+)
+"""The statistics that the table shows, where they are there."""
+
+
+class CorpusFormat(StrEnum):
+    """What stdout carries."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def corpus(
+    paths: Annotated[list[Path], typer.Argument(help="Files or directories of JSON lines: RedPajama, Dolma.")],
+    concept: Annotated[str, typer.Option("--concept", help="The name of the concept.")],
+    target: Annotated[Path, typer.Option("--output", "-o", help="The .jsonl file to write.")],
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="Another name; may be repeated.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Stop at so many segments.")] = 6000,
+    length: Annotated[int, typer.Option("--length", min=1, help="Characters after which a segment ends.")] = 400,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", "-Q", help="Count the concept's questions of this file too.")
+    ] = None,
+    output_format: Annotated[
+        CorpusFormat, typer.Option("--format", "-f", help="What to print on stdout.")
+    ] = CorpusFormat.TABLE,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --output.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Pick from a pretraining corpus the texts that speak of a concept, to unlearn it."""
+    from ckdiff.questions.corpus import check_output, extract, write_extraction
+
+    check_output(target, overwrite, paths)
+    asked = {} if questions is None else question_statistics(questions, concept)
+    with progress("reading", quiet) as tick:
+        found = extract(paths, concept, alias or (), most, length, tick)
+    write_extraction(found, target, overwrite)
+    statistics = {**found.statistics(), **asked, "output": str(target)}
+    if output_format is CorpusFormat.JSON:
+        sys.stdout.write(json.dumps(statistics, indent=2) + "\n")
+    else:
+        output(statistics_view(statistics))
+    for line in warnings(statistics):
+        remark(line, quiet)
+    remark(f"texts: {target}", quiet)
+
+
+def question_statistics(path: Path, concept: str) -> dict[str, Any]:
+    """How many questions a file asks about a concept and beside it, and how long they are."""
+    from ckdiff.questions.questions import QuestionsError, read_questions
+
+    found = {"target": read_questions(path, concept=concept).questions}
+    try:
+        found["unrelated"] = read_questions(path, concept=concept, unrelated=True).questions
+    except QuestionsError:
+        found["unrelated"] = ()  # a file of target questions alone
+    statistics: dict[str, Any] = {}
+    for name, asked in found.items():
+        statistics[f"{name}_questions"] = len(asked)
+        words = sum(len(question.text.split()) for question in asked)
+        statistics[f"{name}_question_words_mean"] = words / len(asked) if asked else None
+    return statistics
+
+
+def statistics_view(statistics: dict[str, Any]) -> RenderableType:
+    """The statistics as a table, one number a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in (statistics["concept"], *statistics["aliases"]))
+    table.title, table.title_style, table.title_justify = Text(names), "bold", "left"
+    for key, label in ROWS:
+        if statistics.get(key) is not None:
+            table.add_row(label, _number(statistics[key]))
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def warnings(statistics: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers should know, one line each."""
+    lines = [f"malformed: {place}" for place in statistics["malformed_first"]]
+    lines += [f"skipped: {place}" for place in statistics["oversized_first"]]
+    lines += [f"cut off or damaged, used up to there: {name}" for name in statistics["cut_short"]]
+    if statistics["most_reached"]:
+        read, there = statistics["files_read"], statistics["files"]
+        lines.append(f"--most reached in file {read} of {there}; the rest was not read")
+    return lines

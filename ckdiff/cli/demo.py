@@ -1,0 +1,151 @@
+"""`ckdiff demo`: all of ckdiff on a fresh machine, without a network, in less than a minute.
+
+Part of the door: it calls what the other commands call, one after the other, and presents what they found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckdiff.cli.console import Format, present, remark
+from ckdiff.cli.options import QuietOption
+from ckdiff.cli.session import enough_disk, listening, set_threads
+from ckdiff.errors import CkdiffError
+from ckdiff.unlearn.recipe import check_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.report import Report
+
+
+LEARN_STEPS = 300
+
+
+REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
+
+
+class DemoError(CkdiffError):
+    """A place that the demo cannot use."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new or empty directory.")] = Path("ckdiff-demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the model and of the unlearning.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DemoError(f"{folder}: already exists and is not an empty directory; name a new one")
+    check_installed()
+    # A model of 192 thousand parameters is not worth a second thread, and one gives the same bytes everywhere.
+    set_threads(1)
+    with enough_disk(), cleared(folder), listening(quiet, remark) as listener:
+        make_pair(folder, seed, listener)
+        report = look(folder, listener)
+    present(report, Format.TABLE, 3, show_questions=4)
+    sys.stdout.write(f"\n{in_short(report)}\n")
+    for name in (REPORT, *FIGURES):
+        remark(f"{folder / name}", quiet)
+
+
+@contextlib.contextmanager
+def cleared(folder: Path) -> Iterator[None]:
+    """Make the directory, and leave nothing of it behind when anything goes wrong."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"{folder}: cannot be made ({error.strerror}); name another place") from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def make_pair(folder: Path, seed: int, listener: Listener) -> None:
+    """`folder/base` knows the facts of six towns; `folder/unlearned` has lost one of them."""
+    from ckdiff.calls.unlearn import make_unlearned
+    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
+    from ckdiff.unlearn.world import FORGOTTEN, make_base
+
+    listener.remark("a tiny model learns 48 facts about six invented towns ...")
+    says = "facts by heart"
+    make_base(folder, LEARN_STEPS, seed, lambda step: listener.progress("learning", step, LEARN_STEPS, says))
+    listener.remark(f"... and unlearns those about {FORGOTTEN} with Gradient Difference")
+    target, unrelated = folder / "target.jsonl", folder / "unrelated.jsonl"
+    recipe = Recipe(
+        method="graddiff",
+        retain_loss="ce",
+        retain_weight=3.0,
+        limit=3.0,
+        lr=3e-4,
+        steps=300,
+        warmup=1,
+        accumulation=1,
+        weight_decay=0.0,
+        evaluate_every=20,
+        stop_when=(stop_when("target_bleu<0.05"),),
+        seed=seed,
+        device="cpu",
+    )
+    make_unlearned(
+        UnlearnSpec(
+            str(folder / "base"),
+            folder / "unlearned",
+            forget=target,
+            retain=unrelated,
+            questions=target,
+            unrelated=unrelated,
+            recipe=recipe,
+        ),
+        listener,
+    )
+
+
+def in_short(report: Report) -> str:
+    """What the tables said, in a few lines of numbers."""
+    assert report.behaviour is not None
+    assert report.probe is not None
+    target, unrelated = report.behaviour.answers
+    lines = [
+        f" - answers as before: {target.exact.value:.0%} of the target's, {unrelated.exact.value:.0%} of the others"
+    ]
+    for run in report.probe.runs:
+        if run.variant == "open":
+            best = int(run.krs_kl.score.argmax())
+            score = run.krs_kl.score[best]
+            lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
+    return "\n".join(["In short", *lines])
+
+
+def look(folder: Path, listener: Listener) -> Report:
+    """Compare, probe and behave, as the commands do; the report and its figures are written beside the pair."""
+    from ckdiff.calls.behave import behave
+    from ckdiff.calls.compare import compare
+    from ckdiff.calls.probe import probe
+    from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.report.figures.behaviour import write_behaviour_figure
+    from ckdiff.report.figures.probe import write_figure
+    from ckdiff.report.hdf5.file import write_report
+    from ckdiff.scoring.settings import Settings
+
+    base, unlearned = str(folder / "base"), str(folder / "unlearned")
+    target, unrelated = folder / "target.jsonl", folder / "unrelated.jsonl"
+    settings = Settings(modes=("coeff", "attn", "values"), window=1, device="cpu")
+    listener.remark("comparing, probing, asking both ...")
+    report = compare(CompareSpec(base, unlearned), accept=None)
+    report = probe(ProbeSpec(base, unlearned, target, settings=settings), listener, report)
+    spec = BehaveSpec(base, unlearned, target, unrelated=unrelated, neutral=False, settings=settings)
+    report = behave(spec, listener, report)
+    write_report(report, folder / REPORT)
+    write_figure(report, folder / FIGURES[0])
+    write_behaviour_figure([("", report)], folder / FIGURES[1])
+    return report

@@ -1,0 +1,38 @@
+"""`ckdiff gate`: an exit status from an existing report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckdiff.cli.console import Format, present, remark
+from ckdiff.cli.options import FormatOption, PolicyOption, QuietOption
+
+
+def gate(
+    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
+    policy: PolicyOption = None,
+    save: Annotated[bool, typer.Option("--save", help="Put verdict and gate into the report.")] = False,
+    output_format: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Judge a report that is there, without models; the exit status is that of the policy's gate."""
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.audit.judge import judged
+    from ckdiff.cli.session import only_writer
+    from ckdiff.report.hdf5.file import check_writable, read_report, write_report
+    from ckdiff.report.words.verdict import exit_status
+
+    wanted = read_policy(policy)
+    if save:
+        check_writable(report)
+        with only_writer(report):
+            found = judged(read_report(report), wanted)
+            write_report(found, report)
+        remark(f"report: {report}", quiet)
+    else:
+        found = judged(read_report(report), wanted)
+    present(found, output_format, 10, "verdict")
+    raise typer.Exit(exit_status(found.verdict))

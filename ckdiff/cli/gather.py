@@ -1,0 +1,77 @@
+"""`ckdiff gather`: one report out of many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ckdiff.cli.console import Format, remark
+from ckdiff.cli.options import FormatOption, QuietOption
+from ckdiff.errors import CkdiffError
+
+
+def gather(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of one plan; several of shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 report to write.")] = Path("campaign.h5"),
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", help="Judge every pair by this TOML file, not by the plan's.")
+    ] = None,
+    reports: Annotated[
+        Path | None, typer.Option("--reports", help="Also write each pair's report, all of its jobs in one, here.")
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file at --output that is no campaign's report.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """One report of a campaign: every pair and concept, averages over concepts, and the worst of the gates."""
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.campaign.gather.gathering import gather as run
+    from ckdiff.campaign.gather.gathering import merged_reports
+    from ckdiff.campaign.run.store import read_results
+    from ckdiff.cli.console import present_campaign
+    from ckdiff.report.hdf5.file import check_writable, write_campaign
+    from ckdiff.report.words.campaign import exit_status
+
+    check_writable(output)
+    if not overwrite:
+        _check_replaceable(output)
+    wanted = None if policy is None else read_policy(policy)
+    results = read_results(folders)
+    found = run(results, wanted)
+    if reports is not None:
+        _write_reports(reports, merged_reports(results, wanted), quiet)
+    write_campaign(found, output)
+    present_campaign(found, output_format)
+    remark(f"campaign: {output}", quiet)
+    raise typer.Exit(exit_status(found))
+
+
+def _check_replaceable(output: Path) -> None:
+    """Refuse to replace, unasked, what is not the report of a campaign."""
+    from ckdiff.report.hdf5.file import read_campaign
+
+    if not output.exists():
+        return
+    try:
+        read_campaign(output)
+    except CkdiffError as error:
+        raise CkdiffError(f"{output}: is there and is no campaign's report; use -o FILE, or --overwrite") from error
+
+
+def _write_reports(folder: Path, found: Any, quiet: bool) -> None:
+    from ckdiff.campaign.gather.gathering import file_name
+    from ckdiff.report.hdf5.file import write_report
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CkdiffError(f"{folder}: cannot be made ({error.strerror}); name another with --reports") from error
+    count = 0
+    for pair, concept, report in found:
+        write_report(report, folder / file_name(pair, concept))
+        count += 1
+    remark(f"reports: {count} in {folder}", quiet)

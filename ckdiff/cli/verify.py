@@ -1,0 +1,116 @@
+"""`ckdiff attest` and `ckdiff verify`: a report is signed, and a report is held against everything that it rests on.
+
+Part of the door: options become calls; what was found is printed and turned into a status. The library that signs is
+imported by `audit.signing` alone, when it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckdiff.cli.console import remark, to_reader
+from ckdiff.cli.options import AdapterBaseOption, QuietOption
+from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.version import __version__
+
+if TYPE_CHECKING:
+    from ckdiff.audit.verify.differences import Difference
+    from ckdiff.audit.verify.verify import Outcome
+
+
+MOST_LINES = 200
+"""Differences that are printed, one a line; more are counted."""
+
+
+def verify(
+    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="The model before: are its files those of the report?")
+    ] = None,
+    unlearned: Annotated[
+        str | None, typer.Option("--unlearned", help="The model after: are its files those of the report?")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", "-k", help="The public key in PEM of whoever must have signed.")
+    ] = None,
+    attestation: Annotated[
+        Path | None, typer.Option("--attestation", help="The envelope; else REPORT.intoto.json. Needs --key.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", help="The policy that the report must have been judged by.")
+    ] = None,
+    adapter_base: AdapterBaseOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Compute a report's numbers, digests and verdict again, check its signature, and say what differs."""
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.audit.verify.verify import VerifySpec, sidecar
+    from ckdiff.audit.verify.verify import verify as run
+
+    if attestation is not None and key is None:
+        raise CkdiffError(
+            "--attestation: a signature says nothing without a key; give --key FILE, the signer's public key"
+        )
+    wanted = None if policy is None else read_policy(policy)
+    outcome = run(VerifySpec(report, base, unlearned, key, attestation, wanted, adapter_base))
+    if key is None and sidecar(report).exists():
+        remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
+    if hint := _hint(outcome):
+        remark(hint, quiet)
+    with to_reader():
+        sys.stdout.write(_text(report, outcome))
+    raise typer.Exit(_status(outcome))
+
+
+INTERVALS = ("_low", "_high", "/settings/bootstrap")
+"""How the names of an interval's ends end, and of the method behind them."""
+
+
+def _hint(outcome: Outcome) -> str:
+    """What else than an edit may be behind differences: another version of ckdiff; or ""."""
+    from ckdiff.untrusted import printable
+
+    found = outcome.differences.found
+    if not found:
+        return ""
+    if outcome.writer not in ("", __version__):
+        return (
+            f"written by ckdiff {printable(outcome.writer)}, this is {__version__}: its rules and intervals may differ"
+        )
+    if all(one.where.partition("[")[0].endswith(INTERVALS) for one in found):
+        return (
+            "intervals alone differ: a ckdiff with other intervals may have made them; measure again, or ask that one"
+        )
+    return ""
+
+
+def _status(outcome: Outcome) -> ExitStatus:
+    if outcome.differences.found:
+        return ExitStatus.DIFFERS
+    return ExitStatus.INCONCLUSIVE if outcome.empty else ExitStatus.OK
+
+
+def _text(report: Path, outcome: Outcome) -> str:
+    """What was found, the last line the outcome; "verified" only where a key has signed this very file."""
+    from ckdiff.report.words.numbers import counted
+    from ckdiff.untrusted import printable
+
+    found, name = outcome.differences.found, printable(report)
+    if found:
+        return "".join(_lines(found)) + f"differs: {name}: {counted(len(found), 'difference')}\n"
+    if outcome.empty:
+        return f"inconclusive: {name}: nothing to check, the report holds no measurement and no verdict\n"
+    done = [f"{outcome.differences.compared:,} figures recomputed"]
+    done += [f"files of {' and '.join(outcome.files)} hashed"] if outcome.files else []
+    if outcome.keyid is None:
+        return f"consistent, origin unproven: {name}: {', '.join(done)}, no signature checked\n"
+    return f"verified: {name}: {', '.join(done)}, signed by {printable(outcome.keyid)}\n"
+
+
+def _lines(found: list[Difference]) -> list[str]:
+    lines = [f"{one}\n" for one in found[:MOST_LINES]]
+    return lines if len(found) <= MOST_LINES else [*lines, f"and {len(found) - MOST_LINES:,} more\n"]

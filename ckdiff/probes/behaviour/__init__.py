@@ -1,0 +1,1 @@
+"""What both models say: answers, choices and neutral texts, scored."""

@@ -1,0 +1,348 @@
+"""What two models say: greedy answers, multiple choice and neutral text. `prepare_behaviour`, then `run`.
+
+Everything that can be refused is refused by `prepare_behaviour`, before a weight is read. Then one model after the
+other answers, loaded whole or streamed a layer at a time: the base first, because the unlearned model is also measured
+on the base's own answers. Of each only its answers, and what `forcing` keeps, stay when it leaves the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ckdiff.probes import cost
+from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
+from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
+from ckdiff.probes.checks import PairError
+from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
+from ckdiff.probes.live.model import context_length
+from ckdiff.probes.preparation import DTYPES, prepare
+from ckdiff.probes.shared_answers import answered, generated
+from ckdiff.probes.sweep import SIDES
+from ckdiff.progress import Listener
+from ckdiff.questions.questions import QuestionSet
+from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
+from ckdiff.scoring.bleu import BLEU, answer_bleu
+from ckdiff.scoring.means import mean
+from ckdiff.scoring.scores import METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.probes.forcing import Forced
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.preparation import Job
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.questions.asked import Asked
+    from ckdiff.report.schema.report import Side
+    from ckdiff.scoring.settings import Settings
+    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.weights.making import Making
+
+
+@dataclass(slots=True)
+class Task:
+    """Everything that is settled before a weight is read.
+
+    Attributes:
+        job: what `jobs.prepare` made of all open questions together.
+        choices: prompts of every choice of every question.
+        texts: prompts of the neutral texts.
+        notes: plain sentences for the report.
+        way: how questions go through a model.
+    """
+
+    job: Job
+    asked: Asked
+    choices: list[Prompt]
+    texts: list[Prompt]
+    notes: list[str]
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one model said, and what it makes of the base's answers, the choices and the texts."""
+
+    answers: list[tuple[int, ...]]
+    logprobs: list[Tensor]
+    texts: Forced | None
+
+
+def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> Task:
+    """Everything that can be refused is refused here; of `settings` what is about probes alone is not looked at.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow it, or one model does not fit into memory.
+    """
+    sets = asked.open.values()
+    together = QuestionSet(
+        tuple(question for one in sets for question in one.questions),
+        "open questions",
+        "",
+        tuple(dict.fromkeys(note for one in sets for note in one.notes)),
+    )
+    # The least probe there is: it checks the pair, the tokenizers and the prompts.
+    least = replace(
+        settings, modes=("coeff",), variants=("open",), directions=("restore",), window=1, layers=None, kl=True
+    )
+    job = prepare(base, unlearned, together, replace(least, given_answers=False, controls=False))
+    context = context_length(job.pair.base)
+    choices = [] if asked.choices is None else choice_prompts(job.tokenizer, asked.choices.questions, settings)
+    for prompt in choices:
+        if context is not None and prompt.length > context:
+            raise PairError(
+                f"multiple-choice question {prompt.question.text[:60]!r}: {prompt.length} tokens do not fit into the"
+                f" model's context of {context}; leave it out"
+            )
+    texts, notes = ([], ()) if asked.neutral is None else text_prompts(job.tokenizer, asked.neutral.texts, context)
+    _check_ids(job, [*choices, *texts])
+    # What it says of a single question is about intervals and controls of a probe.
+    own = [note for note in job.notes if not note.startswith("one question:")]
+    notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
+    task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
+    task.way = _settled(task)
+    return task
+
+
+def run(task: Task, making: Making, listener: Listener | None = None, shared: Shared | None = None) -> Behaviour:
+    """Ask both models, one after the other, and put together what they said.
+
+    Args:
+        task: from `prepare_behaviour`.
+        making: what the unlearned checkpoint says of its own making.
+        listener: told of progress.
+        shared: knows answers that somebody has let the base give.
+
+    Raises:
+        NotFiniteError: a model computes NaN or infinity.
+    """
+    listener = listener or Listener()
+    with torch.inference_mode():
+        base = _said(task, "base", None, listener, shared)
+        unlearned = _said(task, "unlearned", base.answers, listener, None)
+        listener.progress("numbers", 0, 1, "probabilities of both models")
+        result = _assembled(task, base, unlearned, making)
+        listener.progress("numbers", 1, 1, "")
+        return result
+
+
+def _said(
+    task: Task,
+    side: Side,
+    base_answers: list[tuple[int, ...]] | None,
+    listener: Listener,
+    shared: Shared | None,
+) -> _Said:
+    """Let one model answer, measure it on the base's answers, and give its layers' memory back."""
+    job, live, way = task.job, task.job.pair.side(side), task.way
+    with _stage(listener, f"loading the {side}", len(live.layers)) as tick:
+        live.load_ends()
+        for number in range(0 if way.stream else len(live.layers)):
+            live.load_layer(number)
+            tick(number + 1)
+    with _stage(listener, f"the {side} answers", job.settings.tokens if way.stream else len(job.prompts)) as tick:
+        if shared is None:
+            found = generated(live, job, job.prompts, way, tick)
+        else:
+            found = _answers_by_set(task, live, shared, tick)
+    answers = [tuple(answer) for answer in found]
+    given = _given(task, base_answers or answers)
+    with _stage(listener, f"the {side} reads", len(given)) as tick:
+        logprobs = forced_logprobs(live, given, way, tick)
+    texts = None
+    if task.texts:
+        with _stage(listener, f"the {side} reads neutral texts", len(task.texts)) as tick:
+            texts = force(live, task.texts, way, tick)
+            logprobs += token_logprobs(texts, task.texts)
+    for number in range(len(live.layers)):
+        live.unload_layer(number)
+    live.unload_embedding()
+    return _Said(answers, logprobs, texts)
+
+
+def _answers_by_set(task: Task, live: LiveModel, shared: Shared, tick: Callable[[int], None]) -> list[list[int]]:
+    """The base's answers, each set of questions by itself, so that others who ask one of them can use it."""
+    job, way, found = task.job, task.way, list[list[int]]()
+    for questions in task.asked.open.values():
+        begun = len(found)
+        prompts = job.prompts[begun : begun + len(questions.questions)]
+
+        def make(prompts: Sequence[Prompt] = prompts, begun: int = begun) -> list[list[int]]:
+            return generated(live, job, prompts, way, None if way.stream else lambda done: tick(begun + done))
+
+        found += answered(job, prompts, way, shared, make)
+    return found
+
+
+def _given(task: Task, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
+    """Prompts whose answers are scored: open questions with the base's answers, then choices."""
+    answered = [replace(prompt, answer=answer) for prompt, answer in zip(task.job.prompts, base_answers, strict=True)]
+    return [*answered, *task.choices]
+
+
+@contextmanager
+def _stage(listener: Listener, name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One stage of the work; gives what is called with how much of it is done."""
+    listener.progress(name, 0, total, "")
+    yield lambda done: listener.progress(name, done, total, "")
+    listener.progress(name, total, total, "")
+
+
+def _check_ids(job: Job, given: Sequence[Prompt]) -> None:
+    rows = job.pair.base.model.get_input_embeddings().num_embeddings
+    largest = max((max(prompt.ids + prompt.answer) for prompt in given), default=0)
+    if largest >= rows:
+        raise PairError(f"{job.pair.base.location}: its tokenizer makes id {largest}, its embedding has {rows} rows")
+
+
+def _settled(task: Task) -> Way:
+    """Stream or not: does one model fit, with the other's unembedding and what is kept of both?
+
+    Raises:
+        TooLittleMemoryError: it does not, not even one layer at a time.
+    """
+    job, live = task.job, task.job.pair.base
+    settings, itemsize = job.settings, DTYPES[job.settings.dtype].itemsize
+    head = live.model.get_submodule(live.row.sites.unembed).weight
+    given = [*_given(task, [(0,) * settings.tokens] * len(job.prompts)), *task.texts]
+    lengths = sorted(prompt.length for prompt in given)
+    # The widest states inside a layer are those of its MLP.
+    inner = max(8 * int(head.shape[1]), 4 * int(getattr(live.config, "intermediate_size", None) or 0))
+    kept = head.numel() + 2 * sum(len(prompt.answer) for prompt in task.texts) * int(head.shape[1])
+    kept += min(settings.batch_size, len(given)) * lengths[-1] * inner
+    layers = [live.layer_bytes(number, itemsize) for number in range(len(live.layers))]
+    whole = live.parameter_bytes(itemsize)
+    waiting = min(sum(lengths) * int(head.shape[1]) * itemsize, job.room // 8)
+    streamed = whole - sum(layers) + max(layers) + 2 * waiting
+    stream = settings.stream == "on" or (settings.stream == "auto" and whole + kept * itemsize > job.room)
+    needed = kept * itemsize + (streamed if stream else whole)
+    if needed > job.room:
+        hint = "a machine with more" if stream else "--stream on"
+        raise cost.TooLittleMemoryError(
+            f"{needed / 1e9:.3g} GB of memory are needed and {job.room / 1e9:.3g} GB can be used; use {hint},"
+            " --dtype bfloat16, or a smaller --batch-size"
+        )
+    return Way(settings.batch_size, stream, job.room // 8)
+
+
+def _assembled(task: Task, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
+    logprobs: dict[Side, list[Tensor]] = {"base": base.logprobs, "unlearned": unlearned.logprobs}
+    opened, picked = len(task.job.prompts), len(task.job.prompts) + len(task.choices)
+    sets, first = [], 0
+    for name, questions in task.asked.open.items():
+        part = slice(first, first + len(questions.questions))
+        sets.append(_answer_set(task, name, questions, part, (base, unlearned), logprobs))
+        first = part.stop
+    return Behaviour(
+        model_type=task.job.pair.base.row.model_type,
+        answers=tuple(sets),
+        choices=_choice_set(task, *(logprobs[side][opened:picked] for side in SIDES)),
+        neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][picked:] for side in SIDES}),
+        method=making.method,
+        history=making.history,
+        settings=_recorded(task),
+        notes=tuple(dict.fromkeys((*task.notes, *making.notes))),
+    )
+
+
+def _answer_set(
+    task: Task,
+    name: str,
+    questions: QuestionSet,
+    part: slice,
+    said: tuple[_Said, _Said],
+    logprobs: Mapping[Side, list[Tensor]],
+) -> AnswerSet:
+    tokens = {side: logprobs[side][part] for side in SIDES}
+    rows = []
+    for number in range(part.start, part.stop):
+        base, unlearned = (side.answers[number] for side in said)
+        texts = [_readable(task, ids) for ids in (base, unlearned)]
+        rows.append(
+            AnswerRecord(
+                text=task.job.prompts[number].question.text,
+                answer_base=texts[0],
+                answer_unlearned=texts[1],
+                answer_base_ids=base,
+                answer_unlearned_ids=unlearned,
+                bleu=answer_bleu(texts[1], texts[0]),
+                exact=base == unlearned,
+                logprob_base=float(logprobs["base"][number].mean()),
+                logprob_unlearned=float(logprobs["unlearned"][number].mean()),
+            )
+        )
+    return AnswerSet(
+        name=name,
+        source=questions.source,
+        digest=questions.digest,
+        bleu=mean(np.array([row.bleu for row in rows]), 0, 1),
+        exact=mean(np.array([float(row.exact) for row in rows]), 0, 1),
+        logprob_base=mean(np.array([row.logprob_base for row in rows]), most=0),
+        logprob_unlearned=mean(np.array([row.logprob_unlearned for row in rows]), most=0),
+        perplexity_base=perplexity(tokens["base"]),
+        perplexity_unlearned=perplexity(tokens["unlearned"]),
+        questions=tuple(rows),
+    )
+
+
+def _readable(task: Task, ids: Sequence[int]) -> str:
+    text: str = task.job.tokenizer.decode(list(ids), skip_special_tokens=True)
+    return text
+
+
+def _choice_set(task: Task, base: Sequence[Tensor], unlearned: Sequence[Tensor]) -> ChoiceSet | None:
+    asked = task.asked.choices
+    if asked is None:
+        return None
+    rows, values = choice_records(asked.questions, base, unlearned)
+    return ChoiceSet(
+        name=asked.name,
+        source=asked.source,
+        digest=asked.digest,
+        **{name: mean(found, 0, 1) for name, found in values.items()},
+        chance=math.fsum(1 / len(row.choices) for row in rows) / len(rows),
+        questions=rows,
+    )
+
+
+def _neutral_set(task: Task, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
+    asked = task.asked.neutral
+    base, unlearned = (side.texts for side in said)
+    if asked is None or base is None or unlearned is None:
+        return None
+    kl = divergences(base, unlearned, task.texts)
+    rows = neutral_records(task.texts, kl, logprobs["base"], logprobs["unlearned"])
+    return NeutralSet(
+        source=asked.source,
+        digest=asked.digest,
+        kl=mean(np.array([row.kl for row in rows]), 0),
+        perplexity_base=perplexity(logprobs["base"]),
+        perplexity_unlearned=perplexity(logprobs["unlearned"]),
+        texts=rows,
+    )
+
+
+def _recorded(task: Task) -> dict[str, str]:
+    """The settings that determine the numbers, as the report keeps them."""
+    settings, job = task.job.settings, task.job
+    attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
+    return {
+        "tokens": str(settings.tokens),
+        "prompt": "chat template of the base" if settings.chat else settings.template,
+        "answers": "greedy, of both models",
+        "bleu": BLEU,
+        "dtype": settings.dtype,
+        "logits_dtype": "float64" if settings.dtype == "float64" else "float32",
+        "device": job.device.type,
+        "attention": str(attention),
+        "bootstrap": METHOD,
+    }

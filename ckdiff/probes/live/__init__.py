@@ -1,0 +1,1 @@
+"""A checkpoint as a running model, and the places in it where states are read and put."""

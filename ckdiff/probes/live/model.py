@@ -1,0 +1,471 @@
+"""A checkpoint becomes a live model.
+
+    live = LiveModel(open_checkpoint("base"), dtype, device)
+    live.load_ends()                 # everything outside the decoder layers
+    live.load_layer(3)               # the parameters of one layer; live.unload_layer(3) gives their memory back
+    states, calls = live.front(ids)  # what goes into the first layer, and every layer's other arguments
+    hidden = live.tail(states)       # what goes into the unembedding
+
+The model is built from its config alone, with parameters that have no memory (torch's meta device); values come from
+the safetensors files through `weights.reader`, so that adapters, single files and scaled FP8 work here as they do
+in `compare`, nothing is unpickled and no code of the checkpoint runs. Each stored tensor must fill its part of a
+parameter, each parameter must be filled, and a value that is not finite is refused.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ckdiff.errors import CheckpointError
+from ckdiff.probes.live.filling import Part, check_layer_count, components, inside, place, shared_names, sources, twins
+from ckdiff.probes.live.patches import replaced
+from ckdiff.probes.live.pretrained import config_of, row_of, skeleton
+from ckdiff.probes.live.regimes import Regimes
+from ckdiff.probes.live.sites import LayerSites, layer_sites
+from ckdiff.untrusted import quoted
+from ckdiff.weights.storage import Mapped, decode32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+class Call(NamedTuple):
+    """The arguments of one layer beside the hidden state, as the model's own forward gives them.
+
+    Those of a batch of one broadcast; what grows with the batch (ALiBi biases laid out by head) is repeated.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    grows: frozenset[int | str]
+
+    def of(self, batch: int) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for a batch of some size."""
+        args = [self._sized(place, value, batch) for place, value in enumerate(self.args)]
+        return args, {name: self._sized(name, value, batch) for name, value in self.kwargs.items()}
+
+    def _sized(self, place: int | str, value: Any, batch: int) -> Any:
+        if place not in self.grows:
+            return value
+        if value.shape[0] == 1:
+            return value.expand(batch, *value.shape[1:])
+        return value.repeat(batch, *(1,) * (value.dim() - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Unembedding:
+    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
+
+    Attributes:
+        weight: [d_vocab, d_model].
+        bias: [d_vocab], or None.
+        scale: a factor on all logits (Cohere, Granite).
+        cap: final-logit softcapping, z -> cap * tanh(z / cap) (Gemma 2), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    cap: float | None
+
+
+class LiveModel:
+    """One checkpoint as a model whose layers can be loaded and unloaded.
+
+    Attributes:
+        bytes_read: stored bytes that have been turned into parameters so far.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, attention: str | None = None
+    ) -> None:
+        """Build it without memory, and check that the checkpoint fills it.
+
+        Args:
+            checkpoint: as `weights.opening` gave it.
+            dtype: of parameters and of arithmetic.
+            device: where parameters go.
+            attention: transformers' attention implementation, or None for its own choice.
+
+        Raises:
+            CheckpointError: unknown architecture, or tensors that do not fit it.
+        """
+        self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
+        self.bytes_read = 0
+        self.config = config_of(checkpoint)
+        self.row = row_of(checkpoint, self.config)
+        check_layer_count(checkpoint, self.row, self.config)
+        self.model = skeleton(checkpoint, self.config, attention, dtype, device)
+        self._regimes = Regimes(self.model)
+        self._names = shared_names(self.model)
+        self._sources, self.notes = sources(checkpoint, self.row, self.model, self._names)
+        self._files = Mapped(checkpoint)
+        self.layers: list[nn.Module] = list(self._module(self.row.sites.layers))
+        if not self.layers:
+            raise CheckpointError(f"{checkpoint.location}: a model without decoder layers cannot be probed")
+        kinds = components(self.row, self._names.values())
+        self.sites: list[LayerSites] = []
+        for number, layer in enumerate(self.layers):
+            found = inside(kinds, f"{self.row.sites.layers}.{number}.")
+            self.sites.append(layer_sites(layer, self.row, found))
+
+    # ------------------------------------------------------------------------------------------------- parameters
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+        return self.checkpoint.location
+
+    @property
+    def tied(self) -> bool:
+        """Embedding and unembedding are one matrix."""
+        return f"{self.row.sites.embed}.weight" in self._names.get(f"{self.row.sites.unembed}.weight", ())
+
+    def load_ends(self, embedding: bool = True, unembedding: bool = True) -> None:
+        """Load what lies outside the layers; the two large matrices only where asked for."""
+        large = {f"{self.row.sites.embed}.weight": embedding, f"{self.row.sites.unembed}.weight": unembedding}
+        inside = f"{self.row.sites.layers}."
+        for key, names in self._groups():
+            wanted = [large[name] for name in names if name in large]
+            if not key.startswith(inside) and (not wanted or any(wanted)):
+                self._load(key)
+        self._files.forget()
+
+    def unload_embedding(self) -> None:
+        """Give the embedding's memory back, unless it is the unembedding too."""
+        if not self.tied:
+            self._unload(f"{self.row.sites.embed}.weight")
+
+    def unload_unembedding(self) -> None:
+        """Give the unembedding's memory back, unless it is the embedding too."""
+        if not self.tied:
+            self._unload(f"{self.row.sites.unembed}.weight")
+
+    def load_layer(self, number: int) -> None:
+        """Load the parameters of one layer, where they are not there yet."""
+        for key, _ in self._groups():
+            if key.startswith(f"{self.row.sites.layers}.{number}."):
+                self._load(key)
+                # Pages of what has been decoded would count as memory in use until the layer is there.
+                self._files.forget()
+
+    def unload_layer(self, number: int) -> None:
+        """Give the memory of one layer back."""
+        for key, _ in self._groups():
+            if key.startswith(f"{self.row.sites.layers}.{number}."):
+                self._unload(key)
+
+    def layer_bytes(self, number: int, itemsize: int) -> int:
+        """Memory of one layer's parameters in a dtype of so many bytes."""
+        inside = f"{self.row.sites.layers}.{number}."
+        return sum(self._parameter(key).numel() for key, _ in self._groups() if key.startswith(inside)) * itemsize
+
+    def parameter_bytes(self, itemsize: int) -> int:
+        """Memory of all parameters in a dtype of so many bytes, tied ones once."""
+        return sum(self._parameter(key).numel() for key, _ in self._groups()) * itemsize
+
+    def stored_bytes(self) -> int:
+        """Bytes of the stored tensors that the model needs."""
+        return sum(self._stored_size(part.stored) for parts in self._sources.values() for part in parts)
+
+    def load(self) -> None:
+        """Load every parameter."""
+        self.load_ends()
+        for number in range(len(self.layers)):
+            self.load_layer(number)
+
+    def stored_values(self) -> Iterator[tuple[str, Tensor]]:
+        """Every stored tensor that the model has taken over, by name, as a view of what its parameter holds now."""
+        again = twins(self.checkpoint, self.row, self._names, self._sources)
+        for key, parts in self._sources.items():
+            value = self._parameter(key).detach()
+            for part in (*parts, *again.get(key, ())):
+                yield part.stored, place(value, part)
+
+    def _groups(self) -> list[tuple[str, tuple[str, ...]]]:
+        seen: dict[str, tuple[str, ...]] = {}
+        for names in self._names.values():
+            seen[names[0]] = names
+        return list(seen.items())
+
+    def _parameter(self, name: str) -> Tensor:
+        parent, _, leaf = name.rpartition(".")
+        found: Tensor = getattr(self._module(parent), leaf)
+        return found
+
+    def _module(self, path: str) -> Any:
+        return self.model.get_submodule(path)
+
+    def _load(self, key: str) -> None:
+        if self._parameter(key).device.type != "meta":
+            return
+        shape = tuple(self._parameter(key).shape)
+        value = self._read(key, shape)
+        self._assign(key, torch.nn.Parameter(value, requires_grad=False))
+
+    def _unload(self, key: str) -> None:
+        value = self._parameter(key)
+        self._assign(key, torch.nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=False))
+
+    def _assign(self, key: str, value: Tensor) -> None:
+        for name in self._names[key]:
+            parent, _, leaf = name.rpartition(".")
+            module = self._module(parent)
+            places = module._parameters if leaf in module._parameters else module._buffers
+            places[leaf] = value if places is module._parameters else value.data
+
+    def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        parts = self._sources[key]
+        if len(parts) == 1 and parts[0] == Part(parts[0].stored):
+            value = self._tensor(parts[0].stored)
+            if tuple(value.shape) != shape:
+                raise self._misfit(parts[0].stored, tuple(value.shape), shape)
+            return value.to(self.device, self.dtype)
+        whole = torch.empty(shape, dtype=self.dtype, device=self.device)
+        for part in parts:
+            value = self._tensor(part.stored)
+            view = place(whole, part)
+            if value.shape != view.shape:
+                raise self._misfit(part.stored, tuple(value.shape), tuple(view.shape))
+            view.copy_(value)
+        return whole
+
+    def _tensor(self, stored: str) -> Tensor:
+        """A stored tensor, exactly, as float32 (or float64), checked to be finite."""
+        dtype = self.checkpoint.dtype(stored)
+        raw = self._files.raw(stored)
+        self.bytes_read += self._stored_size(stored)
+        array = np.array(raw) if dtype in ("F32", "F64") else decode32(raw, dtype)
+        value = torch.from_numpy(np.ascontiguousarray(array))
+        # A sum is quick and is finite unless something in it is not, or it overflows: then look closely.
+        if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{self.location}: tensor {quoted(stored)} holds NaN or infinity; this model cannot be probed"
+            )
+        return value
+
+    def _stored_size(self, stored: str) -> int:
+        if stored in self.checkpoint.derived:
+            sources = self.checkpoint.derived[stored].sources
+            return sum(self._stored_size(name) for name in sources if name in self.checkpoint.stored and name != stored)
+        _, entry = self.checkpoint.stored[stored]
+        return int(entry.end - entry.begin)
+
+    def _misfit(self, stored: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> CheckpointError:
+        return CheckpointError(
+            f"{self.location}: tensor {quoted(stored)} has shape {list(found)}, its config wants {list(wanted)};"
+            " config.json and weights do not belong together"
+        )
+
+    # --------------------------------------------------------------------------------------------------- forward
+
+    def regime(self, length: int) -> Hashable:
+        """Equal for two lengths whose texts may share a forward: see `regimes`."""
+        return self._regimes.of(length)
+
+    def front(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
+        """What the first layer gets [batch, position, d_model], and the other arguments of every layer.
+
+        They come from the model's own forward, with its layers and its head replaced by stubs. Ids are padded on the
+        right and no mask is given, which is exact for causal models.
+        """
+        states, _ = self._stubbed(ids)
+        _, one = self._stubbed(ids[:1])
+        _, two = self._stubbed(ids[:1].expand(2, -1))
+        return states, [_call(a, b) for a, b in zip(one, two, strict=True)]
+
+    def layer(self, number: int, states: Tensor, call: Call) -> Tensor:
+        """One decoder layer, as it stands [batch, position, d_model]."""
+        args, kwargs = call.of(states.shape[0])
+        result = self.layers[number](states, *args, **kwargs)
+        found: Tensor = result[0] if isinstance(result, tuple) else result
+        return found
+
+    def tail(self, states: Tensor) -> Tensor:
+        """What goes into the unembedding, from what comes out of the last layer; both [position, d_model]."""
+        return self._tail(states, keep=True)[0]
+
+    def unembedding(self, sample: Tensor) -> Unembedding:
+        """How logits are made, checked against the model's own on a few states.
+
+        Args:
+            sample: outputs of the last layer [position, d_model].
+
+        Raises:
+            CheckpointError: this model makes its logits in a way that is not known here.
+        """
+        hidden, logits = self._tail(sample[:4], keep=False)
+        module = self._module(self.row.sites.unembed)
+        weight, bias = module.weight.detach(), module.bias
+        plain = torch.nn.functional.linear(hidden, weight, bias).double()
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        own = logits.double()
+        if cap is not None:
+            own = cap * torch.atanh((own / cap).clamp(-1 + 1e-12, 1 - 1e-12))
+        scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
+        scale = 1.0 if abs(scale - 1) < 1e-3 else scale
+        tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
+        if (own - scale * plain).abs().max() > tolerance * own.abs().max():
+            raise CheckpointError(
+                f"model_type {self.row.model_type!r}: its logits are not its unembedding's output, scaled and capped;"
+                " this kind of model cannot be probed"
+            )
+        return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
+
+    def greedy(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        stops: frozenset[int],
+        most: int = 32,
+        tick: Callable[[int], None] | None = None,
+    ) -> list[list[int]]:
+        """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
+
+        Prompts of one length go together, at most so many, so that nothing is padded. All parameters must be loaded.
+        `tick` is called with the number of prompts that are done.
+        """
+        answers: dict[int, list[int]] = {}
+        by_length: dict[int, list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt), []).append(number)
+        groups = [same[first : first + most] for same in by_length.values() for first in range(0, len(same), most)]
+        for numbers in groups:
+            ids = torch.tensor([list(prompts[number]) for number in numbers], device=self.device)
+            answers |= dict(zip(numbers, self._greedy(ids, tokens, stops), strict=True))
+            if tick is not None:
+                tick(len(answers))
+        return [answers[number] for number in range(len(prompts))]
+
+    def _greedy(self, ids: Tensor, tokens: int, stops: frozenset[int]) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in range(len(ids))]
+        out = self._forward(input_ids=ids, use_cache=True)
+        for _ in range(tokens):
+            best = out.logits[:, -1].argmax(-1)
+            for answer, token in zip(found, best.tolist(), strict=True):
+                if not (answer and answer[-1] in stops):
+                    answer.append(token)
+            if len(found[0]) == tokens or all(answer[-1] in stops for answer in found):
+                break
+            ids = torch.cat([ids, best[:, None]], 1)
+            length = ids.shape[1]
+            if self.regime(length) == self.regime(length - 1):
+                out = self._forward(input_ids=ids[:, -1:], use_cache=True, past_key_values=out.past_key_values)
+            else:
+                # What is cached was turned by the frequencies of a shorter text.
+                out = self._forward(input_ids=ids, use_cache=True)
+        return found
+
+    def _forward(self, **inputs: Any) -> Any:
+        """The model's own forward, whatever lengths it has seen before."""
+        self._regimes.reset()
+        return self.model(**inputs)
+
+    def _stubbed(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+        first: list[Tensor] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            rest = dict(kwargs)
+            states = args[0] if args else rest.pop("hidden_states")
+            if not first:
+                first.append(states)
+            calls.append((args[1:], rest))
+            return self._as_layer(states)
+
+        with self._stubs([note] * len(self.layers), _same, _same):
+            self._forward(input_ids=ids, use_cache=False)
+        return first[0], calls
+
+    def _tail(self, states: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+        """Input of the unembedding, and the logits (or that input again where only it is kept)."""
+        seen: list[Tensor] = []
+        head = self._module(self.row.sites.unembed)
+        original = head.forward
+
+        def note(hidden: Tensor) -> Tensor:
+            seen.append(hidden)
+            result: Tensor = hidden if keep else original(hidden)
+            return result
+
+        def give(*args: Any, **kwargs: Any) -> Any:
+            return self._as_layer(states[:, None])
+
+        # One position a row, so that no table of positions can be too short.
+        embedding = self.model.get_input_embeddings()
+        empty = torch.zeros(len(states), 1, embedding.embedding_dim, dtype=self.dtype, device=self.device)
+        with self._stubs([give] * len(self.layers), None, note):
+            logits = self._forward(inputs_embeds=empty, use_cache=False).logits
+        return seen[0][:, 0], logits[:, 0]
+
+    def _stubs(self, layers: Sequence[Any], norm: Any, head: Any) -> ExitStack:
+        with ExitStack() as stack:
+            for module, forward in zip(self.layers, layers, strict=True):
+                stack.enter_context(replaced(module, forward))
+            final = self._final_norm()
+            if norm is not None and final is not None:
+                stack.enter_context(replaced(final, norm))
+            stack.enter_context(replaced(self._module(self.row.sites.unembed), head))
+            return stack.pop_all()
+
+    def _final_norm(self) -> nn.Module | None:
+        parent, _, leaf = self.row.sites.final_norm.rpartition(".")
+        found: nn.Module | None = getattr(self._module(parent), leaf, None)
+        return found
+
+    def _as_layer(self, states: Tensor) -> Any:
+        return (states, None) if self.row.sites.layer_returns_tuple else states
+
+
+def _same(states: Tensor) -> Tensor:
+    return states
+
+
+def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...], dict[str, Any]]) -> Call:
+    places: list[tuple[int | str, Any, Any]] = [(n, a, b) for n, (a, b) in enumerate(zip(one[0], two[0], strict=True))]
+    places += [(name, value, two[1][name]) for name, value in one[1].items()]
+    grows = {
+        place for place, a, b in places if isinstance(a, torch.Tensor) and a.dim() and b.shape[0] == 2 * a.shape[0]
+    }
+    return Call(one[0], one[1], frozenset(grows))
+
+
+def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int]:
+    """Ids at which generation ends: generation_config.json's, else config.json's."""
+    found = generation.get("eos_token_id", getattr(live.config, "eos_token_id", None))
+    ids = found if isinstance(found, list) else [found]
+    return frozenset(token for token in ids if isinstance(token, int) and not isinstance(token, bool))
+
+
+def context_length(live: LiveModel) -> int | None:
+    """The most positions that the model can tell apart, or None where its config does not say.
+
+    Where rotary embeddings are stretched, that is the stretched length, whichever of the two the config calls the
+    greatest.
+    """
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        value = getattr(live.config, name, None)
+        if isinstance(value, int) and value > 0:
+            return max(value, _stretched(live, value))
+    return None
+
+
+def _stretched(live: LiveModel, length: int) -> int:
+    """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
+    found = getattr(live.config, "rope_parameters", None) or {}
+    parts = [found, *found.values()] if isinstance(found, dict) else []
+    lengths = [0]
+    for part in parts:
+        factor = part.get("factor") if isinstance(part, dict) else None
+        if isinstance(factor, int | float) and factor >= 1:
+            lengths.append(int(factor * (part.get("original_max_position_embeddings") or length)))
+    return max(lengths)

@@ -1,0 +1,226 @@
+"""Capture and restore: context managers over the parts of one layer, gone after an exception.
+
+    with captured(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
+    with pinned(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
+    with swapped(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
+    with gated(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
+
+A module is patched by an attribute `forward` on the instance, which hides the method of its class. What a patch
+returns is always a fresh tensor: some layers add into what their attention or MLP gave them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ckdiff.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch import Tensor, nn
+
+    from ckdiff.probes.live.sites import LayerSites
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one layer's own run showed.
+
+    Attributes:
+        attention: A [batch, position, d_model].
+        attention_items: how many items the attention module returns, 1 when it is no tuple.
+        coefficients: m [batch, position, neuron]; None in a mixture of experts.
+        mlp_input: what went into the block of a mixture [batch, position, d_model]; None in a dense layer.
+        mlp: W_V m [batch, position, d_model], bias included; in a mixture the block's output.
+        mlp_items: how many items the block of a mixture returns, 1 when it is no tuple.
+    """
+
+    attention: Tensor | None = None
+    attention_items: int = 1
+    coefficients: Tensor | None = None
+    mlp_input: Tensor | None = None
+    mlp: Tensor | None = None
+    mlp_items: int = 1
+
+
+@contextmanager
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give one module another forward, for as long as the block runs."""
+    if "forward" in vars(module):
+        raise RuntimeError(f"{type(module).__name__} is patched already")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+@contextmanager
+def captured(sites: LayerSites, batch: int) -> Iterator[Seen]:
+    """Note A, m and W_V m while the layer runs as it is.
+
+    Args:
+        sites: the parts of the layer.
+        batch: rows of the batch, since some layers flatten theirs before the MLP.
+    """
+    seen = Seen()
+    with ExitStack() as stack:
+        stack.enter_context(replaced(sites.attention, _noting_attention(sites, seen)))
+        if sites.adds_residual:
+            stack.enter_context(replaced(sites.attention_output, _noting_output(sites.attention_output, seen)))
+        if sites.mlp is not None:
+            stack.enter_context(replaced(sites.mlp, _noting_block(sites.mlp, seen)))
+        else:
+            assert sites.values is not None
+            stack.enter_context(replaced(sites.values, _noting_values(sites.values, seen, batch)))
+        yield seen
+    if seen.attention is None or seen.mlp is None:
+        raise CheckpointError("a layer ran without its attention or its MLP; this model cannot be probed")
+
+
+@contextmanager
+def pinned(sites: LayerSites, seen: Seen, attention: Tensor | None, mlp: Tensor | None) -> Iterator[None]:
+    """Give the layer its attention state, its MLP's output, or both, from outside; neither is computed then.
+
+    Args:
+        sites: the parts of the layer that runs.
+        seen: of the same kind of layer, for the shape of what its modules return.
+        attention: A [batch, position, d_model], or None to compute it.
+        mlp: W_V m [batch, position, d_model], or None to compute it.
+    """
+    with ExitStack() as stack:
+        if attention is not None:
+            stack.enter_context(replaced(sites.attention, _giving_attention(sites, attention, seen.attention_items)))
+        if mlp is not None and sites.mlp is not None:
+            stack.enter_context(replaced(sites.mlp, _giving_block(mlp, seen.mlp_items)))
+        elif mlp is not None:
+            assert sites.values is not None
+            for module in sites.keys:
+                stack.enter_context(replaced(module, _stub))
+            stack.enter_context(replaced(sites.values, _giving(mlp)))
+        yield
+
+
+@contextmanager
+def swapped(sites: LayerSites, donor: LayerSites, components: Iterable[str]) -> Iterator[None]:
+    """Let the layer use the donor's parameters of some components; nothing is copied."""
+    kept: list[tuple[nn.Module, str, Any]] = []
+    try:
+        for component in components:
+            for path in sites.parameters.get(component, ()):
+                parent, name = _owner(sites.layer, path)
+                other, _ = _owner(donor.layer, path)
+                kept.append((parent, name, parent._parameters[name]))
+                parent._parameters[name] = other._parameters[name]
+        yield
+    finally:
+        for parent, name, parameter in reversed(kept):
+            parent._parameters[name] = parameter
+
+
+@contextmanager
+def gated(sites: LayerSites, donor: Tensor, gates: Tensor) -> Iterator[None]:
+    """Let each neuron's coefficient be (1 - g) times the layer's own and g times the donor's; 0 and 1 are exact.
+
+    Args:
+        sites: the parts of the layer that runs, a dense one.
+        donor: m of the donor [question, position, neuron].
+        gates: g [run, neuron]; the layer's batch is the runs' questions, one run after the other.
+    """
+    assert sites.values is not None
+    original = sites.values.forward
+
+    def forward(coefficients: Tensor) -> Any:
+        own = coefficients.reshape(len(gates), *donor.shape)
+        return original(torch.lerp(own, donor, gates[:, None, None]).reshape(coefficients.shape))
+
+    with replaced(sites.values, forward):
+        yield
+
+
+def _noting_attention(sites: LayerSites, seen: Seen) -> Callable[..., Any]:
+    original = sites.attention.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        seen.attention_items = len(result) if isinstance(result, tuple) else 1
+        if not sites.adds_residual:
+            seen.attention = (result[0] if isinstance(result, tuple) else result).clone()
+        return result
+
+    return forward
+
+
+def _noting_output(module: nn.Module, seen: Seen) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        seen.attention = result.clone()
+        return result
+
+    return forward
+
+
+def _noting_values(module: nn.Module, seen: Seen, batch: int) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(coefficients: Tensor) -> Any:
+        result = original(coefficients)
+        seen.coefficients = coefficients.reshape(batch, -1, coefficients.shape[-1])
+        seen.mlp = result.reshape(batch, -1, result.shape[-1]).clone()
+        return result
+
+    return forward
+
+
+def _noting_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.mlp_input = hidden.clone()
+        result = original(hidden, *args, **kwargs)
+        seen.mlp_items = len(result) if isinstance(result, tuple) else 1
+        seen.mlp = (result[0] if isinstance(result, tuple) else result).clone()
+        return result
+
+    return forward
+
+
+def _giving_attention(sites: LayerSites, state: Tensor, items: int) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        # BLOOM hands the residual stream to its attention as the second argument and wants it added.
+        result = args[1] + state if sites.adds_residual else state.clone()
+        return result if items == 1 else (result, *(None,) * (items - 1))
+
+    return forward
+
+
+def _giving(state: Tensor) -> Callable[..., Any]:
+    def forward(stub: Tensor) -> Any:
+        return state.reshape(*stub.shape[:-1], state.shape[-1]).clone()
+
+    return forward
+
+
+def _giving_block(state: Tensor, items: int) -> Callable[..., Any]:
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = state.reshape(hidden.shape).clone()
+        return result if items == 1 else (result, *(None,) * (items - 1))
+
+    return forward
+
+
+def _stub(hidden: Tensor) -> Tensor:
+    """Two columns in the place of the keys' output: enough for what halves it, and thrown away by `_giving`."""
+    return hidden[..., :2]
+
+
+def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    parent, _, name = path.rpartition(".")
+    return root.get_submodule(parent), name

@@ -1,0 +1,141 @@
+"""What comes from transformers: config classes, models without memory, tokenizers. Its only importer.
+
+Nothing of a checkpoint is run (`trust_remote_code` is always False), nothing is unpickled, and a directory needs no
+network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ckdiff.errors import CheckpointError
+from ckdiff.weights.architectures import ARCHITECTURES, architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.weights.rules import Architecture
+
+
+MOST_WORDS = 200
+"""Characters of a library's own message."""
+
+
+UNUSED = ("auto_map", "dtype", "torch_dtype")
+"""Keys of a config that say nothing about what the model computes here."""
+
+
+def config_of(checkpoint: Checkpoint) -> Any:
+    """The config of the language model, as transformers' own class; nothing of the checkpoint is run."""
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    settings = dict(checkpoint.config)
+    if not settings:
+        raise CheckpointError(f"{checkpoint.location}: no config.json; a probe needs a checkpoint directory")
+    inner = settings.get("text_config")
+    if isinstance(inner, dict) and architecture(str(inner.get("model_type") or "")) is not None:
+        tied = settings.get("tie_word_embeddings")
+        settings = {**({} if tied is None else {"tie_word_embeddings": tied}), **inner}
+    model_type = settings.pop("model_type", None)
+    if architecture(str(model_type)) is None:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise CheckpointError(
+            f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
+        )
+    quantised = settings.pop("quantization_config", None) or {}
+    if not isinstance(quantised, dict) or quantised.get("quant_method", "fp8") != "fp8":
+        raise CheckpointError(
+            f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones"
+        )
+    for key in [key for key in settings if key in UNUSED or "_implementation" in key]:
+        # An implementation may name a kernel on the hub: code, and the checkpoint's choice of it.
+        del settings[key]
+    try:
+        return AutoConfig.for_model(model_type, **settings)
+    except Exception as error:
+        raise CheckpointError(
+            f"{checkpoint.location}: config.json is not one of a {model_type} ({_reason(error)}); fetch it again"
+        ) from error
+
+
+def row_of(checkpoint: Checkpoint, config: Any) -> Architecture:
+    """The row of a config's model type."""
+    row = architecture(config.model_type)
+    if row is None:
+        raise CheckpointError(f"{checkpoint.location}: no architecture row for model_type {config.model_type!r}")
+    return row
+
+
+def skeleton(
+    checkpoint: Checkpoint, config: Any, attention: str | None, dtype: torch.dtype, device: torch.device
+) -> Any:
+    """The model on the meta device; buffers that no checkpoint stores (rotary frequencies, masks) are computed."""
+    from transformers import AutoModelForCausalLM
+
+    options = {} if attention is None else {"attn_implementation": attention}
+    if dtype == torch.float64:
+        # The default product over experts knows no float64.
+        options["experts_implementation"] = "eager"
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
+    except Exception as error:
+        raise CheckpointError(
+            f"{checkpoint.location}: no {config.model_type} can be made of its config.json ({_reason(error)});"
+            " fetch it again"
+        ) from error
+    model.eval()
+    stored = set(model.state_dict())
+    for prefix, module in model.named_modules():
+        own = [name for name in module._buffers if f"{prefix}.{name}".lstrip(".") not in stored]
+        own = [name for name in own if module._buffers[name] is not None]
+        for name in own:
+            module._buffers[name] = torch.empty_like(module._buffers[name], device=device)
+        if own:
+            model._init_weights(module)
+    return model
+
+
+def load_tokenizer(root: Any) -> Any:
+    """The tokenizer of a checkpoint's directory, or None where it holds none.
+
+    Raises:
+        CheckpointError: there is one that cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    files = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
+    if root is None or not any(os.path.isfile(os.path.join(root, name)) for name in files):
+        return None
+    try:
+        with _offline():
+            return AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{root}: its tokenizer cannot be read ({_reason(error)}); fetch it again") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, on one line and not too long."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """A directory needs no network: whatever transformers would look up beside it, it does not."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before

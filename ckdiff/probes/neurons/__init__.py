@@ -1,0 +1,1 @@
+"""The fewest neurons that carry a window's effect."""

@@ -1,0 +1,292 @@
+"""Everything that is settled before a weight is read: `prepare(base, unlearned, questions, settings)`.
+
+Two models without memory, checks, prompts, the plan of runs; then, once the answers are known, whether the models are
+streamed and in how many passes the runs go. `outline` says all that and stops.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.probes import cost
+from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
+from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.live.pretrained import load_tokenizer
+from ckdiff.probes.prompts import Prompt, batches, given_answer, prompts
+from ckdiff.probes.sweep import SIDES, Pair
+from ckdiff.scoring.runs import planned_runs
+from ckdiff.scoring.scores import METHOD
+from ckdiff.scoring.settings import SettingsError
+from ckdiff.weights.reader import read_json
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ckdiff.questions.questions import QuestionSet
+    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.settings import Settings
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+CHUNK = {"cpu": 1024, "cuda": 65536}
+"""Positions that go through a layer in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a probe would do.
+
+    Attributes:
+        windows: window centres.
+        runs: forwards through upper layers, controls included.
+        operations: floating-point operations of the sweep and the losses.
+        plain: the same, by one full forward a run.
+        memory: bytes of weights and states at the peak.
+        passes: over the layers.
+        bytes_read: stored bytes read from the checkpoints.
+        seconds: about how long, without loading.
+    """
+
+    model_type: str
+    layers: int
+    windows: tuple[int, ...]
+    questions: int
+    positions: int
+    scored: int
+    runs: int
+    operations: float
+    plain: float
+    memory: int
+    free: int
+    stream: bool
+    passes: int
+    bytes_read: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything that is settled before the first layer runs.
+
+    `known` are the answers that would be generated, where somebody has already; of the `room`, the bytes that may be
+    used, `spare` are those that weights leave.
+    """
+
+    settings: Settings
+    pair: Pair
+    tokenizer: Any
+    prompts: list[Prompt]
+    plan: Plan
+    centres: tuple[int, ...]
+    notes: list[str]
+    device: torch.device
+    questions: QuestionSet
+    stops: frozenset[int]
+    generate: bool
+    room: int
+    stream: bool = False
+    passes: list[list[int]] = field(default_factory=list)
+    known: list[list[int]] | None = None
+    spare: int = 0
+
+
+def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
+    """What a probe would do, how much memory it wants and about how long it takes; no weights are read.
+
+    Answers that would be generated are counted at their full length.
+    """
+    job = prepare(base, unlearned, questions, settings)
+    job.prompts = [replace(prompt, answer=prompt.answer or (0,) * settings.tokens) for prompt in job.prompts]
+    size, states, weights = settle(job)
+    reads = len(job.passes) if job.stream else 1
+    stored = [job.pair.side(side).stored_bytes() for side in SIDES]
+    generation = settings.tokens * stored[0] if job.generate and job.stream else 0
+    work = cost.operations(job.plan, size, settings.kl)
+    if settings.neurons:
+        windows = len(settings.directions) * len({"open", "whole"} & set(settings.variants))
+        work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
+        reads += windows * cost.NEURON_READS if job.stream else 0
+    if job.generate:
+        # A streamed base keeps no cache: each new token is made from the whole text before it.
+        rows = size.positions if job.stream else len(job.prompts)
+        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * rows
+    largest = max(sum(states[number] for number in group) for group in job.passes)
+    return Outline(
+        job.pair.base.row.model_type,
+        size.layers,
+        job.centres,
+        len(job.prompts),
+        size.positions,
+        size.scored,
+        len(job.plan.runs),
+        work,
+        cost.plain_operations(len(job.plan.runs), size),
+        weights + largest,
+        cost.free_memory(job.device),
+        job.stream,
+        len(job.passes),
+        reads * sum(stored) + generation,
+        # Products of a layer's size run at about half the speed of a large one, with all that stands around them.
+        2 * work / cost.speed(job.device, DTYPES[settings.dtype]),
+    )
+
+
+def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Job:
+    """Everything that can be refused is refused here, before a weight is read."""
+    settings.check()
+    device = device_of(settings.device)
+    dtype = DTYPES[settings.dtype]
+    pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
+    notes = [*check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes, *questions.notes]
+    tokenizer = load_tokenizer(settings.tokenizer or base.root)
+    if tokenizer is None and settings.tokenizer is not None:
+        raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")
+    if tokenizer is None:
+        raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
+    notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
+    layers = len(pair.base.layers)
+    if settings.neurons and all(sites.mlp is not None for sites in pair.base.sites):
+        raise SettingsError(
+            f"--neurons: every layer of {base.location} is a mixture of experts, whose coefficients belong to the"
+            " experts that it chooses; leave it out"
+        )
+    centres = tuple(range(layers)) if settings.layers is None else settings.layers
+    for centre in centres:
+        if not 0 <= centre < layers:
+            raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
+    if settings.window > layers:
+        notes.append(f"the window of {settings.window} layers is wider than the model, which has {layers}")
+    several = len(questions.questions) > 1
+    if not several:
+        notes.append(
+            "one question: no intervals, and no other question to take states from for the wrong-prompt control"
+        )
+    plan = planned_runs(
+        settings.directions,
+        settings.modes,
+        settings.variants,
+        centres,
+        settings.window,
+        layers,
+        settings.controls,
+        several,
+    )
+    asked = prompts(tokenizer, questions.questions, settings.template, settings.chat)
+    asked, given = _with_given(tokenizer, asked, settings)
+    lengths = [len(prompt.ids) for prompt in asked]
+    texts = [question.text for question in questions.questions]
+    check_lengths(texts, lengths, settings.tokens, context_length(pair.base))
+    vocabulary = pair.base.model.get_input_embeddings().num_embeddings
+    largest = max(max(prompt.ids + prompt.answer) for prompt in asked)
+    if largest >= vocabulary:
+        raise PairError(f"{base.location}: its tokenizer makes id {largest}, its embedding has {vocabulary} rows")
+    generation = read_json(base.root, "generation_config.json") if base.root is not None else {}
+    stops = stop_tokens(pair.base, generation)
+    # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
+    room = int(cost.SHARE * (settings.memory or cost.free_memory(device)))
+    return Job(settings, pair, tokenizer, asked, plan, centres, notes, device, questions, stops, not given, room)
+
+
+def recorded(job: Job) -> dict[str, str]:
+    """The settings that determine the numbers, as the report keeps them; `neurons` only where they are looked for."""
+    settings = job.settings
+    attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
+    return {
+        "modes": ",".join(settings.modes),
+        "variants": ",".join(settings.variants),
+        "directions": ",".join(settings.directions),
+        "window": str(settings.window),
+        "layers": "all" if settings.layers is None else ",".join(map(str, settings.layers)),
+        "tokens": str(settings.tokens),
+        "prompt": "chat template of the base" if settings.chat else settings.template,
+        "answers": "greedy, of the base" if job.generate else "of the question file",
+        "questions_source": job.questions.source,
+        "questions_digest": job.questions.digest,
+        "dtype": settings.dtype,
+        "logits_dtype": "float64" if settings.dtype == "float64" else "float32",
+        "device": job.device.type,
+        "attention": str(attention),
+        "kl": "yes" if settings.kl else "no",
+        "bootstrap": METHOD,
+        **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
+    }
+
+
+def _with_given(tokenizer: Any, asked: list[Prompt], settings: Settings) -> tuple[list[Prompt], bool]:
+    if not settings.given_answers:
+        return asked, False
+    for prompt in asked:
+        if not (prompt.question.answer or "").strip():
+            raise SettingsError(
+                f"--given-answers: question {prompt.question.text[:60]!r} has no answer in the file; leave the option"
+                " out"
+            )
+    found = [
+        replace(prompt, answer=given_answer(tokenizer, prompt.question.answer or "", settings.tokens))
+        for prompt in asked
+    ]
+    return found, True
+
+
+def chunk_of(job: Job) -> int:
+    """Positions that go through a layer in one call."""
+    return job.settings.chunk or CHUNK.get(job.device.type, 1024)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `--device` names, once it has been tried."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise SettingsError(f"--device: no {name[:40]!r}; there are auto, cpu, cuda and cuda:N")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0][:100]
+        raise SettingsError(f"--device {name}: cannot be used here ({reason}); give cpu, or auto") from error
+    return device
+
+
+def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
+    """Stream or not, and in how many passes; needs the answers."""
+    settings, pair = job.settings, job.pair
+    size = cost.sizes(pair.base, job.prompts)
+    itemsize = DTYPES[settings.dtype].itemsize
+    parts = batches(job.prompts, settings.batch_size, torch.device("cpu"), pair.regime)
+    padded = sum(batch.ids.numel() for batch in parts)
+    states = cost.state_bytes(job.plan, size, padded, itemsize)
+    room = job.room
+    whole = sum(pair.side(side).parameter_bytes(itemsize) for side in SIDES)
+    layer = max(pair.base.layer_bytes(number, itemsize) for number in range(size.layers))
+    ends = pair.base.parameter_bytes(itemsize) - sum(
+        pair.base.layer_bytes(number, itemsize) for number in range(size.layers)
+    )
+    streamed = 2 * layer + 2 * ends
+    # Between two layers a run's state is replaced: at most one group's old states are there beside the new ones.
+    least = 2 * max(states)
+    if settings.neurons:
+        # What enters every layer, of one run and of the donor: see `gates`.
+        least = max(least, (2 * size.layers + 6) * padded * size.d_model * itemsize)
+    job.stream = settings.stream == "on" or (settings.stream == "auto" and whole + least > room)
+    weights = streamed if job.stream else whole
+    if weights + least > room:
+        hint = "use a machine with more" if job.stream else "use --stream on"
+        raise cost.TooLittleMemoryError(
+            f"{_gigabytes(weights + least)} of memory are needed and {_gigabytes(room)} can be used; {hint}, or ask"
+            " fewer questions"
+        )
+    job.spare = room - weights
+    job.passes = cost.passes(job.plan, states, (room - weights) // 2)
+    return size, states, weights
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.3g} GB"

@@ -1,0 +1,28 @@
+"""`Listener` and `Stopped`: what long work tells, and what it asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Stopped(KeyboardInterrupt):
+    """The user asked to stop, and what was done is kept."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """What a probe tells while it works, and what it asks.
+
+    Attributes:
+        progress: called with (stage, done, in all, detail).
+        stop: asked between layers; True stops the sweep and keeps what is done.
+        remark: one line for the user.
+    """
+
+    progress: Callable[[str, int, int, str], None] = lambda stage, done, total, detail: None
+    stop: Callable[[], bool] = lambda: False
+    remark: Callable[[str], None] = lambda text: None

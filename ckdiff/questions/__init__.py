@@ -1,0 +1,1 @@
+"""What is asked: files in, frozen sets out, without torch."""

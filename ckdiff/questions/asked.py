@@ -1,0 +1,69 @@
+"""What both models are asked to see how they behave: `Asked`, and where its unrelated questions come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckdiff.questions.questions import (
+    SHAPES,
+    QuestionsError,
+    QuestionSet,
+    counted,
+    digest_of,
+    read_file,
+    read_questions,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.questions.choices import ChoiceQuestions
+    from ckdiff.questions.neutral_texts import Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What both models are asked.
+
+    Attributes:
+        target: questions about what was to be unlearned, or None where nobody gave any.
+        unrelated: questions about anything else.
+        choices: multiple-choice questions, or None.
+        neutral: neutral texts, or None.
+    """
+
+    target: QuestionSet | None
+    unrelated: QuestionSet
+    choices: ChoiceQuestions | None = None
+    neutral: Texts | None = None
+
+    @property
+    def open(self) -> dict[str, QuestionSet]:
+        """The sets of open questions by name, target first."""
+        found = {} if self.target is None else {"target": self.target}
+        return found | {"unrelated": self.unrelated}
+
+
+def own_unrelated(path: Path, concept: str | None) -> QuestionSet | None:
+    """The unrelated questions that a file of concepts has beside those about the concept; None of other files.
+
+    Raises:
+        QuestionsError: it has them, and they cannot be used.
+    """
+    try:
+        return read_questions(path, concept=concept, unrelated=True)
+    except QuestionsError:
+        text = read_file(path)
+        if any(f'"{shape.unrelated}"' in text for shape in SHAPES):
+            raise
+        return None
+
+
+def first_questions(found: QuestionSet, most: int) -> QuestionSet:
+    """The first so many questions of a set, with a note about how many were left out."""
+    if len(found.questions) <= most:
+        return found
+    kept = found.questions[:most]
+    notes = counted(len(found.questions) - most, "unrelated question", "left out; --most-unrelated asks more")
+    return replace(found, questions=kept, digest=digest_of(kept), notes=(*found.notes, *notes))

@@ -1,0 +1,1 @@
+"""A report as JSON, CSV, Markdown, JUnit and an in-toto statement."""

@@ -1,0 +1,1 @@
+"""A report as figures for a paper."""

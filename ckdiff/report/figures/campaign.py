@@ -1,0 +1,359 @@
+"""A campaign as a figure: `write_campaign_figure(campaign, "curves.svg")`, and what was forgotten against what was not.
+
+Score against layer (the window's centre), averaged over concepts: a block a direction and variant, in it a row a score,
+a column a group of pairs, a line a mode. The shade is a 95 % Student t interval over concepts.
+
+Source: Hong et al. 2024, arXiv:2410.06606, figures 1 and 3, which show no intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ckdiff.errors import ReportError
+from ckdiff.report.figures.drawing import LOOKS, checked_suffix, image, label, write_image
+from ckdiff.report.figures.probe import LIMITS, PANEL, TICKS, TITLES, Look
+from ckdiff.report.schema.campaign import ALL
+from ckdiff.report.schema.probe import SCORES
+from ckdiff.report.words.campaign import Figures, complete_text, sample_text
+from ckdiff.report.words.probe import DIRECTIONS, direction_words
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from ckdiff.report.schema.campaign import AverageRun, Campaign, GroupMean
+    from ckdiff.report.schema.probe import Curve
+    from ckdiff.shapes import Float64
+
+
+CAPTION = "lines: means over concepts; shades: 95 % t intervals over concepts, the sampling unit"
+
+
+BLEU = ("unrelated_bleu", "target_bleu")
+"""What the figure of behaviour has across, and upwards."""
+
+
+BLEU_LIMITS = (-0.05, 1.05)
+
+
+TITLE_LENGTH = 34
+
+
+MARKED = 15
+"""About how many markers a line has."""
+
+
+Looks = dict[str, Look]
+
+
+Sweep = tuple[str, str]
+"""A direction and a variant."""
+
+
+def write_campaign_figure(
+    found: Campaign,
+    path: str | Path,
+    score: str | None = None,
+    variant: str | None = None,
+    direction: str | None = None,
+) -> None:
+    """Draw the averages of a campaign; the format is that of the suffix, `.svg`, `.png` or `.pdf`.
+
+    Args:
+        found: what was found.
+        path: the file to write; it is written beside its place and moved there, whole or not at all.
+        score: one of `SCORES`, or None for all that were measured.
+        variant: the one to draw, or None for all that there are.
+        direction: the same.
+
+    Raises:
+        ReportError: the campaign holds nothing of the kind, the suffix is another, or the place cannot be written to.
+    """
+    name, suffix = printable(path), checked_suffix(path)
+    if score is not None and score not in SCORES:
+        raise ReportError(f"{printable(score)!r} is no score; choose one of {', '.join(SCORES)}")
+    if not found.averages:
+        raise ReportError(f"{name}: the campaign holds no averages to draw; its plan must have a probe that was run")
+    runs = _chosen(found.averages, variant, direction)
+    scores = [one for one in TITLES if score in (None, one) and any(_measured(run, one) for run in runs)]
+    if not scores:
+        raise ReportError(f"{name}: {score or 'no score'} was not measured in this campaign; nothing can be drawn")
+    write_image(path, image(lambda: _settled(_figure(found, runs, scores)), suffix))
+
+
+def _chosen(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
+    """The averages of a variant and a direction, where they were chosen."""
+    for option, chosen in (("variant", variant), ("direction", direction)):
+        there = list(dict.fromkeys(getattr(run, option) for run in runs))
+        if chosen is not None and chosen not in there:
+            names = ", ".join(map(printable, there))
+            raise ReportError(f"--{option}: no {printable(chosen)!r} in this campaign; there are {names}")
+    own = [run for run in runs if variant in (None, run.variant) and direction in (None, run.direction)]
+    if not own:
+        raise ReportError(f"--variant {printable(variant)}: this campaign has none with --direction {direction}")
+    return own
+
+
+def _curve(run: AverageRun, score: str) -> Curve:
+    found: Curve = getattr(run, score)
+    return found
+
+
+def _measured(run: AverageRun, score: str) -> bool:
+    return not bool(np.isnan(_curve(run, score).score).all())
+
+
+def _single(run: AverageRun) -> bool:
+    """Whether a run is about no single window."""
+    return len(run.layers) == 1 and int(run.layers[0]) < 0
+
+
+def _figure(found: Campaign, runs: Sequence[AverageRun], scores: Sequence[str]) -> Figure:
+    from matplotlib.figure import Figure
+
+    groups, blocks = list(dict.fromkeys(run.group for run in runs)), _blocks(runs)
+    looks = _looks(dict.fromkeys(run.mode for run in runs))
+    width = max(1.7, len(groups)) * PANEL[0]
+    figure = Figure(figsize=(width, len(blocks) * (len(scores) * PANEL[1] + 0.6) + 1.1), layout="constrained")
+    areas = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
+    for area, ((direction, variant), own) in zip(areas, blocks.items(), strict=True):
+        area.suptitle(label(f"{variant}, {direction_words(direction)}"), fontweight="bold")
+        _block(area, own, groups, scores, looks)
+    _title(figure, found)
+    _legend(figure, looks, runs)
+    return figure
+
+
+def _blocks(runs: Sequence[AverageRun]) -> dict[Sweep, list[AverageRun]]:
+    """The runs by direction and variant, restore first."""
+    order = dict.fromkeys((*DIRECTIONS, *(run.direction for run in runs)))
+    found: dict[Sweep, list[AverageRun]] = {}
+    for run in sorted(runs, key=lambda run: list(order).index(run.direction)):
+        found.setdefault((run.direction, run.variant), []).append(run)
+    return found
+
+
+def _looks(names: Iterable[str]) -> Looks:
+    return {name: Look(*LOOKS[number % len(LOOKS)]) for number, name in enumerate(names)}
+
+
+def _title(figure: Figure, found: Campaign) -> None:
+    """The campaign's name, and in red what every reader must know of it."""
+    name = label(found.name or "campaign", TITLE_LENGTH)
+    words = name if found.complete else f"{name} - {complete_text(found)}"
+    figure.suptitle(words, color="black" if found.complete else "#C00000")
+
+
+def _block(
+    area: SubFigure, runs: Sequence[AverageRun], groups: Sequence[str], scores: Sequence[str], looks: Looks
+) -> None:
+    """One direction and variant: a row a score, a column a group."""
+    grid = area.subplots(len(scores), len(groups), squeeze=False, sharex="col", sharey=True)
+    flat = all(map(_single, runs))
+    for row, score in zip(grid, scores, strict=True):
+        row[0].set_ylabel(TITLES[score].replace(": ", ":\n"))
+        for axes, group in zip(row, groups, strict=True):
+            _panel(axes, [run for run in runs if run.group == group], score, looks, flat)
+    for axes, group in zip(grid[0], groups, strict=True):
+        own = [run for run in runs if run.group == group]
+        counts = f": {sample_text(own)}" if own else ""
+        axes.set_title(f"{label(group, TITLE_LENGTH)}{counts}")
+    for axes in grid[-1]:
+        axes.set_xlabel("whole model" if flat else "layer (window centre)")
+
+
+def _panel(axes: Axes, runs: Sequence[AverageRun], score: str, looks: Looks, flat: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_ylim(*LIMITS)
+    axes.set_yticks(TICKS)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if flat:
+        _points(axes, runs, score, looks)
+    else:
+        for run in runs:
+            (_level if _single(run) else _line)(axes, run, _curve(run, score), looks[run.mode])
+    if not runs:
+        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="grey")
+    if cut := sum(_outside(_curve(run, score).score) for run in runs):
+        words = f"{cut} value{'s' if cut > 1 else ''} outside {LIMITS[0]} to {LIMITS[1]} not shown"
+        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=7, style="italic")
+
+
+def _line(axes: Axes, run: AverageRun, values: Curve, look: Look) -> None:
+    every = max(1, len(run.layers) // MARKED)
+    line: dict[str, Any] = {"linestyle": look.dash, "marker": look.marker, "markevery": every}
+    axes.plot(run.layers, values.score, color=look.color, **line, markersize=3.5, linewidth=1.4)
+    axes.fill_between(run.layers, values.low, values.high, color=look.color, alpha=0.15, linewidth=0)
+
+
+def _level(axes: Axes, run: AverageRun, values: Curve, look: Look) -> None:
+    """A mode that is about no single window, among others that are: one score for the whole model."""
+    if _known(values.score[0]):
+        axes.axhline(float(values.score[0]), color=look.color, linestyle=look.dash, linewidth=1.2)
+    if _known(values.low[0], values.high[0]):
+        axes.axhspan(float(values.low[0]), float(values.high[0]), color=look.color, alpha=0.08, linewidth=0)
+
+
+def _points(axes: Axes, runs: Sequence[AverageRun], score: str, looks: Looks) -> None:
+    """Nothing but modes of one score each: a point a mode, with its interval."""
+    places = list(looks)
+    for run in runs:
+        values, look = _curve(run, score), looks[run.mode]
+        middle, low, high = (float(part[0]) for part in (values.score, values.low, values.high))
+        if _known(middle):
+            ends = _whiskers(middle, low, high)
+            style: dict[str, Any] = {"color": look.color, "marker": look.marker, "capsize": 4, "markersize": 6}
+            axes.errorbar([places.index(run.mode)], [middle], ends, **style)
+    axes.set_xticks([])
+    axes.set_xlim(-0.6, len(places) - 0.4)
+
+
+def _whiskers(middle: float, low: float, high: float) -> Float64 | None:
+    """How far an interval reaches to both sides; None where there is none."""
+    if not _known(low, high):
+        return None
+    ends: Float64 = np.array([[middle - low], [high - middle]]).clip(min=0)
+    return ends
+
+
+def _known(*values: float) -> bool:
+    return not any(math.isnan(value) for value in values)
+
+
+def _outside(score: Float64) -> int:
+    return int(np.count_nonzero((score < LIMITS[0]) | (score > LIMITS[1])))
+
+
+def _legend(figure: Figure, looks: Looks, runs: Sequence[AverageRun]) -> None:
+    """Once for the whole figure: the modes, and what lines and shades are."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Artist] = []
+    for mode, look in looks.items():
+        alone = all(_single(run) for run in runs if run.mode == mode)
+        words = label(f"{mode} (whole model)" if alone else mode)
+        handles.append(
+            Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dash, markersize=4, label=words)
+        )
+    caption = CAPTION + ("; no shade: one concept only" if any(run.concepts < 2 for run in runs) else "")
+    columns = min(4, len(handles))
+    figure.legend(
+        handles=handles, title=caption, title_fontsize=8, loc="outside lower center", ncols=columns, frameon=False
+    )
+
+
+def _settled(figure: Figure) -> Figure:
+    """The same figure, its layout done and rounded.
+
+    The solver of the layout goes through sets: the last bits of what it finds differ from run to run, and the names of
+    clips in an SVG are digests of them.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set_points(np.round(part.bbox_relative.get_points(), 4))
+    for axes in figure.get_axes():
+        axes.set_position(tuple(np.round(axes.get_position().bounds, 4).tolist()))
+    return figure
+
+
+class Point(NamedTuple):
+    """A pair and a concept: (value, low, high) across and upwards."""
+
+    group: str
+    across: tuple[float, float, float]
+    upwards: tuple[float, float, float]
+
+
+def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
+    """Draw how much of the target's answers is left against how much of the unrelated ones, a point a pair and concept.
+
+    Whiskers are 95 % intervals over questions, and a large ring is the mean of a group over concepts. The format is
+    that of the suffix, `.svg`, `.png` or `.pdf`.
+
+    Raises:
+        ReportError: no pair has both, the suffix is another, or the place cannot be written to.
+    """
+    suffix = checked_suffix(path)
+    points = _behaviour_points(found)
+    if not points:
+        words = "no pair of the campaign has BLEU of target and of unrelated answers; its plan must have a behave"
+        raise ReportError(f"{printable(path)}: {words} that was run")
+    write_image(path, image(lambda: _settled(_behaviour(found, points)), suffix))
+
+
+def _behaviour_points(found: Campaign) -> list[Point]:
+    figures, groups = Figures(found), {pair.name: pair.group for pair in found.pairs}
+    points = (Point(groups[cell.pair], *(figures.of(cell, name) for name in BLEU)) for cell in found.cells)
+    return [point for point in points if _known(point.across[0], point.upwards[0])]
+
+
+def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
+    from matplotlib.figure import Figure
+
+    looks = _looks(dict.fromkeys(pair.group for pair in found.pairs))
+    figure = Figure(figsize=(5.4, 5.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlim(*BLEU_LIMITS)
+    axes.set_ylim(*BLEU_LIMITS)
+    axes.set_aspect("equal")
+    axes.set_xlabel("unrelated answers: BLEU against the base's (1: all kept)")
+    axes.set_ylabel("target answers: BLEU against the base's (0: all gone)")
+    for point in points:
+        _draw(axes, point, looks[point.group])
+    for group, look in looks.items():
+        _ring(axes, [one for one in found.means if one.group == (group or ALL)], look)
+    _title(figure, found)
+    if left := len(found.cells) - len(points):
+        axes.text(0.02, 0.97, f"{left} not measured, not shown", transform=axes.transAxes, fontsize=7, style="italic")
+    _behaviour_legend(figure, looks, points)
+    return figure
+
+
+def _draw(axes: Axes, point: Point, look: Look) -> None:
+    (x, *_), (y, *_) = point.across, point.upwards
+    whiskers: dict[str, Any] = {"color": look.color, "alpha": 0.3, "linewidth": 0.8, "linestyle": "none"}
+    axes.errorbar([x], [y], _whiskers(*point.upwards), _whiskers(*point.across), **whiskers)
+    axes.plot([x], [y], color=look.color, marker=look.marker, markersize=4.5, linestyle="none", alpha=0.8)
+
+
+def _ring(axes: Axes, means: Sequence[GroupMean], look: Look) -> None:
+    """Where a group is on average, if both of its means are known."""
+    found = {one.measure: one.value for one in means}
+    x, y = (found.get(name, math.nan) for name in BLEU)
+    if _known(x, y):
+        axes.plot([x], [y], color=look.color, marker=look.marker, **_RING)
+
+
+_RING: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8, "linestyle": "none"}
+
+
+def _behaviour_legend(figure: Figure, looks: Looks, points: Sequence[Point]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Artist] = []
+    for group, look in looks.items():
+        count = sum(point.group == group for point in points)
+        words = f"{label(group, TITLE_LENGTH) or 'no group'} ({count})"
+        handles.append(
+            Line2D([], [], color=look.color, marker=look.marker, linestyle="none", markersize=4.5, label=words)
+        )
+    title = (
+        "points: a pair and a concept each; whiskers: 95 % intervals over questions;\n"
+        "large: mean of the group over concepts"
+    )
+    columns = min(4, len(handles))
+    figure.legend(
+        handles=handles, title=title, title_fontsize=8, loc="outside lower center", ncols=columns, frameon=False
+    )

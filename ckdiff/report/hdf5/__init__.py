@@ -1,0 +1,1 @@
+"""A report as an HDF5 file, and back."""

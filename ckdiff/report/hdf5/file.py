@@ -1,0 +1,362 @@
+"""The report as an HDF5 file: `write_report(report, path)`, `read_report(path)`. The only importer of h5py.
+
+The report of a campaign is a file of the same kind: `write_campaign`, `read_campaign`; `read_any` takes either.
+
+A report becomes a tree of groups with plain NumPy arrays on named dimensions, and the tree becomes a file:
+
+    Report, Campaign  <->  Node (attributes, arrays, groups)  <->  HDF5
+
+so that a new section of the report is a pair of functions in `tree.SECTIONS`, without a call to h5py. Every group has
+its own dimension scales, so that `xarray.open_dataset(path, group="compare/grid")` works with h5netcdf and netCDF4.
+
+Behind the end of the HDF5 data stands one line, `SEAL`, with the sha256 of everything before it. HDF5 does not look
+there. It is checked before HDF5 sees the file, because a flipped bit in its metadata can crash the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.errors import ReportError
+from ckdiff.files import beside, replace_file, write_synced
+from ckdiff.report.hdf5 import campaign as campaign_tree
+from ckdiff.report.hdf5 import report as tree
+from ckdiff.report.hdf5.columns import Array, Node, encoded
+from ckdiff.report.schema import campaign as campaign_schema
+from ckdiff.report.schema import report as schema
+from ckdiff.report.schema.campaign import Campaign
+from ckdiff.report.schema.report import Report
+from ckdiff.report.words.numbers import counted
+from ckdiff.untrusted import printable, shorten
+
+if TYPE_CHECKING:
+    from ckdiff.shapes import AnyArray
+
+
+MAX_EXPANSION = 1100
+"""No array is larger than this many times its file (gzip reaches 1032): a damaged size asks for no memory."""
+
+
+MAX_DEPTH = 8
+
+
+CHUNK = 1 << 16
+"""Bytes that a chunk of an array with three axes may have, if one row has no more."""
+
+
+MAX_ATTRIBUTE = 64_000
+"""Bytes of a text that is an attribute: HDF5 holds no attribute of 64 KB in files that old readers open."""
+
+
+SEAL = b"\nckdiff sha256 %s\n"
+"""The last line of a report file; its length is fixed."""
+
+
+SEAL_LENGTH = len(SEAL % bytes(64))
+
+
+SCHEMAS = {schema.FORMAT: schema.SCHEMA_VERSION, campaign_schema.FORMAT: campaign_schema.CAMPAIGN_VERSION}
+"""What a file can say that it is, and up to which schema this ckdiff reads it."""
+
+
+def write_report(report: Report, path: str | Path) -> None:
+    """Write a report, all of it or nothing; the same report gives the same bytes.
+
+    The file is written beside the target, synced and moved over it. Whatever happens, an older report there is either
+    whole or replaced.
+
+    Raises:
+        ReportError: the disk is full, or the place cannot be written to.
+    """
+    _write(tree.to_tree(report), path)
+
+
+def write_campaign(campaign: Campaign, path: str | Path) -> None:
+    """Write the report of a campaign, in the same way.
+
+    Raises:
+        ReportError: the disk is full, or the place cannot be written to; or the records do not fit together.
+    """
+    _write(campaign_tree.to_tree(campaign), path)
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report about one pair.
+
+    Raises:
+        ReportError: there is none, it is damaged or not ckdiff's, a newer ckdiff wrote it, or it is a campaign's.
+    """
+    found = read_any(path)
+    if isinstance(found, Report):
+        return found
+    raise ReportError(
+        f"{printable(path)}: holds a campaign of {counted(len(found.pairs), 'pair')}; `ckdiff show` shows it, and each"
+        " pair's own reports are under jobs/ of its results directory"
+    )
+
+
+def read_campaign(path: str | Path) -> Campaign:
+    """Read the report of a campaign.
+
+    Raises:
+        ReportError: there is none, it is damaged or not ckdiff's, a newer ckdiff wrote it, or it is about one pair.
+    """
+    found = read_any(path)
+    if isinstance(found, Campaign):
+        return found
+    raise ReportError(
+        f"{printable(path)}: is the report of one pair, and none of a campaign; give what `ckdiff gather` wrote"
+    )
+
+
+def read_any(path: str | Path) -> Report | Campaign:
+    """Read a report, of one pair or of a campaign.
+
+    Raises:
+        ReportError: there is none, it is damaged or not ckdiff's, or a newer ckdiff wrote it.
+    """
+    name, path = printable(path), Path(path)
+    check_sealed(path)
+    try:
+        root = _load(path, name)
+        if root.attributes["format"] == campaign_schema.FORMAT:
+            return campaign_tree.from_tree(root)
+        return tree.from_tree(root)
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        OverflowError,
+        AttributeError,
+        MemoryError,
+    ) as error:
+        reason = shorten(printable(error), 100)
+        raise ReportError(
+            f"{name}: damaged or truncated ({reason}); restore a copy or run the comparison again"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse, before any work is done, a place where no report can be written.
+
+    Raises:
+        ReportError: the directory is missing or read-only, or something that is no file has this name.
+    """
+    target, name = Path(os.path.realpath(path)), printable(path)
+    if target.is_dir():
+        raise ReportError(f"{name}: is a directory; name a file with -o FILE")
+    if target.suffix == ".safetensors":
+        raise ReportError(f"{name}: is the name of a weight file, and would be read as one; name another with -o FILE")
+    if target.exists() and not target.is_file():
+        raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
+    if not target.parent.is_dir():
+        raise ReportError(f"{name}: the directory {printable(target.parent)} does not exist; create it, or use -o FILE")
+    probe = beside(target)
+    try:
+        # Rights alone do not tell: the disk may be read-only, or the place not one for files.
+        write_synced(probe, b"")
+    except OSError as error:
+        raise ReportError(
+            f"{name}: the directory {printable(target.parent)} is not writable ({error.strerror or error}); use -o FILE"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def check_same_pair(path: Path, base: str, unlearned: str) -> None:
+    """Refuse to replace, unasked, a file that is not a report, or a report about another pair.
+
+    Args:
+        path: where a report will be written; nothing need be there.
+        base: location of the base checkpoint, as a report records it.
+        unlearned: the same of the other.
+
+    Raises:
+        ReportError: something else is there, and what to do about it.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read_report(path).provenance
+    except ReportError as error:
+        raise ReportError(f"{error}; or replace it with --overwrite") from error
+    there = found.base.location, found.unlearned.location
+    if there != (base, unlearned):
+        raise ReportError(
+            f"{printable(path)}: is the report of another pair ({' and '.join(map(printable, there))});"
+            " use -o FILE, or replace it with --overwrite"
+        )
+
+
+def _write(root: Node, path: str | Path) -> None:
+    image = _sealed(_image(root))
+    try:
+        replace_file(path, image)
+    except OSError as error:
+        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+
+
+def _image(root: Node) -> bytes:
+    """The bytes of the file, built in memory: a full disk is then an error of ours, not one inside HDF5."""
+    import h5py
+
+    options = {"libver": ("earliest", "v110"), "track_order": True, "driver": "core", "backing_store": False}
+    with h5py.File("report", "w", **options) as file:
+        _write_group(file, root)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _write_group(group: Any, node: Node) -> None:
+    for name, value in node.attributes.items():
+        _write_attribute(group, name, value)
+    for name in sorted(node.arrays, key=lambda name: node.arrays[name].dimensions != (name,)):
+        _write_array(group, name, node.arrays[name])
+    for name, child in node.groups.items():
+        _write_group(group.create_group(name, track_order=True), child)
+
+
+def _write_array(group: Any, name: str, array: Array) -> None:
+    """One dataset; scales come before what lies on them."""
+    values = array.values
+    if values.dtype.kind == "S":
+        values = values.astype(_string_dtype(values.dtype.itemsize))
+    options: dict[str, Any] = {}
+    if values.size:
+        options = {"chunks": _chunks(values), "compression": "gzip", "shuffle": True, "fletcher32": True}
+    dataset = group.create_dataset(name, data=values, track_times=False, **options)
+    if array.comment:
+        _write_attribute(dataset, "comment", array.comment)
+    if array.dimensions == (name,):
+        dataset.make_scale(name)
+        return
+    for axis, dimension in enumerate(array.dimensions):
+        dataset.dims[axis].attach_scale(group[dimension])
+
+
+def _chunks(values: AnyArray) -> tuple[int, ...]:
+    """A chunk is a row: one layer of neurons is read without the others; of three axes as many as make up `CHUNK`."""
+    if values.ndim == 1:
+        return values.shape
+    rows = max(1, CHUNK * len(values) // values.nbytes) if values.ndim > 2 else 1
+    return min(rows, len(values)), *values.shape[1:]
+
+
+def _write_attribute(holder: Any, name: str, value: str | int) -> None:
+    if isinstance(value, str):
+        raw = encoded(value)
+        if len(raw) > MAX_ATTRIBUTE:
+            raise ReportError(f"{printable(name)} has {len(raw)} bytes and a report holds {MAX_ATTRIBUTE}; shorten it")
+        holder.attrs.create(name, raw, dtype=_string_dtype(max(1, len(raw))))
+    else:
+        holder.attrs.create(name, value, dtype="i8")
+
+
+def _string_dtype(length: int) -> Any:
+    import h5py
+
+    return h5py.string_dtype("utf-8", length)
+
+
+def _load(path: Path, name: str) -> Node:
+    import h5py
+
+    limit = MAX_EXPANSION * path.stat().st_size
+    # No lock: a report is replaced, never changed, and some network file systems have none.
+    with h5py.File(path, "r", locking=False) as file:
+        known = SCHEMAS.get(str(_attribute(file.attrs.get("format", ""))))
+        if known is None:
+            raise ReportError(f"{name}: HDF5, but not a ckdiff report; give a file that ckdiff wrote")
+        version = int(file.attrs["schema_version"])
+        if version > known:
+            raise ReportError(f"{name}: {_newer(version, known, _attribute(file.attrs.get('versions', '')))}")
+        return _load_group(file, limit, MAX_DEPTH)
+
+
+def _newer(version: int, most: int, versions: object) -> str:
+    """What to do about a report whose schema this ckdiff does not know: which version reads it, where it says so."""
+    known = f"this one reads up to {most}"
+    try:
+        writer = shorten(printable(json.loads(str(versions))["ckdiff"]), 40)
+    except (ValueError, KeyError, TypeError):
+        return f"written by a newer ckdiff (schema {version}); {known}; upgrade ckdiff"
+    return f"written by ckdiff {writer} (schema {version}); {known}; upgrade to ckdiff {writer} or later"
+
+
+def _load_group(group: Any, limit: int, depth: int) -> Node:
+    import h5py
+
+    if depth == 0:
+        raise ValueError("groups inside groups without end")
+    node = Node({name: _attribute(value) for name, value in group.attrs.items()})
+    for name in group:
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            if item.nbytes > limit:
+                raise ValueError(f"{name} claims {item.nbytes} bytes")
+            node.arrays[name] = Array(_plain(item[()]), ())
+        else:
+            node.groups[name] = _load_group(item, limit, depth - 1)
+    return node
+
+
+def _plain(values: AnyArray) -> AnyArray:
+    """Without the marks that h5py leaves on a string dtype."""
+    return values.astype(f"S{values.dtype.itemsize}") if values.dtype.kind == "S" else values
+
+
+def _attribute(value: Any) -> str | int:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else int(value)
+
+
+def _sealed(image: bytes) -> bytes:
+    return image + SEAL % hashlib.sha256(image).hexdigest().encode()
+
+
+def check_sealed(path: str | Path) -> None:
+    """Refuse a file that is not, byte for byte, what ckdiff wrote; what it says is not looked at.
+
+    Raises:
+        ReportError: there is none, or it was cut off or changed.
+    """
+    name, path = printable(path), Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ReportError(f"{name}: is not a file; give a report that ckdiff wrote")
+        signature, seal, expected = _seals(path)
+    except FileNotFoundError as error:
+        raise ReportError(f"{name}: there is no such report; `ckdiff compare BASE UNLEARNED` writes one") from error
+    except OSError as error:
+        raise ReportError(f"{name}: cannot be read: {error.strerror or error}; check its permissions") from error
+    if signature != b"\x89HDF\r\n\x1a\n":
+        raise ReportError(f"{name}: not an HDF5 file; give a report that ckdiff wrote")
+    if not seal.startswith(SEAL[:15]):
+        raise ReportError(f"{name}: not a ckdiff report, or cut off: no checksum at its end; give a whole one")
+    if seal != expected:
+        raise ReportError(
+            f"{name}: changed after ckdiff wrote it (checksum); restore a copy or run the comparison again"
+        )
+
+
+def _seals(path: Path) -> tuple[bytes, bytes, bytes]:
+    """The first eight bytes, the seal that the file has, and the one that it should have."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        signature = file.read(8)
+        left = max(0, path.stat().st_size - SEAL_LENGTH)
+        file.seek(0)
+        while block := file.read(min(left, 1 << 20)):
+            total.update(block)
+            left -= len(block)
+        return signature, file.read(), SEAL % total.hexdigest().encode()

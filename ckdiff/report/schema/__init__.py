@@ -1,0 +1,1 @@
+"""The records that a report is made of: one module a section."""

@@ -1,0 +1,205 @@
+"""Records of behaviour: answers, choices, neutral texts and the history of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over questions (or texts) with its 95 % interval; the ends are NaN where there is one question only."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """One open question, what both models say, and how far apart that is.
+
+    Attributes:
+        text: the question as it was asked, stripped.
+        answer_base: the base's greedy answer, decoded for reading, without the end token.
+        answer_unlearned: the same of the unlearned model.
+        answer_base_ids, answer_unlearned_ids: the ids that were generated, the end token included.
+        bleu: of the unlearned answer against the base's, sentence level, in [0, 1].
+        exact: the two answers are the same ids.
+        logprob_base: mean over the base's answer tokens of log p(base), in nats.
+        logprob_unlearned: the same of the unlearned model, on the same tokens.
+    """
+
+    text: str
+    answer_base: str
+    answer_unlearned: str
+    answer_base_ids: tuple[int, ...]
+    answer_unlearned_ids: tuple[int, ...]
+    bleu: float
+    exact: bool
+    logprob_base: float
+    logprob_unlearned: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSet:
+    """Open questions of one kind.
+
+    Attributes:
+        name: "target" (what was to be unlearned) or "unrelated".
+        source: one line for people: file, format, concept.
+        digest: of the questions.
+        bleu, exact: means over questions, in [0, 1].
+        logprob_base, logprob_unlearned: means over questions of the mean over tokens, in nats.
+        perplexity_base, perplexity_unlearned: exp(- sum of log p / number of tokens) over all answer tokens.
+    """
+
+    name: str
+    source: str
+    digest: str
+    bleu: Mean
+    exact: Mean
+    logprob_base: Mean
+    logprob_unlearned: Mean
+    perplexity_base: float
+    perplexity_unlearned: float
+    questions: tuple[AnswerRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRecord:
+    """One multiple-choice question.
+
+    Attributes:
+        text: the question.
+        choices: the texts to choose from.
+        answer: index of the right one.
+        logprob_base: log p(choice | question) of each choice, summed over its tokens, in nats.
+        logprob_unlearned: the same of the unlearned model.
+        picked_base, picked_unlearned: index of the most probable choice by mean log p a token; the first of equals.
+    """
+
+    text: str
+    choices: tuple[str, ...]
+    answer: int
+    logprob_base: tuple[float, ...]
+    logprob_unlearned: tuple[float, ...]
+    picked_base: int
+    picked_unlearned: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceSet:
+    """Multiple-choice questions: recognition can stay, or rise, where generation is suppressed.
+
+    Attributes:
+        accuracy_base, accuracy_unlearned: shares of right picks.
+        probability_base, probability_unlearned: mean over questions of the right choice's share of exp(mean log p).
+        chance: accuracy of guessing, mean of 1 / number of choices.
+    """
+
+    name: str
+    source: str
+    digest: str
+    accuracy_base: Mean
+    accuracy_unlearned: Mean
+    probability_base: Mean
+    probability_unlearned: Mean
+    chance: float
+    questions: tuple[ChoiceRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeutralRecord:
+    """One neutral text: how many tokens were predicted, mean KL(base || unlearned) and mean -log p of both, in nats."""
+
+    text: str
+    tokens: int
+    kl: float
+    nll_base: float
+    nll_unlearned: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeutralSet:
+    """Neutral texts: what unlearning did to text that is about nothing in particular.
+
+    Attributes:
+        kl: mean over texts of the mean KL(base || unlearned) a token, in nats.
+        perplexity_base, perplexity_unlearned: exp(sum of -log p / number of tokens) over all texts.
+    """
+
+    source: str
+    digest: str
+    kl: Mean
+    perplexity_base: float
+    perplexity_unlearned: float
+    texts: tuple[NeutralRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """How far unlearning had come at one step, as `ckdiff unlearn` measured it.
+
+    Attributes:
+        step: optimiser steps so far; 0 is the base.
+        epoch: passes over the forget text so far.
+        loss: mean loss since the last point, NaN at step 0.
+        target_bleu, unrelated_bleu: mean BLEU against the base's answers, in [0, 1]; NaN where there were no questions.
+        state: "memory" (the weights as trained), or "saved" (rounded to the checkpoint's dtypes, as they are on disk).
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    target_bleu: float
+    unrelated_bleu: float
+    state: Literal["memory", "saved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What `ckdiff behave` found: answers before and after.
+
+    Attributes:
+        model_type: of the base's config.
+        answers: at most one set a name, target first.
+        choices: multiple-choice questions, or None where there were none.
+        neutral: neutral texts, or None where they were left out.
+        method: how the unlearned checkpoint was made, where it says so itself ("graddiff", "npo", ...); else "".
+        history: what its maker measured while making it; empty where it says nothing.
+        settings: what determines the numbers, as text.
+        notes: plain sentences about what a reader must know.
+    """
+
+    model_type: str
+    answers: tuple[AnswerSet, ...]
+    choices: ChoiceSet | None
+    neutral: NeutralSet | None
+    method: str
+    history: tuple[HistoryPoint, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+ANSWER_SETS = ("target", "unrelated")
+"""The sets of open questions, in the order in which everything shows them."""
+
+
+MEAN_PARTS = {"": "value", "_low": "low", "_high": "high"}
+"""What is added to the name of a mean in files: the part of the `Mean` that stands under that name."""
+
+
+def flat_means(record: Any) -> dict[str, Any]:
+    """A record as one flat mapping: each mean as `bleu`, `bleu_low`, `bleu_high` beside the other fields."""
+    result: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Mean):
+            result.update({field.name + end: getattr(value, part) for end, part in MEAN_PARTS.items()})
+        else:
+            result[field.name] = value
+    return result

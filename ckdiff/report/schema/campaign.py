@@ -1,0 +1,244 @@
+"""The report of a campaign: many pairs, many concepts, and what they say together.
+
+Like `schema` it knows NumPy and nothing else of the project. Arrays run over pairs and concepts in the order of
+`Campaign.pairs` and `Campaign.concepts`; NaN is "not measured".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.report.schema.probe import Curve
+    from ckdiff.shapes import Float64, Int64
+
+
+FORMAT = "ckdiff-campaign"
+
+
+CAMPAIGN_VERSION = 1
+
+
+ALL = "all"
+"""The group of every pair."""
+
+
+JobState = Literal["done", "inconclusive", "failed", "missing"]
+
+
+JOB_STATES: tuple[JobState, ...] = get_args(JobState)
+"""done; ended without a result, as it would again; failed; not run, or not here."""
+
+
+MEASURES = (
+    "target_bleu",
+    "target_exact",
+    "unrelated_bleu",
+    "unrelated_exact",
+    "choice_accuracy_base",
+    "choice_accuracy_unlearned",
+    "neutral_kl",
+    "loss_kl",
+    "top1",
+    "explained",
+)
+"""Figures of a pair and a concept. target_*, unrelated_*: mean over questions of the unlearned answers against the
+base's, in [0, 1]; choice_accuracy_*: share of right picks; neutral_kl, loss_kl: KL(base || unlearned) a token in nats,
+on neutral text and on the scored answers; top1: share of scored positions whose argmax is the base's; explained: krs_kl
+of what carries the effect, as the verdict names it."""
+
+
+DRIFTS = ("cosine", "one_minus_cosine", "relative_l2", "changed_fraction")
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord:
+    """One pair.
+
+    Attributes:
+        name: of the plan; unique.
+        group: of the plan, or "".
+        required: without one of its jobs the campaign is incomplete.
+        model_type: of the base's config; "" where nothing was measured.
+        base, unlearned: locations.
+        base_digest, unlearned_digest: of the weights; "" where they are not known.
+    """
+
+    name: str
+    group: str
+    required: bool
+    model_type: str
+    base: str
+    unlearned: str
+    base_digest: str
+    unlearned_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job of the plan.
+
+    Attributes:
+        concept: "" for a job that asks nothing.
+        reason: why there is no result, in one line; else "".
+        key: digest of everything that determines its result; "" where that could not be told.
+        sha256: of its report's file; "" where there is none.
+    """
+
+    pair: str
+    concept: str
+    run: str
+    required: bool
+    state: JobState
+    reason: str
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What was found about one pair and one concept; a row of the overview.
+
+    Attributes:
+        label: of the verdict; "" where nothing was judged.
+        verdict: the verdict's reason; "" where nothing was judged.
+        component: what carries the effect; "" for nothing.
+        layers: where, such as "19-23"; "" for nowhere.
+        gate: outcome of the gate ("passed", "failed", "inconclusive"); "" where no policy was given.
+        checks: the checks that did not pass, in words; "" for none.
+        questions: how many were probed, or else answered.
+    """
+
+    pair: str
+    concept: str
+    label: str
+    verdict: str
+    component: str
+    layers: str
+    gate: str
+    checks: str
+    questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellMeasure:
+    """One of `MEASURES` for every pair and concept, with its 95 % interval over questions: [pair, concept] each."""
+
+    name: str
+    value: Float64
+    low: Float64
+    high: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class PairDrift:
+    """Drift of each component, of every pair: [pair, component] each, in the names of `Drift`."""
+
+    components: tuple[str, ...]
+    cosine: Float64
+    one_minus_cosine: Float64
+    relative_l2: Float64
+    changed_fraction: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRun:
+    """One sweep (direction, mode, variant) of every pair and concept that has it.
+
+    Attributes:
+        layers: window centres of all pairs together, ascending; [-1] for a mode that is about no single window.
+        krs, krs_centred, krs_kl: curves of arrays [pair, concept, layer]; intervals over questions, bands over windows.
+        top1: [pair, concept, layer].
+    """
+
+    direction: str
+    mode: str
+    variant: str
+    window: int
+    layers: Int64
+    krs: Curve
+    krs_centred: Curve
+    krs_kl: Curve
+    top1: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class AverageRun:
+    """One sweep, averaged over concepts: the pairs of a concept first, then the concepts, which are the sampling unit.
+
+    Attributes:
+        group: a group of pairs, or `ALL`.
+        pairs, concepts: how many went into it.
+        krs, krs_centred, krs_kl: [layer] each: mean over concepts, 95 % Student t interval over concepts, and the band
+            that holds at all windows at once (Bonferroni: t at 1 - 0.025 / windows). Ends are NaN for one concept.
+        top1, top1_low, top1_high: the same of `top1`, without a band.
+        top1_unrestored: of the unlearned model, to read `top1` by.
+    """
+
+    group: str
+    direction: str
+    mode: str
+    variant: str
+    window: int
+    pairs: int
+    concepts: int
+    layers: Int64
+    krs: Curve
+    krs_centred: Curve
+    krs_kl: Curve
+    top1: Float64
+    top1_low: Float64
+    top1_high: Float64
+    top1_unrestored: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMean:
+    """One of `MEASURES`, averaged in the same way, with its 95 % Student t interval over concepts."""
+
+    group: str
+    measure: str
+    pairs: int
+    concepts: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Everything that a campaign found.
+
+    Attributes:
+        name: of the plan.
+        plan: the plan's text, as it was read.
+        pairs, concepts: the axes, in the plan's order.
+        jobs: every job of the plan, in its order.
+        cells: pair by pair and concept by concept, those that the plan asks for.
+        drift: None where nothing was compared.
+        outcome: the worst of the gates ("failed" is worse than "inconclusive", which is worse than "passed"); "" where
+            no policy was given.
+        complete: every required job is done.
+        notes: plain sentences about what a reader must know.
+        versions: of ckdiff and of the libraries behind the reports, each "a" or "a, b" where they differ.
+    """
+
+    name: str
+    plan: str
+    pairs: tuple[PairRecord, ...]
+    concepts: tuple[str, ...]
+    jobs: tuple[JobRecord, ...]
+    cells: tuple[Cell, ...]
+    drift: PairDrift | None
+    measures: tuple[CellMeasure, ...]
+    runs: tuple[CampaignRun, ...]
+    averages: tuple[AverageRun, ...]
+    means: tuple[GroupMean, ...]
+    outcome: str
+    complete: bool
+    notes: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = CAMPAIGN_VERSION

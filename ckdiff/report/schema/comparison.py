@@ -1,0 +1,189 @@
+"""Records of a comparison: drift of tensors, components, layers and neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron
+
+
+Component = Literal[
+    "embedding",
+    "position_embedding",
+    "unembedding",
+    "norms",
+    "value_vectors",
+    "keys",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_o",
+    "router",
+    "other",
+]
+
+
+COMPONENTS: tuple[Component, ...] = get_args(Component)
+"""Every component id, in the order in which tables show them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far b (unlearned) is from a (base), both taken as one long vector; sums in float64.
+
+    Attributes:
+        cosine: <a, b> / (|a| |b|), in [-1, 1]; exactly 1 where both are equal or both all-zero, NaN where one is.
+        one_minus_cosine: 1 - cosine without its rounding, in [0, 2].
+        relative_l2: |b - a| / |a|; 0 where both are all-zero, infinite where only a is.
+        max_abs_diff: max |b_i - a_i|.
+        norm_base: |a|.
+        norm_unlearned: |b|.
+        changed: number of elements whose values differ.
+        changed_fraction: changed / parameters.
+        nonfinite_base: NaN and infinite elements of a. Where either count is not zero, the other numbers are NaN
+            unless the two are bitwise identical.
+        nonfinite_unlearned: the same of b.
+        identical: the stored values are equal, element by element.
+    """
+
+    cosine: float
+    one_minus_cosine: float
+    relative_l2: float
+    max_abs_diff: float
+    norm_base: float
+    norm_unlearned: float
+    changed: int
+    changed_fraction: float
+    nonfinite_base: int
+    nonfinite_unlearned: int
+    identical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDrift:
+    """The drift of one tensor, or of one part of a fused tensor (then the name ends in the part: `...weight[q]`).
+
+    Attributes:
+        layer: index of the decoder layer, or None outside the layers.
+        tied: the tensor is a second name of another one (tied embeddings) and its bytes are stored once.
+    """
+
+    name: str
+    component: str
+    layer: int | None
+    shape: tuple[int, ...]
+    dtype_base: str
+    dtype_unlearned: str
+    parameters: int
+    tied: bool
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentDrift:
+    """The drift of all tensors of one component, as one long vector, and over its tensors.
+
+    Attributes:
+        cosine_mean: mean of the tensors' cosines (those that are defined).
+        cosine_min: the least of them.
+        tied: every tensor of the component is a second name of another component's.
+    """
+
+    component: str
+    tensors: int
+    parameters: int
+    cosine_mean: float
+    cosine_min: float
+    tied: bool
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Drift per component and layer (tensors outside the layers are not in it); NaN where there is nothing."""
+
+    components: tuple[str, ...]
+    layers: Int64
+    cosine: ComponentLayer
+    one_minus_cosine: ComponentLayer
+    relative_l2: ComponentLayer
+    changed_fraction: ComponentLayer
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronGrid:
+    """Drift per layer and neuron, for one component that has neurons.
+
+    In a mixture of experts, neurons are numbered expert by expert: neuron = expert * d_ff + index.
+    """
+
+    layers: Int64
+    one_minus_cosine: LayerNeuron
+    relative_l2: LayerNeuron
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor that only one of the checkpoints has."""
+
+    name: str
+    component: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMismatch:
+    """A tensor that both checkpoints have, in two shapes; it was not compared."""
+
+    name: str
+    component: str
+    shape_base: tuple[int, ...]
+    shape_unlearned: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """One key that differs in the files around the weights.
+
+    Attributes:
+        file: config.json, generation_config.json, tokenizer.json, chat_template ...
+        key: dotted path inside the file.
+        base: JSON text of the base's value, or None where it has no such key.
+        unlearned: the same of the unlearned checkpoint.
+    """
+
+    file: str
+    key: str
+    base: str | None
+    unlearned: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `ckdiff compare` found.
+
+    Attributes:
+        model_type: of the base's config, or "" where it has none.
+        known_architecture: False: no row for this model type, everything is under `other`.
+        neurons: by component (`value_vectors`, `keys`); missing where there are none.
+        ignored: stored buffers without parameters that were left out by name.
+        notes: plain sentences about what a reader must know (not measured, assumed, merged).
+    """
+
+    model_type: str
+    known_architecture: bool
+    tensors: tuple[TensorDrift, ...]
+    components: tuple[ComponentDrift, ...]
+    grid: Grid
+    neurons: Mapping[str, NeuronGrid]
+    only_in_base: tuple[TensorInfo, ...]
+    only_in_unlearned: tuple[TensorInfo, ...]
+    shape_mismatch: tuple[ShapeMismatch, ...]
+    config_changes: tuple[ConfigChange, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]

@@ -1,0 +1,232 @@
+"""Records of a probe: runs, curves, questions, controls and neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
+
+
+SCORES = ("krs", "krs_centred", "krs_kl")
+"""The three scores of a run, in the order in which everything shows them; `krs_kl` is the one about behaviour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One score at each window centre, with its pointwise 95 % interval and its simultaneous 95 % band.
+
+    All five are NaN where the score was not asked for or not defined, the last four where there is one question only.
+    A statement about the best of many windows rests on the band.
+    """
+
+    score: PerLayer
+    low: PerLayer
+    high: PerLayer
+    band_low: PerLayer
+    band_high: PerLayer
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRun:
+    """One sweep: direction x mode x variant, a score at each window centre.
+
+    Attributes:
+        direction: "restore" (states of the base into the unlearned model) or "break" (the other way round).
+        mode: what is put back, a key of `probes.modes.MODES`.
+        variant: what else is held still, a key of `probes.modes.VARIANTS`.
+        window: how many layers are restored together.
+        layers: window centres; [-1] for a mode that is about no single window (`ancillary`).
+        first, last: the first and the last layer of each window, both included; 0 and the last layer of the model for
+            a mode that is about no single window.
+        krs, krs_centred, krs_kl: restore: 1 - mean(loss) / mean(loss of the unlearned model); break: mean(loss) /
+            mean(loss of the unlearned model).
+        krs_mean_of_ratios: mean over questions of per-question `krs` (what the authors' notebook computes).
+        top1: share of scored positions whose argmax is the base's, mean over questions.
+        loss_mse, loss_mse_centred, loss_kl: per-question losses [layer, question].
+        top1_questions: top1 per question [layer, question].
+    """
+
+    direction: str
+    mode: str
+    variant: str
+    window: int
+    layers: Int64
+    first: Int64
+    last: Int64
+    krs: Curve
+    krs_centred: Curve
+    krs_kl: Curve
+    krs_mean_of_ratios: PerLayer
+    top1: PerLayer
+    loss_mse: LayerQuestion
+    loss_mse_centred: LayerQuestion
+    loss_kl: LayerQuestion
+    top1_questions: LayerQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRecord:
+    """One question, the answer that was scored, and how far the unlearned model is from it.
+
+    Attributes:
+        text: the question as it was asked, stripped.
+        answer: the scored answer, decoded for reading (the ids below are what was scored).
+        answer_ids: the answer's token ids.
+        prompt_tokens: number of prompt tokens.
+        mse, mse_centred, kl: the unlearned model's losses on this question.
+        top1: share of its positions at which the unlearned model's argmax is the base's.
+    """
+
+    text: str
+    answer: str
+    answer_ids: tuple[int, ...]
+    prompt_tokens: int
+    mse: float
+    mse_centred: float
+    kl: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossSummary:
+    """The unlearned model's mean losses over questions, and the share of `mse` that is a uniform shift."""
+
+    mse: float
+    mse_centred: float
+    kl: float
+    top1: float
+    shift_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control of a probe: what was measured, the bound it must keep, and whether it did.
+
+    Attributes:
+        name: "self_patch" (largest change of a logit), "everything" (krs of restoring it all), or "wrong_prompt" (a
+            score with the states of another question; `against` is the same score with the right ones).
+        mode, variant: of the run that it belongs to; "" for a control of the whole direction.
+        layer: window centre, or None.
+        score: which score `value` is, one of `SCORES`; "" for `self_patch`.
+        against: the figure to read `value` by, or NaN.
+        bound: what `value` is held to, or NaN.
+        kind: "at_most", "at_least", or "shown" (no bound: a figure to read the scores by).
+    """
+
+    name: str
+    direction: str
+    value: float
+    bound: float
+    kind: Literal["at_most", "at_least", "shown"]
+    passed: bool
+    mode: str = ""
+    variant: str = ""
+    layer: int | None = None
+    score: str = ""
+    against: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronRecord:
+    """One neuron whose coefficient is restored, at its place in the ranking.
+
+    Attributes:
+        layer, neuron: which one; in the numbering of `NeuronGrid`.
+        contribution: the share of the window's effect that it carries by the ranking, unitless; over all candidates
+            the shares add up to 1.
+    """
+
+    layer: int
+    neuron: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronSet:
+    """The smallest set of neurons whose coefficients, restored alone, bring back most of what their window brings.
+
+    Attributes:
+        direction: "restore" or "break", as in `ProbeRun`.
+        layer: window centre; -1 for the whole model.
+        first, last: the window's layers, both included.
+        goal: the share of the window's krs_kl that the set must bring back.
+        candidates: neurons of the window's layers.
+        window_score: krs_kl of the whole window, all its coefficients restored.
+        score, low, high: krs_kl of the set alone, by an actual restoration, and its 95 % interval over questions.
+        krs, krs_centred: the other two scores of the set.
+        random_score, random_low, random_high: mean krs_kl of random sets of the same size, the least and the greatest.
+        random_sets: how many of them were restored.
+        sizes, sizes_score: the sizes that were tried, ascending, and krs_kl of the first so many in the ranking.
+        loss_mse, loss_mse_centred, loss_kl: per-question losses of the set, [question].
+        neurons: the set, in the order of the ranking.
+        total: the contributions of all candidates together: 1, but for the error of their computation.
+        nodes: points of the quadrature behind the contributions.
+    """
+
+    direction: str
+    layer: int
+    first: int
+    last: int
+    goal: float
+    candidates: int
+    window_score: float
+    score: float
+    low: float
+    high: float
+    krs: float
+    krs_centred: float
+    random_score: float
+    random_low: float
+    random_high: float
+    random_sets: int
+    sizes: Int64
+    sizes_score: Float64
+    loss_mse: Float64
+    loss_mse_centred: Float64
+    loss_kl: Float64
+    neurons: tuple[NeuronRecord, ...]
+    total: float = float("nan")
+    nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What `ckdiff probe` found, and the settings that it ran under.
+
+    Attributes:
+        model_type: of the base's config.
+        layer_count: decoder layers of the model.
+        settings: what determines the numbers, as text (dtype, window, tokens, prompt, source of questions ...).
+        notes: plain sentences about what a reader must know.
+        neurons: of some windows the neurons that carry them; empty where they were not asked for.
+    """
+
+    model_type: str
+    layer_count: int
+    runs: tuple[ProbeRun, ...]
+    questions: tuple[QuestionRecord, ...]
+    loss_unlearned: LossSummary
+    controls: tuple[Control, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+    neurons: tuple[NeuronSet, ...] = ()
+
+
+CURVE_PARTS = {"": "score", "_low": "low", "_high": "high", "_band_low": "band_low", "_band_high": "band_high"}
+"""What is added to the name of a score in files: the part of its `Curve` that stands under that name."""
+
+
+def flat_run(run: ProbeRun) -> dict[str, Any]:
+    """A run as one flat mapping: `krs`, `krs_low`, `krs_high`, `krs_band_low`, ... beside its other fields."""
+    result: dict[str, Any] = {}
+    for field in fields(run):
+        value = getattr(run, field.name)
+        if isinstance(value, Curve):
+            result.update({field.name + end: getattr(value, part) for end, part in CURVE_PARTS.items()})
+        else:
+            result[field.name] = value
+    return result

@@ -1,0 +1,83 @@
+"""The report: frozen records that every command fills and every presenter reads.
+
+This module is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but errors and shapes, so
+that a report can be opened, shown and judged without torch. Field names are a contract with other people's scripts:
+add, never rename, and raise `SCHEMA_VERSION` when the meaning of something changes.
+
+`NaN` in a float field means "not defined here" and is written as `null` in JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.report.schema.behaviour import Behaviour
+    from ckdiff.report.schema.comparison import Comparison
+    from ckdiff.report.schema.probe import Probe
+    from ckdiff.report.schema.verdict import Verdict
+
+
+FORMAT = "ckdiff"
+
+
+SCHEMA_VERSION = 1
+
+
+Side = Literal["base", "unlearned"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """One weight file: its name, its size in bytes, and its sha256 (None when hashing was switched off)."""
+
+    name: str
+    bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """Which checkpoint was read.
+
+    Attributes:
+        location: absolute path, or hub id.
+        revision: the hub commit, or None for a local path.
+        digest: sha256 over the sorted lines "name sha256" of its shards, or None without hashes.
+        shards: weight files, sorted by name.
+    """
+
+    location: str
+    revision: str | None
+    digest: str | None
+    shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The two checkpoints that every number of the report is about."""
+
+    base: CheckpointRecord
+    unlearned: CheckpointRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is known about one pair of checkpoints.
+
+    Attributes:
+        versions: of ckdiff and of the libraries whose arithmetic the numbers rest on.
+        complete: False while a run that was interrupted has left some of its parts.
+    """
+
+    provenance: Provenance
+    compare: Comparison | None = None
+    probe: Probe | None = None
+    behaviour: Behaviour | None = None
+    verdict: Verdict | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,157 @@
+"""Records of a verdict: its label, the rules that it rests on, and a gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Label = Literal[
+    "identical",
+    "no effect on these questions",
+    "suppressed",
+    "values edited",
+    "keys edited",
+    "attention rerouted",
+    "ancillary",
+    "mixed",
+    "not localised",
+    "inconclusive",
+]
+
+
+LABELS: tuple[Label, ...] = get_args(Label)
+"""Every label of a verdict; what each one means stands in `audit.verdict`."""
+
+
+Outcome = Literal["passed", "failed", "inconclusive"]
+
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+Sense = Literal["at_least", "at_most", "shown"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """One rule of the verdict that was looked at.
+
+    Attributes:
+        name: of the rule, a key of `audit.rules.RULES`.
+        fired: it holds on this report. Rules that did not fire are kept too: they say what was ruled out.
+        text: in plain words what was looked at, with its figures.
+        value: the figure that was held against the threshold: of an interval the end that counts. NaN: no one figure.
+        threshold: the documented number, or NaN.
+        sense: whether value must be at least or at most the threshold; "shown" where there is no threshold.
+    """
+
+    name: str
+    fired: bool
+    text: str
+    value: float
+    threshold: float
+    sense: Sense
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How much of the effect one mode explains in one direction: a window (or the whole model) as the verdict read it.
+
+    Attributes:
+        mode, variant, direction: of the run.
+        first, last: the layers of the window, both included; 0 and the last layer for the whole model.
+        kl, kl_low, kl_high: krs_kl there, and its simultaneous band; NaN where it was not measured.
+        centred, centred_low, centred_high: the same of krs_centred.
+        decisive: the verdict rests on it.
+    """
+
+    mode: str
+    variant: str
+    direction: str
+    first: int
+    last: int
+    kl: float
+    kl_low: float
+    kl_high: float
+    centred: float
+    centred_low: float
+    centred_high: float
+    decisive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """One requirement of a policy, and whether the report meets it.
+
+    Attributes:
+        name: the policy's key, such as "fail.labels" or "require.questions".
+        outcome: "inconclusive": the report lacks what the requirement is about.
+        text: in plain words what was asked, and what was found.
+        value: the figure that was held against the threshold, or NaN.
+        threshold: the policy's number, or NaN.
+    """
+
+    name: str
+    outcome: Outcome
+    text: str
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a policy says about a report.
+
+    Attributes:
+        policy: the policy's text, as it was read (TOML), so that the gate can be judged again.
+        digest: sha256 of that text in UTF-8.
+        source: name of the policy's file, for people.
+        outcome: the worst of the checks; "failed" is worse than "inconclusive", and no checks at all are inconclusive.
+        checks: every requirement of the policy, in its order.
+    """
+
+    policy: str
+    digest: str
+    source: str
+    outcome: Outcome
+    checks: tuple[GateCheck, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the report means: one label, the reason, and everything that it rests on.
+
+    Attributes:
+        label: one of `LABELS`.
+        reason: one or two plain sentences: what was found, in which component and layers, and how sure that is.
+        component: the component or state that carries the effect ("value vectors", "coefficients", ...); "" for none.
+        layers: the layers of the smallest set of windows that explains the effect; empty where there is none.
+        explained, explained_low, explained_high: krs_kl of what carries it, restored, and the band it rests on; NaN
+            where nothing does.
+        score: how clearly the value vectors still hold it, in [0, 1]: R (1 - B) c with R krs_kl of both the base's
+            states put back in the whole model, B that of the unlearned value vectors broken into the base, and c the
+            greatest cosine of keys, value vectors and attention. Near 1 where the knowledge is held back; low where the
+            value vectors were edited, where it is gone, and where the model was trained anew. NaN: not measured.
+        rules: every rule that was looked at.
+        explanations: a row a mode and direction.
+        side_effects: plain sentences about what else changed.
+        unmeasured: plain sentences about what was not measured, and with which command it would be.
+        detectable: the smallest share of changed answers that so many questions would have shown with 95 % certainty;
+            NaN without questions.
+        gate: what a policy says, or None where none was given.
+    """
+
+    label: Label
+    reason: str
+    component: str
+    layers: tuple[int, ...]
+    explained: float
+    explained_low: float
+    explained_high: float
+    score: float
+    rules: tuple[RuleResult, ...]
+    explanations: tuple[Explanation, ...]
+    side_effects: tuple[str, ...]
+    unmeasured: tuple[str, ...]
+    detectable: float
+    gate: Gate | None = None

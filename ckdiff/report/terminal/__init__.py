@@ -1,0 +1,1 @@
+"""A report as tables of a terminal."""

@@ -1,0 +1,103 @@
+"""Pieces that the tables of a terminal share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from ckdiff.report.words.numbers import (
+    BYTE_UNITS,
+    amount,
+    counted,
+)
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from ckdiff.report.schema.report import CheckpointRecord, Report, ShardRecord
+
+
+RAMP = "▁▂▃▄▅▆▇█"
+
+
+SHADES = ("#3b528b", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+"""Viridis without its darkest end, which a dark terminal hides."""
+
+
+def pair_facts(report: Report) -> list[tuple[str, str]]:
+    """Which two checkpoints a report is about, as rows of `facts`."""
+    sides = (("base", report.provenance.base), ("unlearned", report.provenance.unlearned))
+    return [fact for name, record in sides for fact in _checkpoint(name, record)]
+
+
+def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]]:
+    revision = f" @ {record.revision}" if record.revision else ""
+    digest = f"sha256 {record.digest[:12]}" if record.digest else "not hashed"
+    yield name, f"{record.location}{revision}"
+    yield "", f"{digest}, {file_facts(record.shards)}"
+
+
+def bar(step: int, width: int) -> Text:
+    """One step of the ramp, in its shade."""
+    return Text(RAMP[step] * width, style=Style(color=SHADES[step]))
+
+
+def file_facts(shards: Sequence[ShardRecord]) -> str:
+    """How many weight files, and how large together."""
+    return f"{counted(len(shards), 'file')}, {amount(sum(shard.bytes for shard in shards), BYTE_UNITS)}"
+
+
+def safe(value: str) -> Text:
+    """A string from a file, made printable, and never read as markup."""
+    return Text(printable(value))
+
+
+def titled(title: str, body: RenderableType) -> Group:
+    """A part of the view under its heading."""
+    return Group(Text(title, style="bold"), body)
+
+
+def bullets(lines: Iterable[str]) -> RenderableType:
+    """Plain sentences, one item each."""
+    return folded(safe(line) for line in lines)
+
+
+def folded(lines: Iterable[Text]) -> RenderableType:
+    """One item a line, long ones broken rather than cut, and set in where they go on."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row(" -", line)
+    return grid
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Two columns: what it is, and its value."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, safe(value))
+    return table
+
+
+def plain_table(first: str, numbers: Sequence[str]) -> Table:
+    """A table without lines: one column of names, which folds, and columns of numbers, which are never cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(Text(first), overflow="fold", vertical="bottom")
+    number_columns(table, numbers)
+    return table
+
+
+def number_columns(table: Table, names: Iterable[str]) -> None:
+    """Columns of numbers: to the right, and never cut."""
+    for name in names:
+        table.add_column(Text(name), justify="right", no_wrap=True)

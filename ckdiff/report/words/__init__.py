@@ -1,0 +1,1 @@
+"""The sentences and the formatted numbers that every format shares."""

@@ -1,0 +1,251 @@
+"""What every presenter of a behaviour needs: answers that changed, word by word, and numbers in words.
+
+    changes("He wrote it", "She wrote it")  ->  gone "He", new "She", same "wrote it"
+
+Answers come from models and questions from files, so everything that comes back as text is printable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ckdiff.report.words.numbers import UNDEFINED, counted
+from ckdiff.untrusted import printable, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.behaviour import (
+        AnswerRecord,
+        AnswerSet,
+        Behaviour,
+        ChoiceRecord,
+        HistoryPoint,
+        Mean,
+        NeutralSet,
+    )
+
+
+NOT_SHOWN = frozenset({"logits_dtype", "bootstrap"})
+"""Settings that a reader finds in the JSON and in the HDF5 report."""
+
+
+SETTING_LENGTH = 60
+
+
+SHOWN_WORDS = 150
+"""Words of an answer that are shown; an answer that goes on is cut off there."""
+
+
+WORD_LENGTH = 60
+
+
+SHOWN_POINTS = 30
+"""Points of a history that a table shows."""
+
+
+NOTHING_ASKED = "NOTHING WAS ASKED"
+
+
+class Piece(NamedTuple):
+    """Neighbouring words of an answer that share one fate."""
+
+    kind: Literal["same", "gone", "new"]
+    words: str
+
+
+def changes(base: str, unlearned: str) -> list[Piece]:
+    """What became of an answer, word by word: what is gone of the base's stands before what is new in its place.
+
+    >>> [tuple(piece) for piece in changes("He wrote it", "She wrote it")]
+    [('gone', 'He'), ('new', 'She'), ('same', 'wrote it')]
+    """
+    before, after = _words(base), _words(unlearned)
+    found: list[Piece] = []
+    # autojunk would call words that come often in a long answer noise.
+    for _, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if before[i:j] == after[k:m]:
+            found.append(Piece("same", " ".join(before[i:j])))
+            continue
+        found += [Piece("gone", " ".join(before[i:j]))] if j > i else []
+        found += [Piece("new", " ".join(after[k:m]))] if m > k else []
+    return found
+
+
+def _words(text: str) -> list[str]:
+    words = text.split(maxsplit=SHOWN_WORDS)
+    shown = [shorten(printable(word), WORD_LENGTH) for word in words[:SHOWN_WORDS]]
+    return [*shown, "…"] if len(words) > SHOWN_WORDS else shown
+
+
+def of_base(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces that make up the base's answer."""
+    return [piece for piece in pieces if piece.kind != "new"]
+
+
+def of_unlearned(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces that make up the unlearned model's answer."""
+    return [piece for piece in pieces if piece.kind != "gone"]
+
+
+def marked(piece: Piece) -> str:
+    """A piece with marks that need no colour: `[-gone-]`, `{+new+}`."""
+    return {"same": "{}", "gone": "[-{}-]", "new": "{{+{}+}}"}[piece.kind].format(piece.words)
+
+
+def most_changed(answers: AnswerSet, limit: int) -> list[AnswerRecord]:
+    """The questions whose answers changed most, by BLEU; ties in their own order, undefined ones last."""
+    return sorted(answers.questions, key=lambda one: math.inf if math.isnan(one.bleu) else one.bleu)[: max(0, limit)]
+
+
+def answer_facts(question: AnswerRecord) -> str:
+    """The numbers of one question on one line."""
+    same = ", the same tokens" if question.exact else ""
+    logs = arrow(short_number(question.logprob_base), short_number(question.logprob_unlearned))
+    return f"BLEU {share_text(question.bleu)}{same}, log p {logs}"
+
+
+def picked(question: ChoiceRecord, index: int) -> str:
+    """The text of one choice; empty where there is no such choice."""
+    return question.choices[index] if 0 <= index < len(question.choices) else ""
+
+
+def share_text(value: float) -> str:
+    """A share or a BLEU in two digits; never 0 where there is something, nor 1 where something is missing.
+
+    >>> share_text(0.0), share_text(0.001), share_text(0.344), share_text(0.999), share_text(1.0)
+    ('0', '<0.01', '0.34', '>0.99', '1')
+    """
+    if math.isnan(value):
+        return UNDEFINED
+    if value in (0.0, 1.0):
+        return str(int(value))
+    if 0 < value < 0.005:
+        return "<0.01"
+    return ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
+
+
+def short_number(value: float) -> str:
+    """A log-probability, a KL or a loss in two digits after the point, or as many as tell it from zero.
+
+    >>> short_number(-0.4214), short_number(-0.0), short_number(3e-4), short_number(-1234.5), short_number(-math.inf)
+    ('-0.42', '0', '3.0e-04', '-1234', '-∞')
+    """
+    if math.isnan(value):
+        return UNDEFINED
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if abs(value) < 0.005 or abs(value) >= 1e5:
+        return f"{value:.1e}"
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def perplexity_text(value: float) -> str:
+    """A perplexity in at most seven characters.
+
+    >>> perplexity_text(1.234), perplexity_text(45.67), perplexity_text(1234.5), perplexity_text(1e9)
+    ('1.23', '45.7', '1,234', '1.0e+09')
+    """
+    if math.isnan(value) or math.isinf(value):
+        return short_number(value)
+    if value >= 1e5:
+        return f"{value:.1e}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def interval_text(mean: Mean) -> str:
+    """The interval of a share as `[0.20, 0.48]`; empty where there is none (one question only)."""
+    if math.isnan(mean.low) or math.isnan(mean.high):
+        return ""
+    return f"[{share_text(mean.low)}, {share_text(mean.high)}]"
+
+
+def mean_text(mean: Mean) -> str:
+    """A share and its interval: `0.34 [0.20, 0.48]`."""
+    return f"{share_text(mean.value)} {interval_text(mean)}".rstrip()
+
+
+def kl_text(neutral: NeutralSet) -> str:
+    """The KL on neutral texts and its interval, in nats."""
+    kl = neutral.kl
+    ends = "" if math.isnan(kl.low) or math.isnan(kl.high) else f" [{short_number(kl.low)}, {short_number(kl.high)}]"
+    return short_number(kl.value) + ends
+
+
+def arrow(base: str, unlearned: str) -> str:
+    """What it was and what it is: `-0.42 → -5.10`."""
+    return f"{base} → {unlearned}"
+
+
+def behaviour_settings(found: Behaviour) -> str:
+    """The settings on one line."""
+    own = {name: value for name, value in found.settings.items() if name not in NOT_SHOWN}
+    return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in own.items())
+
+
+def source_lines(found: Behaviour) -> Iterator[tuple[str, str]]:
+    """What was asked: the name of each set and where it comes from."""
+    for answers in found.answers:
+        yield answers.name, f"{counted(len(answers.questions), 'question')} from {answers.source or 'no stated source'}"
+    if found.choices is not None:
+        source = found.choices.source or "no stated source"
+        yield "choices", f"{counted(len(found.choices.questions), 'question')} from {source}"
+    if found.neutral is not None:
+        source = found.neutral.source or "no stated source"
+        yield "neutral", f"{counted(len(found.neutral.texts), 'text')} from {source}"
+
+
+def measured(found: Behaviour | None) -> bool:
+    """Whether anything was asked at all."""
+    if found is None:
+        return False
+    asked = (*found.answers, *(() if found.choices is None else (found.choices,)))
+    return any(one.questions for one in asked) or bool(found.neutral and found.neutral.texts)
+
+
+def has_bleu(history: Sequence[HistoryPoint]) -> bool:
+    """Whether a history says anything about answers."""
+    return any(not (math.isnan(point.target_bleu) and math.isnan(point.unrelated_bleu)) for point in history)
+
+
+def shown_points(history: Sequence[HistoryPoint]) -> list[HistoryPoint]:
+    """About `SHOWN_POINTS` of a history, evenly spread: of each state the last point is always among them."""
+    every = -(-len(history) // SHOWN_POINTS) or 1
+    last = {point.state: place for place, point in enumerate(history)}
+    kept = {*range(0, len(history), every), *last.values()}
+    return [history[place] for place in sorted(kept)]
+
+
+def saved_remark(history: Sequence[HistoryPoint]) -> str | None:
+    """A sentence where the saved checkpoint answers otherwise than the weights in memory did, or None."""
+    saved = _last(history, "saved")
+    memory = _last([point for point in history if saved is not None and point.step <= saved.step], "memory")
+    if saved is None or memory is None:
+        return None
+    pairs = {
+        "target": (memory.target_bleu, saved.target_bleu),
+        "unrelated": (memory.unrelated_bleu, saved.unrelated_bleu),
+    }
+    differing = [f"{name} BLEU {_both(*pair)}" for name, pair in pairs.items() if _differ(*pair)]
+    if not differing:
+        return None
+    undone = saved.target_bleu > memory.target_bleu and _differ(*pairs["target"])
+    cause = "undoes part of an unlearning" if undone else "changes what was trained"
+    return f"the saved checkpoint is not what was in memory: {', '.join(differing)}; saving in a 16-bit dtype {cause}"
+
+
+def _last(history: Sequence[HistoryPoint], state: str) -> HistoryPoint | None:
+    return next((point for point in reversed(history) if point.state == state), None)
+
+
+def _differ(memory: float, saved: float) -> bool:
+    """Whether a reader would see two numbers."""
+    return not (math.isnan(memory) or math.isnan(saved)) and share_text(memory) != share_text(saved)
+
+
+def _both(memory: float, saved: float) -> str:
+    return f"{share_text(memory)} in memory, {share_text(saved)} saved"

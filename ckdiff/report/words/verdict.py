@@ -1,0 +1,300 @@
+"""What every presenter needs of a verdict: what it means in plain words, its rules, shares, gate and exit status.
+
+Written for somebody who never read the paper. Text that came with the report (reasons, rules, checks) is untrusted:
+everything that comes back from here is printable.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from ckdiff.errors import ExitStatus
+from ckdiff.report.words.numbers import UNDEFINED, percent
+from ckdiff.report.words.probe import score_text
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, Outcome, RuleResult, Sense, Verdict
+
+
+class Headline(NamedTuple):
+    """A label for people: what it says, what that means, and what to do."""
+
+    title: str
+    meaning: str
+    action: str
+
+
+MET = "The policy is met. Beyond what it asks: "
+
+
+NO_EFFECT: frozenset[Label] = frozenset({"identical", "no effect on these questions"})
+"""Labels of pairs that do not differ in what was asked."""
+
+
+HEADLINES: dict[Label, Headline] = {
+    "identical": Headline(
+        "The two checkpoints are the same",
+        "Everything that was compared is equal, so that nothing can have been unlearned.",
+        "Check that the right two checkpoints were given. If they were, the unlearning did not happen.",
+    ),
+    "no effect on these questions": Headline(
+        "The answers did not change beyond rounding",
+        "The unlearned model still says what the base says. If something was to be unlearned, these questions do not"
+        " show that it was.",
+        "Do not release it as unlearned. Ask more questions, and more directly about what was to go.",
+    ),
+    "suppressed": Headline(
+        "The knowledge is still there, and only held back",
+        "What the model stores about it can still be called on: with the base's internal signals back in place, the"
+        " answers return. Whoever has the weights can expect to bring them back as well.",
+        "Do not release it as unlearned.",
+    ),
+    "values edited": Headline(
+        "Stored knowledge was changed",
+        "The edit is in the value vectors, the weights in which a model stores facts, and not only in what calls on"
+        " them. That these answers are gone from there does not prove that they are nowhere else.",
+        "Read the side effects, and ask the same facts in other words before you call it erased.",
+    ),
+    "keys edited": Headline(
+        "What calls on the knowledge was changed, not what stores it",
+        "The edit is in the keys, the weights that decide when stored facts are used. The facts may still be there.",
+        "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
+    ),
+    "attention rerouted": Headline(
+        "Attention was changed, not what stores the knowledge",
+        "The edit is in how the model moves information between words. What its other weights store may still be"
+        " there.",
+        "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
+    ),
+    "ancillary": Headline(
+        "Only the edges of the model were changed",
+        "The edit is in the embedding, the norms or the unembedding, around the layers that store knowledge. It is"
+        " undone by putting these few weights back.",
+        "Do not release it as unlearned.",
+    ),
+    "mixed": Headline(
+        "No single part of the model carries the effect",
+        "What was put back alone brings some of the answers back, and nothing brings enough of them. How much each part"
+        " brings stands below.",
+        "Do not call it erased on this evidence: part of it can be undone. Read the shares.",
+    ),
+    "not localised": Headline(
+        "Nothing that was put back brings the answers back",
+        "The knowledge was not found anywhere it could be put back from: the model was retrained, the knowledge erased,"
+        " or the model destroyed. The reason says which of them the weights support.",
+        "Read the side effects: a destroyed model has lost the unrelated answers, too.",
+    ),
+    "inconclusive": Headline(
+        "The evidence is not enough for a verdict",
+        "A check of the measurement failed, the figures are too uncertain, or what is needed was not measured. This"
+        " says nothing in favour of the checkpoint.",
+        "Do not take it for a pass. Measure what is listed as not measured, and judge again.",
+    ),
+}
+
+
+OUTCOME_WORDS: dict[Outcome, str] = {
+    "passed": "PASSED",
+    "failed": "FAILED",
+    "inconclusive": "NOT ENOUGH EVIDENCE",
+}
+
+
+STATUSES: dict[Outcome, ExitStatus] = {
+    "passed": ExitStatus.OK,
+    "failed": ExitStatus.DIFFERS,
+    "inconclusive": ExitStatus.INCONCLUSIVE,
+}
+
+
+SIGNS: dict[Sense, str] = {"at_least": "≥ ", "at_most": "≤ ", "shown": ""}
+
+
+SHARES_LEGEND = (
+    "restore: the base's put into the unlearned model, the share of the lost answers that returns; break: the"
+    " unlearned model's put into the base, the share of the effect that this alone produces. krs_kl and krs_centred:"
+    " 1 is all of it, 0 none; in brackets their simultaneous 95 % bands. *: the verdict rests on it."
+)
+
+
+def headline(found: Verdict) -> Headline:
+    """What the label says, means and asks for."""
+    return HEADLINES[found.label]
+
+
+def verdict_line(found: Verdict) -> str:
+    """The verdict in one line: `SUPPRESSED: The knowledge is still there, and only held back`."""
+    return f"{found.label.upper()}: {headline(found).title}"
+
+
+def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
+    """The verdict and what it rests on, as names and sentences: why, where, how much, what it means, what to do."""
+    yield "why", printable(found.reason) or "no reason was given"
+    if where := where_text(found):
+        yield "where", where
+    if not math.isnan(found.explained):
+        yield "how much", f"{explained_text(found)} of the effect (1: all of it, 0: none)"
+    # Without an effect there is nothing to be held back or gone.
+    if not math.isnan(found.score) and found.label not in NO_EFFECT:
+        words = "(1: the value vectors still hold it; 0: edited, gone, or trained anew)"
+        yield "still there", f"{score_text(found.score)} {words}"
+    yield "it means", headline(found).meaning
+    passed = found.gate is not None and found.gate.outcome == "passed"
+    yield "to do", f"{MET if passed else ''}{headline(found).action}"
+    if words := detectable_text(found):
+        yield "can miss", words
+
+
+def where_text(found: Verdict) -> str:
+    """Component and layers: `coefficients, layers 21-23`; empty where nothing carries the effect."""
+    layers = layers_text(found.layers)
+    return ", ".join(word for word in (printable(found.component), layers) if word)
+
+
+def layers_text(layers: Sequence[int]) -> str:
+    """Layers as ranges.
+
+    >>> layers_text((21, 22, 23, 7)), layers_text((7,)), layers_text(())
+    ('layers 7, 21-23', 'layer 7', '')
+    """
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return f"{'layer' if len(set(layers)) == 1 else 'layers'} {text}" if runs else ""
+
+
+def explained_text(found: Verdict) -> str:
+    """How much of the effect is explained, with the band it rests on: `0.90 [0.84, 0.94]`."""
+    return banded(found.explained, found.explained_low, found.explained_high)
+
+
+def detectable_text(found: Verdict) -> str:
+    """What so few questions could have shown at all; empty without questions."""
+    if math.isnan(found.detectable):
+        return ""
+    return f"a change in fewer than {percent(found.detectable)} of such answers: so few questions may not show it"
+
+
+def fired(found: Verdict) -> list[RuleResult]:
+    """The rules that hold."""
+    return [rule for rule in found.rules if rule.fired]
+
+
+def ruled_out(found: Verdict) -> list[RuleResult]:
+    """The rules that were looked at and do not hold."""
+    return [rule for rule in found.rules if not rule.fired]
+
+
+def rule_cells(rule: RuleResult) -> tuple[str, str, str, str]:
+    """A rule as name, figure, threshold (`≥ 0.8`) and words."""
+    return printable(rule.name), figure(rule.value), needed(rule.sense, rule.threshold), printable(rule.text)
+
+
+def rule_line(rule: RuleResult) -> str:
+    """A rule on one line: `restores: coefficients bring back 0.90 (0.9, ≥ 0.8)`."""
+    name, value, threshold, text = rule_cells(rule)
+    figures = ", ".join(part for part in (value, threshold) if part != UNDEFINED)
+    return f"{name}: {text}{f' ({figures})' if figures else ''}"
+
+
+def needed(sense: Sense, threshold: float) -> str:
+    """A threshold with its sense; a dash where there is none."""
+    return UNDEFINED if math.isnan(threshold) else f"{SIGNS[sense]}{figure(threshold)}"
+
+
+def figure(value: float) -> str:
+    """A figure in four digits, a dash where there is none.
+
+    >>> figure(0.84), figure(12.0), figure(2.6e-7)
+    ('0.84', '12', '2.6e-07')
+    """
+    return UNDEFINED if math.isnan(value) else f"{value:.4g}"
+
+
+def share_cells(row: Explanation) -> tuple[str, str, str, str, str]:
+    """An explanation as what is put back (`*`: decisive), direction, layers, krs_kl and krs_centred with bands."""
+    mark = "*" if row.decisive else ""
+    kl, centred = banded(row.kl, row.kl_low, row.kl_high), banded(row.centred, row.centred_low, row.centred_high)
+    return f"{printable(row.mode)}{mark}", printable(row.direction), share_layers(row), kl, centred
+
+
+def share_layers(row: Explanation) -> str:
+    """The layers of an explanation; `all` where it is about the whole model."""
+    if row.variant == "whole" or row.mode == "ancillary":
+        return "all"
+    return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
+
+
+def banded(value: float, low: float, high: float) -> str:
+    """A score and its band: `0.90 [0.84, 0.94]`; the band is left out where there is none.
+
+    >>> banded(0.9, 0.84, 0.94), banded(0.9, float("nan"), float("nan"))
+    ('0.90 [0.84, 0.94]', '0.90')
+    """
+    text = score_text(value)
+    return text if math.isnan(low) or math.isnan(high) else f"{text} [{score_text(low)}, {score_text(high)}]"
+
+
+def gate_line(gate: Gate) -> str:
+    """The gate in one line: `GATE FAILED: 2 of 7 checks failed, 1 lacks evidence`."""
+    return f"GATE {OUTCOME_WORDS[gate.outcome]}: {gate_count(gate)}"
+
+
+def gate_count(gate: Gate) -> str:
+    """How many checks came to what."""
+    count = len(gate.checks)
+    if not count:
+        return "the policy checks nothing"
+    failed, unknown = (sum(one.outcome == name for one in gate.checks) for name in ("failed", "inconclusive"))
+    words = [f"{failed} of {count} checks failed"] if failed else []
+    if unknown:
+        words.append(f"{unknown} {'lacks' if unknown == 1 else 'lack'} evidence")
+    return ", ".join(words) or f"{'the check' if count == 1 else f'all {count} checks'} passed"
+
+
+def policy_text(gate: Gate) -> str:
+    """Which policy: its name and the beginning of its digest."""
+    digest = f"sha256 {printable(gate.digest)[:12]}" if gate.digest else "not hashed"
+    return f"{printable(gate.source) or 'unnamed'}, {digest}"
+
+
+def check_cells(check: GateCheck) -> tuple[str, str, str, str, str]:
+    """A check as outcome, name, figure, threshold and words."""
+    outcome = OUTCOME_WORDS[check.outcome]
+    return outcome, printable(check.name), figure(check.value), figure(check.threshold), printable(check.text)
+
+
+def exit_status(found: Verdict | None) -> ExitStatus:
+    """The exit status that goes with a verdict: that of its gate; without one nothing was asked and nothing passed."""
+    return ExitStatus.INCONCLUSIVE if found is None or found.gate is None else STATUSES[found.gate.outcome]
+
+
+def exit_text(found: Verdict | None) -> str:
+    """The exit status with its reason."""
+    if found is None:
+        why = "no verdict was given"
+    elif found.gate is None:
+        why = "no policy was given, so that there is no gate"
+    else:
+        why = f"gate {OUTCOME_WORDS[found.gate.outcome].lower()}"
+    return f"exit status {int(exit_status(found))}: {why}"
+
+
+def digest_lines(report: Report) -> Iterator[tuple[str, str, str]]:
+    """What a verdict is bound to, as what it is, place and full digest: both checkpoints, and the policy of a gate."""
+    for side, record in (("base", report.provenance.base), ("unlearned", report.provenance.unlearned)):
+        revision = f" @ {record.revision}" if record.revision else ""
+        digest = f"sha256 {record.digest}" if record.digest else "not hashed"
+        yield side, printable(f"{record.location}{revision}"), printable(digest)
+    if report.verdict is not None and report.verdict.gate is not None:
+        gate = report.verdict.gate
+        yield "policy", printable(gate.source), printable(f"sha256 {gate.digest}" if gate.digest else "not hashed")

@@ -1,0 +1,1 @@
+"""Scores, intervals and the table of modes: NumPy only."""

@@ -1,0 +1,362 @@
+"""Scores: from losses per question to curves over window centres, each with an interval and a band.
+
+    curve(losses, unlearned, "restore")    # losses [layer, question], unlearned [question]
+
+A score is a ratio of two means over the same questions. Questions are the sample: every figure of uncertainty says how
+much a score would move with other questions of the same kind, and nothing about another pair of checkpoints.
+
+The interval is a bootstrap-t: each resample of questions gives an error of the ratio, studentised by the resample's
+own standard error, and the quantiles of those errors times the jackknife standard error make the interval. Percentile
+intervals and Student's t are too short for few questions and skewed losses, and of few questions the quantiles of the
+bootstrap-t fall a little short too: `_tail` corrects them. Share of simulated sets of questions whose interval (of one
+window) or band (over 30 windows, correlated) held the truth, mean and least over eight kinds of ratios (high, middling
+and low recovery, worse than none; rising or falling with the unlearned loss; independent of it; two groups of
+questions), and width against the interval of Student's t; `python benchmarks/intervals.py --tables scores`:
+
+    unlearned loss         questions   Student      interval      band          width
+    lognormal, sigma 0.7       5      0.87  0.82    0.96  0.94    0.98  0.94    2.2
+                              10      0.89  0.86    0.96  0.95    0.98  0.95    1.7
+                              20      0.91  0.88    0.96  0.94    0.97  0.93    1.3
+                              30      0.92  0.91    0.96  0.95    0.96  0.94    1.2
+    lognormal, sigma 1.2       5      0.78  0.68    0.95  0.91    0.97  0.92    3.0
+                              10      0.81  0.73    0.95  0.92    0.97  0.92    2.3
+                              20      0.84  0.77    0.95  0.90    0.96  0.90    1.7
+                              30      0.86  0.81    0.95  0.93    0.96  0.93    1.5
+
+No interval knows what no question showed: where one question in five is of another kind, which ten questions miss once
+in nine times, coverage at ten questions is 0.87 and 0.85. 400 sets of each; the standard error of a share is 0.01.
+Without the correction the intervals of 200 sets held it in 0.95 (least 0.93) and 0.93 (least 0.88) at ten questions.
+
+Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 11.5 and 12.5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.report.schema.probe import Curve, LossSummary, ProbeRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.scoring.modes import Direction
+    from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
+
+
+METHOD = "bootstrap-t, tails for few questions, 10000 draws of questions, seed 0"
+"""How intervals are made, as a report keeps it: whoever computes them again must do the same. Change it with them."""
+
+
+DRAWS = 10_000
+"""Resamples of the questions behind every interval."""
+
+
+TAIL = 0.025
+"""What a 95 % interval leaves out on each side."""
+
+
+LOST = 4.0
+"""So many questions' worth of its tail does a resampled quantile lose: `_tail`."""
+
+
+LIMIT, BAND_LIMIT = 4.0, 8.0
+"""The studentised quantile of an interval, and of a band, is no more than this many of Student's own.
+
+With two to five questions many resamples hold one question only, and their error, divided by nothing, has no end.
+"""
+
+
+NO_SPREAD = 1e-12
+"""Standard errors of a score below this are rounding: losses come from float32 logits."""
+
+
+CHUNK = 1 << 22
+"""Counts (draws x questions) held at one time; the numbers do not depend on it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuestionLosses:
+    """The losses of runs against the base, per question: [layer, question], or [question] for the unlearned model.
+
+    Attributes:
+        mse: mean over the vocabulary of squared logit differences, mean over positions; NaN where not measured.
+        mse_centred: the same without the uniform shift of each position.
+        kl: KL(base || run), in nats.
+        top1: share of positions whose argmax is the base's, in [0, 1].
+    """
+
+    mse: Float64
+    mse_centred: Float64
+    kl: Float64
+    top1: Float64
+
+
+def probe_run(
+    *,
+    direction: Direction,
+    mode: str,
+    variant: str,
+    window: int,
+    layers: Int64,
+    first: Int64,
+    last: Int64,
+    losses: QuestionLosses,
+    unlearned: QuestionLosses,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> ProbeRun:
+    """One sweep as the report keeps it: three curves, the authors' mean of ratios, top1, and what they rest on.
+
+    `losses` are those of the sweep's runs, [layer, question], `unlearned` those of the unlearned model, [question];
+    the rest is as in `ProbeRun` and `curve`.
+
+    Raises:
+        ValueError: the arrays' axes do not agree.
+    """
+    if not len(layers) == len(first) == len(last) == len(losses.mse):
+        raise ValueError(
+            f"{len(layers)} centres, {len(first)} first, {len(last)} last, {len(losses.mse)} rows of losses"
+        )
+    krs, krs_centred, krs_kl = (
+        curve(run, reference, direction, seed, draws)
+        for run, reference in (
+            (losses.mse, unlearned.mse),
+            (losses.mse_centred, unlearned.mse_centred),
+            (losses.kl, unlearned.kl),
+        )
+    )
+    return ProbeRun(
+        direction=direction,
+        mode=mode,
+        variant=variant,
+        window=window,
+        layers=layers,
+        first=first,
+        last=last,
+        krs=krs,
+        krs_centred=krs_centred,
+        krs_kl=krs_kl,
+        krs_mean_of_ratios=mean_of_ratios(losses.mse, unlearned.mse, direction),
+        top1=losses.top1.mean(axis=1),
+        loss_mse=losses.mse,
+        loss_mse_centred=losses.mse_centred,
+        loss_kl=losses.kl,
+        top1_questions=losses.top1,
+    )
+
+
+def loss_summary(mse: Float64, mse_centred: Float64, kl: Float64, top1: Float64) -> LossSummary:
+    """Means over questions of the unlearned model's losses, and the share of `mse` that softmax cannot see.
+
+    shift_share = 1 - mean(mse_centred) / mean(mse), in [0, 1]; NaN where mean(mse) is zero. It is that of the sums, so
+    that questions with little loss do not drown the others. All arguments are [question].
+    """
+    shift = 1.0 - float(_ratio(mse_centred[None], mse)[0])
+    return LossSummary(float(mse.mean()), float(mse_centred.mean()), float(kl.mean()), float(top1.mean()), shift)
+
+
+def mean_of_ratios(losses: LayerQuestion, unlearned: Float64, direction: Direction) -> PerLayer:
+    """Mean over questions of each question's own score: what the authors' notebook computes.
+
+    restore: mean of 1 - loss / unlearned; break: mean of loss / unlearned. Unitless, as `curve`, but questions with a
+    small unlearned loss weigh as much as the others. Questions whose unlearned loss is zero have nothing to recover
+    and are left out; NaN where none is left.
+    """
+    _check(losses, unlearned)
+    counted = unlearned != 0
+    if not counted.any():
+        return np.full(len(losses), np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratios: PerLayer = (losses[:, counted] / unlearned[counted]).mean(axis=1)
+    return 1.0 - ratios if direction == "restore" else ratios
+
+
+def curve(losses: LayerQuestion, unlearned: Float64, direction: Direction, seed: int = 0, draws: int = DRAWS) -> Curve:
+    """The score at each window centre, its 95 % interval over questions, and the 95 % band over all centres.
+
+    restore: 1 - mean(losses) / mean(unlearned); 1 is full recovery, 0 none, below 0 is worse than none.
+    break: mean(losses) / mean(unlearned); 0 leaves the base as it is, 1 does all that unlearning did.
+    Source: Hong et al. 2024, arXiv:2410.06606, eq. 3, with the means over questions taken first.
+
+    With t* the studentised error of a resample, q its quantile over resamples, se the jackknife standard error and a
+    the share of `_tail`, the interval of a ratio R is [R - se q(1 - a), R - se q(a)]. The band has instead the
+    quantiles 0.975 of the greatest and 0.025 of the least t* over all centres: it holds all of the curve at one time.
+    It is nowhere narrower than the interval. Quantiles are kept between one and `LIMIT` (a band's: `BAND_LIMIT`) of
+    Student's with questions - 1 degrees of freedom. Losses are not negative, so that no end goes past R = 0. All
+    centres share their resamples, and neither a score nor an interval changes with the others.
+
+    NaN: everything where an unlearned loss is not finite or their mean is not above zero (nothing to recover);
+    a centre with a loss that is not finite; intervals and bands where one question alone has all the unlearned loss.
+    A score that no question moves is its own interval.
+
+    Args:
+        losses: of the runs, [layer, question].
+        unlearned: of the unlearned model, [question].
+        direction: "restore" or "break".
+        seed: of the resamples; the same inputs give the same numbers.
+        draws: number of resamples.
+
+    Raises:
+        ValueError: the question axes do not agree, or are empty.
+    """
+    ratio = _ratio(losses, unlearned)
+    ends = np.full((4, len(ratio)), np.nan)
+    defined = np.isfinite(ratio)
+    if defined.any() and _spread_known(unlearned):
+        ends[:, defined] = _ends(ratio[defined], losses[defined], unlearned, seed, draws)
+    low, high, band_low, band_high = ends
+    if direction == "break":
+        return Curve(ratio, low, high, band_low, band_high)
+    return Curve(1.0 - ratio, 1.0 - high, 1.0 - low, 1.0 - band_high, 1.0 - band_low)
+
+
+def t_quantile(probability: float, degrees: int) -> float:
+    """The point below which Student's t with `degrees` degrees of freedom lies with this probability.
+
+    By bisection of the exact distribution function; above 200 degrees by its expansion around the normal, where both
+    agree to ten digits. Source: Abramowitz and Stegun 1964, 26.7.3, 26.7.4 and 26.7.5.
+
+    Args:
+        probability: in [0.5, 1).
+        degrees: 1 or more.
+    """
+    return _bisected(probability, degrees) if degrees <= 200 else _expanded(probability, degrees)
+
+
+def _check(losses: LayerQuestion, unlearned: Float64) -> None:
+    if losses.ndim != 2 or unlearned.ndim != 1 or losses.shape[1] != len(unlearned) or not len(unlearned):
+        raise ValueError(f"losses {losses.shape} and unlearned {unlearned.shape} do not share a question axis")
+
+
+def _ratio(losses: LayerQuestion, unlearned: Float64) -> PerLayer:
+    """mean(losses) / mean(unlearned) [layer]; NaN where it is not defined."""
+    _check(losses, unlearned)
+    ratio = np.full(len(losses), np.nan)
+    defined = np.isfinite(losses).all(axis=1)
+    reference = unlearned.mean()
+    if np.isfinite(reference) and reference > 0:
+        # A copy in C order: the sum over questions then runs the same way whatever lies beside a row.
+        ratio[defined] = np.ascontiguousarray(losses[defined]).mean(axis=1) / reference
+    return ratio
+
+
+def _spread_known(unlearned: Float64) -> bool:
+    """Whether leaving any one question out leaves something to divide by."""
+    return bool(unlearned.sum() - unlearned.max() > NO_SPREAD * unlearned.sum())
+
+
+def _ends(ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int) -> Float64:
+    """Low, high, band low and band high of ratios: [4, layer]."""
+    weights = unlearned / unlearned.mean()
+    residuals = losses / unlearned.mean() - ratio[:, None] * weights
+    error = _jackknife_error(residuals, weights)
+    still = error <= NO_SPREAD
+    student, tail = t_quantile(1 - TAIL, len(unlearned) - 1), _tail(len(unlearned))
+    most = BAND_LIMIT * student
+    spread = np.clip(_studentised(residuals, weights, seed, draws), -most, most)
+    spread[still], error[still] = 0.0, 0.0
+    over, under = np.quantile(spread, 1 - tail, axis=1), -np.quantile(spread, tail, axis=1)
+    over, under = np.clip(over, student, LIMIT * student), np.clip(under, student, LIMIT * student)
+    over_all, under_all = np.quantile(spread.max(axis=0), 1 - TAIL), -np.quantile(spread.min(axis=0), TAIL)
+    # The truth cannot lie below 0; a ratio that rounding has put there stays inside its own interval.
+    floor = np.minimum(ratio, 0.0)
+    low = np.maximum(ratio - error * over, floor)
+    high = ratio + error * under
+    band_low = np.maximum(ratio - error * np.maximum(over_all, over), floor)
+    band_high = ratio + error * np.maximum(under_all, under)
+    return np.stack([low, high, band_low, band_high])
+
+
+def _tail(questions: int) -> float:
+    """The share of resamples that an interval leaves out on each side, so that 0.025 of sets of questions are left out.
+
+    0.025 * max(1/2, 1 - LOST / questions): resamples of few questions know nothing of what lies beyond the largest of
+    them, and their quantiles fall short. `LOST` is from simulation (benchmarks/intervals.py); with many questions the
+    correction goes away. A band, of the greatest of many errors, needs none.
+    """
+    return TAIL * max(0.5, 1 - LOST / questions)
+
+
+def _jackknife_error(residuals: LayerQuestion, weights: Float64) -> PerLayer:
+    """Standard error of each ratio from leaving out one question at a time (residuals add up to zero)."""
+    count = len(weights)
+    moved = residuals / (weights.sum() - weights)
+    deviations = moved - moved.mean(axis=1, keepdims=True)
+    error: PerLayer = np.sqrt((count - 1) / count * (deviations**2).sum(axis=1))
+    return error
+
+
+def _studentised(residuals: LayerQuestion, weights: Float64, seed: int, draws: int) -> Float64:
+    """(R* - R) / se* of every ratio in every resample: [layer, draw]."""
+    result = np.empty((len(residuals), draws))
+    for drawn, counts in _resamples(len(weights), seed, draws):
+        weight, square = _summed(counts, weights), _summed(counts, weights**2)
+        for row, residual in zip(result, residuals, strict=True):
+            total = _summed(counts, residual)
+            shift = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+            own = _summed(counts, residual**2) - shift * (2 * _summed(counts, residual * weights) - shift * square)
+            row[drawn] = _quotient(total, np.sqrt(np.maximum(own, 0.0) * len(weights) / (len(weights) - 1)))
+    return result
+
+
+def _resamples(questions: int, seed: int, draws: int) -> Iterator[tuple[slice, Float64]]:
+    """How often each question was drawn in each resample, [draw, question], a chunk of draws at a time."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, CHUNK // questions)
+    for start in range(0, draws, rows):
+        count = min(rows, draws - start)
+        drawn = generator.integers(0, questions, size=(count, questions))
+        cells = (drawn + questions * np.arange(count)[:, None]).ravel()
+        counts = np.bincount(cells, minlength=count * questions).reshape(count, questions)
+        yield slice(start, start + count), counts.astype(np.float64)
+
+
+def _summed(counts: Float64, values: Float64) -> Float64:
+    """Sum over questions in each resample; einsum, because BLAS may add a row up differently in a smaller chunk."""
+    total: Float64 = np.einsum("dq,q->d", counts, values)
+    return total
+
+
+def _quotient(total: Float64, error: Float64) -> Float64:
+    """The quotient total / error; 0 / 0 is 0, anything else over 0 is infinite."""
+    limitless = np.where(total == 0, 0.0, np.copysign(np.inf, total))
+    quotient: Float64 = np.divide(total, error, out=limitless, where=error > 0)
+    return quotient
+
+
+def _bisected(probability: float, degrees: int) -> float:
+    low, high = 0.0, 1.0
+    while _below(high, degrees) < probability:
+        low, high = high, 2 * high
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _below(middle, degrees) < probability else (low, middle)
+    return high
+
+
+def _below(point: float, degrees: int) -> float:
+    """Distribution function of Student's t at a point >= 0, as a finite sum."""
+    angle = math.atan2(point, math.sqrt(degrees))
+    odd = degrees % 2
+    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
+    for index in range(1 + odd, degrees, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * index / (index + 1)
+    share = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return 0.5 + share / 2
+
+
+def _expanded(probability: float, degrees: int) -> float:
+    z = NormalDist().inv_cdf(probability)
+    terms: tuple[float, ...] = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, start=1))
