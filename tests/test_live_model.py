@@ -118,6 +118,46 @@ def test_scale_and_cap_are_read_where_the_config_sets_them(tmp_path: Path, name:
     assert head.cap == (None if name == "granite" else 2.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("largest", [20.0, 90.0, 200.0, 4000.0])
+def test_a_cap_that_is_reached_is_still_a_cap(tmp_path: Path, largest: float, dtype: torch.dtype) -> None:
+    """What gradient ascent makes of a model whose logits are capped: all of them at the cap, and finite."""
+    own = build("gemma2", 2)
+    with torch.no_grad():
+        states = own.model(TEXTS).last_hidden_state
+        found = (states @ own.lm_head.weight.T).abs().max()
+        own.model.norm.weight.copy_((1 + own.model.norm.weight) * (largest / found) - 1)
+    own.save_pretrained(tmp_path)
+    model = loaded(tmp_path, dtype)
+    with torch.inference_mode():
+        states, calls = model.front(TEXTS)
+        for number in range(len(model.layers)):
+            states = model.layer(number, states, calls[number])
+        rows = states.flatten(0, 1)
+        head = model.unembedding(rows)
+        assert head.cap == 30.0
+        assert head.scale == pytest.approx(1, abs=0.05 if dtype != torch.float32 else 1e-5)
+        found = 30 * torch.tanh(torch.nn.functional.linear(model.tail(rows), head.weight).float() / 30)
+    expected = logits(theirs(tmp_path, dtype)).flatten(0, 1).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.3)
+
+
+def test_a_cap_that_the_architecture_does_not_know(tmp_path: Path) -> None:
+    """A key of the config that transformers does not read either."""
+    build("llama", 2, final_logit_softcapping=2.0).save_pretrained(tmp_path)
+    with torch.inference_mode():
+        head = loaded(tmp_path).unembedding(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)))
+    assert (head.cap, head.scale) == (None, 1.0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_logits_that_are_made_in_another_way_are_refused(pairs: Pairs, name: str) -> None:
+    model = loaded(pairs(name).base)
+    model.model.lm_head.register_forward_hook(lambda module, inputs, output: output.abs())
+    with torch.inference_mode(), pytest.raises(CheckpointError, match="cannot be probed"):
+        model.unembedding(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)))
+
+
 # --------------------------------------------------------------------------------------------------------- streaming
 
 

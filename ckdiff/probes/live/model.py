@@ -292,7 +292,7 @@ class LiveModel:
 
     def tail(self, states: Tensor) -> Tensor:
         """What goes into the unembedding, from what comes out of the last layer; both [position, d_model]."""
-        return self._tail(states, keep=True)[0]
+        return self._tail(states)[0]
 
     def unembedding(self, sample: Tensor) -> Unembedding:
         """How logits are made, checked against the model's own on a few states.
@@ -303,23 +303,30 @@ class LiveModel:
         Raises:
             CheckpointError: this model makes its logits in a way that is not known here.
         """
-        hidden, logits = self._tail(sample[:4], keep=False)
         module = self._module(self.row.sites.unembed)
         weight, bias = module.weight.detach(), module.bias
-        plain = torch.nn.functional.linear(hidden, weight, bias).double()
-        cap = getattr(self.config, "final_logit_softcapping", None)
-        own = logits.double()
+        hidden = self.tail(sample[:4])
+        for cap in dict.fromkeys((getattr(self.config, "final_logit_softcapping", None), None)):
+            # A cap that is reached says nothing about what it caps: look where it has just begun.
+            largest = float(torch.nn.functional.linear(hidden, weight, bias).double().abs().max())
+            size = min(1.0, cap / largest) if cap is not None and largest else 1.0
+            plain = torch.nn.functional.linear(hidden * size, weight, bias).double()
+            scale = self._scale(plain, self._tail(sample[:4], size)[1].double(), cap)
+            if scale is not None:
+                return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
+        raise CheckpointError(
+            f"model_type {self.row.model_type!r}: its logits are not its unembedding's output, scaled and capped;"
+            " this kind of model cannot be probed"
+        )
+
+    def _scale(self, plain: Tensor, own: Tensor, cap: float | None) -> float | None:
+        """The factor between an unembedding's output and a model's logits before their cap; None: it is no factor."""
         if cap is not None:
             own = cap * torch.atanh((own / cap).clamp(-1 + 1e-12, 1 - 1e-12))
         scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
         scale = 1.0 if abs(scale - 1) < 1e-3 else scale
         tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
-        if (own - scale * plain).abs().max() > tolerance * own.abs().max():
-            raise CheckpointError(
-                f"model_type {self.row.model_type!r}: its logits are not its unembedding's output, scaled and capped;"
-                " this kind of model cannot be probed"
-            )
-        return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
+        return scale if (own - scale * plain).abs().max() <= tolerance * own.abs().max() else None
 
     def greedy(
         self,
@@ -386,15 +393,15 @@ class LiveModel:
             self._forward(input_ids=ids, use_cache=False)
         return first[0], calls
 
-    def _tail(self, states: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-        """Input of the unembedding, and the logits (or that input again where only it is kept)."""
+    def _tail(self, states: Tensor, size: float | None = None) -> tuple[Tensor, Tensor]:
+        """Input of the unembedding, and the logits of so many times that input; without a size that input again."""
         seen: list[Tensor] = []
         head = self._module(self.row.sites.unembed)
         original = head.forward
 
         def note(hidden: Tensor) -> Tensor:
             seen.append(hidden)
-            result: Tensor = hidden if keep else original(hidden)
+            result: Tensor = hidden if size is None else original(hidden * size)
             return result
 
         def give(*args: Any, **kwargs: Any) -> Any:
