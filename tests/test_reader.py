@@ -91,18 +91,6 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "absolute path": (absolute, "leaves the directory"),
     "symlink out": (link_out, "leaves the directory"),
     "null in a name": (lambda root: write_index(root, {"a": "one\0"}), "cannot be followed"),
-    "tensor not in its shard": (
-        lambda root: write_index(root, {"a": "one.safetensors", "c": "one.safetensors", "b": "two.safetensors"}),
-        '"c"',
-    ),
-    "tensor not in the index": (
-        lambda root: write_index(root, {"a": "one.safetensors", "x": "two.safetensors"}),
-        '"x"',
-    ),
-    "tensor unnamed": (
-        lambda root: save_file({"a": torch.zeros(2), "z": torch.zeros(1)}, root / "one.safetensors"),
-        "z",
-    ),
     "no map": (lambda root: write_index(root, []), "weight_map"),
     "empty map": (lambda root: write_index(root, {}), "weight_map"),
     "map of numbers": (lambda root: write_index(root, {"a": 1}), "not a file name"),
@@ -158,12 +146,6 @@ def test_an_adapter_without_its_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     save_file({"base_model.model.x.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "adapter_model.safetensors")
     assert "--adapter-base" in refused(tmp_path)
-
-
-def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
-    root = sharded(tmp_path / "model")
-    save_file({"a": torch.zeros(2), "b": torch.zeros(1)}, root / "two.safetensors")
-    refused(root, '"a"')
 
 
 def test_the_single_file_wins_over_the_index_and_says_so(tmp_path: Path) -> None:
@@ -238,4 +220,6 @@ def test_any_index_is_opened_or_refused(weight_map: dict[str, Any], tail: bytes)
         except CheckpointError as error:
             one_line(error)
         else:
-            assert set(checkpoint.stored) == set(weight_map)
+            files = {os.path.normpath(file) for file in weight_map.values()}
+            held = {name for name, file in (("a", "one.safetensors"), ("b", "two.safetensors")) if file in files}
+            assert set(checkpoint.stored) == held

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.adapters import is_adapter, open_adapter
+from ckdiff.weights.folders import SINGLE_NAME, holds_model
 from ckdiff.weights.hub import download, parse_hub_id
 from ckdiff.weights.reader import open_local
 
@@ -42,14 +43,38 @@ def _open(text: str, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
     if hub_id is None:
         return _open_path(Path(text), adapter_base, adapters=adapters)
     directory, commit = download(*hub_id)
-    checkpoint = _open_path(directory, adapter_base, adapters=adapters)
+    checkpoint = _open_path(directory, adapter_base, adapters=adapters, hub=True)
     return replace(checkpoint, location=hub_id[0], revision=commit)
 
 
-def _open_path(path: Path, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
+def _open_path(path: Path, adapter_base: str | None, *, adapters: bool, hub: bool = False) -> Checkpoint:
     if not is_adapter(path):
         return open_local(path)
-    if not adapters:
-        raise CheckpointError(f"{path}: is itself an adapter; merge it with its base first")
     path = Path(os.path.abspath(path))
-    return open_adapter(path, partial(_open, adapter_base=None, adapters=False), adapter_base)
+    whole = holds_model(path)
+    if not adapters:
+        if whole:
+            return open_local(path)
+        raise CheckpointError(f"{path}: is itself an adapter; merge it with its base first")
+    open_base = partial(_open, adapter_base=None, adapters=False)
+    if not whole:
+        return open_adapter(path, open_base, adapter_base)
+    # As transformers decides it: a directory with a config.json is the base of the adapter that lies in it, while a hub
+    # id stands for the base that the adapter names.
+    beside = adapter_base is None and not hub and os.path.isfile(path / "config.json")
+    base = str(path) if beside else adapter_base
+    found = open_adapter(path, open_base, base)
+    return replace(found, notes=(*found.notes, _both_note(path, beside, given=adapter_base is not None)))
+
+
+def _both_note(path: Path, beside: bool, *, given: bool) -> str:
+    """What is to be known of a directory that holds a whole model and an adapter."""
+    holds = f"{path}: holds a whole model and an adapter"
+    model = f"name {path / SINGLE_NAME}" if (path / SINGLE_NAME).is_file() else "take adapter_config.json away"
+    if not beside:
+        why = "as --adapter-base says" if given else "as transformers does"
+        return f"{holds}; the adapter was read on its base, {why}, the model beside it was not: {model} to read that"
+    return (
+        f"{holds}; the adapter was read on top of that model, as transformers does, so that an adapter that is merged"
+        f" already counts twice: {model} to read the model alone, give --adapter-base to read the adapter on another"
+    )

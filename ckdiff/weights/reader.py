@@ -13,21 +13,11 @@ from typing import Any
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted, strict_json
 from ckdiff.weights.checkpoint import Checkpoint
+from ckdiff.weights.folders import PICKLES, choose_weights, merge_shards, unread_note
 from ckdiff.weights.headers import Entry, Shard, read_shard
 from ckdiff.weights.wrappers import unwrap
 
-INDEX_NAME = "model.safetensors.index.json"
-
-
-SINGLE_NAME = "model.safetensors"
-
-
 ADAPTER_CONFIG = "adapter_config.json"
-
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
-
 MAX_JSON_BYTES = 200_000_000
 
 
@@ -42,7 +32,7 @@ def open_local(path: Path) -> Checkpoint:
         return _open_directory(path)
     if path.name.endswith(".index.json"):
         return _open_index(path.parent, path)
-    if path.suffix != ".safetensors" and path.suffix in {pattern[1:] for pattern in _PICKLES}:
+    if path.suffix != ".safetensors" and path.suffix in {pattern[1:] for pattern in PICKLES}:
         raise CheckpointError(f"{path}: a pickle, which ckdiff never reads; convert it to safetensors")
     shard = read_shard(path)
     root = path.parent if (path.parent / "config.json").is_file() else None
@@ -50,15 +40,10 @@ def open_local(path: Path) -> Checkpoint:
 
 
 def assemble(location: str, root: Path | None, shards: list[Shard], notes: tuple[str, ...] = ()) -> Checkpoint:
-    """Put shards together into one checkpoint; a tensor may lie in only one of them."""
+    """Put shards together into one checkpoint; of a tensor that lies in several the last one's counts."""
     stored: dict[str, tuple[Shard, Entry]] = {}
     for shard in shards:
-        for name, entry in shard.entries.items():
-            if name in stored:
-                raise CheckpointError(
-                    f"{shard.path}: tensor {quoted(name)} is also in {stored[name][0].name}; remove one of the files"
-                )
-            stored[name] = (shard, entry)
+        stored |= {name: (shard, entry) for name, entry in shard.entries.items()}
     if not stored:
         raise CheckpointError(f"{location}: holds no tensors; name a checkpoint with weights")
     config = read_json(root, "config.json") if root is not None else {}
@@ -134,47 +119,31 @@ def _existing(path: Path) -> Path:
 
 
 def _open_directory(root: Path) -> Checkpoint:
-    try:
-        files = sorted(item.name for item in root.glob("*.safetensors"))
-        pickles = sorted(item.name for pattern in _PICKLES for item in root.glob(pattern))
-    except OSError as error:
-        raise CheckpointError(f"{root}: cannot be listed ({error.strerror}); check its rights") from error
-    if SINGLE_NAME in files:
-        # What transformers itself loads when both are there.
-        both = (root / INDEX_NAME).exists()
-        notes = (f"{root}: {SINGLE_NAME} was read, {INDEX_NAME} beside it was not",) if both else ()
-        return assemble(str(root), root, [read_shard(inside(root, SINGLE_NAME))], notes)
-    if os.path.lexists(root / INDEX_NAME):
-        return _open_index(root, root / INDEX_NAME)
-    if len(files) == 1:
-        return assemble(str(root), root, [read_shard(inside(root, files[0]))])
-    if files:
-        raise CheckpointError(f"{root}: {len(files)} .safetensors files and no {INDEX_NAME}; name one file, or add it")
-    if pickles:
-        raise CheckpointError(f"{root}: only pickles ({pickles[0]}), never read by ckdiff; convert to safetensors")
-    raise CheckpointError(f"{root}: no .safetensors file in this directory; name a checkpoint directory or a file")
+    choice = choose_weights(root, read_json(root, "config.json"))
+    if choice.name.endswith(".index.json"):
+        shards, notes = _indexed(root, choice.name)
+    else:
+        shards, notes = [read_shard(inside(root, choice.name))], ()
+    said = (choice.note,) if choice.note else ()
+    return assemble(str(root), root, shards, (*said, *unread_note(root, choice, shards), *notes))
 
 
 def _open_index(root: Path, index: Path) -> Checkpoint:
-    weight_map = read_json(root, index.name).get("weight_map")
+    return assemble(str(root), root, *_indexed(root, index.name))
+
+
+def _indexed(root: Path, name: str) -> tuple[list[Shard], tuple[str, ...]]:
+    """The files that an index names, in the order in which they are read, and what a reader must know."""
+    index = root / name
+    weight_map = read_json(root, name).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: no weight_map; fetch the index again")
     if not all(isinstance(file, str) and file for file in weight_map.values()):
         raise CheckpointError(f"{index}: weight_map names a shard that is not a file name; fetch the index again")
-    shards = []
-    for file in sorted(set(weight_map.values())):
+    shards: dict[str, Shard] = {}
+    for file in set(weight_map.values()):
         path = inside(root, file)
         if not path.exists():
             raise CheckpointError(f"{index}: names shard {quoted(file)}, which is missing; fetch it")
-        shards.append(read_shard(path))
-        _agree(index, file, {name for name, shard in weight_map.items() if shard == file}, shards[-1])
-    return assemble(str(root), root, shards)
-
-
-def _agree(index: Path, file: str, named: set[str], shard: Shard) -> None:
-    """Refuse an index that disagrees with a shard, in either direction."""
-    missing, extra = sorted(named - shard.entries.keys()), sorted(shard.entries.keys() - named)
-    if missing:
-        raise CheckpointError(f"{index}: tensor {quoted(missing[0])} is not in shard {quoted(file)}; fetch both again")
-    if extra:
-        raise CheckpointError(f"{index}: does not name tensor {quoted(extra[0])} of {quoted(file)}; fetch both again")
+        shards[file] = read_shard(path)
+    return merge_shards(index, weight_map, shards)
