@@ -35,9 +35,9 @@ from ckdiff.calls.compare import compare
 from ckdiff.calls.probe import probe
 from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
 from ckdiff.calls.unlearn import make_unlearned
+from ckdiff.modes import DIRECTIONS, MODES
 from ckdiff.probes.assembly import NothingToRecoverError
 from ckdiff.report.hdf5.file import write_report
-from ckdiff.scoring.modes import DIRECTIONS, MODES
 from ckdiff.scoring.settings import Settings
 from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
 

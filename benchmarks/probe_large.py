@@ -38,6 +38,7 @@ import numpy as np
 import torch
 from probe import AGREE, CHECKED, WINDOW, Plain, ckdiff, differences, load_all
 
+from ckdiff.modes import MODES
 from ckdiff.probes import cost
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
@@ -45,7 +46,6 @@ from ckdiff.probes.preparation import DTYPES
 from ckdiff.probes.prompts import given_answer, prompts
 from ckdiff.probes.sweep import SIDES, Pair
 from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.modes import MODES
 from ckdiff.scoring.runs import planned_runs
 from ckdiff.weights.opening import open_checkpoint
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckdiff.modes import DIRECTIONS
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, Mean
 from ckdiff.report.schema.comparison import COMPONENTS, Comparison, ComponentDrift, Drift, TensorDrift
 from ckdiff.report.schema.probe import Control, Probe, QuestionRecord
 from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, ShardRecord
-from ckdiff.scoring.modes import DIRECTIONS
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 from tests.reports import empty_comparison
 

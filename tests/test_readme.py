@@ -83,7 +83,7 @@ def test_no_command_is_promised_that_does_not_exist() -> None:
 
 
 def test_every_mode_variant_and_score_is_explained() -> None:
-    from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
+    from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 
     for name in (*MODES, *VARIANTS):
         assert f"\n| `{name}` | " in README, name
@@ -126,7 +126,7 @@ def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
 
 
 def test_help_names_every_mode_and_variant() -> None:
-    from ckdiff.scoring.modes import MODES, VARIANTS
+    from ckdiff.modes import MODES, VARIANTS
 
     text = subprocess.run(
         [sys.executable, "-m", "ckdiff", "probe", "--help"],

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.probes.sweep import donor_of, ends_of, host_of
-from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, planned_runs, tiles, window_of, wrong_prompt
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import ExitStatus
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.probes import kept_sweep as partial
 from ckdiff.probes.assembly import NothingToRecoverError
 from ckdiff.probes.cost import SHARE, TooLittleMemoryError
@@ -23,7 +24,6 @@ from ckdiff.probes.probe import probe_pair
 from ckdiff.probes.sweep import SIDES, State, host_of
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.questions import Question, QuestionSet
-from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.scoring.runs import Patch, Plan, Run, planned_runs, window_of
 from ckdiff.scoring.settings import Settings
 from ckdiff.weights.opening import open_checkpoint
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from ckdiff.modes import Direction
     from ckdiff.report.schema.probe import Probe
-    from ckdiff.scoring.modes import Direction
     from tests.reference import Losses
     from tests.tiny_pairs import Measured
 

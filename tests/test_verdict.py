@@ -16,10 +16,10 @@ from ckdiff.audit.verdict.evidence import SUBJECTS, Evidence
 from ckdiff.audit.verdict.location import Place, located, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
+from ckdiff.modes import MODES
 from ckdiff.report.schema.comparison import ConfigChange
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
-from ckdiff.scoring.modes import MODES
 from tests.judged import (
     ANCILLARY,
     EDITED,

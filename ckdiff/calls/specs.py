@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ckdiff.scoring.modes import MODES
+from ckdiff.modes import MODES
 from ckdiff.scoring.settings import Settings
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def settings_of(measure: Mapping[str, Any], ways: Mapping[str, Any]) -> Settings
     Raises:
         CkdiffError: one of them names nothing.
     """
-    from ckdiff.scoring.modes import DIRECTIONS
+    from ckdiff.modes import DIRECTIONS
     from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 
     found = Settings(

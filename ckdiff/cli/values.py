@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError
-from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckdiff.scoring.modes import Direction
+    from ckdiff.modes import Direction
 
 
 ALL = "all"

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ckdiff.scoring.modes import MODES, VARIANTS
+from ckdiff.modes import MODES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ckdiff.scoring.modes import Direction, Mode, Variant
+    from ckdiff.modes import Direction, Mode, Variant
 
 
 Source = Literal["host", "donor", "wrong"]

@@ -44,7 +44,7 @@ from ckdiff.report.schema.probe import Curve, LossSummary, ProbeRun
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.scoring.modes import Direction
+    from ckdiff.modes import Direction
     from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ckdiff.errors import CkdiffError
-from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.scoring.modes import Direction
+    from ckdiff.modes import Direction
 
 
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"

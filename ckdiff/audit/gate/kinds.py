@@ -6,10 +6,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import LABELS
-from ckdiff.scoring.modes import DIRECTIONS, MODES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

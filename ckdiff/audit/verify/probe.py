@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.modes import MODES
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.scoring.modes import MODES
 from ckdiff.scoring.runs import tiles, window_of
 from ckdiff.scoring.scores import METHOD, QuestionLosses, curve, loss_summary, probe_run
 

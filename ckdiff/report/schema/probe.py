@@ -36,8 +36,8 @@ class ProbeRun:
 
     Attributes:
         direction: "restore" (states of the base into the unlearned model) or "break" (the other way round).
-        mode: what is put back, a key of `probes.modes.MODES`.
-        variant: what else is held still, a key of `probes.modes.VARIANTS`.
+        mode: what is put back, a key of `modes.MODES`.
+        variant: what else is held still, a key of `modes.VARIANTS`.
         window: how many layers are restored together.
         layers: window centres; [-1] for a mode that is about no single window (`ancillary`).
         first, last: the first and the last layer of each window, both included; 0 and the last layer of the model for
