@@ -504,11 +504,13 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def old_report(folder: Path) -> Path:
-    """A report as ckdiff 0.1 wrote it before there were verdicts: compare, probe and behaviour of the demo's pair.
-
-    Its file is mostly HDF5's own tables, so that it is kept compressed.
-    """
-    path = folder / "report-schema1.h5"
-    path.write_bytes(gzip.decompress((Path(__file__).parent / "data" / "report-schema1.h5.gz").read_bytes()))
+def unpacked(name: str, folder: Path) -> Path:
+    """A file of `tests/data`, where reports are kept compressed: they are mostly HDF5's own tables."""
+    path = folder / name
+    path.write_bytes(gzip.decompress((Path(__file__).parent / "data" / f"{name}.gz").read_bytes()))
     return path
+
+
+def old_report(folder: Path) -> Path:
+    """A report as ckdiff 0.1 wrote it before there were verdicts: compare, probe and behaviour of the demo's pair."""
+    return unpacked("report-schema1.h5", folder)
