@@ -2,7 +2,8 @@
 
 A mode names the elements that come from the donor inside a run's window; a variant names the elements that are pinned
 to the host's own run, inside the window and behind it. Restoring: the host is the unlearned model, the donor the base.
-Breaking: the other way round. A new mode is one row of `MODES`, a new variant one row of `VARIANTS`.
+Breaking: the other way round. A new mode is one row of `MODES`, a new variant one row of `VARIANTS`: help texts, the
+page's notes, policies, verdicts and the plan of runs read it there.
 
 Source: Hong et al. 2024, arXiv:2410.06606, section 3.2 (`open`), appendix C (`isolated`), notebook (`direct`).
 """
@@ -10,7 +11,10 @@ Source: Hong et al. 2024, arXiv:2410.06606, section 3.2 (`open`), appendix C (`i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.comparison import Component
 
 Direction = Literal["restore", "break"]
 
@@ -18,11 +22,21 @@ Direction = Literal["restore", "break"]
 DIRECTIONS: tuple[Direction, ...] = ("restore", "break")
 
 
-@dataclass(frozen=True, slots=True)
+Role = Literal["states", "weights", "sum", "shown"]
+"""What a verdict makes of a mode: states that may carry the effect while all weights stay in place; weights that were
+edited where they carry it; a sum of both, which counts only where nothing alone is enough; or nothing at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """What the donor gives to the layers of a window.
+    """One thing that the donor gives to the layers of a window, in words and as what it is.
 
     Attributes:
+        subject: what it is called in a sentence, as in "value vectors bring back 0.9".
+        gist: what is put back, for one who does not know the parts of a layer.
+        meaning: what is put back, in the words of the design; the README's row.
+        role: what a verdict makes of it. What decides one must be there in every architecture.
+        components: of `compare`, those whose weights it puts back.
         attention: the attention state A.
         coefficients: the coefficients m (in a mixture of experts: with the routing that weighs them).
         value_vectors: the weights W_V.
@@ -31,6 +45,11 @@ class Mode:
         ancillary: embedding, norms and unembedding, in the whole model: one score, not one a layer.
     """
 
+    subject: str
+    gist: str
+    meaning: str
+    role: Role
+    components: tuple[Component, ...] = ()
     attention: bool = False
     coefficients: bool = False
     value_vectors: bool = False
@@ -45,41 +64,137 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
-    "coeff": Mode(coefficients=True),
-    "values": Mode(value_vectors=True),
-    "attn": Mode(attention=True),
-    "attn+coeff": Mode(attention=True, coefficients=True),
-    "keys": Mode(keys=True),
-    "mlp": Mode(coefficients=True, value_vectors=True),
-    "attn-weights": Mode(attention_weights=True),
-    "ancillary": Mode(ancillary=True),
+    "coeff": Mode(
+        subject="coefficients",
+        gist="coefficients of the MLPs' neurons",
+        meaning="the MLP's coefficients m, the input of its output projection: how strongly each value vector is called"
+        " on",
+        role="states",
+        coefficients=True,
+    ),
+    "values": Mode(
+        subject="value vectors",
+        gist="value vectors (weights)",
+        meaning="the value vectors W_V, the weights of the MLP's output projection",
+        role="weights",
+        components=("value_vectors",),
+        value_vectors=True,
+    ),
+    "attn": Mode(
+        subject="attention states",
+        gist="attention's output",
+        meaning="the attention state A, the output of attention before it is added to the residual stream",
+        role="states",
+        attention=True,
+    ),
+    "attn+coeff": Mode(
+        subject="coefficients and attention states",
+        gist="both of these states",
+        meaning="both A and m",
+        role="states",
+        attention=True,
+        coefficients=True,
+    ),
+    "keys": Mode(
+        subject="keys",
+        gist="the MLPs' first matrices (weights)",
+        meaning="the keys W_K, the MLP's first weights: tells changed keys from changed inputs",
+        role="weights",
+        components=("keys", "router"),
+        keys=True,
+    ),
+    "mlp": Mode(
+        subject="coefficients and value vectors",
+        gist="coefficients and value vectors",
+        meaning="the MLP's whole output: m and W_V together",
+        role="sum",
+        components=("value_vectors",),
+        coefficients=True,
+        value_vectors=True,
+    ),
+    "attn-weights": Mode(
+        subject="attention weights",
+        gist="attention's weights",
+        meaning="the weights of attention, W_Q, W_K, W_V and W_O: tells rerouted attention from changed inputs",
+        role="weights",
+        components=("attn_q", "attn_k", "attn_v", "attn_o"),
+        attention_weights=True,
+    ),
+    "ancillary": Mode(
+        subject="embedding, norms and unembedding",
+        gist="embedding, norms and unembedding",
+        meaning="embedding, norms and unembedding of the whole model: one score, no window",
+        role="weights",
+        components=("embedding", "position_embedding", "unembedding", "norms"),
+        ancillary=True,
+    ),
 }
-"""By the name that `--mode` takes, in the order in which tables show them."""
+"""By the name that `--mode` takes, in the order in which tables show them; of one role the smallest comes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """What is pinned to the host's own states.
+    """What is pinned to the host's own states, in words and as what it is.
 
     Attributes:
+        gist, meaning: as of a mode: what happens to everything that is not put back.
         pins_others: inside the window and behind it, the elements that the mode does not restore stay the host's own.
         pins_behind: behind the window everything stays the host's own, the restored element too.
         whole: one window, all layers: one score, not one a layer.
     """
 
+    gist: str
+    meaning: str
     pins_others: bool = False
     pins_behind: bool = False
     whole: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
-    # everything else is recomputed
-    "open": Variant(),
-    # the other elements keep the host's own states
-    "isolated": Variant(pins_others=True),
-    # only the path through the residual stream is left
-    "direct": Variant(pins_others=True, pins_behind=True),
-    # everything else is recomputed, and the window is the whole model (ours: an effect that no window holds alone)
-    "whole": Variant(whole=True),
+    "open": Variant(
+        gist="everything else is recomputed",
+        meaning="everything else is recomputed (the paper's section 3.2)",
+    ),
+    "isolated": Variant(
+        gist="the other elements keep the unlearned model's states",
+        meaning="the other elements keep the unlearned model's own states, in the window and behind it (appendix C)",
+        pins_others=True,
+    ),
+    "direct": Variant(
+        gist="only the path through the residual stream is left",
+        meaning="everything but the restored element of the window keeps the unlearned model's own states: what is left"
+        " is the path through the residual stream",
+        pins_others=True,
+        pins_behind=True,
+    ),
+    "whole": Variant(
+        gist="one window, all layers",
+        meaning="everything else is recomputed, and the window is the whole model: one score, for an effect that no"
+        " window holds alone",
+        whole=True,
+    ),
 }
 """By the name that `--variant` takes."""
+
+
+def of_role(*roles: Role) -> tuple[str, ...]:
+    """Names of the modes that a verdict takes for one of these roles, the roles in the order given.
+
+    >>> of_role("states")
+    ('coeff', 'attn', 'attn+coeff')
+    """
+    return tuple(name for role in roles for name, mode in MODES.items() if mode.role == role)
+
+
+def decisive() -> tuple[str, ...]:
+    """Names of the modes that a verdict rests on, in the order of the table."""
+    return tuple(name for name, mode in MODES.items() if mode.role in ("states", "weights"))
+
+
+def without_window(mode: str, variant: str) -> bool:
+    """Whether a run is about the whole model at once; the names may be those of another version's report.
+
+    >>> without_window("coeff", "open"), without_window("ancillary", "open"), without_window("coeff", "whole")
+    (False, True, True)
+    """
+    return (variant in VARIANTS and VARIANTS[variant].whole) or (mode in MODES and MODES[mode].ancillary)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.modes import DIRECTIONS
+from ckdiff.modes import DIRECTIONS, MODES
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, Mean
 from ckdiff.report.schema.comparison import COMPONENTS, Comparison, ComponentDrift, Drift, TensorDrift
 from ckdiff.report.schema.probe import Control, Probe, QuestionRecord
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 LAYERS = 6
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)
 MOVED = Drift(0.9999, 1e-4, 0.014, 0.1, 2.0, 2.0, 900, 0.9, 0, 0, False)
-MODES = ("coeff", "values", "attn", "attn+coeff", "keys", "attn-weights", "mlp", "ancillary")
 Key = tuple[str, str, str]
 
 

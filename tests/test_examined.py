@@ -24,10 +24,11 @@ from ckdiff.audit.verdict.verdict import judge
 from ckdiff.audit.verify.report import check
 from ckdiff.calls.compare import compare
 from ckdiff.calls.specs import CompareSpec
+from ckdiff.modes import MODES
 from ckdiff.report.hdf5.file import write_report
 from ckdiff.report.schema.probe import Curve
 from ckdiff.report.schema.verdict import LABELS
-from tests.judged import EDITED, MODES, SUPPRESSED, answered, behaved, both, compared, probed, report
+from tests.judged import EDITED, SUPPRESSED, answered, behaved, both, compared, probed, report
 from tests.reports import same
 from tests.tiny_pairs import build, disturbed
 

@@ -12,6 +12,7 @@ from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.gate import gate, worst
 from ckdiff.audit.gate.policy import MEASURES, PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judged
+from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.report.schema.comparison import ConfigChange, TensorInfo
 from ckdiff.report.schema.probe import Control
@@ -64,6 +65,8 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.modes", '["coeff", "values"]', FULL, "passed"),
     ("require.modes", '["coeff", "keys"]', whole(probe=lacking(probed(SUPPRESSED), "keys")), "inconclusive"),
     ("require.modes", '["coeff"]', EMPTY, "inconclusive"),
+    ("require.modes", '"decisive"', whole(probe=lacking(probed(SUPPRESSED), "mlp")), "passed"),
+    ("require.modes", '"decisive"', whole(probe=lacking(probed(SUPPRESSED), "keys")), "inconclusive"),
     ("require.variants", '["whole"]', FULL, "passed"),
     ("require.variants", '["isolated"]', FULL, "inconclusive"),
     ("require.directions", '["break"]', FULL, "passed"),
@@ -223,6 +226,7 @@ def test_the_own_policy_blocks_suppression_and_passes_erasure() -> None:
 
     policy = read_policy()
     assert policy.title
+    assert (policy.measure["modes"], policy.checks["require.modes"]) == (tuple(MODES), decisive())
     assert gate(judged(FULL), policy).outcome == "failed"
     erased = whole(probe=probed(EDITED["values"]), compare=compared({("value_vectors", 2)}))
     found = gate(judged(erased), policy)
@@ -268,6 +272,8 @@ def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
         ("[require]\nwidest_interval = -1", "0 or more"),
         ("[require]\nsections = ['everything']", "compare, probe, behaviour"),
         ("[require]\nmodes = ['coef']", "coeff, values"),
+        ("[require]\nmodes = 'all'", "or 'decisive'"),
+        ("[measure]\nmodes = 'decisive'\n[fail]\ntarget_bleu = 0.1", "or 'all'"),
         ("[require]\nvariants = ['opne']", "open, isolated"),
         ("[measure]\nmodes = ['coef']\n[fail]\ntarget_bleu = 0.1", "coeff, values"),
         ("[fail]\nscores = [{mode = 'coef', at_most = 0.5}]", "coeff, values"),

@@ -85,8 +85,8 @@ def test_no_command_is_promised_that_does_not_exist() -> None:
 def test_every_mode_variant_and_score_is_explained() -> None:
     from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 
-    for name in (*MODES, *VARIANTS):
-        assert f"\n| `{name}` | " in README, name
+    for name, row in (MODES | VARIANTS).items():
+        assert f"\n| `{name}` | {row.meaning} |\n" in README, name
     for name in DIRECTIONS:
         assert f"`{name}`" in README or f"--direction {name}" in README, name
     for name in (*SCORES, "top1"):

@@ -12,12 +12,12 @@ import pytest
 
 from ckdiff.audit.judge import judged
 from ckdiff.audit.verdict import verdict as module
-from ckdiff.audit.verdict.evidence import SUBJECTS, Evidence
+from ckdiff.audit.verdict.evidence import Evidence
 from ckdiff.audit.verdict.location import Place, located, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
-from ckdiff.modes import MODES
-from ckdiff.report.schema.comparison import ConfigChange
+from ckdiff.modes import MODES, of_role
+from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from tests.judged import (
@@ -90,7 +90,7 @@ CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
             ("attn-weights", "attention rerouted", "attn_o", "attention weights"),
         )
     ),
-    ("ancillary", "ancillary", suppressed(probe=probed(ANCILLARY)), SUBJECTS["ancillary"].name, ()),
+    ("ancillary", "ancillary", suppressed(probe=probed(ANCILLARY)), MODES["ancillary"].subject, ()),
     (
         "attention states",
         "attention rerouted",
@@ -145,8 +145,9 @@ def test_every_label_has_a_case_and_every_decision_decides_one() -> None:
     assert set(DECISIONS) - deciders <= {module.unsure}
 
 
-def test_every_mode_of_the_probe_is_a_subject() -> None:
-    assert SUBJECTS.keys() == MODES.keys()
+def test_weights_that_may_have_been_edited_have_a_label_and_are_every_component() -> None:
+    assert module.EDITED.keys() == set(of_role("weights"))
+    assert {part for name in of_role("weights") for part in MODES[name].components} == {*COMPONENTS} - {"other"}
 
 
 def test_every_rule_is_looked_at_by_some_verdict() -> None:

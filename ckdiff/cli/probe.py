@@ -50,6 +50,7 @@ from ckdiff.cli.session import (
 )
 from ckdiff.cli.values import directions, layer_numbers, modes, unescaped, variants
 from ckdiff.errors import ExitStatus
+from ckdiff.modes import MODES, VARIANTS
 
 if TYPE_CHECKING:
     from ckdiff.calls.specs import ProbeSpec
@@ -64,7 +65,7 @@ def probe(
         typer.Option(
             "--mode",
             "-m",
-            help="What is put back: coeff, values, attn, attn+coeff, keys, mlp, attn-weights, ancillary, or all.",
+            help=f"What is put back: {', '.join(MODES)}, or all.",
             rich_help_panel=RESTORED,
         ),
     ] = "coeff",
@@ -72,7 +73,7 @@ def probe(
         str,
         typer.Option(
             "--variant",
-            help="What else is held still: open, isolated, direct; whole: one window, all layers; or all.",
+            help=f"What else is held still: {', '.join(VARIANTS)}, or all.",
             rich_help_panel=RESTORED,
         ),
     ] = "open,isolated",

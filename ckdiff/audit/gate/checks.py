@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.audit.gate import kinds
-from ckdiff.audit.verdict.evidence import Evidence
+from ckdiff.audit.verdict.evidence import STATES, Evidence
+from ckdiff.modes import without_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -183,7 +184,7 @@ def _labels(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
 
 def _recovered(report: Report, wanted: float) -> Iterator[Result]:
     evidence = Evidence(report)
-    rows = [evidence.whole(mode, "restore") for mode in ("coeff", "attn", "attn+coeff")]
+    rows = [evidence.whole(mode, "restore") for mode in STATES]
     high = float(np.max([NAN if row is None else row.kl_high for row in rows]))
     if np.isnan(high):
         yield Result(
@@ -210,7 +211,7 @@ def _one_score(report: Report, one: dict[str, Any]) -> Result:
     if curve is None or np.isnan(curve.score).all():
         return Result(UNKNOWN, f"{name} was not measured", threshold=threshold)
     best = int(np.nanargmax(curve.score))
-    windows = one["variant"] != "whole" and one["mode"] != "ancillary"
+    windows = not without_window(one["mode"], one["variant"])
     if upper and windows and report.probe is not None and len(curve.score) < report.probe.layer_count:
         return Result(UNKNOWN, f"{name} was measured in some windows only (--layers)", threshold=threshold)
     # "At most" is about every window, "at least" about the best one: each by the end that speaks against it.
@@ -332,7 +333,7 @@ CHECKS: dict[str, Check] = {
     "require.sections": Check(kinds.sections, _sections, "parts that the report must hold: compare, probe, behaviour"),
     "require.questions": Check(kinds.count, _questions, "fewest target questions"),
     "require.unrelated": Check(kinds.count, _unrelated, "fewest unrelated questions"),
-    "require.modes": Check(kinds.modes, _runs("mode"), "modes that must have been probed"),
+    "require.modes": Check(kinds.required_modes, _runs("mode"), 'modes that must have been probed, or "decisive"'),
     "require.variants": Check(kinds.variants, _runs("variant"), "variants that must have been probed"),
     "require.directions": Check(kinds.directions, _runs("direction"), "directions that must have been probed"),
     "require.coverage": Check(kinds.share, _coverage, "least share of the parameters that was compared"),

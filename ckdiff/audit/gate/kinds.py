@@ -6,13 +6,13 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, decisive
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 MOST = 10**9
@@ -26,6 +26,10 @@ SCORE_KEYS = {"mode", "variant", "direction", "score", "at_least", "at_most"}
 
 
 DRIFT_KEYS = {"components", "relative_l2"}
+
+
+ALL, DECISIVE = "all", "decisive"
+"""In the place of a list of modes: every one that there is, and every one that a verdict rests on."""
 
 
 def share(value: Any) -> float:
@@ -146,7 +150,23 @@ def drift(value: Any) -> dict[str, Any]:
 labels = chosen(LABELS)
 
 
-modes = chosen(tuple(MODES))
+def modes(value: Any) -> tuple[str, ...]:
+    """A list of some of the modes, or "all"."""
+    return _modes(value, {ALL: tuple(MODES)})
+
+
+def required_modes(value: Any) -> tuple[str, ...]:
+    """A list of some of the modes, or "decisive"."""
+    return _modes(value, {DECISIVE: decisive()})
+
+
+def _modes(value: Any, words: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if isinstance(value, str) and value in words:
+        return words[value]
+    try:
+        return chosen(tuple(MODES))(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {' or '.join(map(repr, words))}") from error
 
 
 variants = chosen(tuple(VARIANTS))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ckdiff.audit.verdict.rules import RULES
+from ckdiff.modes import MODES, of_role, without_window
 from ckdiff.report.schema.verdict import Explanation
 
 if TYPE_CHECKING:
@@ -22,40 +23,17 @@ if TYPE_CHECKING:
 WHOLE, OPEN = "whole", "open"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a mode puts back, in words, and the components of `compare` that it is made of.
-
-    Attributes:
-        name: in a sentence, as in "the value vectors carry the effect".
-        components: whose weights it is, or whose weights make it.
-    """
-
-    name: str
-    components: tuple[str, ...]
-
-
-SUBJECTS: dict[str, Subject] = {
-    "values": Subject("value vectors", ("value_vectors",)),
-    "keys": Subject("keys", ("keys", "router")),
-    "attn-weights": Subject("attention weights", ("attn_q", "attn_k", "attn_v", "attn_o")),
-    "ancillary": Subject(
-        "embedding, norms and unembedding", ("embedding", "position_embedding", "unembedding", "norms")
-    ),
-    "coeff": Subject("coefficients", ()),
-    "attn": Subject("attention states", ()),
-    "attn+coeff": Subject("coefficients and attention states", ()),
-    "mlp": Subject("coefficients and value vectors", ("value_vectors",)),
-}
-"""By mode."""
-
-
-WEIGHTS = ("values", "keys", "attn-weights", "ancillary")
+WEIGHTS = of_role("weights")
 """Modes that put back weights: together every parameter, each in one of them."""
 
 
-STATES = ("coeff", "attn", "attn+coeff")
+STATES = of_role("states")
 """Modes that put back states and leave all weights in place, the smallest first."""
+
+
+COUNTED = of_role("weights", "states", "sum")
+"""Modes whose scores count. The others are shown beside them and change no label: `gate`, say, is upstream of `coeff`,
+which holds all that it can bring back."""
 
 
 class Evidence:
@@ -107,7 +85,7 @@ class Evidence:
         return self._whole_run(mode, direction) is not None
 
     def _whole_run(self, mode: str, direction: str) -> ProbeRun | None:
-        names = (OPEN, WHOLE) if mode == "ancillary" else (WHOLE,)
+        names = (OPEN, WHOLE) if MODES[mode].ancillary else (WHOLE,)
         found = (self._runs.get((mode, direction, name)) for name in names)
         return next((run for run in found if run is not None and not np.isnan(run.krs_kl.score[:1]).all()), None)
 
@@ -121,13 +99,13 @@ class Evidence:
     def windows(self, mode: str, direction: str) -> list[Explanation]:
         """Every window of the open variant; empty where there are none."""
         run = self._runs.get((mode, direction, OPEN))
-        return [] if run is None or mode == "ancillary" else [at(run, index) for index in range(len(run.layers))]
+        return [] if run is None or MODES[mode].ancillary else [at(run, index) for index in range(len(run.layers))]
 
     def rows(self) -> Iterator[Explanation]:
         """What the report shows: of each run of the open and whole variants its best window."""
         for (mode, _, variant), run in self._runs.items():
             # The ancillary parameters are those of the whole model in either variant.
-            shown = variant == OPEN or (variant == WHOLE and mode != "ancillary")
+            shown = variant == OPEN or (variant == WHOLE and not without_window(mode, OPEN))
             if shown and not np.isnan(run.krs_kl.score).all():
                 yield at(run, int(np.nanargmax(run.krs_kl.score)))
 
@@ -154,7 +132,7 @@ class Evidence:
 
     def changed_layers(self, mode: str) -> set[int] | None:
         """Layers in which the weights of a mode differ; None where nothing is known of it."""
-        components = SUBJECTS[mode].components
+        components = MODES[mode].components
         if self.compare is None or not components:
             return None
         rows = [row for row in self.compare.tensors if row.component in components]
@@ -162,7 +140,7 @@ class Evidence:
 
     def changed(self, mode: str) -> bool:
         """Whether any weight of a mode differs, or nothing is known of it."""
-        components = SUBJECTS[mode].components
+        components = MODES[mode].components
         if self.compare is None or not components:
             return True
         rows = [row for row in self.compare.tensors if row.component in components]
@@ -181,8 +159,8 @@ class Evidence:
         """The greatest cosine of keys, of value vectors, and of attention (mean of its four); NaN: unknown."""
         rows = () if self.compare is None else self.compare.components
         found = {row.component: row.drift.cosine for row in rows if row.drift.cosine == row.drift.cosine}
-        kinds = ((name for name in SUBJECTS[mode].components if name in found) for mode in WEIGHTS[:3])
-        means = [float(np.mean([found[name] for name in names])) for kind in kinds if (names := list(kind))]
+        kinds = (MODES[mode].components for mode in WEIGHTS if not MODES[mode].ancillary)
+        means = [float(np.mean(own)) for kind in kinds if (own := [found[name] for name in kind if name in found])]
         return max(means, default=float("nan"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.audit.verdict.evidence import SUBJECTS, Evidence
+from ckdiff.audit.verdict.evidence import COUNTED, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _of_probe(found: Probe | None, evidence: Evidence) -> Iterator[str]:
         yield "no states were put back (`ckdiff probe --mode all --variant open,whole --direction both`)"
         return
     for direction in ("restore", "break"):
-        lacking = [mode for mode in SUBJECTS if not evidence.has(mode, direction)]
+        lacking = [mode for mode in COUNTED if not evidence.has(mode, direction)]
         if lacking:
             yield f"not measured in direction {direction}: --mode {','.join(lacking)}"
     whole = [run for run in found.runs if run.variant == "whole"]

@@ -31,10 +31,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.evidence import STATES, SUBJECTS, WEIGHTS, Evidence, marked
+from ckdiff.audit.verdict.evidence import COUNTED, STATES, WEIGHTS, Evidence, marked
 from ckdiff.audit.verdict.location import Place, located, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
+from ckdiff.modes import MODES
 from ckdiff.report.schema.verdict import RuleResult, Verdict
 from ckdiff.scoring.power import detectable_share
 
@@ -66,7 +67,7 @@ class Finding:
     """What a decision comes to.
 
     Attributes:
-        mode: what carries the effect, a key of `evidence.SUBJECTS`, or "".
+        mode: what carries the effect, a key of `MODES`, or "".
         name: in words, where it is more than one mode.
         place: where, or None.
         decisive: what it rests on.
@@ -109,7 +110,7 @@ def judge(report: Report) -> Verdict:
     return Verdict(
         label=found.label,
         reason=found.reason,
-        component=found.name or (SUBJECTS[found.mode].name if found.mode else ""),
+        component=found.name or (MODES[found.mode].subject if found.mode else ""),
         layers=() if found.place is None else found.place.layers,
         explained=NAN if carried is None else carried.kl,
         explained_low=NAN if carried is None else carried.kl_low,
@@ -212,7 +213,7 @@ def not_probed(case: Case) -> Finding | None:
         return Finding("inconclusive", "No question about what was to be unlearned was asked: nothing is known of it.")
     if probe is None or not probe.runs:
         return Finding("inconclusive", "The answers changed, and no probe says where that lives.")
-    if not any(evidence.has(mode, "restore") for mode in SUBJECTS):
+    if not any(evidence.has(mode, "restore") for mode in COUNTED):
         return Finding(
             "inconclusive", "The probe holds no krs_kl of an open or whole restoration: where it lives is not known."
         )
@@ -297,17 +298,17 @@ def incomplete(case: Case) -> Finding | None:
 
 def mixed(case: Case) -> Finding | None:
     """Several parts carry it together."""
-    rows = [row for mode in SUBJECTS if (row := case.evidence.whole(mode, "restore")) is not None]
+    rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
     best = max(rows, key=lambda row: row.kl)
-    name = SUBJECTS[best.mode].name
+    name = MODES[best.mode].subject
     if not case.rule("partly", best.kl, f"the most comes back by {name}: {_score(best)}"):
         return None
     if not case.rule("partly.firm", best.kl_low, f"surely more than {best.kl_low:.2f}"):
         return Finding("inconclusive", f"Too uncertain: {name} bring back {_score(best)}.")
     pairs = [(mode, *_both(case.evidence, mode)) for mode in WEIGHTS]
     parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)
-    shares = ", ".join(f"{SUBJECTS[mode].name} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
-    names = [SUBJECTS[mode].name for _, (mode, *_) in parts]
+    shares = ", ".join(f"{MODES[mode].subject} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
+    names = [MODES[mode].subject for _, (mode, *_) in parts]
     places = [place for _, (mode, *_) in parts if (place := located(case.evidence, mode)) is not None]
     layers = tuple(sorted({layer for place in places for layer in place.layers}))
     return Finding(
@@ -323,15 +324,15 @@ def mixed(case: Case) -> Finding | None:
 
 def not_localised(case: Case) -> Finding | None:
     """Nothing that was put back brings the answers back."""
-    rows = [row for mode in SUBJECTS if (row := case.evidence.whole(mode, "restore")) is not None]
+    rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
     best = max(rows, key=lambda row: row.kl)
     most = max(rows, key=lambda row: np.inf if np.isnan(row.kl_high) else row.kl_high)
-    text = f"{SUBJECTS[most.mode].name} bring back {_score(most)}"
+    text = f"{MODES[most.mode].subject} bring back {_score(most)}"
     if not case.rule("ruled out", most.kl_high, f"the highest upper end: {text}"):
         return Finding("inconclusive", f"Too uncertain to say that nothing brings the answers back: {text}.")
     return Finding(
         "not localised",
-        f"Nothing that was put back alone brings back half of the answers (the most: {SUBJECTS[best.mode].name},"
+        f"Nothing that was put back alone brings back half of the answers (the most: {MODES[best.mode].subject},"
         f" {_score(best)}): {_supported(case)}.",
         decisive=(best,),
     )
@@ -362,7 +363,7 @@ def explains(case: Case, mode: str) -> bool:
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
     if restore is None:
         return False
-    name = SUBJECTS[mode].name
+    name = MODES[mode].subject
     if not case.rule("restores", restore.kl, f"{name} of the base bring back {_score(restore)}"):
         return False
     if broken is None:
@@ -442,7 +443,7 @@ def _only_settings(case: Case) -> str:
 
 def _words(case: Case, label: Label, mode: str, place: Place | None) -> str:
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
-    name = SUBJECTS[mode].name
+    name = MODES[mode].subject
     assert restore is not None
     there = place.rests_on[0] if place is not None and place.single else restore
     where, most = "", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckdiff.modes import MODES, VARIANTS
 from ckdiff.report.page.markup import Safe, joined, tag
 
 if TYPE_CHECKING:
@@ -39,14 +40,11 @@ METHOD = (
     ),
     (
         "Put back",
-        "coeff: coefficients of the MLPs' neurons; values: value vectors (weights); keys: the MLPs' first matrices"
-        " (weights); mlp: coefficients and value vectors; attn: attention's output; attn-weights: attention's weights;"
-        " ancillary: embedding, norms and unembedding.",
+        "; ".join(f"{name}: {mode.gist}" for name, mode in MODES.items()) + ".",
     ),
     (
         "Held still",
-        "open: everything else is recomputed. isolated: the other elements keep the unlearned model's states. direct:"
-        " only the path through the residual stream is left. whole: one window, all layers.",
+        "; ".join(f"{name}: {variant.gist}" for name, variant in VARIANTS.items()) + ".",
     ),
     (
         "BLEU",

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ExitStatus
+from ckdiff.modes import without_window
 from ckdiff.report.words.numbers import UNDEFINED, percent
 from ckdiff.report.words.probe import score_text
 from ckdiff.untrusted import printable
@@ -229,7 +230,7 @@ def share_cells(row: Explanation) -> tuple[str, str, str, str, str]:
 
 def share_layers(row: Explanation) -> str:
     """The layers of an explanation; `all` where it is about the whole model."""
-    if row.variant == "whole" or row.mode == "ancillary":
+    if without_window(row.mode, row.variant):
         return "all"
     return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
 
