@@ -16,16 +16,16 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
-from ckdiff.report.exports.csv import to_csv
-from ckdiff.report.exports.formats import FORMATS
 from ckdiff.report.exports.json import to_json
-from ckdiff.report.exports.markdown import to_markdown
 from ckdiff.report.figures.behaviour import write_behaviour_figure
 from ckdiff.report.figures.drawing import FORMATS as IMAGES
+from ckdiff.report.formats import say
 from ckdiff.report.hdf5.behaviour import BEHAVIOUR_PARTS
 from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.markdown.document import to_markdown
+from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, HistoryPoint, Mean, NeutralSet
-from ckdiff.report.terminal.behaviour import behaviour_view
+from ckdiff.report.terminal.behaviour import view
 from ckdiff.report.words.behaviour import (
     SHOWN_POINTS,
     SHOWN_WORDS,
@@ -38,6 +38,7 @@ from ckdiff.report.words.behaviour import (
     shown_points,
 )
 from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.sections import Selection
 from tests.reports import (
     HOSTILE,
     answer,
@@ -55,6 +56,7 @@ from tests.reports import (
     same,
     undefined_behaviour,
 )
+from tests.test_exports import TEXTS
 from tests.test_tables import rendered
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ REPORTS = {
 
 
 def shown(found: Behaviour | None, width: int = 80, questions: int = 3, color: bool = False) -> str:
-    return rendered(behaviour_view(report(None, None, found), questions), width, color)
+    return rendered(view(report(None, None, found), Selection(questions=questions)), width, color)
 
 
 def joined(text: str) -> str:
@@ -315,7 +317,7 @@ def test_part_of_it_is_something(name: str) -> None:
 
 
 def test_incomplete_is_said() -> None:
-    assert "INCOMPLETE" in rendered(behaviour_view(dataclasses.replace(FULL, complete=False)))
+    assert "INCOMPLETE" in rendered(view(dataclasses.replace(FULL, complete=False)))
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -350,10 +352,11 @@ def columns(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("found", [*(one.behaviour for one in REPORTS.values()), hostile_behaviour()])
 def test_every_format_writes_every_report(name: str, found: Behaviour) -> None:
-    text = FORMATS[name](report(None, None, found))
+    text = say(report(None, None, found), name)
+    assert isinstance(text, str)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 
@@ -376,7 +379,7 @@ def test_json_has_the_names_of_the_schema() -> None:
 
 
 def rows_of(found: Behaviour) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(to_csv(report(None, None, found), "behaviour"))))
+    return list(csv.DictReader(io.StringIO(to_csv(report(None, None, found), Selection("behaviour")))))
 
 
 def test_csv_has_a_row_an_answer() -> None:
@@ -408,8 +411,10 @@ def test_csv_takes_the_section_that_is_asked_for() -> None:
     every = report(comparison(), probe(), behaviour())
     assert to_csv(every) == to_csv(report(comparison()))
     assert to_csv(report(None, probe(), behaviour())) == to_csv(report(None, probe()))
-    assert to_csv(every, "behaviour") == to_csv(FULL) == to_csv(FULL, "behaviour")
-    assert to_csv(report(comparison()), "behaviour").startswith("set,text,answer_base,answer_unlearned,bleu,exact,")
+    assert to_csv(every, Selection("behaviour")) == to_csv(FULL) == to_csv(FULL, Selection("behaviour"))
+    assert to_csv(report(comparison()), Selection("behaviour")).startswith(
+        "set,text,answer_base,answer_unlearned,bleu,exact,"
+    )
 
 
 def test_markdown() -> None:

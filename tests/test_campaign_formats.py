@@ -17,10 +17,14 @@ from lxml import etree
 
 from ckdiff.cli.app import run
 from ckdiff.errors import ExitStatus
-from ckdiff.report.exports.campaign import FORMATS_CAMPAIGN, to_csv, to_json, to_junit, to_markdown
+from ckdiff.report.exports.json import to_json
+from ckdiff.report.exports.junit import to_junit
+from ckdiff.report.formats import say
 from ckdiff.report.hdf5.file import read_any, write_campaign
+from ckdiff.report.markdown.document import to_markdown
+from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.campaign import ALL, MEASURES
-from ckdiff.report.terminal.campaign import LISTED_JOBS, campaign_view
+from ckdiff.report.terminal.campaign import LISTED_JOBS, view
 from ckdiff.report.words.campaign import (
     MEASURE_WORDS,
     SAMPLING,
@@ -55,6 +59,7 @@ from tests.campaigns import (
     passed_campaign,
 )
 from tests.reports import HOSTILE, bump, curve
+from tests.test_exports import TEXTS
 from tests.test_junit import SCHEMA
 from tests.test_tables import rendered
 
@@ -68,7 +73,7 @@ ALL_CAMPAIGNS = {**CAMPAIGNS, "hostile": hostile_campaign()}
 
 
 def shown(found: Campaign, width: int = 80) -> str:
-    return rendered(campaign_view(found), width)
+    return rendered(view(found), width)
 
 
 def joined(text: str) -> str:
@@ -296,7 +301,7 @@ def test_empty_campaigns_say_so() -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
-    text = rendered(campaign_view(hostile_campaign()), 120, color)
+    text = rendered(view(hostile_campaign()), 120, color)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text) if color else text
     assert all(char.isprintable() or char == "\n" for char in plain)
     assert "[bold]markup[/bold]" in plain
@@ -306,13 +311,14 @@ def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
 # ------------------------------------------------------------------------------------------------------------ formats
 
 
-@pytest.mark.parametrize("name", FORMATS_CAMPAIGN)
+@pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("which", ALL_CAMPAIGNS)
 def test_every_format_writes_every_campaign_the_same_each_time(name: str, which: str) -> None:
-    text = FORMATS_CAMPAIGN[name](ALL_CAMPAIGNS[which])
+    text = say(ALL_CAMPAIGNS[which], name)
+    assert isinstance(text, str)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
-    assert FORMATS_CAMPAIGN[name](ALL_CAMPAIGNS[which]) == text
+    assert say(ALL_CAMPAIGNS[which], name) == text
 
 
 def test_json_is_the_whole_record() -> None:
@@ -499,11 +505,11 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", FORMATS_CAMPAIGN)
+@pytest.mark.parametrize("name", TEXTS)
 def test_show_prints_every_format(name: str, stored: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(stored), "--format", name]) == 0
     said = capfd.readouterr()
-    assert said.out == FORMATS_CAMPAIGN[name](campaign())
+    assert said.out == say(campaign(), name)
     assert said.err == ""
     assert isinstance(read_any(stored), type(campaign()))
 

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Label
 
+SCHEMA = ("behaviour", "comparison", "probe", "verdict")
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
 
@@ -456,7 +458,8 @@ def records(found: Any) -> set[type]:
 
 
 def test_the_full_report_has_every_record_of_the_schema() -> None:
-    known = {one for one in vars(schema).values() if isinstance(one, type) and dataclasses.is_dataclass(one)}
+    modules = (schema, *(import_module(f"{schema.__package__}.{name}") for name in SCHEMA))
+    known = {one for module in modules for one in vars(module).values() if dataclasses.is_dataclass(one)}
     assert records(full()) == known
 
 

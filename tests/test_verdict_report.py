@@ -21,16 +21,17 @@ from ckdiff.audit import judge as judging
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.cli.app import run as command
 from ckdiff.errors import ReportError
-from ckdiff.report.exports.csv import to_csv
 from ckdiff.report.exports.json import to_json
-from ckdiff.report.exports.markdown import to_markdown
 from ckdiff.report.hdf5 import file as hdf5
 from ckdiff.report.hdf5 import report as tree
 from ckdiff.report.hdf5 import verdict as verdict_tree
 from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.markdown.document import to_markdown
+from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
-from ckdiff.report.terminal.verdict import verdict_view
+from ckdiff.report.terminal.verdict import view
 from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.verdict import (
     HEADLINES,
     OUTCOME_WORDS,
@@ -287,7 +288,7 @@ def test_rules_and_shares_in_words() -> None:
 def rendered(found: Report, width: int = 80, color: bool = False) -> str:
     output = io.StringIO()
     console = Console(file=output, width=width, force_terminal=color, color_system="truecolor" if color else None)
-    console.print(verdict_view(found))
+    console.print(view(found))
     return output.getvalue()
 
 
@@ -348,7 +349,7 @@ def test_show_puts_the_verdict_first_and_takes_it_alone(tmp_path: Path, capsys: 
     assert whole.startswith(alone)
     assert "Coverage" not in alone
     assert command(["show", str(path), "--section", "verdict", "--format", "csv"]) == 0
-    assert capsys.readouterr().out == to_csv(judged(verdict(gate=gate())), "verdict")
+    assert capsys.readouterr().out == to_csv(judged(verdict(gate=gate())), Selection("verdict"))
     bare = written(judged(None), tmp_path / "bare.h5")
     assert command(["show", str(bare), "--section", "verdict"]) == 2
     assert capsys.readouterr().err == f"ckdiff: {bare}: holds no verdict; `ckdiff audit` puts one in\n"
@@ -446,7 +447,7 @@ def test_no_site_finds_an_address_a_mention_or_an_issue_number_in_what_is_shown(
 
 
 def test_csv_has_a_row_a_rule_and_a_row_a_check() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(judged(verdict(gate=gate())), "verdict"))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(judged(verdict(gate=gate())), Selection("verdict")))))
     assert [(row["kind"], row["name"], row["outcome"]) for row in rows] == [
         ("rule", "identical", "not fired"),
         ("rule", "restores", "fired"),
@@ -457,11 +458,11 @@ def test_csv_has_a_row_a_rule_and_a_row_a_check() -> None:
     ]
     assert (rows[1]["value"], rows[1]["sense"], rows[1]["threshold"]) == ("0.84", "at_least", "0.8")
     assert (rows[4]["value"], rows[4]["threshold"]) == ("", "")
-    assert len(to_csv(judged(None), "verdict").splitlines()) == 1
-    assert len(to_csv(judged(verdict()), "verdict").splitlines()) == 4
+    assert len(to_csv(judged(None), Selection("verdict")).splitlines()) == 1
+    assert len(to_csv(judged(verdict()), Selection("verdict")).splitlines()) == 4
     alone = report(None, verdict=verdict())
-    assert to_csv(alone) == to_csv(alone, "verdict")
-    hostile = to_csv(judged(hostile_verdict()), "verdict")
+    assert to_csv(alone) == to_csv(alone, Selection("verdict"))
+    hostile = to_csv(judged(hostile_verdict()), Selection("verdict"))
     assert all(char.isprintable() or char == "\n" for char in hostile)
     assert ",'=1+1|<b>&`*_," in hostile
 

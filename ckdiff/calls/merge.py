@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import ReportError
+from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Probe
@@ -42,9 +43,7 @@ def joined(existing: Report, found: Report) -> Report:
     return replace(
         found,
         provenance=provenance,
-        compare=found.compare or existing.compare,
-        probe=found.probe or existing.probe,
-        behaviour=found.behaviour or existing.behaviour,
+        **{name: getattr(found, name) or getattr(existing, name) for name in MEASURED},
         versions={**existing.versions, **found.versions},
     )
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.cli.console import Format, present, remark
+from ckdiff.cli.console import present, remark
 from ckdiff.cli.options import (
     ASKED,
     RESTORED,
     RUNS,
+    TABLE,
     AdapterBaseOption,
     BaseArgument,
     BatchOption,
@@ -92,7 +93,7 @@ def audit(
         bool, typer.Option("--resume", help="Go on with an interrupted probe.", rich_help_panel=RUNS)
     ] = False,
     output: OutputOption = Path("ckdiff.h5"),
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,
     overwrite: OverwriteOption = False,

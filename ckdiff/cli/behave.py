@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckdiff.cli.console import (
-    Format,
     drops_verdict,
     present,
     remark,
 )
 from ckdiff.cli.options import (
     ASKED,
+    TABLE,
     AdapterBaseOption,
     BatchOption,
     ChatOption,
@@ -93,7 +93,7 @@ def behave(
     batch_size: BatchOption = 32,
     threads: ThreadsOption = 0,
     output: OutputOption = Path("ckdiff.h5"),
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     show_questions: ShowOption = 5,
     hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckdiff.cli.console import (
-    Format,
     drops_verdict,
     present,
     progress,
     remark,
 )
 from ckdiff.cli.options import (
+    TABLE,
     AdapterBaseOption,
     BaseArgument,
     FormatOption,
@@ -36,7 +36,7 @@ def compare(
     base: BaseArgument,
     unlearned: UnlearnedArgument,
     output: OutputOption = Path("ckdiff.h5"),
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     top: TopOption = 10,
     hashes: HashOption = True,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when the two differ.")] = False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,20 +16,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.preparation import Outline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
-
-
-class Format(StrEnum):
-    """What stdout carries."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MD = "md"
-    JUNIT = "junit"
-
-
-SECTIONS = {"compare": "compare", "probe": "probe", "behaviour": "behave", "verdict": "audit"}
-"""The sections of a report, each with the command that puts it in."""
 
 
 @contextlib.contextmanager
@@ -45,53 +30,17 @@ def to_reader() -> Iterator[None]:
 
 @to_reader()
 def present(
-    report: Report, output_format: Format, top: int, section: str | None = None, show_questions: int = 0
+    found: Report | Campaign, output_format: str, top: int = 10, section: str | None = None, show_questions: int = 0
 ) -> None:
-    """Print a report on stdout, or one section of it where the format can."""
-    if output_format is Format.TABLE:
-        held = sections(report)
-        if section in (None, "verdict") and "verdict" in held:
-            from ckdiff.report.terminal.verdict import verdict_view
+    """Print a report, or one section of it where the format can, or a campaign, on stdout."""
+    from ckdiff.report.formats import say
+    from ckdiff.report.words.sections import Selection
 
-            output(verdict_view(report))
-        if section == "compare" or (section is None and (not held or "compare" in held)):
-            from ckdiff.report.terminal.comparison import comparison_view
-
-            output(comparison_view(report, top=top))
-        if section in (None, "probe") and "probe" in held:
-            from ckdiff.report.terminal.probe import probe_view
-
-            output(probe_view(report, show_questions))
-        if section in (None, "behaviour") and "behaviour" in held:
-            from ckdiff.report.terminal.behaviour import behaviour_view
-
-            output(behaviour_view(report, show_questions))
-        return
-    from ckdiff.report.exports.csv import to_csv
-    from ckdiff.report.exports.formats import FORMATS
-
-    if output_format is Format.CSV and section is not None:
-        sys.stdout.write(to_csv(report, section))  # type: ignore[arg-type]  # one of `SECTIONS`, checked by the caller
-        return
-    sys.stdout.write(FORMATS[output_format.value](report))
-
-
-@to_reader()
-def present_campaign(campaign: Campaign, output_format: Format) -> None:
-    """Print the report of a campaign on stdout."""
-    if output_format is Format.TABLE:
-        from ckdiff.report.terminal.campaign import campaign_view
-
-        output(campaign_view(campaign))
-        return
-    from ckdiff.report.exports.campaign import FORMATS_CAMPAIGN
-
-    sys.stdout.write(FORMATS_CAMPAIGN[output_format.value](campaign))
-
-
-def sections(report: Report) -> list[str]:
-    """Which of `SECTIONS` a report holds."""
-    return [name for name in SECTIONS if getattr(report, name) is not None]
+    said = say(found, output_format, Selection(section, top, show_questions))
+    if isinstance(said, str):
+        sys.stdout.write(said)
+    else:
+        output(said)
 
 
 def output(renderable: RenderableType) -> None:

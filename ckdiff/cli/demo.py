@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.cli.console import Format, present, remark
-from ckdiff.cli.options import QuietOption
+from ckdiff.cli.console import present, remark
+from ckdiff.cli.options import TABLE, QuietOption
 from ckdiff.cli.session import enough_disk, listening, set_threads
 from ckdiff.errors import CkdiffError
 from ckdiff.unlearn.recipe import check_installed
@@ -50,7 +50,7 @@ def demo(
     with enough_disk(), cleared(folder), listening(quiet, remark) as listener:
         make_pair(folder, seed, listener)
         report = look(folder, listener)
-    present(report, Format.TABLE, 3, show_questions=4)
+    present(report, TABLE, 3, show_questions=4)
     sys.stdout.write(f"\n{in_short(report)}\n")
     for name in (REPORT, *FIGURES):
         remark(f"{folder / name}", quiet)

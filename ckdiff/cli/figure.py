@@ -11,6 +11,7 @@ from ckdiff.cli.console import (
     remark,
 )
 from ckdiff.errors import CkdiffError
+from ckdiff.report.words.sections import SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,8 +85,7 @@ def _figure(found: Sequence[tuple[Path, Report]], output: Path, kind: str | None
         kind = "probe" if len(found) == 1 and (first.probe is not None or first.behaviour is None) else KINDS[1]
     for path, report in found:
         if getattr(report, kind) is None:
-            command = "behave" if kind == "behaviour" else kind
-            raise CkdiffError(f"{path}: holds no {kind}; `ckdiff {command}` puts one in")
+            raise CkdiffError(f"{path}: holds no {kind}; `ckdiff {SECTIONS[kind].command}` puts one in")
     if kind == "probe":
         from ckdiff.report.figures.probe import write_figure
 

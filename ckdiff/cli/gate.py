@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ckdiff.cli.console import Format, present, remark
-from ckdiff.cli.options import FormatOption, PolicyOption, QuietOption
+from ckdiff.cli.console import present, remark
+from ckdiff.cli.options import TABLE, FormatOption, PolicyOption, QuietOption
 
 
 def gate(
     report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
     policy: PolicyOption = None,
     save: Annotated[bool, typer.Option("--save", help="Put verdict and gate into the report.")] = False,
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     quiet: QuietOption = False,
 ) -> None:
     """Judge a report that is there, without models; the exit status is that of the policy's gate."""

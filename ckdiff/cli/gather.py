@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ckdiff.cli.console import Format, remark
-from ckdiff.cli.options import FormatOption, QuietOption
+from ckdiff.cli.console import present, remark
+from ckdiff.cli.options import TABLE, FormatOption, QuietOption
 from ckdiff.errors import CkdiffError
 
 
@@ -21,7 +21,7 @@ def gather(
     reports: Annotated[
         Path | None, typer.Option("--reports", help="Also write each pair's report, all of its jobs in one, here.")
     ] = None,
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file at --output that is no campaign's report.")
     ] = False,
@@ -32,7 +32,6 @@ def gather(
     from ckdiff.campaign.gather.gathering import gather as run
     from ckdiff.campaign.gather.gathering import merged_reports
     from ckdiff.campaign.run.store import read_results
-    from ckdiff.cli.console import present_campaign
     from ckdiff.report.hdf5.file import check_writable, write_campaign
     from ckdiff.report.words.campaign import exit_status
 
@@ -45,7 +44,7 @@ def gather(
     if reports is not None:
         _write_reports(reports, merged_reports(results, wanted), quiet)
     write_campaign(found, output)
-    present_campaign(found, output_format)
+    present(found, output_format)
     remark(f"campaign: {output}", quiet)
     raise typer.Exit(exit_status(found))
 

@@ -7,13 +7,34 @@ from typing import Annotated
 
 import typer
 
-from ckdiff.cli.console import Format
+from ckdiff.report.formats import FORMATS
 
 RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it runs"
 """Groups of the options of `probe` and `behave`."""
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print on stdout.")]
+def known_format(name: str) -> str:
+    """The name of a format; any other is refused."""
+    if name not in FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, FORMATS))}.")
+    return name
+
+
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="What to print on stdout.",
+        metavar=f"[{'|'.join(FORMATS)}]",
+        callback=known_format,
+        autocompletion=lambda: list(FORMATS),
+    ),
+]
+
+
+TABLE = next(iter(FORMATS))
+"""What people get unasked."""
 
 
 TopOption = Annotated[int, typer.Option("--top", min=0, help="How many tensors and neurons the table lists.")]

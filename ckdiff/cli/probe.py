@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckdiff.cli.console import (
-    Format,
     drops_verdict,
     outline_text,
     present,
@@ -19,6 +18,7 @@ from ckdiff.cli.options import (
     ASKED,
     RESTORED,
     RUNS,
+    TABLE,
     AdapterBaseOption,
     BatchOption,
     ChatOption,
@@ -135,7 +135,7 @@ def probe(
         bool, typer.Option("--resume", help="Go on with an interrupted probe.", rich_help_panel=RUNS)
     ] = False,
     output: OutputOption = Path("ckdiff.h5"),
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     show_questions: ShowOption = 0,
     hashes: HashOption = True,
     adapter_base: AdapterBaseOption = None,

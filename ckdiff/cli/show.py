@@ -7,25 +7,27 @@ from typing import Annotated
 
 import typer
 
-from ckdiff.cli.console import (
-    SECTIONS,
-    Format,
-    present,
-    present_campaign,
-    remark,
-    sections,
-)
-from ckdiff.cli.options import FormatOption, ShowOption, TopOption
+from ckdiff.cli.console import present, remark
+from ckdiff.cli.options import TABLE, FormatOption, ShowOption, TopOption
 from ckdiff.errors import CkdiffError
+from ckdiff.report.formats import FORMATS
+from ckdiff.report.words.sections import SECTIONS, held
+
+ALONE = ", ".join(name for name, row in FORMATS.items() if row.carries != "all")
+"""The formats that can carry one section."""
 
 
 def show(
     report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
-    output_format: FormatOption = Format.TABLE,
+    output_format: FormatOption = TABLE,
     top: TopOption = 10,
     section: Annotated[
         str | None,
-        typer.Option("--section", help="compare, probe, behaviour or verdict: only that part of the table or CSV."),
+        typer.Option(
+            "--section",
+            help=f"{', '.join(SECTIONS)}: only that part, as {ALONE}.",
+            autocompletion=lambda: list(SECTIONS),
+        ),
     ] = None,
     show_questions: ShowOption = 0,
 ) -> None:
@@ -39,12 +41,12 @@ def show(
     if isinstance(found, Campaign):
         if section is not None:
             raise CkdiffError(f"{report}: holds a campaign, which has no sections; leave --section away")
-        present_campaign(found, output_format)
+        present(found, output_format)
         return
-    held = sections(found)
-    if section is not None and section not in held:
-        raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section]}` puts one in")
-    if output_format is Format.CSV and section is None and len(held) > 1:
-        others = " or ".join(f"--section {name}" for name in held[1:])
-        remark(f"one table only: {others} for the other{'s' if len(held) > 2 else ''}", quiet=False)
+    there = held(found)
+    if section is not None and section not in there:
+        raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section].command}` puts one in")
+    if FORMATS[output_format].carries == "one" and section is None and len(there) > 1:
+        others = " or ".join(f"--section {name}" for name in there[1:])
+        remark(f"one table only: {others} for the other{'s' if len(there) > 2 else ''}", quiet=False)
     present(found, output_format, top, section, show_questions)

@@ -10,6 +10,7 @@ from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, decisive
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 MOST = 10**9
 """No count is larger."""
-
-
-SECTIONS = ("compare", "probe", "behaviour")
 
 
 SCORE_KEYS = {"mode", "variant", "direction", "score", "at_least", "at_most"}
@@ -172,7 +170,7 @@ def _modes(value: Any, words: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 variants = chosen(tuple(VARIANTS))
 
 
-sections = chosen(SECTIONS)
+sections = chosen(MEASURED)
 
 
 directions = chosen(DIRECTIONS)

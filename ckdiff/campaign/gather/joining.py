@@ -10,6 +10,7 @@ from ckdiff.audit.judge import judged
 from ckdiff.calls.merge import joined, merged
 from ckdiff.campaign.records import CampaignError
 from ckdiff.campaign.run.store import sha256_of
+from ckdiff.report.words.sections import SECTIONS
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ORDER = ("compare", "audit", "behave", "probe")
 """Reports are put together in this order: what was measured on purpose stands before what an audit measured too."""
 
 
-HOLDS = {"compare": "compare", "behave": "behaviour", "probe": "probe", "audit": "verdict"}
+HOLDS = {row.command: name for name, row in SECTIONS.items()}
 """By run, what its report cannot be without."""
 
 

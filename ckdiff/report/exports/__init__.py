@@ -1,1 +1,1 @@
-"""A report as JSON, CSV, Markdown, JUnit and an in-toto statement."""
+"""A report for other programs: JSON, JUnit XML, and an in-toto statement."""

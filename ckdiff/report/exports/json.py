@@ -1,4 +1,4 @@
-"""A report as JSON."""
+"""A report, or a campaign, as JSON: `to_json(report)`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import math
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ckdiff.report.schema.campaign import DRIFTS, FORMAT, Campaign
 from ckdiff.report.schema.probe import flat_run
+from ckdiff.report.words.campaign import flat_sweep
 from ckdiff.report.words.numbers import flat, top_neurons
+from ckdiff.report.words.sections import WHOLE, Selection
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.behaviour import Behaviour
+    from ckdiff.report.schema.campaign import AverageRun, CampaignRun, CellMeasure, PairDrift
     from ckdiff.report.schema.comparison import Comparison, Grid
     from ckdiff.report.schema.probe import NeuronSet, Probe, ProbeRun, QuestionRecord
     from ckdiff.report.schema.report import Report
@@ -21,12 +27,18 @@ TOP_NEURONS = 100
 """Neurons of each component in the JSON; the HDF5 report holds all of them."""
 
 
-def to_json(report: Report) -> str:
-    """The report as one JSON object, with the names of the HDF5 report; NaN and infinities are null.
+def to_json(found: Report | Campaign, selection: Selection = WHOLE) -> str:
+    """All of a report or a campaign as one JSON object, with the names of its records; NaN and infinities are null.
 
-    Of the neurons only those that moved most are in it, `TOP_NEURONS` of each component.
+    Of the neurons of a report only those that moved most are in it, `TOP_NEURONS` of each component. In a campaign a
+    place of a pair and a concept without any figure of a curve is one null.
     """
-    tree = {
+    tree = _campaign(found) if isinstance(found, Campaign) else _report(found)
+    return json.dumps(_finite(tree), indent=2, allow_nan=False) + "\n"
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
         "schema_version": report.schema_version,
         "complete": report.complete,
         "versions": dict(report.versions),
@@ -36,7 +48,6 @@ def to_json(report: Report) -> str:
         "behaviour": None if report.behaviour is None else _behaviour(report.behaviour),
         "verdict": None if report.verdict is None else asdict(report.verdict),
     }
-    return json.dumps(_finite(tree), indent=2, allow_nan=False) + "\n"
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:
@@ -90,6 +101,50 @@ def _question(question: QuestionRecord) -> dict[str, Any]:
 
 def _behaviour(found: Behaviour) -> dict[str, Any]:
     return asdict(replace(found, settings=dict(found.settings)))
+
+
+def _campaign(found: Campaign) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "schema_version": found.schema_version,
+        "name": found.name,
+        "outcome": found.outcome,
+        "complete": found.complete,
+        "versions": dict(found.versions),
+        "plan": found.plan,
+        "pairs": [asdict(pair) for pair in found.pairs],
+        "concepts": list(found.concepts),
+        "jobs": [asdict(job) for job in found.jobs],
+        "cells": [asdict(cell) for cell in found.cells],
+        "drift": None if found.drift is None else _drift(found.drift),
+        "measures": [_measure(one) for one in found.measures],
+        "runs": [_sweep(run) for run in found.runs],
+        "averages": [_sweep(run) for run in found.averages],
+        "means": [asdict(one) for one in found.means],
+        "notes": list(found.notes),
+    }
+
+
+def _drift(found: PairDrift) -> dict[str, Any]:
+    return {"components": list(found.components), **{name: getattr(found, name).tolist() for name in DRIFTS}}
+
+
+def _measure(found: CellMeasure) -> dict[str, Any]:
+    arrays = {part: getattr(found, part).tolist() for part in ("value", "low", "high")}
+    return {"name": found.name, **arrays}
+
+
+def _sweep(run: CampaignRun | AverageRun) -> dict[str, Any]:
+    return {name: _listed_array(value) for name, value in flat_sweep(run).items()}
+
+
+def _listed_array(value: Any) -> Any:
+    """An array as lists; in one over pairs and concepts, where most places may have no curve, such a place is None."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.ndim < 3:
+        return value.tolist()
+    return [[None if np.isnan(scores).all() else scores.tolist() for scores in row] for row in value]
 
 
 def _finite(value: Any) -> Any:

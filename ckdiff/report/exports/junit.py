@@ -1,4 +1,4 @@
-"""The verdict as JUnit XML, for pages that show test results: `to_junit(report)`.
+"""Verdict and gate, or the gates of a campaign, as JUnit XML for pages that show test results: `to_junit(report)`.
 
 One suite a report, and in it a case for the verdict, one for every rule that it looked at (class `ckdiff.verdict`) and
 one for every check of the gate (class `ckdiff.gate`); of one name all but the first are numbered, so that names are
@@ -10,6 +10,14 @@ stable from report to report.
     rule that holds         a case that passed
     rule that does not      skipped: it was looked at and decides nothing; that alone is neither good nor bad
     no verdict, no policy   error, as inconclusive
+
+Of a campaign the suite has a case that says whether all was measured (class `ckdiff.campaign`) and one for each pair
+and concept (class `ckdiff.campaign.PAIR`). A failed gate is a failure, whatever is missing beside it.
+
+    gate passed             a case that passed
+    gate failed             failure
+    gate inconclusive, or a required job about it not done    error
+    no policy               skipped: nothing was asked of it
 
 XML 1.0 has no place for control characters, not even as references: what does not print is written as an escape, as in
 a terminal. Times are 0, and there is no timestamp: the same report gives the same text.
@@ -23,38 +31,46 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from ckdiff.report.schema.campaign import Campaign
+from ckdiff.report.words.campaign import complete_text, gates_text, job_line, lacking, undone
+from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from ckdiff.report.schema.campaign import Cell
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import GateCheck, RuleResult, Verdict
 
 
-VERDICT, GATE = "ckdiff.verdict", "ckdiff.gate"
+VERDICT, GATE, CASES = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign"
 
 
 KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 """Children of a case that are counted, each with the attribute of the suite that counts them."""
 
 
-def to_junit(report: Report) -> str:
-    """The verdict and the gate of a report as one suite of test cases; without a verdict that itself is an error."""
-    suite = Element("testsuite", {"name": "ckdiff"})
-    properties = SubElement(suite, "properties")
-    for name, value in _properties(report):
-        SubElement(properties, "property", {"name": name, "value": printable(value)})
-    if report.verdict is None:
-        hint = "the report holds no verdict: `ckdiff gate REPORT --save` judges it"
-        _told(_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
+def to_junit(found: Report | Campaign, selection: Selection = WHOLE) -> str:
+    """The verdict and the gate of a report, or the gates of a campaign, as one suite of test cases."""
+    if isinstance(found, Campaign):
+        suite = _suite("ckdiff campaign", _campaign_properties(found))
+        _add_campaign(suite, found)
     else:
-        _add_verdict(suite, report.verdict)
-    cases = suite.findall("testcase")
-    counts = {attribute: sum(case.find(kind) is not None for case in cases) for kind, attribute in KINDS.items()}
-    suite.attrib |= {"tests": str(len(cases)), **{name: str(count) for name, count in counts.items()}, "time": "0"}
+        suite = _suite("ckdiff", _properties(found))
+        _add_verdict(suite, found.verdict)
+    counts = {attribute: str(len(suite.findall(f"testcase/{kind}"))) for kind, attribute in KINDS.items()}
+    suite.attrib |= {"tests": str(len(suite.findall("testcase"))), **counts, "time": "0"}
     indent(suite)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(suite, encoding="unicode")}\n'
+
+
+def _suite(name: str, properties: Iterable[tuple[str, object]]) -> Element:
+    suite = Element("testsuite", {"name": name})
+    rows = SubElement(suite, "properties")
+    for key, value in properties:
+        SubElement(rows, "property", {"name": key, "value": printable(value)})
+    return suite
 
 
 def _properties(report: Report) -> Iterator[tuple[str, object]]:
@@ -77,8 +93,13 @@ def _properties(report: Report) -> Iterator[tuple[str, object]]:
         yield "gate.outcome", verdict.gate.outcome
 
 
-def _add_verdict(suite: Element, verdict: Verdict) -> None:
+def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
+    """A case for the verdict, one a rule and one a check; without a verdict that itself is an error."""
     names = _Names()
+    if verdict is None:
+        hint = "the report holds no verdict: `ckdiff gate REPORT --save` judges it"
+        _told(_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
+        return
     label = _case(suite, VERDICT, names.of(VERDICT, "label"))
     said = f"{verdict.label}: {verdict.reason}"
     if verdict.gate is None:
@@ -105,6 +126,49 @@ def _add_check(case: Element, check: GateCheck) -> None:
         _out(case, said)
     else:
         _told(case, "failure" if check.outcome == "failed" else "error", check.outcome, check.text, said)
+
+
+def _campaign_properties(found: Campaign) -> Iterator[tuple[str, object]]:
+    yield "campaign.name", found.name
+    yield "campaign.outcome", found.outcome or "no policy"
+    yield "campaign.complete", "true" if found.complete else "false"
+    for pair in found.pairs:
+        for side in ("base", "unlearned"):
+            yield printable(f"{pair.name}.{side}.location"), getattr(pair, side)
+            yield printable(f"{pair.name}.{side}.digest"), getattr(pair, f"{side}_digest") or "not hashed"
+    for name, version in sorted(found.versions.items()):
+        yield f"version.{printable(name)}", version
+
+
+def _add_campaign(suite: Element, found: Campaign) -> None:
+    """A case that says whether all was measured, and one a pair and concept."""
+    names, left = _Names(), lacking(found)
+    _add_complete(_case(suite, CASES, names.of(CASES, "complete")), found)
+    for cell in found.cells:
+        kind = printable(f"{CASES}.{cell.pair}")
+        case = _case(suite, kind, names.of(kind, printable(cell.concept) or "all"))
+        _add_cell(case, cell, left[cell.pair, cell.concept])
+
+
+def _add_complete(case: Element, found: Campaign) -> None:
+    if found.complete:
+        _out(case, gates_text(found))
+    else:
+        left = "; ".join(job_line(job) for job in undone(found.jobs) if job.required)
+        _told(case, "error", "incomplete", complete_text(found), left)
+
+
+def _add_cell(case: Element, cell: Cell, left: str) -> None:
+    said = f"{cell.label}: {cell.verdict}" if cell.label else "nothing was judged"
+    reasons = "; ".join(filter(None, (cell.checks, left)))
+    if cell.gate == "failed":
+        _told(case, "failure", "failed", reasons or "the gate failed", said)
+    elif cell.gate == "inconclusive" or left:
+        _told(case, "error", "inconclusive", reasons or "not enough evidence", said)
+    elif cell.gate == "passed":
+        _out(case, said)
+    else:
+        _told(case, "skipped", "", f"held against no policy: {said}")
 
 
 def _held(value: float, threshold: float, sense: str = "against") -> str:

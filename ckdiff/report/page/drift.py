@@ -20,6 +20,7 @@ from ckdiff.report.words.numbers import (
     top_neurons_of_all,
     top_tensors,
 )
+from ckdiff.report.words.sections import MEASURED, SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +33,6 @@ BINS = 8
 SHOWN = 20
 """Rows of a list of tensors, neurons or settings."""
 NOTES = 60
-SECTIONS = (
-    ("compare", "No weights were compared", "ckdiff compare"),
-    ("probe", "No states were put back", "ckdiff probe"),
-    ("behaviour", "No answers were compared in words", "ckdiff behave"),
-)
 
 
 # -------------------------------------------------------------------------------------------------------- coverage
@@ -66,7 +62,7 @@ def _all_there(report: Report) -> str:
 
 def _notes(report: Report) -> Safe:
     """What each section says about itself."""
-    found = [(name, getattr(report, name)) for name, *_ in SECTIONS]
+    found = [(name, getattr(report, name)) for name in MEASURED]
     lines = [joined(tag("b", name), ": ", cut(note)) for name, part in found if part is not None for note in part.notes]
     shown = items(lines[:NOTES])
     return joined(tag("h3", "Notes"), shown, left_out(len(lines) - NOTES, "note")) if lines else Safe()
@@ -91,8 +87,8 @@ def _unmeasured(report: Report) -> list[str]:
     """What the verdict says was not measured; without one, the sections that the report lacks."""
     if report.verdict is not None:
         return list(report.verdict.unmeasured)
-    lacking = [(words, command) for name, words, command in SECTIONS if getattr(report, name) is None]
-    return [joined(f"{words} (", tag("code", command), ").") for words, command in lacking]
+    rows = [SECTIONS[name] for name in MEASURED if getattr(report, name) is None]
+    return [joined(f"{row.lacking} (", tag("code", f"ckdiff {row.command}"), ").") for row in rows]
 
 
 def _settings_that_differ(found: Comparison | None) -> Safe:

@@ -1,4 +1,4 @@
-"""Behaviour on a terminal: `console.print(behaviour_view(report))`.
+"""Behaviour on a terminal: `console.print(view(report))`.
 
 First what was asked and how the two models did; then their answers side by side, those that changed most first, with
 every word that is gone or new marked; then what the maker of the checkpoint measured while it was unlearning.
@@ -34,6 +34,7 @@ from ckdiff.report.words.behaviour import (
     shown_points,
     source_lines,
 )
+from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -66,13 +67,8 @@ CHOICE_LEGEND = (
 HISTORY_LEGEND = "memory: the weights as trained; saved: as a checkpoint on disk holds them, rounded"
 
 
-def behaviour_view(report: Report, show_questions: int = 3) -> RenderableType:
-    """Everything a reader of `ckdiff behave` needs, for a terminal of 80 columns and more.
-
-    Args:
-        report: what was found.
-        show_questions: how many questions of each set are listed with both answers.
-    """
+def view(report: Report, selection: Selection = WHOLE) -> RenderableType:
+    """Everything a reader of `ckdiff behave` needs, for a terminal of 80 columns and more."""
     found = report.behaviour
     head = facts([*pair_facts(report), *(_facts_of(found) if found is not None else ())])
     parts: list[RenderableType] = [head]
@@ -81,7 +77,7 @@ def behaviour_view(report: Report, show_questions: int = 3) -> RenderableType:
     if not measured(found):
         parts.append(Text(NOTHING_ASKED, style="bold red"))
     if found is not None:
-        parts += _sections(found, show_questions)
+        parts += _sections(found, selection.questions)
     return Group(*itertools.chain.from_iterable((part, Text()) for part in parts))
 
 

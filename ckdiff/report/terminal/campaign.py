@@ -1,4 +1,4 @@
-"""A campaign on a terminal: `console.print(campaign_view(campaign))`.
+"""A campaign on a terminal: `console.print(view(campaign))`.
 
 A row for each pair and concept comes first; then what each group of pairs says on average, the jobs without a result,
 and what to beware of. The last line is the exit status with its reasons.
@@ -63,7 +63,7 @@ STYLES = {"passed": "bold green", "failed": "bold red", "inconclusive": "bold ye
 ENDS = {ExitStatus.OK: "passed", ExitStatus.DIFFERS: "failed", ExitStatus.INCONCLUSIVE: "inconclusive"}
 
 
-def campaign_view(found: Campaign) -> RenderableType:
+def view(found: Campaign) -> RenderableType:
     """Everything a reader of `ckdiff gather` needs, for a terminal of 80 columns and more."""
     parts: list[RenderableType] = [facts(campaign_facts(found))]
     if not found.complete:

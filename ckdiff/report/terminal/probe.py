@@ -1,4 +1,4 @@
-"""A probe on a terminal: `console.print(probe_view(report))`.
+"""A probe on a terminal: `console.print(view(report))`.
 
 First what was probed and how far the unlearned model is from the base; then the best window of each run with all three
 scores side by side, because they disagree; the curves over the layers; the controls that say whether any of it counts.
@@ -40,6 +40,7 @@ from ckdiff.report.words.probe import (
     window_text,
     wrong_prompt_lines,
 )
+from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -81,13 +82,8 @@ LEGEND = (
 )
 
 
-def probe_view(report: Report, questions: int = 0) -> RenderableType:
-    """Everything a reader of `ckdiff probe` needs, for a terminal of 80 columns and more.
-
-    Args:
-        report: what was found.
-        questions: how many questions are listed with their answers and losses.
-    """
+def view(report: Report, selection: Selection = WHOLE) -> RenderableType:
+    """Everything a reader of `ckdiff probe` needs, for a terminal of 80 columns and more."""
     parts: list[RenderableType] = []
     found = report.probe
     if not report.complete:
@@ -95,7 +91,7 @@ def probe_view(report: Report, questions: int = 0) -> RenderableType:
     if found is None or not found.runs:
         parts.append(Text("NOTHING WAS PROBED", style="bold red"))
     if found is not None:
-        parts += _sections(found, questions)
+        parts += _sections(found, selection.questions)
     head = facts([*pair_facts(report), *(_facts_of(found) if found is not None else ())])
     return Group(*itertools.chain.from_iterable((part, Text()) for part in (head, *parts)))
 

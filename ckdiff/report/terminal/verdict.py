@@ -1,4 +1,4 @@
-"""A verdict on a terminal: `console.print(verdict_view(report))`.
+"""A verdict on a terminal: `console.print(view(report))`.
 
 The verdict and why come first, then the gate, then what both rest on, and last which weights they are about. Every
 outcome stands in words: colour only repeats it.
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckdiff.report.terminal.parts import bullets, facts, number_columns, pair_facts, plain_table, safe, titled
+from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.report.words.verdict import (
     SHARES_LEGEND,
     check_cells,
@@ -44,7 +45,7 @@ NOTHING = "NOTHING WAS JUDGED"
 STYLES: dict[Outcome, str] = {"passed": "bold green", "failed": "bold red", "inconclusive": "bold yellow"}
 
 
-def verdict_view(report: Report) -> RenderableType:
+def view(report: Report, selection: Selection = WHOLE) -> RenderableType:
     """Everything a reader of `ckdiff audit` needs, for a terminal of 80 columns and more."""
     found = report.verdict
     parts: list[RenderableType] = []

@@ -1,4 +1,4 @@
-"""The report on a terminal: `console.print(comparison_view(report))`.
+"""The report on a terminal: `console.print(view(report))`.
 
 What was compared comes first and what was not comes with it; then the components, the layers, the tensors and neurons
 that moved most, and the settings. Names come from files that nobody vouches for: every one of them is made printable
@@ -39,6 +39,7 @@ from ckdiff.report.words.numbers import (
     top_neurons_of_all,
     top_tensors,
 )
+from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -61,13 +62,8 @@ CELL = 6
 LISTED_CHANGES = 20
 
 
-def comparison_view(report: Report, top: int = 10) -> RenderableType:
-    """Everything a reader of `ckdiff compare` needs, for a terminal of 80 columns and more.
-
-    Args:
-        report: what was found.
-        top: how many tensors and how many neurons are listed.
-    """
+def view(report: Report, selection: Selection = WHOLE) -> RenderableType:
+    """Everything a reader of `ckdiff compare` needs, for a terminal of 80 columns and more."""
     parts: list[RenderableType] = [_pair(report)]
     found = report.compare
     if not report.complete:
@@ -75,7 +71,7 @@ def comparison_view(report: Report, top: int = 10) -> RenderableType:
     if found is None or not found.tensors:
         parts.append(Text("NOTHING WAS COMPARED", style="bold red"))
     if found is not None:
-        parts += _sections(found, top)
+        parts += _sections(found, selection.top)
     return Group(*itertools.chain.from_iterable((part, Text()) for part in parts))
 
 

@@ -1,0 +1,28 @@
+"""The rows of a probe: one a window of each run; layer -1: a run about no single window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckdiff.report.schema.probe import CURVE_PARTS, SCORES, flat_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.probe import Probe
+
+RUN = ("direction", "mode", "variant", "window")
+
+CURVES = tuple(score + end for score in SCORES for end in CURVE_PARTS)
+
+ARRAYS = ("first", "last", *CURVES, "krs_mean_of_ratios", "top1")
+
+
+def rows(found: Probe | None) -> Iterator[Sequence[object]]:
+    """The names of the columns, then every window with its scores, intervals and bands."""
+    yield [*RUN, "layer", *ARRAYS]
+    for run in found.runs if found else ():
+        values = flat_run(run)
+        for index, layer in enumerate(run.layers.tolist()):
+            at_window = (values[name][index].item() for name in ARRAYS)
+            yield [*(values[name] for name in RUN), layer, *at_window]

@@ -1,0 +1,20 @@
+"""The rows of a verdict: one a rule, then one a check of its gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.verdict import Verdict
+
+
+def rows(found: Verdict | None) -> Iterator[Sequence[object]]:
+    """The names of the columns, then rules and checks; `outcome`: whether a rule fired, or what a check came to."""
+    yield ["kind", "name", "outcome", "value", "sense", "threshold", "text"]
+    for rule in found.rules if found else ():
+        outcome = "fired" if rule.fired else "not fired"
+        yield ["rule", rule.name, outcome, rule.value, rule.sense, rule.threshold, rule.text]
+    for check in found.gate.checks if found and found.gate else ():
+        yield ["check", check.name, check.outcome, check.value, "", check.threshold, check.text]

@@ -1,0 +1,76 @@
+"""The sections of a report: one table, from which commands, formats and gates take their names.
+
+A new section is a row here, a record in `schema`, and a file of its name in the folder of each format.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.report import Report
+
+
+class Section(NamedTuple):
+    """A part of a report.
+
+    Attributes:
+        name: its field in `Report`; also its group in the HDF5 report, its key in the JSON, and its file in the folder
+            of each format.
+        command: that puts it in.
+        lacking: what a reader must know of a report without it.
+        measured: from checkpoints; else derived from sections that were.
+    """
+
+    name: str
+    command: str
+    lacking: str
+    measured: bool = True
+
+
+SECTIONS: dict[str, Section] = {
+    row.name: row
+    for row in (
+        Section("compare", "compare", "No weights were compared"),
+        Section("probe", "probe", "No states were put back"),
+        Section("behaviour", "behave", "No answers were compared in words"),
+        Section("verdict", "audit", "Nothing was judged", measured=False),
+    )
+}
+
+
+MEASURED = tuple(name for name, row in SECTIONS.items() if row.measured)
+"""The sections that hold measurements; the others go when these change."""
+
+
+class Selection(NamedTuple):
+    """What of a report is to be said, and how much of it, where a format leaves that open.
+
+    Attributes:
+        section: the name of one; None is all of them, or the first where a format carries one at a time.
+        top: how many tensors and neurons a list holds.
+        questions: how many questions are listed with their answers.
+    """
+
+    section: str | None = None
+    top: int = 10
+    questions: int = 0
+
+
+WHOLE = Selection()
+
+
+def held(report: Report) -> list[str]:
+    """The sections that a report has, in the order of the table."""
+    return [name for name in SECTIONS if getattr(report, name) is not None]
+
+
+def presented(report: Report) -> list[str]:
+    """The sections that a report has, as they are read: derived ones first. The first of all where it has none."""
+    return sorted(held(report) or list(SECTIONS)[:1], key=lambda name: SECTIONS[name].measured)
+
+
+def file_of(folder: str, name: str) -> Any:
+    """The module of a section, or of a campaign, in a format's folder."""
+    return import_module(f"ckdiff.report.{folder}.{name}")
