@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.saving import write
-from ckdiff.unlearn.sequences import Tokens, padded
+from ckdiff.unlearn.sequences import Tokens, pad
 from ckdiff.unlearn.world import FORGOTTEN, SHARD, Fact, make_tokenizer, world
 from ckdiff.weights.opening import open_checkpoint
 
@@ -68,7 +68,7 @@ class Facts:
             prompt: list[int] = tokenizer.encode(DEFAULT_TEMPLATE.format(q=fact.question))
             answer: list[int] = [*tokenizer.encode(fact.answer), int(tokenizer.eos_token_id)]
             rows.append(Tokens((*prompt, *answer), len(prompt)))
-        batch = padded(rows, torch.device("cpu"))
+        batch = pad(rows, torch.device("cpu"))
         self.ids, self.labels = batch.ids, batch.labels[:, 1:]
 
     def logits(self, model: nn.Module) -> Tensor:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.report.schema.verdict import LABELS
 
@@ -104,7 +104,7 @@ def judged_cases(work: Path) -> list[Case]:
     """Every pair, judged now."""
     found = []
     for truth, report in load(work):
-        verdict = judged(report).verdict
+        verdict = judge_report(report).verdict
         assert verdict is not None
         found.append(Case(truth, verdict))
     return found

@@ -14,7 +14,7 @@ from ckdiff.version import __version__
 
 if TYPE_CHECKING:
     from ckdiff.audit.gate.policy import read_policy
-    from ckdiff.audit.judge import judged
+    from ckdiff.audit.judge import judge_report
     from ckdiff.calls.audit import audit_pair
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
@@ -41,7 +41,7 @@ __all__ = [
     "behave",
     "compare",
     "gather",
-    "judged",
+    "judge_report",
     "make_unlearned",
     "probe",
     "read_campaign",
@@ -66,7 +66,7 @@ _PLACES = {
     "behave": "ckdiff.calls.behave",
     "compare": "ckdiff.calls.compare",
     "gather": "ckdiff.campaign.calls",
-    "judged": "ckdiff.audit.judge",
+    "judge_report": "ckdiff.audit.judge",
     "make_unlearned": "ckdiff.calls.unlearn",
     "probe": "ckdiff.calls.probe",
     "read_campaign": "ckdiff.report.hdf5.file",
@@ -79,8 +79,13 @@ _PLACES = {
 }
 
 
+_EARLIER = {"judged": "judge_report"}
+"""Names that other people's scripts may still ask for."""
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that `ckdiff --help` stays quick."""
+    name = _EARLIER.get(name, name)
     if name not in _PLACES:
         raise AttributeError(f"module 'ckdiff' has no attribute {name!r}")
     from importlib import import_module

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ckdiff.audit.gate.policy import parse_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.audit.signing import new_key
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.specs import AuditSpec
@@ -74,7 +74,7 @@ def rejudged(report: Report) -> Report:
     """The same measurements, with the verdict and the gate that they get."""
     assert report.verdict is not None
     gate = report.verdict.gate
-    return judged(report, None if gate is None else parse_policy(gate.policy, gate.source))
+    return judge_report(report, None if gate is None else parse_policy(gate.policy, gate.source))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.gate.policy import read_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.weights.making import FORMAT
 from tests.reports import same
@@ -70,7 +70,7 @@ def test_one_report_holds_everything_and_shows_it_again(ckdiff: Run, audit: Run)
     assert found.verdict.gate.digest == read_policy(Path("lax.toml")).digest
     assert ckdiff("show", "ckdiff.h5", "--section", "verdict")[1] == out
     # The verdict follows from what is stored, and from nothing else.
-    assert same(judged(found, read_policy(Path("lax.toml"))), found)
+    assert same(judge_report(found, read_policy(Path("lax.toml"))), found)
 
 
 def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: Run) -> None:
@@ -82,7 +82,7 @@ def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: R
     ckdiff("probe", "base", "unlearned", *modes, *common)
     whole, parts = read_report("ckdiff.h5"), read_report("parts.h5")
     assert parts.verdict is None
-    assert same(judged(parts, read_policy(Path("lax.toml"))), whole)
+    assert same(judge_report(parts, read_policy(Path("lax.toml"))), whole)
     assert ckdiff("gate", "parts.h5", "--policy", "lax.toml", "--save")[0] == 0
     assert Path("parts.h5").read_bytes() == Path("ckdiff.h5").read_bytes()
 

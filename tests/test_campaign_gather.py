@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.campaign.gather.gathering import file_name, gather, merged_reports
 from ckdiff.campaign.records import CampaignError, Found, Outcome, Results, Slot
 from ckdiff.campaign.run.store import open_store, read_results, sha256_of
@@ -268,7 +268,7 @@ def test_a_cell_is_what_its_reports_say_together(tmp_path: Path) -> None:
             kept(tmp_path, slot("p", "B", "behave"), about("p", behaviour=reports.behaviour())),
         )
     )
-    alone = judged(about("p", compare=compare, behaviour=said, probe=probe)).verdict
+    alone = judge_report(about("p", compare=compare, behaviour=said, probe=probe)).verdict
     assert alone is not None
     first, second = found.cells
     assert (first.pair, first.concept, first.label, first.verdict) == ("p", "A", "suppressed", alone.reason)
@@ -501,7 +501,7 @@ def test_a_policy_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_an_audits_verdict_stays_until_something_else_is_asked(tmp_path: Path) -> None:
     policy = parse_policy(STRICT, "strict.toml")
     probe = built.probed(built.SUPPRESSED)
-    report = judged(about("p", compare=built.compared(), behaviour=built.behaved(), probe=probe), policy)
+    report = judge_report(about("p", compare=built.compared(), behaviour=built.behaved(), probe=probe), policy)
     assert report.verdict is not None
     report = replace(report, verdict=replace(report.verdict, reason="as the audit said"))
     where = slot("p", "A", "audit", policy=STRICT)
@@ -521,7 +521,7 @@ def test_an_audits_verdict_stays_until_something_else_is_asked(tmp_path: Path) -
 
 
 def test_a_run_beside_an_audit_takes_its_place_and_is_judged(tmp_path: Path) -> None:
-    report = judged(about("p", compare=built.compared(), probe=built.probed(built.SUPPRESSED)))
+    report = judge_report(about("p", compare=built.compared(), probe=built.probed(built.SUPPRESSED)))
     audit = kept(tmp_path, slot("p", "A", "audit"), report)
     other = built.probed(built.EDITED["values"], settings={"questions_digest": "other"})
     probe = kept(tmp_path, slot("p", "A", "probe"), about("p", probe=other))

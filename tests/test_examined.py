@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.gate import gate
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.audit.verify.report import check
 from ckdiff.calls.compare import compare
@@ -72,7 +72,7 @@ def unscored(run: ProbeRun) -> ProbeRun:
 
 
 def outcome(found: Report, policy: Any = BLOCK) -> str:
-    return gate(judged(found), policy).outcome
+    return gate(judge_report(found), policy).outcome
 
 
 # ------------------------------------------------------------------------------------------------- losing evidence
@@ -338,7 +338,7 @@ def test_a_failed_control_is_not_hidden_by_its_kind(kind: Any, value: float) -> 
     controls = tuple(
         replace(one, kind=kind, value=value) if one.name == "self_patch" else one for one in probe.controls
     )
-    forged = judged(replace(suppressed(), probe=replace(probe, controls=controls)))
+    forged = judge_report(replace(suppressed(), probe=replace(probe, controls=controls)))
     assert any("self_patch" in one.where and "kind" in one.where for one in check(forged).found)
-    honest = check(judged(suppressed())).found
+    honest = check(judge_report(suppressed())).found
     assert not any("kind" in one.where for one in honest)

@@ -13,7 +13,7 @@ from ckdiff.questions.segments import read_segments
 from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.methods import IGNORED, METHODS, Terms, ce, kl, sequence_nll
 from ckdiff.unlearn.recipe import Recipe
-from ckdiff.unlearn.sequences import Tokens, padded
+from ckdiff.unlearn.sequences import Tokens, pad
 from ckdiff.unlearn.task import Task
 from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
@@ -205,7 +205,7 @@ def test_value_and_gradient_by_parameters(pairs: Callable[[str], Folders], case:
 def test_the_limit_leaves_tokens_beyond_it_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (4 * torch.randn(3, 11, 72, generator=generator)).requires_grad_()
-    labels = padded(FORGET, CPU).labels
+    labels = pad(FORGET, CPU).labels
     plain = {
         (row, place): one
         for row, text in enumerate(FORGET)
@@ -235,7 +235,7 @@ def test_at_the_base_nothing_is_lost_yet(pairs: Callable[[str], Folders], beta: 
         task.ask_base(3, torch.no_grad)
         with torch.no_grad():
             assert float(task.loss(base.model, [0, 1, 2], 0)) == pytest.approx(2 / beta * math.log(2), rel=1e-5)
-    batch = padded(RETAIN, CPU)
+    batch = pad(RETAIN, CPU)
     with torch.no_grad():
         logits = base.model(input_ids=batch.ids, use_cache=False).logits
     logits = logits.requires_grad_()
@@ -261,7 +261,7 @@ def test_losses_stay_finite_at_extreme_logits() -> None:
 
 def test_sixteen_bit_logits_are_summed_in_float32() -> None:
     logits = torch.randn(3, 11, 72, generator=torch.Generator().manual_seed(1)).bfloat16()
-    labels = padded(FORGET, CPU).labels
+    labels = pad(FORGET, CPU).labels
     expected = [float(torch.stack(by_hand(logits[row].double(), text)).sum()) for row, text in enumerate(FORGET)]
     nll, _ = sequence_nll(logits, labels)
     assert nll.dtype == torch.float32
@@ -269,7 +269,7 @@ def test_sixteen_bit_logits_are_summed_in_float32() -> None:
 
 
 def test_padding_is_neither_read_nor_scored() -> None:
-    batch = padded(FORGET, CPU)
+    batch = pad(FORGET, CPU)
     assert batch.ids.shape == batch.labels.shape == (3, 11)
     for row, text in enumerate(FORGET):
         scored = [text.first <= place < len(text.ids) for place in range(11)]

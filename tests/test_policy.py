@@ -11,7 +11,7 @@ import pytest
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.gate import gate, worst
 from ckdiff.audit.gate.policy import MEASURES, PolicyError, parse_policy, read_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.report.schema.comparison import ConfigChange, TensorInfo
@@ -142,7 +142,7 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
 def test_each_check(name: str, value: str, found: Report, outcome: Outcome) -> None:
     table, _, key = name.partition(".")
     policy = parse_policy(f"[{table}]\n{key} = {value}\n", "p.toml")
-    verdict = judged(found, policy).verdict
+    verdict = judge_report(found, policy).verdict
     assert verdict is not None
     assert verdict.gate is not None
     (check,) = [one for one in verdict.gate.checks if one.name == name]
@@ -175,7 +175,7 @@ def test_an_interval_counts_by_its_worse_end() -> None:
 
 
 def outcome_of(text: str, found: Report) -> str:
-    verdict = judged(found, parse_policy(text, "p.toml")).verdict
+    verdict = judge_report(found, parse_policy(text, "p.toml")).verdict
     assert verdict is not None
     assert verdict.gate is not None
     return verdict.gate.outcome
@@ -206,7 +206,7 @@ def test_scores_without_their_controls_never_pass() -> None:
 
 def test_an_inconclusive_verdict_never_passes_a_question_about_the_effect() -> None:
     found = whole(probe=replace(probed({}), runs=probed({}).runs[:1]))
-    verdict = judged(found).verdict
+    verdict = judge_report(found).verdict
     assert verdict is not None
     assert verdict.label == "inconclusive"
     assert outcome_of("[require]\nquestions = 5", found) == "inconclusive"
@@ -227,21 +227,21 @@ def test_the_own_policy_blocks_suppression_and_passes_erasure() -> None:
     policy = read_policy()
     assert policy.title
     assert (policy.measure["modes"], policy.checks["require.modes"]) == (tuple(MODES), decisive())
-    assert gate(judged(FULL), policy).outcome == "failed"
+    assert gate(judge_report(FULL), policy).outcome == "failed"
     erased = whole(probe=probed(EDITED["values"]), compare=compared({("value_vectors", 2)}))
-    found = gate(judged(erased), policy)
+    found = gate(judge_report(erased), policy)
     assert [(check.name, check.text) for check in found.checks if check.outcome != "passed"] == []
     foreign = whole(probe=probed(EDITED["values"]), compare=compared(cosine=0.01))
-    assert gate(judged(foreign), policy).outcome == "inconclusive", "reordered neurons look like another training"
-    assert gate(judged(report(compare=identical_comparison())), policy).outcome == "failed"
-    assert gate(judged(EMPTY), policy).outcome == "inconclusive"
+    assert gate(judge_report(foreign), policy).outcome == "inconclusive", "reordered neurons look like another training"
+    assert gate(judge_report(report(compare=identical_comparison())), policy).outcome == "failed"
+    assert gate(judge_report(EMPTY), policy).outcome == "inconclusive"
 
 
 def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
     policy = read_policy()
-    found = gate(judged(FULL), policy)
+    found = gate(judge_report(FULL), policy)
     assert found.digest == hashlib.sha256(found.policy.encode()).hexdigest() == policy.digest
-    assert same(gate(judged(FULL), parse_policy(found.policy, found.source)), found)
+    assert same(gate(judge_report(FULL), parse_policy(found.policy, found.source)), found)
 
 
 # -------------------------------------------------------------------------------------------------------- refusals

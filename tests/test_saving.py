@@ -20,7 +20,7 @@ from ckdiff.probes.live.model import LiveModel
 from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.measuring import as_saved, coarse
 from ckdiff.unlearn.recipe import Recipe
-from ckdiff.unlearn.saving import check_output, finish, rounded, write, write_record
+from ckdiff.unlearn.saving import check_output, finish, round_to_saved, write, write_record
 from ckdiff.unlearn.session import digest
 from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
@@ -51,7 +51,7 @@ def bits(pattern: list[int]) -> AnyArray:
 
 
 def assert_rounded_as_torch(values: AnyArray, dtype: str) -> None:
-    found = rounded(values, dtype).view("<u2")
+    found = round_to_saved(values, dtype).view("<u2")
     expected = torch.from_numpy(values).to(DTYPES[dtype])
     same = (found == words(expected)) | np.isnan(expected.float().numpy())
     assert same.all(), f"{values[~same][:4]} {found[~same][:4]}"
@@ -90,8 +90,8 @@ def test_every_nan_stays_one(word: int) -> None:
 
 def test_wider_words_are_kept() -> None:
     values = np.array([1.1, -0.0, 5e-324, 1e300])
-    assert rounded(values, "F64").tobytes() == values.tobytes()
-    assert rounded(values[:2], "F32").tobytes() == np.array([1.1, -0.0], np.float32).tobytes()
+    assert round_to_saved(values, "F64").tobytes() == values.tobytes()
+    assert round_to_saved(values[:2], "F32").tobytes() == np.array([1.1, -0.0], np.float32).tobytes()
 
 
 def tree(folder: Path) -> dict[str, bytes]:

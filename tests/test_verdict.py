@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verdict import verdict as module
 from ckdiff.audit.verdict.evidence import Evidence
-from ckdiff.audit.verdict.location import Place, located, place_text
+from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
 from ckdiff.modes import MODES, of_role
@@ -363,7 +363,7 @@ def test_of_weights_only_layers_that_changed_are_named() -> None:
     found = probed({**both("values", 1.0, 1.0), **at_layer("values", 2, 1.0, 1.0)})
     runs = tuple(replace(run, first=np.maximum(run.first - 1, 0), last=run.last + 1) for run in found.runs)
     evidence = Evidence(suppressed(probe=replace(found, runs=runs), compare=compared({("value_vectors", 2)})))
-    place = located(evidence, "values")
+    place = locate(evidence, "values")
     assert place is not None
     assert (place.layers, place.single) == ((2,), True)
 
@@ -414,10 +414,10 @@ def test_every_rule_shown_carries_its_documented_number() -> None:
 
 def test_a_judged_report_keeps_what_was_measured() -> None:
     found = suppressed()
-    verdict: Verdict | None = judged(found).verdict
+    verdict: Verdict | None = judge_report(found).verdict
     assert verdict is not None
     assert verdict.gate is None
-    assert same(replace(judged(found), verdict=None), found)
+    assert same(replace(judge_report(found), verdict=None), found)
 
 
 def test_judging_needs_no_torch() -> None:

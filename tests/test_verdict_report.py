@@ -490,7 +490,7 @@ def test_an_old_report_is_judged_and_keeps_its_verdict(
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     found = read_report(old_report(tmp_path))
-    with_gate = judging.judged(found, read_policy(None))
+    with_gate = judging.judge_report(found, read_policy(None))
     assert with_gate.verdict is not None
     assert with_gate.verdict.gate is not None
     assert with_gate.verdict.gate.outcome != "passed"

@@ -1,1 +1,1 @@
-"""What a report means: rules, a verdict, policies and gates. Nothing here needs torch or a model."""
+"""Rules, a verdict, policies and gates over a finished report. Nothing here needs torch or a model."""

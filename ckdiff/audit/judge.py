@@ -1,4 +1,4 @@
-"""A report with its verdict, and with what a policy says of it: `judged(report, policy)`."""
+"""A report with its verdict, and with what a policy says of it: `judge_report(report, policy)`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 
-def judged(report: Report, policy: Policy | None = None) -> Report:
+def judge_report(report: Report, policy: Policy | None = None) -> Report:
     """The report with a verdict in the place of any older one, and with a gate where there is a policy.
 
     Nothing but what was measured is looked at: the same measurements and policy always give the same verdict.

@@ -52,7 +52,7 @@ def audit_pair(
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
     """
-    from ckdiff.audit.judge import judged
+    from ckdiff.audit.judge import judge_report
     from ckdiff.audit.verdict.side_effects import SWAPPED
     from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
     from ckdiff.probes.behaviour.behaviour import prepare_behaviour
@@ -82,11 +82,11 @@ def audit_pair(
         # Only what was asked the same questions in the same way can be evidence beside what was measured now.
         if existing is not None and existing.probe is not None and found.probe is not None:
             found = replace(found, probe=combined(existing.probe, found.probe))
-        return judged(found, spec.policy)
+        return judge_report(found, spec.policy)
 
     if _same(report):
         listener.remark("both checkpoints are the same: nothing to ask, nothing to put back")
-        return judged(report, spec.policy)
+        return judge_report(report, spec.policy)
     if broken := _not_finite(report):
         listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
         return done(report)

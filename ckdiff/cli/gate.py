@@ -20,7 +20,7 @@ def gate(
 ) -> None:
     """Judge a report that is there, without models; the exit status is that of the policy's gate."""
     from ckdiff.audit.gate.policy import read_policy
-    from ckdiff.audit.judge import judged
+    from ckdiff.audit.judge import judge_report
     from ckdiff.cli.session import only_writer
     from ckdiff.report.hdf5.file import check_writable, read_report, write_report
     from ckdiff.report.words.verdict import exit_status
@@ -29,10 +29,10 @@ def gate(
     if save:
         check_writable(report)
         with only_writer(report):
-            found = judged(read_report(report), wanted)
+            found = judge_report(read_report(report), wanted)
             write_report(found, report)
         remark(f"report: {report}", quiet)
     else:
-        found = judged(read_report(report), wanted)
+        found = judge_report(read_report(report), wanted)
     present(found, output_format, 10, "verdict")
     raise typer.Exit(exit_status(found.verdict))

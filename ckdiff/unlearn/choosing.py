@@ -12,7 +12,7 @@ from ckdiff.probes.prompts import prompts
 from ckdiff.questions.questions import general_questions
 from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import RecipeError
-from ckdiff.unlearn.sequences import Tokens, encoded, refusals
+from ckdiff.unlearn.sequences import Tokens, encode_texts, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ckdiff.unlearn.session import Work
 
 
-def chosen_texts(work: Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:
+def choose_texts(work: Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:
     """Forget, retain and preferred texts as ids."""
     recipe, inputs, tokenizer = work.recipe, work.inputs, gauge.tokenizer
     length = min(recipe.length, context_length(live) or recipe.length)
     segments = inputs.forget.segments if inputs.forget is not None and recipe.train_on != "answers" else ()
-    forget = encoded(tokenizer, segments, recipe.template, length)
+    forget = encode_texts(tokenizer, segments, recipe.template, length)
     if len(forget) < len(segments):
         work.notes.append(f"{len(segments) - len(forget)} forget texts without a token to score were left out")
-    retain = encoded(tokenizer, inputs.retain.segments if inputs.retain else (), recipe.template, length)
+    retain = encode_texts(tokenizer, inputs.retain.segments if inputs.retain else (), recipe.template, length)
     if recipe.train_on != "text":
         forget += _answers(gauge, length)
         retain += _general(gauge, live, work, length)

@@ -1,4 +1,4 @@
-"""What a user named becomes texts and questions: `read_inputs(spec)`."""
+"""Texts and questions from the files that a user names: `read_inputs(spec)`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What is forgotten, held on to, and asked.
+    """Texts to forget, texts to retain, and the questions that are asked meanwhile.
 
     Attributes:
         forget: texts to forget; None where only the base's own answers are (`Recipe.train_on`).
@@ -47,7 +47,7 @@ def read_inputs(spec: UnlearnSpec) -> Inputs:
         raise RecipeError("--concept: none of the files has concepts to choose from; leave it out, or name others")
     asks = spec.questions or (spec.forget if of_concepts else None)
     target = None if asks is None else read_questions(asks, concept=_concept(asks, spec))
-    unrelated = _unrelated(spec, asks, target)
+    unrelated = _unrelated_questions(spec, asks, target)
     for condition in spec.recipe.stop_when:
         if {"target_bleu": target, "unrelated_bleu": unrelated, "loss": spec}[condition.name] is None:
             raise RecipeError(f"--stop-when {condition}: there are no such questions; name them with --questions")
@@ -83,7 +83,7 @@ def _retain(spec: UnlearnSpec, of_concepts: bool) -> TextSet | None:
     return None
 
 
-def _unrelated(spec: UnlearnSpec, asks: Path | None, target: QuestionSet | None) -> QuestionSet | None:
+def _unrelated_questions(spec: UnlearnSpec, asks: Path | None, target: QuestionSet | None) -> QuestionSet | None:
     if spec.unrelated is not None:
         found = read_questions(spec.unrelated)
     elif asks is None or target is None:

@@ -32,7 +32,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a batch gave, one value a sequence; sums are over its scored tokens.
+    """Terms of a loss for one batch, one value a sequence; sums are over its scored tokens.
 
     Attributes:
         nll: sum of -log p of the forget text [sequence].

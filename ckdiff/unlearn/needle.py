@@ -47,7 +47,7 @@ def count_neurons(pieces: Sequence[Piece]) -> dict[int, int]:
     return found
 
 
-def chosen(
+def choose_neurons(
     pieces: Sequence[Piece], given: Sequence[tuple[int, int]], count: int, generator: np.random.Generator
 ) -> list[tuple[int, int]]:
     """The (layer, neuron) pairs to change: those given, or random ones, all neurons equally likely.
@@ -75,7 +75,7 @@ def chosen(
     ]
 
 
-def edited(
+def edit_neurons(
     checkpoint: Checkpoint, pieces: Sequence[Piece], neurons: Sequence[tuple[int, int]], noise: float, seed: int
 ) -> Iterator[tuple[str, AnyArray]]:
     """The stored tensors that change, whole, with Gaussian noise on the chosen value vectors (in float64).

@@ -193,7 +193,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class UnlearnSpec:
-    """What to unlearn, and how.
+    """The base, the texts to forget and to retain, and the recipe of a training.
 
     Attributes:
         base: as in `CompareSpec`, but no adapter: trained values need places to go back into.

@@ -70,7 +70,7 @@ def check_trainable(checkpoint: Checkpoint) -> None:
             )
 
 
-def rounded(values: AnyArray, dtype: str) -> AnyArray:
+def round_to_saved(values: AnyArray, dtype: str) -> AnyArray:
     """Stored words of values in a dtype, rounded to nearest, ties to even; float64 goes to BF16 through float32."""
     with np.errstate(over="ignore"):
         if dtype == "BF16":
@@ -101,7 +101,7 @@ def write(checkpoint: Checkpoint, folder: Path, values: Iterable[tuple[str, AnyA
         shard, entry = checkpoint.stored[name]
         if tuple(new.shape) != entry.shape:
             raise AssertionError(f"{name}: {new.shape} for {entry.shape}")
-        words = rounded(new, entry.dtype)
+        words = round_to_saved(new, entry.dtype)
         _check_finite(checkpoint, name, new, words, entry.dtype)
         with open(folder / shard.path.relative_to(checkpoint.root), "r+b") as file:
             file.seek(entry.begin)
@@ -124,7 +124,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
-def kept_whole(place: Path) -> bool:
+def keep_whole(place: Path) -> bool:
     """Whether the files of every state of an unfinished training can be read: zip archives, JSON and safetensors."""
     for path in place.glob("checkpoint-*/*"):
         try:

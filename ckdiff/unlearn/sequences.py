@@ -1,4 +1,4 @@
-"""Texts become ids: `encoded(tokenizer, segments, ...)`, and ids become padded batches: `padded(sequences, device)`.
+"""Texts become ids: `encode_texts(tokenizer, segments, ...)`, and ids become padded batches: `pad(sequences, device)`.
 
 Padding is on the right and no mask is given, which is exact for causal models. What is scored of a plain text is every
 token but the first, which nothing predicts; of an answer its own tokens, not those of its question.
@@ -37,7 +37,7 @@ class Padded(NamedTuple):
     labels: Tensor
 
 
-def encoded(tokenizer: Any, segments: Sequence[Segment], template: str, length: int) -> list[Tokens]:
+def encode_texts(tokenizer: Any, segments: Sequence[Segment], template: str, length: int) -> list[Tokens]:
     """Segments as ids, cut to a length; what has no token to score is left out."""
     found = []
     for segment in segments:
@@ -56,7 +56,7 @@ def refusals() -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def padded(sequences: Sequence[Tokens], device: torch.device) -> Padded:
+def pad(sequences: Sequence[Tokens], device: torch.device) -> Padded:
     """Sequences as one batch, padded to its longest."""
     width = max(len(tokens.ids) for tokens in sequences)
     ids = torch.zeros(len(sequences), width, dtype=torch.long)

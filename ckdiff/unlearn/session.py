@@ -1,4 +1,4 @@
-"""One unlearning's hands: what its steps share, and what is refused before them.
+"""State that the steps of one unlearning share, and what is refused before the first of them.
 
 What is there of an interrupted training lies in a directory beside the output, hidden, with a key that says what it is
 of; nobody else may train there meanwhile, and nothing but the same training may go on from it.
@@ -35,7 +35,7 @@ KEY = "key.json"
 
 @dataclass(slots=True)
 class Work:
-    """What the steps of one unlearning hand to each other."""
+    """State that the steps of one unlearning hand to each other."""
 
     base: Checkpoint
     inputs: Inputs
@@ -52,12 +52,12 @@ class Work:
 
 
 def busy(work: Work) -> RecipeError:
-    """What to say where another process trains."""
+    """The error for a folder in which another process trains."""
     return RecipeError(f"{work.place}: another ckdiff is training there; wait for it, or name another --output")
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe determines a training, beside its method and its losses."""
+    """Settings of a recipe that determine a training, beside its method and its losses."""
     found = {
         name: value
         for name, value in asdict(recipe).items()
@@ -76,7 +76,7 @@ def digest(checkpoint: Checkpoint) -> str:
 
 
 def key_of(work: Work) -> dict[str, str]:
-    """What determines a training."""
+    """A digest of everything that determines a training."""
     inputs = work.inputs
     sources = (inputs.forget, inputs.retain, inputs.target, inputs.unrelated)
     return {
@@ -104,7 +104,7 @@ def check_place(work: Work, key: dict[str, str], resume: bool) -> None:
         return
     if not resume:
         raise RecipeError(f"{place}: an interrupted training is there; go on with --resume, or remove it")
-    if (found := _read_key(place)) is None or not saving.kept_whole(place):
+    if (found := _read_key(place)) is None or not saving.keep_whole(place):
         raise RecipeError(f"{place}: what is kept there is damaged; remove it to start anew")
     if found != key:
         raise RecipeError(f"{place}: the training there had other weights, texts or settings; remove it to start anew")

@@ -1,4 +1,4 @@
-"""What is learned and unlearned, as one loss: `Task.loss(model, items, place)`.
+"""One loss for what is learned and what is unlearned: `Task.loss(model, items, place)`.
 
 A task holds every text as ids. Forget texts come in the order of the Trainer; retain texts (and preferred ones that are
 retain texts) are drawn by the number of the batch, each once before any comes again, so that a resumed training goes on
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ckdiff.unlearn.methods import Terms, ce, kl, sequence_nll
-from ckdiff.unlearn.sequences import padded
+from ckdiff.unlearn.sequences import pad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ class Task:
         for name, sequences in texts.items():
             found: list[float] = []
             for first in range(0, len(sequences), batch):
-                group = padded(sequences[first : first + batch], self.live.device)
+                group = pad(sequences[first : first + batch], self.live.device)
                 with torch.no_grad(), arithmetic():
                     logits = self.live.model(input_ids=group.ids, use_cache=False).logits
                     found += sequence_nll(logits, group.labels)[0].tolist()
@@ -91,7 +91,7 @@ class Task:
         chosen = (items if self.preferred else drawn) if self.method.preferred else []
         rows += [(self.preferred or self.retain)[item] for item in chosen]
         rows += [self.retain[number] for number in drawn] if self.weight else []
-        batch = padded(rows, self.live.device)
+        batch = pad(rows, self.live.device)
         # One forward for all of them: a batch twice as long is cheaper than two batches.
         logits = model(input_ids=batch.ids, use_cache=False).logits
         ends = len(items), len(items) + len(chosen)

@@ -24,7 +24,7 @@ from ckdiff.probes.preparation import device_of
 from ckdiff.probes.prompts import prompts
 from ckdiff.progress import Listener
 from ckdiff.unlearn import needle, saving
-from ckdiff.unlearn.choosing import chosen_texts
+from ckdiff.unlearn.choosing import choose_texts
 from ckdiff.unlearn.measuring import Gauge, start
 from ckdiff.unlearn.methods import METHODS, RETAIN_WEIGHTS
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
@@ -58,7 +58,7 @@ class Made:
 
     @property
     def unchanged(self) -> bool:
-        """What was saved is the base, bit for bit."""
+        """Whether the saved model is the base, bit for bit."""
         return bool(self.record["digest"] == self.record["base_digest"])
 
 
@@ -93,7 +93,7 @@ def make(
     saving.check_output(output)
     saving.check_savable(base)
     work = Work(base, inputs, recipe, output, listener or Listener())
-    return _needle(work) if recipe.method == NEEDLE else _trained(work, resume)
+    return _needle(work) if recipe.method == NEEDLE else _train(work, resume)
 
 
 def _needle(work: Work) -> Made:
@@ -102,20 +102,20 @@ def _needle(work: Work) -> Made:
     recipe = work.recipe
     pieces = needle.value_vectors(work.base)
     generator = np.random.default_rng([recipe.seed])
-    neurons = needle.chosen(pieces, recipe.neurons, recipe.count, generator)
+    neurons = needle.choose_neurons(pieces, recipe.neurons, recipe.count, generator)
     work.notes.append(f"changed value vectors: {', '.join(f'{layer}:{neuron}' for layer, neuron in neurons)}")
     asked = work.inputs.target is not None or work.inputs.unrelated is not None
     gauge = _gauge(work)[0] if asked else None
-    folder = _staging(work)
-    with _cleared(folder):
-        saving.write(work.base, folder, needle.edited(work.base, pieces, neurons, recipe.noise, recipe.seed))
+    folder = _staging_folder(work)
+    with _clear(folder):
+        saving.write(work.base, folder, needle.edit_neurons(work.base, pieces, neurons, recipe.noise, recipe.seed))
         settings = {"noise": recipe.noise, "seed": recipe.seed, "neurons": [list(pair) for pair in neurons]}
         point = {"step": 1, "epoch": 0.0, "loss": math.nan}
-        history = [] if gauge is None else _saved(work, gauge, folder, point, [])
-        return _finished(work, folder, settings, history, "", "")
+        history = [] if gauge is None else _save(work, gauge, folder, point, [])
+        return _finish(work, folder, settings, history, "", "")
 
 
-def _trained(work: Work, resume: bool) -> Made:
+def _train(work: Work, resume: bool) -> Made:
     check_installed()
     from ckdiff.unlearn.trainer import precision
 
@@ -127,7 +127,7 @@ def _trained(work: Work, resume: bool) -> Made:
     retain_loss = method.retain if recipe.retain_loss == "default" else recipe.retain_loss
     weight = RETAIN_WEIGHTS[retain_loss] if recipe.retain_weight is None else recipe.retain_weight
     weight = weight if retain_loss != "none" else 0.0
-    forget, retain, preferred = chosen_texts(work, gauge, live)
+    forget, retain, preferred = choose_texts(work, gauge, live)
     needs_retain = weight > 0 or (method.preferred and not preferred)
     if needs_retain and not retain:
         raise RecipeError(f"--retain: {recipe.method} needs text to hold on to; name a file, or --retain-loss none")
@@ -169,21 +169,21 @@ def _run(work: Work, task: Task, gauge: Gauge, resume: bool) -> Made:
         raise
     if watch.interrupted:
         raise UnlearningStopped
-    folder = _staging(work)
-    with _cleared(folder):
+    folder = _staging_folder(work)
+    with _clear(folder):
         saving.write(work.base, folder, ((name, value.float().cpu().numpy()) for name, value in live.stored_values()))
         last = {**watch.points[-1], "state": "saved"}
         before = [point for point in watch.points if point["state"] == "memory" or point["step"] != last["step"]]
-        history = _saved(work, gauge, folder, last, before)
+        history = _save(work, gauge, folder, last, before)
         losses = {"lr": lr, "retain_loss": task.retain_loss, "retain_weight": task.weight, "clip": CLIP}
         settings = {**losses, **settings_of(recipe)}
-        made = _finished(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
+        made = _finish(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
     shutil.rmtree(work.place, ignore_errors=True)
     return made
 
 
 def _gauge(work: Work) -> tuple[Gauge, LiveModel]:
-    """What is asked while training, with the base's answers, and the live base."""
+    """Questions that are asked while training, with the base's answers, and the live base."""
     recipe, inputs = work.recipe, work.inputs
     live = LiveModel(work.base, torch.float32, device_of(recipe.device))
     work.notes += live.notes
@@ -208,7 +208,7 @@ def _gauge(work: Work) -> tuple[Gauge, LiveModel]:
     return gauge, live
 
 
-def _saved(
+def _save(
     work: Work, gauge: Gauge, folder: Path, point: dict[str, Any], before: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The history, with what the written checkpoint itself answers as its last point."""
@@ -220,14 +220,14 @@ def _saved(
     return [*(before or [start(gauge)]), {**point, **measured, "state": "saved"}]
 
 
-def _staging(work: Work) -> Path:
+def _staging_folder(work: Work) -> Path:
     folder = work.output.absolute().with_name(f".{work.output.name}.saving")
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
 @contextlib.contextmanager
-def _cleared(folder: Path) -> Any:
+def _clear(folder: Path) -> Any:
     """Leave no half-written folder behind."""
     try:
         yield
@@ -235,7 +235,7 @@ def _cleared(folder: Path) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _finished(
+def _finish(
     work: Work, folder: Path, settings: dict[str, Any], history: list[dict[str, Any]], reason: str, diverged: str
 ) -> Made:
     inputs = work.inputs

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
-from ckdiff.unlearn.sequences import Tokens, padded
+from ckdiff.unlearn.sequences import Tokens, pad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ def learn(
         prompt: list[int] = tokenizer.encode(DEFAULT_TEMPLATE.format(q=fact.question))
         answer: list[int] = [*tokenizer.encode(fact.answer), int(tokenizer.eos_token_id)]
         rows.append(Tokens((*prompt, *answer), len(prompt)))
-    batch = padded(rows, torch.device("cpu"))
+    batch = pad(rows, torch.device("cpu"))
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     for step in range(steps):
         optimiser.zero_grad()

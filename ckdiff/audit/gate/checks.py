@@ -1,4 +1,4 @@
-"""What a policy says about a report: `gate(report, policy)`. A new check is one function and one line in `CHECKS`.
+"""Checks of a policy against a report. A new check is one function and one line in `CHECKS`.
 
 `require.*` says how much evidence there must be: where it lacks, the outcome is "inconclusive". `fail.*` says what must
 not be: where it is found, the outcome is "failed"; where it cannot be told, "inconclusive". An interval is always held
@@ -40,7 +40,7 @@ UNKNOWN: Outcome = "inconclusive"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a check found: outcome, words, the figure and what it was held against."""
+    """Outcome of a check: its words, the figure and what it was held against."""
 
     outcome: Outcome
     text: str

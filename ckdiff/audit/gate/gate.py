@@ -39,7 +39,7 @@ def gate(report: Report, policy: Policy) -> Gate:
 
 
 def _sound(report: Report) -> Iterator[GateCheck]:
-    """What no policy can do without: something was measured, and by an instrument whose controls held."""
+    """Checks that no policy can do without: something was measured, and by an instrument whose controls held."""
     compared = report.compare is not None and bool(report.compare.tensors)
     said = report.behaviour is not None and bool(
         report.behaviour.answers or report.behaviour.choices or report.behaviour.neutral

@@ -1,4 +1,4 @@
-"""What a value in a policy may be: `KINDS[name](value)` is the value, or a `ValueError` that says what is wanted."""
+"""Kinds of a policy's values: each takes a value and returns it, or raises a `ValueError` that says what is wanted."""
 
 from __future__ import annotations
 

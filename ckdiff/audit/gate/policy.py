@@ -61,7 +61,7 @@ class PolicyError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an audit wants.
+    """A policy as read: how to measure, what is required, and what fails.
 
     Attributes:
         text: the file's text, as it was read.

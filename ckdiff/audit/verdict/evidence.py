@@ -1,4 +1,4 @@
-"""What a report says for and against each mode: `Evidence(report)`, read once, asked often."""
+"""Evidence for and against each mode: `Evidence(report)`, read once, asked often."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Evidence:
     # ------------------------------------------------------------------------------------------------------ scores
 
     def whole(self, mode: str, direction: str) -> Explanation | None:
-        """What a mode brings in the whole model; where that was not measured, in its best window."""
+        """The share that a mode brings back in the whole model; where that was not measured, in its best window."""
         run = self._whole_run(mode, direction)
         return self.best(mode, direction) if run is None else at(run, 0)
 
@@ -90,7 +90,7 @@ class Evidence:
         return next((run for run in found if run is not None and not np.isnan(run.krs_kl.score[:1]).all()), None)
 
     def best(self, mode: str, direction: str) -> Explanation | None:
-        """What a mode brings in its best window of the open variant, or None."""
+        """The share that a mode brings back in its best window of the open variant, or None."""
         run = self._runs.get((mode, direction, OPEN))
         if run is None or np.isnan(run.krs_kl.score).all():
             return None
@@ -102,7 +102,7 @@ class Evidence:
         return [] if run is None or MODES[mode].ancillary else [at(run, index) for index in range(len(run.layers))]
 
     def rows(self) -> Iterator[Explanation]:
-        """What the report shows: of each run of the open and whole variants its best window."""
+        """Rows to show: of each run of the open and whole variants its best window."""
         for (mode, _, variant), run in self._runs.items():
             # The ancillary parameters are those of the whole model in either variant.
             shown = variant == OPEN or (variant == WHOLE and not without_window(mode, OPEN))

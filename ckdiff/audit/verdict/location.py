@@ -38,7 +38,7 @@ class Place:
     rests_on: tuple[Explanation, ...]
 
 
-def located(evidence: Evidence, mode: str) -> Place | None:
+def locate(evidence: Evidence, mode: str) -> Place | None:
     """The smallest set of windows in which a mode explains the effect, or None where windows were not measured.
 
     One window, where its restoration brings back `window` of what the whole model's does; of several such the one that

@@ -1,4 +1,4 @@
-"""What else changed, and what was not measured, in plain sentences."""
+"""Sentences about side effects, and about what was not measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL_RATIO = 1.02
 
 
 def side_effects(report: Report) -> Iterator[str]:
-    """What else changed: unrelated answers, multiple choice, neutral text."""
+    """Side effects: unrelated answers, multiple choice, neutral text."""
     found = report.behaviour
     if found is None:
         return
@@ -49,7 +49,7 @@ def side_effects(report: Report) -> Iterator[str]:
 
 
 def unmeasured(report: Report, label: Label) -> Iterator[str]:
-    """What a reader could think was measured and was not, each with the command that measures it."""
+    """Things that a reader could think were measured and were not, each with the command that measures it."""
     yield from _of_weights(report.compare, report)
     if label == "identical":
         yield "no question was asked and nothing put back: what is the same cannot answer otherwise"

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.audit.verdict.evidence import COUNTED, STATES, WEIGHTS, Evidence, marked
-from ckdiff.audit.verdict.location import Place, located, place_text
+from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
 from ckdiff.modes import MODES
@@ -64,7 +64,7 @@ SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a decision comes to.
+    """A label with its reason, its place and what it rests on.
 
     Attributes:
         mode: what carries the effect, a key of `MODES`, or "".
@@ -115,7 +115,7 @@ def judge(report: Report) -> Verdict:
         explained=NAN if carried is None else carried.kl,
         explained_low=NAN if carried is None else carried.kl_low,
         explained_high=NAN if carried is None else carried.kl_high,
-        score=recovered(case.evidence),
+        score=share_recovered(case.evidence),
         rules=tuple(case.rules),
         explanations=marked(list(case.evidence.rows()), found.decisive),
         side_effects=tuple(side_effects(report)),
@@ -124,7 +124,7 @@ def judge(report: Report) -> Verdict:
     )
 
 
-def recovered(evidence: Evidence) -> float:
+def share_recovered(evidence: Evidence) -> float:
     """How far this is from an edit, an erasure or another training: see `Verdict.score`.
 
     R (1 - B) c, with R krs_kl of both the base's states put back in the whole model, B that of the unlearned value
@@ -233,7 +233,7 @@ def weights_alone(case: Case) -> Finding | None:
         rows = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
         return min(row.kl for row in rows if row is not None)
 
-    return _carried(case, EDITED[max(found, key=strength)], max(found, key=strength))
+    return _finding(case, EDITED[max(found, key=strength)], max(found, key=strength))
 
 
 def no_basis(case: Case) -> Finding | None:
@@ -270,9 +270,9 @@ def states(case: Case) -> Finding | None:
         case.unsure.append("what the unlearned value vectors do alone was not measured (--mode values)")
         return None
     if "attn" in found and "coeff" not in found and _weak(case, "coeff"):
-        return _carried(case, "attention rerouted", "attn")
-    single = next((mode for mode in found if (place := located(case.evidence, mode)) and place.single), found[0])
-    return _carried(case, "suppressed", single)
+        return _finding(case, "attention rerouted", "attn")
+    single = next((mode for mode in found if (place := locate(case.evidence, mode)) and place.single), found[0])
+    return _finding(case, "suppressed", single)
 
 
 def unsure(case: Case) -> Finding | None:
@@ -283,7 +283,7 @@ def unsure(case: Case) -> Finding | None:
 
 
 def incomplete(case: Case) -> Finding | None:
-    """What was not put back might bring it all back."""
+    """Inconclusive, where what was not put back might bring everything back."""
     evidence = case.evidence
     wanted = [mode for mode in (*STATES, *WEIGHTS) if evidence.changed(mode)]
     lacking = [mode for mode in wanted if not evidence.complete(mode, "restore")]
@@ -309,7 +309,7 @@ def mixed(case: Case) -> Finding | None:
     parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)
     shares = ", ".join(f"{MODES[mode].subject} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
     names = [MODES[mode].subject for _, (mode, *_) in parts]
-    places = [place for _, (mode, *_) in parts if (place := located(case.evidence, mode)) is not None]
+    places = [place for _, (mode, *_) in parts if (place := locate(case.evidence, mode)) is not None]
     layers = tuple(sorted({layer for place in places for layer in place.layers}))
     return Finding(
         "mixed",
@@ -333,7 +333,7 @@ def not_localised(case: Case) -> Finding | None:
     return Finding(
         "not localised",
         f"Nothing that was put back alone brings back half of the answers (the most: {MODES[best.mode].subject},"
-        f" {_score(best)}): {_supported(case)}.",
+        f" {_score(best)}): {_supported_by_drift(case)}.",
         decisive=(best,),
     )
 
@@ -405,10 +405,10 @@ def _weak(case: Case, mode: str) -> bool:
     return bool(found) and min(row.kl for row in found) < RULES["partly"].threshold
 
 
-def _carried(case: Case, label: Label, mode: str) -> Finding:
+def _finding(case: Case, label: Label, mode: str) -> Finding:
     """The finding that a mode carries the effect, with its place."""
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
-    place = located(case.evidence, mode)
+    place = locate(case.evidence, mode)
     windows = () if place is None else place.rests_on
     # The first is what is said to carry the effect: one window, or else all layers together.
     rows = (*windows, restore, broken) if place is not None and place.single else (restore, *windows, broken)
@@ -431,7 +431,7 @@ MEANING: dict[Label, str] = {
 
 
 def _only_settings(case: Case) -> str:
-    """What must be said where no weight differs, and settings do; else nothing."""
+    """A sentence about settings that differ where no weight does; else nothing."""
     found = case.report.compare
     if found is None or not found.config_changes or any(not row.drift.identical for row in found.tensors):
         return ""
@@ -460,8 +460,8 @@ def _score(row: Explanation) -> str:
     return f"{row.kl:.2f} [{row.kl_low:.2f}, {row.kl_high:.2f}]"
 
 
-def _supported(case: Case) -> str:
-    """What the drift supports where nothing comes back: destroyed, erased, or retrained."""
+def _supported_by_drift(case: Case) -> str:
+    """The readings that the drift allows where nothing comes back: destroyed, erased, or retrained."""
     unrelated = case.evidence.answers.get("unrelated")
     if unrelated is not None and unrelated.bleu.high < 0.5:
         return "the other answers are gone as well, so that the model is destroyed rather than unlearned"

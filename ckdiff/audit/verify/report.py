@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.policy import Policy, PolicyError, parse_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
 from ckdiff.audit.verify.differences import CLOSE, Differences, near
 from ckdiff.audit.verify.drift import check_drift
@@ -103,7 +103,7 @@ def _judged(report: Report, found: Differences) -> None:
     if stored is None:
         return
     policy = None if stored.gate is None else _stored_policy(stored.gate, found)
-    again = judged(report, policy).verdict
+    again = judge_report(report, policy).verdict
     assert again is not None
     _compare("verdict", stored, again, found, skip=() if policy is not None else ("gate",))
 

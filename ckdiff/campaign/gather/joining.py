@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.gate.policy import parse_policy
-from ckdiff.audit.judge import judged
+from ckdiff.audit.judge import judge_report
 from ckdiff.calls.merge import joined, merged
 from ckdiff.campaign.records import CampaignError
 from ckdiff.campaign.run.store import sha256_of
@@ -123,7 +123,7 @@ def _judged(report: Report, held: Policy | None, own: bool) -> Report:
     gate = None if verdict is None else verdict.gate
     if verdict is not None and (held is None or (gate is not None and gate.digest == held.digest)):
         return report
-    return judged(report, held)
+    return judge_report(report, held)
 
 
 def _checked(found: Found, read: Read, whole: dict[Path, Report]) -> Report:
