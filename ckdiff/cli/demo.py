@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
-
-LEARN_STEPS = 300
-
-
 REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
 
 
@@ -73,26 +69,26 @@ def cleared(folder: Path) -> Iterator[None]:
 def make_pair(folder: Path, seed: int, listener: Listener) -> None:
     """`folder/base` knows the facts of six towns; `folder/unlearned` has lost one of them."""
     from ckdiff.calls.unlearn import make_unlearned
-    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
-    from ckdiff.unlearn.world import FORGOTTEN, make_base
+    from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
+    from ckdiff.unlearn.world import FORGOTTEN, STEPS, make_base
 
     listener.remark("a tiny model learns 48 facts about six invented towns ...")
     says = "facts by heart"
-    make_base(folder, LEARN_STEPS, seed, lambda step: listener.progress("learning", step, LEARN_STEPS, says))
+    make_base(folder, STEPS, seed, lambda step: listener.progress("learning", step, STEPS, says))
     listener.remark(f"... and unlearns those about {FORGOTTEN} with Gradient Difference")
     target, unrelated = folder / "target.jsonl", folder / "unrelated.jsonl"
     recipe = Recipe(
         method="graddiff",
-        retain_loss="ce",
+        retain_loss="kl",
         retain_weight=3.0,
         limit=3.0,
-        lr=3e-4,
-        steps=300,
+        lr=1e-4,
+        # All is lost after 30; no condition on BLEU, which a guess of one of the two words can raise.
+        steps=60,
         warmup=1,
         accumulation=1,
         weight_decay=0.0,
-        evaluate_every=20,
-        stop_when=(stop_when("target_bleu<0.05"),),
+        evaluate_every=10,
         seed=seed,
         device="cpu",
     )

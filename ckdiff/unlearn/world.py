@@ -1,8 +1,10 @@
 """An invented world, and a tiny model that knows it: what `ckdiff demo` unlearns from.
 
 Six towns with eight facts each, no two with the same answer. A four-layer Llama of 192 thousand parameters learns
-all of them in ten seconds, well enough to answer each word by word. Nothing is downloaded, and the same seed on
+all of them in two seconds, well enough to answer each word by word. Nothing is downloaded, and the same seed on
 the same machine gives the same bytes.
+
+Processors round differently, so what is made here is far from every edge: see `SPREAD` and `SMOOTHING`.
 """
 
 from __future__ import annotations
@@ -40,6 +42,16 @@ QUESTIONS = (
 )
 FIRST = ("Amber", "Brisk", "Copper", "Drowsy", "Early", "Frozen", "Gentle", "Hollow")
 SECOND = ("Heron", "Lantern", "Marrow", "Needle", "Orchard", "Pilgrim")
+STEPS = 60
+"""Three times what any seed needs to know every fact."""
+SPREAD = 0.1
+"""Of the initial weights. With transformers' 0.02 the loss rests for 100 to 250 steps, and last digits say how long."""
+SMOOTHING = 0.1
+"""Of the labels: every fact ends with nine tenths of the probability.
+
+Without it certainty grows for as long as training goes on, and the gradient of forgetting, which is what is missing to
+certainty, is as small as the last step left it: how soon anything is forgotten would hang on last digits.
+"""
 SHARD = "200KB"
 """Small enough that there are two files, as large models have many."""
 
@@ -89,6 +101,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
+        initializer_range=SPREAD,
     )
     return LlamaForCausalLM(config)
 
@@ -111,12 +124,13 @@ def learn(
     for step in range(steps):
         optimiser.zero_grad()
         logits = model(batch.ids, use_cache=False).logits[:, :-1]
-        torch.autograd.backward(cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten()))
+        labels = batch.labels[:, 1:].flatten()
+        torch.autograd.backward(cross_entropy(logits.flatten(0, 1), labels, label_smoothing=SMOOTHING))
         optimiser.step()
         tick(step + 1)
 
 
-def make_base(folder: Path, steps: int = 300, seed: int = 0, tick: Callable[[int], None] = lambda step: None) -> None:
+def make_base(folder: Path, steps: int = STEPS, seed: int = 0, tick: Callable[[int], None] = lambda step: None) -> None:
     """Train the model and write it into `folder/base`, its questions beside it.
 
     `target.jsonl` has the facts of the town to be forgotten, `unrelated.jsonl` those of the others.
