@@ -33,6 +33,7 @@ from ckdiff.report.schema.comparison import (
     ShapeMismatch,
     TensorDrift,
     TensorInfo,
+    Uncompared,
 )
 from ckdiff.report.schema.probe import (
     Control,
@@ -103,6 +104,8 @@ def comparison(layers: int = 6, **changes: Any) -> Comparison:
         ),
         ignored=("model.layers.0.rotary.inv_freq",),
         notes=("model types differ: llama and mistral",),
+        config_spellings=(ConfigChange("config.json", "torch_dtype", '"bfloat16"', None),),
+        config_uncompared=(Uncompared("mystery.json", "the two differ, and ckdiff does not know this file"),),
     )
     return dataclasses.replace(found, **changes)
 
@@ -276,6 +279,8 @@ def hostile_report() -> Report:
         components=(component("other", list(tensors)),),
         only_in_base=tuple(TensorInfo(name, "other", (), name) for name in HOSTILE),
         shape_mismatch=tuple(ShapeMismatch(name, "other", (), (1,)) for name in HOSTILE),
+        config_spellings=tuple(ConfigChange(name, name, name, name) for name in HOSTILE),
+        config_uncompared=tuple(Uncompared(name, name) for name in HOSTILE),
         config_changes=tuple(ConfigChange(name, name, name, name) for name in HOSTILE),
         ignored=HOSTILE,
         notes=HOSTILE,

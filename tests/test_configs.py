@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from ckdiff.errors import CheckpointError
 from ckdiff.report.schema.comparison import ConfigChange
-from ckdiff.weights.configs import MAX_ROWS, config_changes
+from ckdiff.weights.configs import MAX_ROWS, Settings, compare_settings
 from ckdiff.weights.reader import open_local
 
 if TYPE_CHECKING:
@@ -26,8 +26,12 @@ def roots(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "base", tmp_path / "unlearned"
 
 
+def settings(roots: tuple[Path, Path]) -> Settings:
+    return compare_settings(open_local(roots[0]), open_local(roots[1]))
+
+
 def changes(roots: tuple[Path, Path]) -> tuple[ConfigChange, ...]:
-    return config_changes(open_local(roots[0]), open_local(roots[1]))
+    return settings(roots).changes
 
 
 def write(roots: tuple[Path, Path], name: str, base: Any, unlearned: Any) -> None:
@@ -143,6 +147,46 @@ def test_links_out_and_fifos_are_refused(roots: tuple[Path, Path], name: str, tm
         changes(roots)
 
 
-def test_a_bare_file_has_nothing_around_it(roots: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_bare_file_has_settings_that_were_not_compared(roots: tuple[Path, Path], tmp_path: Path) -> None:
     save_file({"w": np.zeros(1, np.float32)}, tmp_path / "lone.safetensors")
-    assert config_changes(open_local(tmp_path / "lone.safetensors"), open_local(roots[0])) == ()
+    found = compare_settings(open_local(tmp_path / "lone.safetensors"), open_local(roots[0]))
+    assert found.changes == ()
+    (row,) = found.uncompared
+    assert (row.file, "lone.safetensors" in row.reason) == ("all settings", True)
+
+
+def test_templates_are_the_same_in_every_way_of_keeping_them(roots: tuple[Path, Path]) -> None:
+    named = [{"name": "default", "template": "{{ x }}"}, {"name": "tool_use", "template": "{{ y }}"}]
+    write(roots, "tokenizer_config.json", {"chat_template": named}, None)
+    write(roots, "chat_template.jinja", None, "{{ x }}")
+    (roots[1] / "additional_chat_templates").mkdir()
+    (roots[1] / "additional_chat_templates" / "tool_use.jinja").write_text("{{ y }}")
+    assert changes(roots) == ()
+    (roots[1] / "additional_chat_templates" / "tool_use.jinja").write_text("{{ z }}")
+    assert changes(roots) == (ConfigChange("chat_template", "chat_template.tool_use", '"{{ y }}"', '"{{ z }}"'),)
+
+
+@pytest.mark.parametrize("name", ["modeling_x.py", "custom_generate/generate.py", "tekken.json", "other.jinja"])
+def test_code_and_settings_of_other_programs_are_compared(roots: tuple[Path, Path], name: str) -> None:
+    for root in roots:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("one")
+    assert settings(roots) == Settings(())
+    (roots[1] / name).write_text("two")
+    assert [(row.file, row.key) for row in changes(roots)] == [(name, "sha256")]
+    (roots[1] / name).unlink()
+    assert changes(roots)[0].unlearned is None
+
+
+def test_a_file_that_nobody_knows_is_never_the_same_when_it_differs(roots: tuple[Path, Path]) -> None:
+    write(roots, "mystery.json", {"a": 1}, {"a": 1})
+    assert settings(roots) == Settings(())
+    write(roots, "mystery.json", {"a": 1}, {"a": 2})
+    assert [row.file for row in settings(roots).uncompared] == ["mystery.json"]
+    assert changes(roots) == ()
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "trainer_state.json", "optimizer.pt", ".gitattributes"])
+def test_what_says_nothing_about_the_model_is_no_setting(roots: tuple[Path, Path], name: str) -> None:
+    (roots[0] / name).write_text("one")
+    assert settings(roots) == Settings(())

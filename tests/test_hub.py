@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.hub import ALLOWED, download, parse_hub_id
+from ckdiff.weights.hub import TEMPLATES_AND_CODE, WEIGHTS_AND_SETTINGS, download, parse_hub_id
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
@@ -105,4 +105,32 @@ def test_a_snapshot_link_that_leaves_the_cache_is_refused(cache: Path, tmp_path:
 
 
 def test_pickles_are_never_asked_for() -> None:
-    assert not any(pattern.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", "*")) for pattern in ALLOWED)
+    asked = (*WEIGHTS_AND_SETTINGS, *TEMPLATES_AND_CODE)
+    assert not any(pattern.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", "*")) for pattern in asked)
+
+
+def linked(cache: Path, folder: Path, blob: str) -> Path:
+    """A folder as `hf download --local-dir` with links makes it, its files in the cache under their digest."""
+    folder.mkdir()
+    (cache / "blobs" / "aa").rename(cache / "blobs" / blob)
+    (folder / "model.safetensors").symlink_to(cache / "blobs" / blob)
+    return folder
+
+
+@pytest.mark.parametrize("blob", ["ab" * 32, "ab" * 20])
+def test_a_download_of_links_into_the_cache_is_read(cache: Path, tmp_path: Path, blob: str) -> None:
+    assert open_checkpoint(str(linked(cache, tmp_path / "mine", blob))).shapes() == {"w": (4,)}
+
+
+@pytest.mark.parametrize("blob", ["secret", "ab" * 33, "AB" * 20])
+def test_a_link_to_anything_else_is_still_refused(cache: Path, tmp_path: Path, blob: str) -> None:
+    with pytest.raises(CheckpointError, match="leaves the directory"):
+        open_checkpoint(str(linked(cache, tmp_path / "mine", blob)))
+
+
+def test_a_link_to_a_snapshots_own_file_is_read(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    copied = cache / "snapshots" / COMMIT / "copied.safetensors"
+    copied.write_bytes((cache / "blobs" / "aa").read_bytes())
+    (tmp_path / "mine" / "model.safetensors").symlink_to(copied)
+    assert open_checkpoint(str(tmp_path / "mine")).shapes() == {"w": (4,)}

@@ -14,7 +14,7 @@ from ckdiff.audit.gate.policy import MEASURES, PolicyError, parse_policy, read_p
 from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
-from ckdiff.report.schema.comparison import ConfigChange, TensorInfo
+from ckdiff.report.schema.comparison import ConfigChange, TensorInfo, Uncompared
 from ckdiff.report.schema.probe import Control
 from ckdiff.report.schema.verdict import GateCheck
 from tests.judged import SUPPRESSED, answered, behaved, compared, probed, report, side
@@ -51,6 +51,7 @@ FULL = whole(behaviour=behaved(choices=CHOICES, neutral=NEUTRAL))
 EMPTY = report()
 NO_HASH = replace(FULL, provenance=replace(FULL.provenance, base=replace(side("base"), digest=None)))
 OTHER = whole(compare=compared(only_in_unlearned=(EXTRA,), config_changes=(CHANGE,)))
+UNSEEN = whole(compare=compared(config_uncompared=(Uncompared("mystery.json", "not known"),)))
 ONE = whole(probe=probed(SUPPRESSED, count=10), behaviour=behaved(answered("target", 0.1, 0.0, 0.3, count=1)))
 
 TABLE: list[tuple[str, str, Report, Outcome]] = [
@@ -126,6 +127,8 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("fail.drift", '{components = ["keys"]}', whole(compare=compared({("keys", 3)})), "passed"),
     ("fail.drift", '{components = ["norms"]}', whole(compare=compared({("keys", 3)})), "failed"),
     ("fail.drift", "{components = []}", EMPTY, "inconclusive"),
+    ("fail.config_changes_except", "[]", UNSEEN, "inconclusive"),
+    ("fail.config_changes_except", '["mystery.json"]', UNSEEN, "passed"),
     ("fail.config_changes_except", "[]", FULL, "passed"),
     ("fail.config_changes_except", "[]", OTHER, "failed"),
     ("fail.config_changes_except", '["config.json"]', OTHER, "passed"),

@@ -17,7 +17,7 @@ from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
 from ckdiff.modes import MODES, of_role
-from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange
+from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from tests.judged import (
@@ -348,6 +348,27 @@ def test_equal_weights_with_another_setting_are_not_identical() -> None:
     change = ConfigChange("config.json", "rope_theta", "1e4", "1e6")
     found = replace(identical_comparison(), config_changes=(change,))
     assert judge(report(compare=found)).label == "inconclusive"
+
+
+def test_settings_that_were_not_compared_are_not_the_same() -> None:
+    found = replace(identical_comparison(), config_uncompared=(Uncompared("all settings", "a lone file"),))
+    verdict = judge(report(compare=found))
+    assert verdict.label == "inconclusive"
+    assert "settings were not compared: all settings (a lone file)" in verdict.unmeasured
+
+
+def test_settings_that_decide_what_is_generated_are_named() -> None:
+    changes = (
+        ConfigChange("generation_config.json", "suppress_tokens", None, "[7, 8]"),
+        ConfigChange("chat_template", "chat_template", '"a"', '"b"'),
+        ConfigChange("config.json", "dtype", '"a"', '"b"'),
+    )
+    said = judge(suppressed(compare=compared(set(), config_changes=changes))).side_effects
+    named = [line for line in said if "decides what is generated" in line]
+    assert [("suppress_tokens: not there → [7, 8]" in line, "chat_template" in line) for line in named] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------- places

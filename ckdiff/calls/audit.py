@@ -110,7 +110,8 @@ def _same(report: Report) -> bool:
     """Whether every stored value and setting is the same."""
     found = report.compare
     assert found is not None
-    unmatched = found.only_in_base or found.only_in_unlearned or found.shape_mismatch or found.config_changes
+    settings = found.config_changes or found.config_uncompared
+    unmatched = found.only_in_base or found.only_in_unlearned or found.shape_mismatch or settings
     return bool(found.tensors) and not unmatched and all(row.drift.identical for row in found.tensors)
 
 

@@ -1,7 +1,7 @@
-"""The files around the weights: what differs in config, generation settings, tokenizer and chat template.
+"""The files around the weights: what differs in config, generation settings, tokenizer, chat templates and code.
 
-Left out: `_name_or_path` and `transformers_version` at the top of a file, which say where and with what a checkpoint
-was written and never how it computes.
+A key that is written otherwise and means the same to transformers is no change: it is listed apart. What was not
+compared is listed too, because it is never the same.
 """
 
 from __future__ import annotations
@@ -9,60 +9,92 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckdiff.errors import CheckpointError
-from ckdiff.report.schema.comparison import ConfigChange
-from ckdiff.untrusted import quoted
-from ckdiff.weights.reader import inside, read_json
+from ckdiff.report.schema.comparison import ConfigChange, Uncompared
+from ckdiff.weights.around import (
+    JSON_FILES,
+    OPAQUE_FILES,
+    TEMPLATE,
+    chat_templates,
+    is_opaque,
+    listed,
+    other_files,
+    sha256_of,
+)
+from ckdiff.weights.meaning import generation, model, tokenizer
+from ckdiff.weights.reader import ADAPTER_CONFIG, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ckdiff.weights.checkpoint import Checkpoint
 
-JSON_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.json",
-)
-"""Files that are compared key by key."""
-
-OPAQUE_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-"""Files that are compared by sha256."""
-
-TEMPLATE = "chat_template"
-TEMPLATE_FILE = "chat_template.jinja"
 IGNORED_KEYS = frozenset({"_name_or_path", "transformers_version"})
 MAX_ROWS = 200
 MAX_TEXT = 400
 MAX_DEPTH = 20
-MAX_OPAQUE_BYTES = 1_000_000_000
+SETTINGS_FILES = (*JSON_FILES, "chat_template.jinja")
+CONFIG, GENERATION = JSON_FILES[:2]
+
+Objects = dict[str, dict[str, Any] | None]
 
 
-def config_changes(base: Checkpoint, unlearned: Checkpoint) -> tuple[ConfigChange, ...]:
+class Settings(NamedTuple):
+    """What was found about the files around the weights.
+
+    Attributes:
+        changes: what differs in what it means.
+        spellings: what differs in how it is written, and means the same to transformers.
+        uncompared: what was not compared, and why.
+    """
+
+    changes: tuple[ConfigChange, ...]
+    spellings: tuple[ConfigChange, ...] = ()
+    uncompared: tuple[Uncompared, ...] = ()
+
+
+def compare_settings(base: Checkpoint, unlearned: Checkpoint) -> Settings:
     """Everything that differs in the files around the weights, key by key.
 
     Values are JSON text, cut to 400 characters and a digest; a file has at most 200 rows and a last one that counts the
-    rest; a vocabulary is one row. Nothing is compared where either checkpoint is a bare file.
+    rest; a vocabulary is one row.
 
     Raises:
         CheckpointError: one of the files is no JSON object, is absurdly large, or leads out of its checkpoint.
     """
     roots = base.root, unlearned.root
     if roots[0] is None or roots[1] is None:
-        return ()
-    changes: list[ConfigChange] = []
-    for name in JSON_FILES:
-        changes += _capped(name, _json_changes(roots[0], roots[1], name))
+        bare = [side.location for side in (base, unlearned) if side.root is None]
+        reason = f"{' and '.join(bare)}: a file without a config.json beside it"
+        return Settings((), (), (Uncompared("all settings", reason),))
+    changes, spellings = _json_changes(roots[0], roots[1])
     changes += _template_changes(roots[0], roots[1])
-    for name in OPAQUE_FILES:
-        changes += _row(name, "sha256", _sha256(roots[0], name), _sha256(roots[1], name))
-    return tuple(changes)
+    uncompared = [row for side in (base, unlearned) for row in _adapters_own(side)]
+    for name in _other_names(roots[0], roots[1]):
+        digests = sha256_of(roots[0], name), sha256_of(roots[1], name)
+        if is_opaque(name):
+            changes += _row(name, "sha256", *digests)
+        elif digests[0] != digests[1]:
+            uncompared.append(Uncompared(name, "the two differ, and ckdiff does not know this file"))
+    return Settings(tuple(changes), tuple(spellings), tuple(uncompared))
+
+
+def _other_names(base: Path, unlearned: Path) -> list[str]:
+    """Files that are compared by digest: the known ones in their order, then the others by name."""
+    found = other_files(base) | other_files(unlearned)
+    known = [name for name in OPAQUE_FILES if name in found]
+    return known + sorted(found.difference(known))
+
+
+def _adapters_own(checkpoint: Checkpoint) -> Iterator[Uncompared]:
+    """Settings that lie beside an adapter, whose base's were compared."""
+    for folder in sorted({shard.path.parent for shard in checkpoint.shards} - {checkpoint.root}):
+        names = listed(folder) if ADAPTER_CONFIG in listed(folder) else []
+        for name in sorted(set(names) & set(SETTINGS_FILES)):
+            yield Uncompared(name, f"{folder}: the adapter's own was not used, its base's was")
 
 
 def _row(file: str, key: str, base: Any, unlearned: Any) -> list[ConfigChange]:
@@ -79,32 +111,65 @@ def _text(value: Any) -> str:
     return f"{text[:MAX_TEXT]}... ({len(text)} characters, sha256 {digest})"
 
 
-def _capped(name: str, changes: list[ConfigChange]) -> list[ConfigChange]:
-    more = len(changes) - MAX_ROWS
-    if more <= 0:
-        return changes
-    text = f"{more} more differences"
-    return [*changes[:MAX_ROWS], ConfigChange(name, "...", text, text)]
+def _capped(rows: list[ConfigChange]) -> list[ConfigChange]:
+    """At most so many rows of each file, and one that counts the rest."""
+    result: list[ConfigChange] = []
+    for name in dict.fromkeys(row.file for row in rows):
+        own = [row for row in rows if row.file == name]
+        more = f"{len(own) - MAX_ROWS} more differences"
+        result += own if len(own) <= MAX_ROWS else [*own[:MAX_ROWS], ConfigChange(name, "...", more, more)]
+    return result
+
+
+def _template_changes(base: Path, unlearned: Path) -> list[ConfigChange]:
+    """One row a template; the default one, which is what most have, under the name that it always had."""
+    sides = chat_templates(base), chat_templates(unlearned)
+    names = sorted(sides[0].keys() | sides[1].keys(), key=lambda name: (name != "default", name))
+    keys = {name: TEMPLATE if name == "default" else f"{TEMPLATE}.{name}" for name in names}
+    return [row for name in names for row in _row(TEMPLATE, keys[name], *(side.get(name) for side in sides))]
 
 
 # ------------------------------------------------------------------------------------------------- key by key
 
 
-def _json_changes(base: Path, unlearned: Path, name: str) -> list[ConfigChange]:
-    if _same_bytes(base, unlearned, name):
-        return []
-    sides = [_object(root, name) for root in (base, unlearned)]
+def _json_changes(base: Path, unlearned: Path) -> tuple[list[ConfigChange], list[ConfigChange]]:
+    """Rows that mean something else, and rows that are only written otherwise."""
+    unequal = [name for name in JSON_FILES if sha256_of(base, name) != sha256_of(unlearned, name)]
+    if not unequal:
+        return [], []
+    objects = [_objects(root) for root in (base, unlearned)]
+    try:
+        rows = [row for name in unequal for row in _file_rows(name, [side[name] or {} for side in objects])]
+        differing = _differing(objects)
+    except RecursionError as error:
+        raise CheckpointError(f"{unlearned}: a settings file is nested too deeply; fetch it again") from error
+    real = [_is_real(row, objects, differing) for row in rows]
+    changes = [row for row, counts in zip(rows, real, strict=True) if counts]
+    spellings = [row for row, counts in zip(rows, real, strict=True) if not counts]
+    return _capped(changes), _capped(spellings)
+
+
+def _objects(root: Path) -> Objects:
+    """The JSON files of a checkpoint, each without what says where it was written; None: not there."""
+    return {name: _object(root, name) for name in JSON_FILES}
+
+
+def _object(root: Path, name: str) -> dict[str, Any] | None:
+    value = read_json(root, name)
+    if not os.path.lexists(root / name):
+        return None
+    # The chat template has rows of its own, because it may lie in files of its own too.
+    return {key: item for key, item in value.items() if key not in IGNORED_KEYS | {TEMPLATE}}
+
+
+def _file_rows(name: str, sides: list[dict[str, Any]]) -> list[ConfigChange]:
+    summaries = []
     if name == "tokenizer.json":
         summaries = [row for key in ("vocab", "merges") for row in _summary(name, key, sides)]
-    else:
-        summaries = []
-    try:
-        flat = [dict(_leaves(side, "", 0)) for side in sides]
-        keys = sorted(flat[0].keys() | flat[1].keys())
-        rows = [row for key in keys for row in _leaf_row(name, key, flat[0], flat[1])]
-    except RecursionError as error:
-        raise CheckpointError(f"{unlearned / name}: nested too deeply; this is not a {name}") from error
-    return summaries + rows
+        sides = [_without_tables(side) for side in sides]
+    flat = [dict(_leaves(side, "", 0)) for side in sides]
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    return summaries + [row for key in keys for row in _leaf_row(name, key, flat[0], flat[1])]
 
 
 _MISSING = object()
@@ -114,12 +179,6 @@ def _leaf_row(file: str, key: str, base: dict[str, Any], unlearned: dict[str, An
     sides = [side.get(key, _MISSING) for side in (base, unlearned)]
     texts = [None if value is _MISSING else _text(value) for value in sides]
     return [] if texts[0] == texts[1] else [ConfigChange(file, key, texts[0], texts[1])]
-
-
-def _object(root: Path, name: str) -> dict[str, Any]:
-    value = read_json(root, name)
-    # The chat template has a row of its own, because it may lie in a file of its own too.
-    return {key: item for key, item in value.items() if key not in IGNORED_KEYS and key != TEMPLATE}
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -137,15 +196,81 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         yield from _leaves(child, f"{path}.{key}" if path else key, depth + 1)
 
 
+# ----------------------------------------------------------------------------------------------------- meaning
+
+
+def _meaning(objects: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """Every file's leaves in the one form that all spellings share."""
+    config = objects[CONFIG] or {}
+    whole = objects["tokenizer.json"]
+    files = {name: objects[name] for name in tokenizer.FILES} | {"tokenizer.json": whole and _without_tables(whole)}
+    meant: dict[str, dict[str, Any]] = {
+        CONFIG: model.model_settings(config),
+        GENERATION: generation.generation_settings(objects[GENERATION], config),
+        **tokenizer.tokenizer_settings(files),
+    }
+    return {name: dict(_leaves(value, "", 0)) for name, value in meant.items()}
+
+
+def _differing(objects: list[Objects]) -> dict[str, set[str]]:
+    """By file the leaves that differ in meaning."""
+    sides = [_meaning(side) for side in objects]
+    found: dict[str, set[str]] = {}
+    for name in sides[0].keys() | sides[1].keys():
+        a, b = (side.get(name, {}) for side in sides)
+        found[name] = {key for key in a.keys() | b.keys() if not _same(a.get(key, _MISSING), b.get(key, _MISSING))}
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two leaves are one value: numbers by what they are, true and 1 apart."""
+    if a is _MISSING or b is _MISSING:
+        return a is b
+    return bool(a == b) and _text(_numbers(a)) == _text(_numbers(b))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if type(value) is int and abs(value) < 2**53 else value
+
+
+def _is_real(row: ConfigChange, objects: list[Objects], differing: Mapping[str, set[str]]) -> bool:
+    """Whether a row's key is, or leads to, something that differs in meaning."""
+    if row.key in ("model.vocab", "model.merges") and row.file == "tokenizer.json":
+        return True
+    if row.file == CONFIG:
+        places = {(CONFIG, model.place_of(row.key, side[CONFIG] or {})) for side in objects}
+    elif row.file == GENERATION:
+        places = {(GENERATION, row.key)}
+    else:
+        places = {tokenizer.place_of(row.file, row.key)}
+    return any(_related(place, key) for file, place in places for key in differing[file])
+
+
+def _related(place: str, key: str) -> bool:
+    return not place or place == key or key.startswith(f"{place}.") or place.startswith(f"{key}.")
+
+
 # -------------------------------------------------------------------------------------------------- vocabularies
 
 
+def _without_tables(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """tokenizer.json without its vocabulary and its merges, which have a row each."""
+    found = dict(whole)
+    if isinstance(found.get("model"), dict):
+        found["model"] = {key: value for key, value in found["model"].items() if key not in ("vocab", "merges")}
+    return found
+
+
 def _summary(name: str, key: str, sides: list[dict[str, Any]]) -> list[ConfigChange]:
-    """One row about model.vocab or model.merges, which is taken out of both sides."""
+    """One row about model.vocab or model.merges."""
     tables = []
     for side in sides:
-        model = side.get("model")
-        value = model.pop(key, None) if isinstance(model, dict) else None
+        inner = side.get("model")
+        value = inner.get(key) if isinstance(inner, dict) else None
         tables.append(None if value is None else _table(value))
     base, unlearned = tables
     if base == unlearned:
@@ -174,56 +299,3 @@ def _table(value: Any) -> dict[str, Any]:
         else:
             table[" ".join(map(str, item)) if isinstance(item, list) else str(item)] = index
     return table
-
-
-# --------------------------------------------------------------------------------------------- templates, digests
-
-
-def _template_changes(base: Path, unlearned: Path) -> list[ConfigChange]:
-    return _row(TEMPLATE, TEMPLATE, _template(base), _template(unlearned))
-
-
-def _template(root: Path) -> Any:
-    """The chat template that transformers would use: the file, or else the key of tokenizer_config.json."""
-    raw = _bytes(root, TEMPLATE_FILE)
-    if raw is None:
-        return read_json(root, "tokenizer_config.json").get(TEMPLATE)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{root / TEMPLATE_FILE}: not UTF-8; fetch it again") from error
-
-
-def _regular(root: Path, name: str) -> Path | None:
-    """The path of a file inside the checkpoint, or None where there is none."""
-    if not os.path.lexists(root / name):
-        return None
-    path = inside(root, name)
-    if not path.is_file():
-        raise CheckpointError(f"{root}: {quoted(name)} is not a regular file; remove it")
-    if path.stat().st_size > MAX_OPAQUE_BYTES:
-        raise CheckpointError(f"{path}: larger than {MAX_OPAQUE_BYTES} bytes; this is not a {name}")
-    return path
-
-
-def _bytes(root: Path, name: str) -> bytes | None:
-    path = _regular(root, name)
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{root / name}: cannot be read ({error.strerror}); check its rights") from error
-
-
-def _sha256(root: Path, name: str) -> str | None:
-    path = _regular(root, name)
-    if path is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
-
-
-def _same_bytes(base: Path, unlearned: Path, name: str) -> bool:
-    return _sha256(base, name) == _sha256(unlearned, name)

@@ -1,6 +1,7 @@
 """Checkpoints of the Hugging Face hub: an id becomes a local snapshot and the commit that it is.
 
-Only safetensors, JSON and tokenizer files are fetched; pickles never are. huggingface_hub is imported on first use.
+Only safetensors, JSON, tokenizer files, chat templates and code (to be compared, never run) are fetched; pickles never
+are. huggingface_hub is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,16 +16,11 @@ from ckdiff.untrusted import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ALLOWED = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "tokenizer.model",
-    "spiece.model",
-    "merges.txt",
-    "vocab.txt",
-)
-"""What is fetched, from the top of the repository alone."""
+WEIGHTS_AND_SETTINGS = ("*.safetensors", "*.json", "*.model", "*.spm", "*.tiktoken", "merges.txt", "vocab.txt")
+"""What is fetched from the top of the repository alone."""
+
+TEMPLATES_AND_CODE = ("*.jinja", "*.py")
+"""What is fetched from its folders too, to be compared: chat templates, and code, which is never run."""
 
 _HUB_ID = re.compile(r"(?P<id>(?:[\w][\w.-]*/)?[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
@@ -59,7 +55,12 @@ def download(repo_id: str, revision: str | None) -> tuple[Path, str]:
     name = quoted(repo_id + (f"@{revision}" if revision else ""))
     try:
         snapshot = Path(
-            snapshot_download(repo_id, revision=revision, allow_patterns=list(ALLOWED), ignore_patterns=["*/*"])
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                allow_patterns=[*WEIGHTS_AND_SETTINGS, *TEMPLATES_AND_CODE],
+                ignore_patterns=[f"*/{pattern}" for pattern in WEIGHTS_AND_SETTINGS],
+            )
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{name}: {_reason(error)}") from error

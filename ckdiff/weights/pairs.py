@@ -23,7 +23,7 @@ from ckdiff.report.schema.comparison import (
     TensorInfo,
 )
 from ckdiff.weights.components import layout, pair
-from ckdiff.weights.configs import config_changes
+from ckdiff.weights.configs import compare_settings
 from ckdiff.weights.drift import PieceDrift, drift
 from ckdiff.weights.moments import Moments, concatenate, together
 from ckdiff.weights.storage import Mapped
@@ -51,6 +51,7 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
         progress: called with (elements done, elements in all).
     """
     layouts, notes = _layouts(base, unlearned)
+    settings = compare_settings(base, unlearned)
     pairing = pair(*layouts)
     measured: list[Measured] = []
     neurons = _NeuronRows()
@@ -82,7 +83,9 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
         only_in_base=_only(pairing.only_in_base, base),
         only_in_unlearned=_only(pairing.only_in_unlearned, unlearned),
         shape_mismatch=_mismatches(pairing),
-        config_changes=config_changes(base, unlearned),
+        config_changes=settings.changes,
+        config_spellings=settings.spellings,
+        config_uncompared=settings.uncompared,
         ignored=tuple(sorted({*layouts[0].ignored, *layouts[1].ignored})),
         notes=tuple(dict.fromkeys((*base.notes, *unlearned.notes, *notes, *layouts[0].notes, *layouts[1].notes))),
     )

@@ -7,6 +7,7 @@ been used. Only the standard library is imported at the top, so that `open_check
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
 def inside(root: Path, name: str) -> Path:
     """The path of a file that must lie inside a checkpoint's directory, symlinks followed.
 
-    The one exception is the layout of the hub's cache, where a snapshot's files are links into `blobs` beside it.
+    The one exception is the hub's cache, where a snapshot's files are links into `blobs` beside it, and where the links
+    of a download to a folder of its own (`local_dir`) lead.
 
     Raises:
         CheckpointError: the name is absolute, climbs out, or leads out through a symlink.
@@ -97,9 +99,19 @@ def inside(root: Path, name: str) -> Path:
     if real_root.parent.name == "snapshots":
         allowed.append(real_root.parent.parent / "blobs")
     lexical = os.path.normpath(path)
-    if not target_in(Path(lexical), root) or not any(target_in(target, place) for place in allowed):
+    there = any(target_in(target, place) for place in allowed) or _in_hub_cache(target)
+    if not target_in(Path(lexical), root) or not there:
         raise CheckpointError(f"{root}: file name {quoted(name)} leaves the directory; refused, put the file inside it")
     return path
+
+
+_CACHED = re.compile(r"models--[^/]+/(blobs/(?:[0-9a-f]{40}|[0-9a-f]{64})|snapshots/[0-9a-f]{40}/.+)")
+
+
+def _in_hub_cache(target: Path) -> bool:
+    """Whether a file lies in a cache of the hub: by digest in `blobs`, or in a snapshot of one commit."""
+    place = next((n for n, part in enumerate(target.parts) if part.startswith("models--")), None)
+    return place is not None and _CACHED.fullmatch("/".join(target.parts[place:])) is not None
 
 
 def target_in(path: Path, directory: Path) -> bool:

@@ -286,6 +286,11 @@ def _config(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
         for row in report.compare.config_changes
         if row.file not in wanted and f"{row.file}:{row.key}" not in wanted
     ]
+    unknown = [row for row in report.compare.config_uncompared if row.file not in wanted]
+    if unknown and not found:
+        words = f"{len(unknown)} settings were not compared, the first {unknown[0].file} ({unknown[0].reason})"
+        yield Result(UNKNOWN, words)
+        return
     words = f"{len(found)} settings changed, the first {found[0]}" if found else "no other setting changed"
     yield _most(len(found), 0, words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.verdict.evidence import COUNTED, Evidence
+from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +21,20 @@ SWAPPED = "were the two checkpoints swapped?"
 """How the note ends that an audit makes of a base that says itself that it was unlearned."""
 
 
+GENERATING = ("generation_config.json", "chat_template")
+"""Files whose settings decide what is generated."""
+
+
+MOST_SETTINGS = 10
+
+
 SMALL_RATIO = 1.02
 """Perplexity of neutral text that grows by less is not worth a word of its own."""
 
 
 def side_effects(report: Report) -> Iterator[str]:
-    """Side effects: unrelated answers, multiple choice, neutral text."""
+    """Side effects: settings that decide what is generated, unrelated answers, multiple choice, neutral text."""
+    yield from _settings(report.compare)
     found = report.behaviour
     if found is None:
         return
@@ -48,6 +57,14 @@ def side_effects(report: Report) -> Iterator[str]:
         )
 
 
+def _settings(found: Comparison | None) -> Iterator[str]:
+    """The settings that change answers whatever the weights are, each by name."""
+    rows = () if found is None else found.config_changes
+    for row in [row for row in rows if row.file in GENERATING][:MOST_SETTINGS]:
+        before, after = ("not there" if value is None else shorten(value, 60) for value in (row.base, row.unlearned))
+        yield printable(f"a setting that decides what is generated changed: {row.file} {row.key}: {before} → {after}")
+
+
 def unmeasured(report: Report, label: Label) -> Iterator[str]:
     """Things that a reader could think were measured and were not, each with the command that measures it."""
     yield from _of_weights(report.compare, report)
@@ -65,6 +82,8 @@ def _of_weights(found: Comparison | None, report: Report) -> Iterator[str]:
         unmatched = len(found.only_in_base) + len(found.only_in_unlearned) + len(found.shape_mismatch)
         if unmatched:
             yield f"{unmatched} tensors are not in both checkpoints, or in two shapes, and were not compared"
+        for row in found.config_uncompared:
+            yield printable(f"settings were not compared: {row.file} ({row.reason})")
         if not found.known_architecture:
             yield "the architecture is not known: components were not told apart"
     sides = report.provenance.base, report.provenance.unlearned

@@ -153,9 +153,10 @@ def identical(case: Case) -> Finding | None:
         return None
     moved = sum(not row.drift.identical for row in found.tensors)
     unmatched = len(found.only_in_base) + len(found.only_in_unlearned) + len(found.shape_mismatch)
-    settings = len(found.config_changes)
+    settings, unknown = len(found.config_changes), len(found.config_uncompared)
     text = f"{moved} of {len(found.tensors)} tensors differ, {unmatched} are not in both, {settings} settings differ"
-    if not case.rule("identical", moved + unmatched + settings, text):
+    text += f", {unknown} were not compared" if unknown else ""
+    if not case.rule("identical", moved + unmatched + settings + unknown, text):
         return None
     count = sum(row.parameters for row in found.tensors)
     return Finding("identical", f"All {count:,} parameters and all settings are the same: nothing was unlearned.")

@@ -274,14 +274,16 @@ def _asked(spec: Spec, questions: Questions) -> dict[str, Any]:
 
 def around(root: Path | None) -> str:
     """A digest of the files beside the weights: config, tokenizer, adapter, what a checkpoint says of its making."""
-    from ckdiff.weights.configs import JSON_FILES, OPAQUE_FILES, TEMPLATE_FILE
+    from ckdiff.weights.around import settings_files, weight_files
     from ckdiff.weights.making import FILE as MAKING
     from ckdiff.weights.reader import ADAPTER_CONFIG
 
     if root is None:
         return ""
-    names = (*JSON_FILES, *OPAQUE_FILES, TEMPLATE_FILE, ADAPTER_CONFIG, MAKING)
+    names = {*settings_files(root), ADAPTER_CONFIG, MAKING}
     lines = [f"{name} {sha256_of(root / name)}\n" for name in sorted(names) if (root / name).is_file()]
+    # Which other weights lie there, unread, is said in a note.
+    lines += [f"{name}\n" for name in weight_files(root)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -63,6 +63,8 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "only_in_unlearned": [asdict(row) for row in found.only_in_unlearned],
         "shape_mismatch": [asdict(row) for row in found.shape_mismatch],
         "config_changes": [asdict(row) for row in found.config_changes],
+        "config_spellings": [asdict(row) for row in found.config_spellings],
+        "config_uncompared": [asdict(row) for row in found.config_uncompared],
         "ignored": list(found.ignored),
         "notes": list(found.notes),
     }

@@ -32,6 +32,7 @@ from ckdiff.report.schema.comparison import (
     ShapeMismatch,
     TensorDrift,
     TensorInfo,
+    Uncompared,
 )
 
 TENSORS = Table(
@@ -84,6 +85,9 @@ CHANGES = Table(
 )
 
 
+UNCOMPARED = Table(Uncompared, "change", "", {"file": TEXT, "reason": TEXT})
+
+
 IGNORED = Table(Line, "tensor", "text", {"text": TEXT})
 
 
@@ -94,6 +98,8 @@ COMPARISON_TABLES = {
     "only_in_unlearned": ONLY,
     "shape_mismatch": MISMATCHES,
     "config_changes": CHANGES,
+    "config_spellings": CHANGES,
+    "config_uncompared": UNCOMPARED,
 }
 
 

@@ -164,6 +164,19 @@ class ConfigChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncompared:
+    """A setting, or a file of settings, that was not compared: it may be the same or not.
+
+    Attributes:
+        file: which one, or "all settings".
+        reason: why not, and of which checkpoint.
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """What `ckdiff compare` found.
 
@@ -173,6 +186,9 @@ class Comparison:
         neurons: by component (`value_vectors`, `keys`); missing where there are none.
         ignored: stored buffers without parameters that were left out by name.
         notes: plain sentences about what a reader must know (not measured, assumed, merged).
+        config_changes: what differs in meaning in the files around the weights.
+        config_spellings: what is only written otherwise and means the same to transformers.
+        config_uncompared: what of these files was not compared.
     """
 
     model_type: str
@@ -187,3 +203,5 @@ class Comparison:
     config_changes: tuple[ConfigChange, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    config_spellings: tuple[ConfigChange, ...] = ()
+    config_uncompared: tuple[Uncompared, ...] = ()

@@ -194,7 +194,21 @@ def coverage_lines(comparison: Comparison) -> list[str]:
     if not comparison.known_architecture and own:
         kind = printable(comparison.model_type) or "without a model type"
         lines.append(f"architecture not known ({kind}): everything counts as `other`")
-    return lines + [f"{label} ({len(names):,}): {listed(names)}" for label, names in findings(comparison) if names]
+    lines += [f"{label} ({len(names):,}): {listed(names)}" for label, names in findings(comparison) if names]
+    return lines + settings_lines(comparison)
+
+
+def settings_lines(comparison: Comparison) -> list[str]:
+    """What of the files around the weights was not compared, and what is only written otherwise; all printable."""
+    lines = []
+    for row in comparison.config_uncompared[:FIRST_NAMED]:
+        lines.append(f"settings not compared: {printable(row.file)} ({printable(row.reason)})")
+    if len(comparison.config_uncompared) > FIRST_NAMED:
+        lines.append(f"settings not compared: {len(comparison.config_uncompared) - FIRST_NAMED:,} more")
+    if comparison.config_spellings:
+        names = [f"{row.file} {row.key}" for row in comparison.config_spellings]
+        lines.append(f"settings written otherwise, the same to transformers ({len(names):,}): {listed(names)}")
+    return lines
 
 
 def _unmatched(comparison: Comparison) -> str:

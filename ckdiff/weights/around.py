@@ -1,0 +1,144 @@
+"""The files around the weights, read with care: JSON objects, templates, digests, and what else lies there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.errors import CheckpointError
+from ckdiff.untrusted import quoted
+from ckdiff.weights.reader import inside, read_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JSON_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+)
+"""Files that are compared key by key."""
+
+OPAQUE_FILES = (
+    *("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt"),
+    *("*.py", "*.jinja", "custom_generate/*", "*.model", "*.model.v*", "*.spm", "*.tiktoken", "*.vocab", "vocab.bpe"),
+    *("tekken.json", "params.json", "processor_config.json", "preprocessor_config.json"),
+    *("quantize_config.json", "quant_config.json", "quantization_config.json", "hf_quant_config.json", "recipe.yaml"),
+)
+"""Files that are compared by sha256: vocabularies, code that a model brings along, settings of other programs."""
+
+NO_SETTINGS = (
+    *("*.safetensors", "*.index*.json", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.gguf", "*.msgpack", "*.onnx"),
+    *("*.h5", "*.npz", "*.md", "*.rst", "LICENSE*", "NOTICE*", "USE_POLICY*", "COPYING*", "*.png", "*.jpg", "*.jpeg"),
+    *("*.gif", "*.svg", "*.pdf", "*.webp", ".*", "*.log", "events.out.*", "*.lock", "*.html", "*.csv", "*.ipynb"),
+    *("trainer_state.json", "training_args*", "*_results.json", "optimizer*", "scheduler*", "rng_state*", "latest"),
+    *("adapter_config.json", "unlearning.json", "zero_to_fp32.py", "quantization_report.json"),
+)
+"""Files that say nothing about what the model computes: weights, documents, pictures, a trainer's own."""
+
+TEMPLATE = "chat_template"
+TEMPLATE_FILE, TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
+MAX_OPAQUE_BYTES = 1_000_000_000
+MOST_FILES = 2000
+
+
+def chat_templates(root: Path) -> dict[str, str]:
+    """The chat templates that transformers would use, by name: files of their own, or else tokenizer_config.json's.
+
+    Raises:
+        CheckpointError: a template cannot be read as text.
+    """
+    found = {}
+    names = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in listed(root / TEMPLATE_FOLDER))]
+    for name in names:
+        if name.endswith(".jinja") and (raw := contents(root, name)) is not None:
+            key = "default" if name == TEMPLATE_FILE else name.rpartition("/")[2].removesuffix(".jinja")
+            try:
+                found[key] = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CheckpointError(f"{root / name}: not UTF-8; fetch it again") from error
+    return found or _named(read_json(root, "tokenizer_config.json").get(TEMPLATE))
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """A template, or several of them, as tokenizer_config.json holds them."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list):
+        rows = [row for row in value if isinstance(row, dict)]
+        return {str(row.get("name", "default")): row.get("template") for row in rows}
+    return {} if value is None else {"default": value}
+
+
+def other_files(root: Path) -> set[str]:
+    """Everything in a checkpoint's directory that may be a setting and is not compared key by key."""
+    names = listed(root) + [f"custom_generate/{name}" for name in listed(root / "custom_generate")]
+    known = {*JSON_FILES, TEMPLATE_FILE}
+    return {name for name in names if name not in known and not any(fnmatch(name, one) for one in NO_SETTINGS)}
+
+
+def settings_files(root: Path) -> list[str]:
+    """Every file of a checkpoint's directory that may be a setting."""
+    templates = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in listed(root / TEMPLATE_FOLDER))]
+    return sorted({*JSON_FILES, *templates, *other_files(root)})
+
+
+def weight_files(root: Path) -> list[str]:
+    """The names of the weight files and indexes in a checkpoint's directory, read or not."""
+    return [name for name in listed(root) if ".safetensors" in name]
+
+
+def is_opaque(name: str) -> bool:
+    """Whether a file is one whose digest is a setting."""
+    return any(fnmatch(name, pattern) for pattern in OPAQUE_FILES)
+
+
+def listed(folder: Path) -> list[str]:
+    """Names of the files in a folder, links included; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.is_dir())[:MOST_FILES]
+    except OSError:
+        return []
+
+
+def regular(root: Path, name: str) -> Path | None:
+    """The path of a file inside the checkpoint, or None where there is none.
+
+    Raises:
+        CheckpointError: it is no regular file, leads out of the checkpoint, or is absurdly large.
+    """
+    if not os.path.lexists(root / name):
+        return None
+    path = inside(root, name)
+    if not path.is_file():
+        raise CheckpointError(f"{root}: {quoted(name)} is not a regular file; remove it")
+    if path.stat().st_size > MAX_OPAQUE_BYTES:
+        raise CheckpointError(f"{path}: larger than {MAX_OPAQUE_BYTES} bytes; this is not a {name}")
+    return path
+
+
+def contents(root: Path, name: str) -> bytes | None:
+    """A whole file, or None where there is none."""
+    path = regular(root, name)
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{root / name}: cannot be read ({error.strerror}); check its rights") from error
+
+
+def sha256_of(root: Path, name: str) -> str | None:
+    """A file's digest, or None where there is none."""
+    path = regular(root, name)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
