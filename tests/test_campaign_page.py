@@ -88,6 +88,12 @@ def test_text_stays_text(found: Campaign) -> None:
     assert page.count("<script>") == 1
 
 
+def test_the_plan_keeps_its_lines(found: Campaign) -> None:
+    assert "\n".join(html.escape(line, quote=True) for line in found.plan.splitlines()).replace(
+        "&quot;", "&#34;"
+    ) in to_html(found)
+
+
 def test_nothing_is_asked_for_and_the_same_campaign_gives_the_same_page(found: Campaign) -> None:
     page = to_html(found)
     assert page == to_html(found)

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 from ckdiff.cli.app import run as command_line
 from ckdiff.errors import ReportError
 from ckdiff.report import page
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.page import to_html, write_page
+from ckdiff.report.page.compare import BINS, LogBins
 from ckdiff.report.page.document import BEGINNING
-from ckdiff.report.page.drift import BINS, LogBins
-from ckdiff.report.page.markup import VOID
+from ckdiff.report.page.rendering import render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.comparison import COMPONENTS, Grid
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Label
 
 SCHEMA = ("behaviour", "comparison", "probe", "verdict")
+VOID = {"meta", "link", "br", "hr"}
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
 
@@ -528,10 +530,21 @@ def test_an_attack_alone_in_every_text(attack: str) -> None:
     assert_harmless(to_html(alone(full())), tree(full()))
 
 
-def test_markup_is_made_in_three_modules_alone() -> None:
-    modules = Path(page.__file__).parent.glob("*.py")
-    made = {one.stem for one in modules if re.search(r"\bSafe\([^)\s]", one.read_text())}
-    assert made == {"markup", "svg", "document"}
+def test_markup_is_made_by_templates_alone() -> None:
+    """What is put into a template is escaped, but for the page's own style and script, and for other templates."""
+    folder = Path(page.__file__).parent
+    made = {one.stem for one in folder.glob("*.py") if re.search(r"\bMarkup\([^)\s]", one.read_text())}
+    assert made == {"document", "rendering"}
+    templates = [one.read_text() for one in (folder / "templates").glob("*.html")]
+    assert len(templates) > 10
+    assert not [text for text in templates if re.search(r"\bsafe\b|autoescape|\bMarkup\b", text)]
+
+
+def test_what_a_template_is_not_given_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="lines"):
+        render("jobs.html", {})
+    with pytest.raises(UndefinedError, match="warning"):
+        render("verdict.html", {"found": None})
 
 
 def test_a_policy_keeps_its_lines() -> None:

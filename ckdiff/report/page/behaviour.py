@@ -1,0 +1,97 @@
+"""Answers side by side, multiple choice, neutral text and history: what `ckdiff behave` found."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.svg import Steps, steps
+from ckdiff.report.words.behaviour import (
+    Piece,
+    arrow,
+    has_bleu,
+    measured,
+    picked,
+    share_text,
+    short_number,
+    shown_points,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ckdiff.report.schema.behaviour import AnswerRecord, ChoiceRecord, ChoiceSet, HistoryPoint, NeutralSet
+    from ckdiff.report.schema.report import Report
+
+BUDGET = 80_000
+"""Characters of markup for the answers of one set; what is beyond is counted."""
+
+
+def show(report: Report) -> Mapping[str, object] | None:
+    """Everything that was asked, target first."""
+    found = report.behaviour
+    if found is None or not measured(found):
+        return None
+    return {
+        "sets": sorted(found.answers, key=lambda one: one.name != "target"),
+        "budget": BUDGET,
+        "same": _same,
+        "whole": _whole,
+        "choices": found.choices,
+        "picks": list(_picks(found.choices)) if found.choices is not None else [],
+        "neutral": found.neutral,
+        "texts": list(_texts(found.neutral)) if found.neutral is not None else [],
+    }
+
+
+def _same(one: AnswerRecord) -> bool:
+    return one.exact or one.answer_base == one.answer_unlearned
+
+
+def _whole(one: AnswerRecord) -> list[Piece]:
+    return [Piece("same", words)] if (words := cut(one.answer_base, 2000)) else []
+
+
+def _picks(found: ChoiceSet) -> Iterator[tuple[object, ...]]:
+    for one in sorted(found.questions, key=lambda one: one.picked_base == one.picked_unlearned):
+        picks = (_pick(one, index) for index in (one.picked_base, one.picked_unlearned))
+        yield cut(one.text, 300), cut(picked(one, one.answer), 120), *picks
+
+
+def _pick(one: ChoiceRecord, index: int) -> tuple[bool, str]:
+    return index == one.answer, cut(picked(one, index), 120)
+
+
+def _texts(found: NeutralSet) -> Iterator[tuple[str, ...]]:
+    for one in sorted(found.texts, key=lambda one: -one.kl if not math.isnan(one.kl) else math.inf):
+        surprise = arrow(short_number(one.nll_base), short_number(one.nll_unlearned))
+        yield cut(one.text, 160), str(one.tokens), short_number(one.kl), surprise
+
+
+def show_history(report: Report) -> Mapping[str, object] | None:
+    """What the maker of the unlearned checkpoint measured while making it."""
+    found = report.behaviour
+    if found is None or not (found.history or found.method):
+        return None
+    points = shown_points(found.history)
+    return {"found": found, "drawn": _bleu_curve(points), "points": [_cells(point) for point in points]}
+
+
+def _cells(point: HistoryPoint) -> tuple[str, ...]:
+    bleus = share_text(point.target_bleu), share_text(point.unrelated_bleu)
+    return str(point.step), f"{point.epoch:.3g}", short_number(point.loss), *bleus, cut(point.state, 40)
+
+
+def _bleu_curve(points: Sequence[HistoryPoint]) -> Steps | None:
+    memory = [point for point in points if point.state == "memory"]
+    if not has_bleu(memory) or len(memory) < 2:
+        return None
+    drawn = [(point.step, point.target_bleu, point.unrelated_bleu) for point in memory]
+    return steps(drawn, "BLEU of target and unrelated answers by step")
+
+
+PARTS = (
+    Part(60, "answers", "Answers side by side", "answers.html", show),
+    Part(70, "history", "How it was unlearned", "history.html", show_history),
+)

@@ -1,0 +1,117 @@
+"""How far each component and layer moved, as a map, and the tensors that moved most."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.words.numbers import UNDEFINED, amount, number, percent, top_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ckdiff.report.schema.comparison import Comparison, Grid
+    from ckdiff.report.schema.report import Report
+
+BINS = 8
+"""Colours of the heatmap, from little to much."""
+
+SHOWN = 20
+"""Tensors that are listed."""
+
+
+class Cell(NamedTuple):
+    """A layer of a component: its class in page.css, what stands in it, and its figures in words."""
+
+    kind: str
+    shown: str
+    says: str
+
+
+def show(report: Report) -> Mapping[str, object] | None:
+    """The heatmap, the components, and the tensors that moved most."""
+    found = report.compare
+    if found is None:
+        return None
+    scale = LogBins(found.grid)
+    return {
+        "found": found,
+        "heat": list(_heat(found.grid, scale)) if found.grid.components else [],
+        "legend": list(scale.legend()),
+        "components": list(_components(found)),
+        "tensors": list(_tensors(found)),
+    }
+
+
+def _heat(grid: Grid, scale: LogBins) -> Iterator[tuple[int, list[Cell]]]:
+    """Every layer with its cells, component by component."""
+    for row, layer in enumerate(grid.layers.tolist()):
+        yield layer, [_cell(grid, scale, column, row) for column in range(len(grid.components))]
+
+
+class LogBins:
+    """Steps of equal ratio between the least and the greatest 1-cos above 0."""
+
+    def __init__(self, grid: Grid) -> None:
+        positive = grid.one_minus_cosine[np.isfinite(grid.one_minus_cosine) & (grid.one_minus_cosine > 0)]
+        self.empty = positive.size == 0
+        low, high = (1.0, 1.0) if self.empty else (float(positive.min()), float(positive.max()))
+        # One value alone is the greatest, and its scale a decade.
+        self.edges = np.geomspace(low if low < high else high / 10, high, BINS + 1)
+
+    def place(self, value: float) -> int:
+        """The step of a value, 0 for the least; what is 0 without being identical is there too."""
+        return min(BINS - 1, int(np.searchsorted(self.edges[1:-1], value, side="right"))) if value > 0 else 0
+
+    def legend(self) -> Iterator[tuple[str, str]]:
+        """What the colours mean, each with its class."""
+        if not self.empty:
+            yield from ((f"swatch h{n}", f"{self.edges[n]:.0e}") for n in range(BINS))
+            yield "", f"to {self.edges[-1]:.0e}"
+        yield from (("swatch same", "identical"), ("swatch none", "nothing there"), ("swatch odd", "not defined"))
+
+
+def _cell(grid: Grid, scale: LogBins, column: int, row: int) -> Cell:
+    value, length, changed = (
+        float(values[column, row]) for values in (grid.one_minus_cosine, grid.relative_l2, grid.changed_fraction)
+    )
+    place = f"layer {int(grid.layers[row])}, {cut(grid.components[column], 40)}"
+    if math.isnan(changed):
+        return Cell("none", UNDEFINED, f"{place}: nothing there")
+    if changed == 0:
+        return Cell("same", "=", f"{place}: identical")
+    figures = f"1-cos {number(value)}, relative L2 {number(length)}, {percent(changed)} of the elements changed"
+    if math.isnan(value):
+        return Cell("odd", "?", f"{place}: not defined; {figures}")
+    return Cell(f"h{scale.place(value)}", _short(value), f"{place}: {figures}")
+
+
+def _short(value: float) -> str:
+    """A drift in at most five characters: `3e-7`."""
+    return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")
+
+
+def _components(found: Comparison) -> Iterator[tuple[str, ...]]:
+    for row in found.components:
+        drift = row.drift
+        yield (
+            cut(row.component, 40) + (" (tied)" if row.tied else ""),
+            str(row.tensors),
+            amount(row.parameters),
+            "identical" if drift.identical else number(drift.one_minus_cosine),
+            number(drift.relative_l2),
+            percent(drift.changed_fraction),
+        )
+
+
+def _tensors(found: Comparison) -> Iterator[tuple[str, ...]]:
+    for row in top_tensors(found, SHOWN):
+        drift = row.drift
+        figures = number(drift.one_minus_cosine), number(drift.relative_l2), percent(drift.changed_fraction)
+        yield cut(row.name, 120), *figures
+
+
+PARTS = (Part(30, "drift", "What moved", "drift.html", show),)

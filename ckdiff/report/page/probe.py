@@ -1,0 +1,193 @@
+"""Curves, single scores and controls: what `ckdiff probe` found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.svg import Panel, Scale, outside, panel
+from ckdiff.report.words.numbers import counted, percent
+from ckdiff.report.words.probe import (
+    RANKING,
+    best_window,
+    by_direction,
+    control_lines,
+    curve,
+    inconclusive,
+    loss_text,
+    ranked_by,
+    remarks,
+    score_text,
+    scored,
+    window_text,
+    wrong_prompt_lines,
+)
+from ckdiff.report.words.verdict import banded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ckdiff.report.schema.probe import ProbeRun, QuestionRecord
+    from ckdiff.report.schema.report import Report
+
+LEGEND = (
+    ("line kl", "krs_kl: what changes behaviour"),
+    ("line ce", "krs_centred"),
+    ("line raw", "krs, the paper's"),
+    ("swatch area", "95 % interval of one window"),
+    ("swatch edge", "95 % band of krs_kl, all windows"),
+)
+
+BANDED = ("krs_kl", "krs_centred")
+"""Scores whose simultaneous bands stand with the numbers: those that a verdict rests on."""
+
+NUMBER_HEADS = (
+    "layers",
+    *(head for name in RANKING for head in (name, "interval", *(["band"] if name in BANDED else []))),
+    "krs by ratios",
+    "top1",
+)
+
+SINGLE_HEADS = ("put back", "variant", RANKING[0], "0 to 1", *RANKING[1:], "top1")
+
+Ends = tuple[int, int]
+"""The first and the last layer of a curve."""
+
+
+class Figure(NamedTuple):
+    """A curve: what is drawn of it, and its numbers."""
+
+    name: str
+    best: str
+    panel: Panel
+    beyond: int
+    caption: str
+    numbers: list[tuple[str, ...]]
+
+
+class Variant(NamedTuple):
+    """The curves of one variant, under a heading that a reader opens."""
+
+    name: str
+    figures: list[Figure]
+
+
+class Direction(NamedTuple):
+    """Everything in one direction: scores for the whole model, curves, and where the scores disagree."""
+
+    name: str
+    first: bool
+    singles: list[tuple[object, ...]]
+    variants: list[Variant]
+    said: list[str]
+
+
+def show(report: Report) -> Mapping[str, object] | None:
+    """Both directions, each with its curves by variant and its single scores."""
+    probe = report.probe
+    if probe is None:
+        return None
+    ranges = dict.fromkeys(layer_ends(run) for run in probe.runs if layered(run))
+    scales = {ends: Scale(f"axes{n}", *ends) for n, ends in enumerate(ranges)}
+    asked = sorted(probe.questions, key=lambda one: -one.kl if one.kl == one.kl else 1.0)
+    return {
+        "probe": probe,
+        "scales": list(scales.values()),
+        "reason": inconclusive(probe),
+        "legend": LEGEND,
+        "directions": [_direction(*one, scales, not n) for n, one in enumerate(by_direction(probe))],
+        "single_heads": SINGLE_HEADS,
+        "number_heads": NUMBER_HEADS,
+        "questions": [
+            (cut(one.text, 300), cut(one.answer, 300), loss_text(one.kl), percent(one.top1)) for one in asked
+        ],
+    }
+
+
+def _question(one: QuestionRecord) -> tuple[str, ...]:
+    return cut(one.text, 300), cut(one.answer, 300), loss_text(one.kl), percent(one.top1)
+
+
+def layer_ends(run: ProbeRun) -> Ends:
+    """The first and the last layer of a run with windows."""
+    return int(run.layers.min()), int(run.layers.max())
+
+
+def layered(run: ProbeRun) -> bool:
+    """Whether a run has windows, and not one score for the whole model."""
+    return bool(len(run.layers)) and bool((run.layers >= 0).all())
+
+
+def _direction(name: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], first: bool) -> Direction:
+    curves = [run for run in runs if layered(run)]
+    variants = [
+        _variant(name, variant, [run for run in curves if run.variant == variant], scales)
+        for variant in dict.fromkeys(run.variant for run in curves)
+    ]
+    singles = [row for run in runs if not layered(run) for row in _singles(run)]
+    return Direction(name, first, singles, variants, [words for run in runs for words in remarks(run)])
+
+
+def _variant(direction: str, variant: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale]) -> Variant:
+    widths = ", ".join(str(width) for width in dict.fromkeys(run.window for run in runs))
+    name = cut(f"{direction}, {variant}: {counted(len(runs), 'curve')}, windows of {widths} layers", 120)
+    return Variant(name, [_figure(run, scales[layer_ends(run)]) for run in runs])
+
+
+def _figure(run: ProbeRun, scale: Scale) -> Figure:
+    best, name = best_window(run), cut(run.mode, 80)
+    said = _best_text(run, best)
+    values = [f"layers {window_text(run, n)}: {_all(run, n)}" for n in range(len(run.layers))]
+    drawn = panel(run, scale, f"{name}: three scores by layer. {said}", values, best or 0)
+    caption = cut(f"{run.direction} {run.mode} {run.variant}", 120)
+    return Figure(name, said, drawn, outside(run), caption, list(_numbers(run)))
+
+
+def _best_text(run: ProbeRun, best: int | None) -> str:
+    name = ranked_by(run)
+    if best is None or name is None:
+        return "Not measured."
+    return f"Highest {name}: {scored(run, name, best)} at layers {window_text(run, best)}."
+
+
+def _all(run: ProbeRun, index: int) -> str:
+    return ", ".join(f"{name} {_pointwise(run, name, index)}" for name in RANKING)
+
+
+def _pointwise(run: ProbeRun, name: str, index: int) -> str:
+    values = curve(run, name)
+    return banded(*(float(part[index]) for part in (values.score, values.low, values.high)))
+
+
+def _numbers(run: ProbeRun) -> Iterator[tuple[str, ...]]:
+    for n in range(len(run.layers)):
+        scores = (text for name in RANKING for text in _score_cells(run, name, n))
+        yield window_text(run, n), *scores, score_text(float(run.krs_mean_of_ratios[n])), percent(float(run.top1[n]))
+
+
+def _score_cells(run: ProbeRun, name: str, index: int) -> list[str]:
+    values = curve(run, name)
+    ends = [(values.low, values.high), (values.band_low, values.band_high)]
+    shown = (", ".join(score_text(float(end[index])) for end in pair) for pair in ends[: 2 if name in BANDED else 1])
+    return [score_text(float(values.score[index])), *shown]
+
+
+def _singles(run: ProbeRun) -> Iterator[tuple[object, ...]]:
+    for index in range(len(run.layers)):
+        first, *others = (_pointwise(run, name, index) for name in RANKING)
+        ends = tuple(float(part[index]) for part in (run.krs_kl.score, run.krs_kl.low, run.krs_kl.high))
+        yield cut(run.mode, 80), cut(run.variant, 80), first, ends, *others, percent(float(run.top1[index]))
+
+
+def show_controls(report: Report) -> Mapping[str, object] | None:
+    """Whether the instrument measured what it says; what failed comes first."""
+    if report.probe is None:
+        return None
+    lines = sorted(control_lines(report.probe), key=lambda line: line[1])
+    return {"lines": lines, "wrong": list(wrong_prompt_lines(report.probe))}
+
+
+PARTS = (
+    Part(40, "scores", "Where the effect lives", "scores.html", show),
+    Part(80, "controls", "Controls", "controls.html", show_controls),
+)

@@ -1,0 +1,65 @@
+"""The templates of the page, and how they are read: everything that is put into one is escaped.
+
+In a template a line break between tags is for its reader alone, and one inside a text is a blank. What is not given to
+a template, or has no such field, is an error and never empty.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from ckdiff.report.page import svg
+from ckdiff.report.page.parts import cut
+from ckdiff.report.words import behaviour, campaign, numbers, probe, verdict
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BREAK = r"\s*\n\s*"
+
+
+def file_text(name: str) -> str:
+    """A file that lies beside this module."""
+    return (resources.files("ckdiff.report.page") / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def environment() -> Environment:
+    """What reads templates; `words` in a template is the package of that name, `svg` the module."""
+    found = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_shown, auto_reload=False
+    )
+    found.filters |= {"cut": cut, "lines": _lines}
+    words = SimpleNamespace(behaviour=behaviour, campaign=campaign, numbers=numbers, probe=probe, verdict=verdict)
+    found.globals |= {"svg": svg, "words": words}
+    return found
+
+
+def render(template: str, given: Mapping[str, object]) -> Markup:
+    """A template filled in, ready to stand in another one."""
+    return Markup(environment().get_template(template).render(given))
+
+
+def _source(name: str) -> str:
+    joined = re.sub(rf"(?<=[>}}]){BREAK}(?=[<{{])", "", file_text(f"templates/{name}").strip())
+    return re.sub(BREAK, " ", joined)
+
+
+def _lines(text: str, limit: int, more: str) -> Markup:
+    """The first lines of a text, which stay lines."""
+    lines = text.splitlines()
+    shown = [cut(line, 500) for line in lines[:limit]]
+    return Markup("\n").join([*shown, more] if more and len(lines) > limit else shown)
+
+
+def _shown(value: object) -> object:
+    """What does not print as an escape; then the template escapes what HTML would read as its own."""
+    return value if isinstance(value, Markup) else printable(value)
