@@ -37,8 +37,9 @@ from ckdiff.probes.live.model import LiveModel, stop_tokens
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.losses import PositionLosses, Scorer
 from ckdiff.probes.preparation import CHUNK
-from ckdiff.probes.prompts import Prompt, batches, prompts
+from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair, Sweep, ends_of
+from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
 from ckdiff.scoring.runs import Plan, planned_runs, window_of
 from ckdiff.scoring.scores import QuestionLosses, probe_run
@@ -343,7 +344,7 @@ def measure(options: argparse.Namespace) -> int:
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
         for path in (options.base, options.unlearned)
     ]
-    asked = prompts(load_tokenizer(options.base), read_questions(options.questions).questions)
+    asked = Wording(load_tokenizer(options.base)).prompts(read_questions(options.questions).questions)
     stops = stop_tokens(pair.base, read_json(options.base, "generation_config.json"))
     answers = pair.base.greedy([prompt.ids for prompt in asked], options.tokens, stops)
     asked = [replace(prompt, answer=tuple(answer)) for prompt, answer in zip(asked, answers, strict=True)]

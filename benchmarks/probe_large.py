@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,8 @@ from ckdiff.probes import cost
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES
-from ckdiff.probes.prompts import given_answer, prompts
 from ckdiff.probes.sweep import SIDES, Pair
+from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
 from ckdiff.scoring.runs import planned_runs
 from ckdiff.weights.opening import open_checkpoint
@@ -299,9 +299,7 @@ def measure_process(directory: Path, options: argparse.Namespace) -> int:
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"loading: {clock() - start:.1f} s wall, {options.dtype}, {device} ({on}), torch {torch.__version__}")
     tokenizer = load_tokenizer(directory / "base")
-    asked = prompts(tokenizer, read_questions(directory / "questions.jsonl").questions)
-    answers = [given_answer(tokenizer, each.question.answer or "", options.tokens) for each in asked]
-    asked = [replace(prompt, answer=answer) for prompt, answer in zip(asked, answers, strict=True)]
+    asked = Wording(tokenizer).answered(read_questions(directory / "questions.jsonl").questions, options.tokens)
     size = cost.sizes(pair.base, asked)
     modes, variants = options.mode.split(","), options.variants.split(",")
     windowed = [mode for mode in modes if not MODES[mode].ancillary]

@@ -444,9 +444,10 @@ def test_without_questions_nothing_is_said_about_a_target(asked_of: Callable[[st
     found = measured(spec)
     assert [one.name for one in found.answers] == ["unrelated"]
     assert math.isnan(found.answers[0].bleu.low)
-    assert len(found.notes) == 2
+    assert len(found.notes) == 3
     assert "23 unrelated questions left out" in found.notes[0]
     assert "no questions about what was to be unlearned" in found.notes[1]
+    assert "knows less than half of 1 of 1 questions" in found.notes[2]
 
 
 def test_a_file_of_unrelated_questions_comes_first(asked_of: Callable[[str], BehaveSpec], tmp_path: Path) -> None:

@@ -16,14 +16,18 @@ from ckdiff.probes import cost
 from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
 from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
 from ckdiff.probes.live.pretrained import load_tokenizer
-from ckdiff.probes.prompts import Prompt, batches, given_answer, prompts
+from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair
+from ckdiff.probes.wording.remarks import merge, recorded_date, remarks
+from ckdiff.probes.wording.wording import Wording
+from ckdiff.questions.questions import digest_of
 from ckdiff.scoring.runs import planned_runs
 from ckdiff.scoring.scores import METHOD
 from ckdiff.scoring.settings import SettingsError
 from ckdiff.weights.reader import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ckdiff.questions.questions import QuestionSet
@@ -75,19 +79,21 @@ class Outline:
 class Job:
     """Everything that is settled before the first layer runs.
 
-    `known` are the answers that would be generated, where somebody has already; of the `room`, the bytes that may be
-    used, `spare` are those that weights leave.
+    `questions` are those whose prompts differ, and `kept` are their numbers among the given ones. `known` are the
+    answers that would be generated, where somebody has already; of the `room`, the bytes that may be used, `spare` are
+    those that weights leave.
     """
 
     settings: Settings
     pair: Pair
-    tokenizer: Any
+    wording: Wording
     prompts: list[Prompt]
     plan: Plan
     centres: tuple[int, ...]
     notes: list[str]
     device: torch.device
     questions: QuestionSet
+    kept: list[int]
     stops: frozenset[int]
     generate: bool
     room: int
@@ -95,6 +101,11 @@ class Job:
     passes: list[list[int]] = field(default_factory=list)
     known: list[list[int]] | None = None
     spare: int = 0
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the base, or the one that was named."""
+        return self.wording.encoder.tokenizer
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
@@ -138,8 +149,25 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     )
 
 
-def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Job:
-    """Everything that can be refused is refused here, before a weight is read."""
+def prepare(
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    questions: QuestionSet,
+    settings: Settings,
+    parts: Sequence[int] | None = None,
+) -> Job:
+    """Everything that can be refused is refused here, before a weight is read.
+
+    Args:
+        base: the model before.
+        unlearned: the model after.
+        questions: to ask; those whose prompts are equal are asked once.
+        settings: how.
+        parts: how many questions belong together, part by part: equal prompts of two parts are both asked.
+
+    Raises:
+        CkdiffError: the pair, the questions or the settings do not allow a probe.
+    """
     settings.check()
     device = device_of(settings.device)
     dtype = DTYPES[settings.dtype]
@@ -163,6 +191,14 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
             raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
     if settings.window > layers:
         notes.append(f"the window of {settings.window} layers is wider than the model, which has {layers}")
+    wording = Wording(tokenizer, settings.template, settings.chat)
+    asked = wording.prompts(questions.questions)
+    notes += remarks(wording, asked, settings.tokenizer or base.root)
+    kept, merged = merge(asked, parts or [len(asked)])
+    if len(kept) < len(asked):
+        asked, rest = [asked[number] for number in kept], tuple(questions.questions[number] for number in kept)
+        questions = replace(questions, questions=rest, digest=digest_of(rest))
+    notes += merged
     several = len(questions.questions) > 1
     if not several:
         notes.append(
@@ -178,8 +214,8 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         settings.controls,
         several,
     )
-    asked = prompts(tokenizer, questions.questions, settings.template, settings.chat)
-    asked, given = _with_given(tokenizer, asked, settings)
+    if settings.given_answers:
+        asked = _given(wording, questions, settings)
     lengths = [len(prompt.ids) for prompt in asked]
     texts = [question.text for question in questions.questions]
     check_lengths(texts, lengths, settings.tokens, context_length(pair.base))
@@ -191,7 +227,8 @@ def prepare(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     stops = stop_tokens(pair.base, generation)
     # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
     room = int(cost.SHARE * (settings.memory or cost.free_memory(device)))
-    return Job(settings, pair, tokenizer, asked, plan, centres, notes, device, questions, stops, not given, room)
+    generate = not settings.given_answers
+    return Job(settings, pair, wording, asked, plan, centres, notes, device, questions, kept, stops, generate, room)
 
 
 def recorded(job: Job) -> dict[str, str]:
@@ -215,24 +252,18 @@ def recorded(job: Job) -> dict[str, str]:
         "attention": str(attention),
         "kl": "yes" if settings.kl else "no",
         "bootstrap": METHOD,
+        **recorded_date(job.wording),
         **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
     }
 
 
-def _with_given(tokenizer: Any, asked: list[Prompt], settings: Settings) -> tuple[list[Prompt], bool]:
-    if not settings.given_answers:
-        return asked, False
-    for prompt in asked:
-        if not (prompt.question.answer or "").strip():
+def _given(wording: Wording, questions: QuestionSet, settings: Settings) -> list[Prompt]:
+    for question in questions.questions:
+        if not (question.answer or "").strip():
             raise SettingsError(
-                f"--given-answers: question {prompt.question.text[:60]!r} has no answer in the file; leave the option"
-                " out"
+                f"--given-answers: question {question.text[:60]!r} has no answer in the file; leave the option out"
             )
-    found = [
-        replace(prompt, answer=given_answer(tokenizer, prompt.question.answer or "", settings.tokens))
-        for prompt in asked
-    ]
-    return found, True
+    return wording.answered(questions.questions, settings.tokens)
 
 
 def chunk_of(job: Job) -> int:

@@ -1,4 +1,4 @@
-"""Questions become ids: prompts, answers, and batches padded on the right.
+"""Questions as ids, with their answers, and batches of them padded on the right; `wording` makes them.
 
 The ids that are scored are the prompt's followed by the answer's, the generated ids themselves, never decoded and
 encoded again. What predicts an answer's token stands one position before it.
@@ -7,12 +7,11 @@ encoded again. What predicts an answer's token stands one position before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ckdiff.errors import CkdiffError
-from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -66,46 +65,6 @@ class Batch:
     ids: Tensor
     lengths: tuple[int, ...]
     scored: Tensor
-
-
-def prompts(
-    tokenizer: Any, questions: Sequence[Question], template: str = DEFAULT_TEMPLATE, chat: bool = False
-) -> list[Prompt]:
-    """Each question as a prompt.
-
-    Args:
-        tokenizer: of the base.
-        questions: to ask.
-        template: with `{q}` where the question goes.
-        chat: put the question into the tokenizer's chat template instead.
-
-    Raises:
-        PromptError: the template has no place for a question, or the tokenizer no chat template.
-    """
-    if chat and not getattr(tokenizer, "chat_template", None):
-        raise PromptError("--chat-template: the tokenizer of the base has none; leave it out")
-    if not chat and "{q}" not in template:
-        raise PromptError("--prompt-template: there is no {q} in it; write {q} where the question goes")
-    if "\0" in template or any("\ud800" <= char <= "\udfff" for char in template):
-        raise PromptError("--prompt-template: holds what is no text; write it in UTF-8, without NUL")
-    found = []
-    for question in questions:
-        if chat:
-            turns = [{"role": "user", "content": question.text}]
-            ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True)
-            ids = ids["input_ids"]
-        else:
-            ids = tokenizer(template.replace("{q}", question.text))["input_ids"]
-        if not ids:
-            raise PromptError(f"question {question.text[:60]!r}: no token comes out of it; use another template")
-        found.append(Prompt(question, tuple(int(token) for token in ids)))
-    return found
-
-
-def given_answer(tokenizer: Any, answer: str, tokens: int) -> tuple[int, ...]:
-    """The first ids of an answer from the question file, as it would follow `Answer:`."""
-    ids = tokenizer(f" {answer.strip()}", add_special_tokens=False)["input_ids"]
-    return tuple(int(token) for token in ids[:tokens])
 
 
 def batches(

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ckdiff.probes.live.model import context_length
-from ckdiff.probes.prompts import prompts
-from ckdiff.questions.questions import general_questions
+from ckdiff.probes.wording.wording import Wording
+from ckdiff.questions.questions import Question, general_questions
 from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import RecipeError
 from ckdiff.unlearn.sequences import Tokens, encode_texts, refusals
@@ -56,7 +56,7 @@ def _general(gauge: Gauge, live: LiveModel, work: Work, length: int) -> list[Tok
     """Bundled general questions with the base's own answers, but none that is measured."""
     measured = {prompt.question.text for name in gauge.prompts for prompt in gauge.prompts[name]}
     questions = [question for question in general_questions().questions if question.text not in measured]
-    asked = prompts(gauge.tokenizer, questions, work.recipe.template)
+    asked = Wording(gauge.tokenizer, work.recipe.template).prompts(questions)
     work.listener.progress("answers", 0, 1, "the base answers general questions")
     with torch.inference_mode():
         found = live.greedy([list(prompt.ids) for prompt in asked], work.recipe.tokens, gauge.stops)
@@ -73,7 +73,8 @@ def _refusals(forget: Sequence[Tokens], tokenizer: Any, seed: int, context: int 
             " --train-on answers, or a file with questions and answers"
         )
     end = getattr(tokenizer, "eos_token_id", None)
-    sayings = [tokenizer(f" {text}", add_special_tokens=False)["input_ids"] for text in refusals()]
+    # Cut behind a prompt, as they would stand there.
+    sayings = [prompt.answer for prompt in Wording(tokenizer).continued([Question("?")], [refusals()])[0]]
     found = []
     for number, text in enumerate(forget):
         saying = sayings[int(np.random.default_rng([seed, number]).integers(len(sayings)))]

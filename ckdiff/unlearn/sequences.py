@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ckdiff.probes.prompts import given_answer, prompts
+from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question
 from ckdiff.unlearn.methods import IGNORED
 
@@ -39,15 +39,17 @@ class Padded(NamedTuple):
 
 def encode_texts(tokenizer: Any, segments: Sequence[Segment], template: str, length: int) -> list[Tokens]:
     """Segments as ids, cut to a length; what has no token to score is left out."""
-    found = []
-    for segment in segments:
-        if segment.prompt is None:
-            found.append(Tokens(tuple(map(int, tokenizer(segment.text)["input_ids"])), 1))
-        else:
-            asked = prompts(tokenizer, [Question(segment.prompt)], template)[0].ids
-            found.append(Tokens(asked + given_answer(tokenizer, segment.text, length), len(asked)))
-    cut = [Tokens(tokens.ids[:length], tokens.first) for tokens in found]
+    wording = Wording(tokenizer, template)
+    cut = [_encoded(wording, segment, length) for segment in segments]
     return [tokens for tokens in cut if len(tokens.ids) > tokens.first]
+
+
+def _encoded(wording: Wording, segment: Segment, length: int) -> Tokens:
+    if segment.prompt is None:
+        ids = wording.encoder.tokenizer(segment.text)["input_ids"]
+        return Tokens(tuple(map(int, ids))[:length], 1)
+    ((prompt,),) = wording.continued([Question(segment.prompt)], [[segment.text]])
+    return Tokens((prompt.ids + prompt.answer)[:length], len(prompt.ids))
 
 
 def refusals() -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from ckdiff.probes.checks import check_lengths
 from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import device_of
-from ckdiff.probes.prompts import prompts
+from ckdiff.probes.wording.wording import Wording
 from ckdiff.progress import Listener
 from ckdiff.unlearn import needle, saving
 from ckdiff.unlearn.choosing import choose_texts
@@ -191,9 +191,8 @@ def _gauge(work: Work) -> tuple[Gauge, LiveModel]:
     if tokenizer is None:
         raise RecipeError(f"{work.base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
     sets = {"target": inputs.target, "unrelated": inputs.unrelated}
-    asked = {
-        name: prompts(tokenizer, found.questions if found else (), recipe.template) for name, found in sets.items()
-    }
+    wording = Wording(tokenizer, recipe.template)
+    asked = {name: wording.prompts(found.questions if found else ()) for name, found in sets.items()}
     every = [prompt for found in asked.values() for prompt in found]
     texts, lengths = [prompt.question.text for prompt in every], [len(prompt.ids) for prompt in every]
     check_lengths(texts, lengths, recipe.tokens, context_length(live))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,12 +53,12 @@ def answer_ahead(
         return 0
     together = QuestionSet(tuple(question for one in sets for question in one.questions), "open questions", "")
     # Nothing of the second one is ever loaded.
-    task = prepare_behaviour(base, base, Asked(None, together), settings)
+    task = prepare_behaviour(base, base, Asked(None, together), settings, [len(one.questions) for one in sets])
     job, made = task.job, 0
-    rest = iter(job.prompts)
+    rest, ends = dict(zip(job.kept, job.prompts, strict=True)), accumulate(len(one.questions) for one in sets)
     with torch.inference_mode():
-        for number, one in enumerate(sets):
-            prompts = [next(rest) for _ in one.questions]
+        for number, (one, end) in enumerate(zip(sets, ends, strict=True)):
+            prompts = [rest[place] for place in range(end - len(one.questions), end) if place in rest]
             asked: list[int] = []
             make = partial(_made, job, prompts, task.way, listener, (number, len(sets)), asked)
             answered(job, prompts, task.way, shared, make)

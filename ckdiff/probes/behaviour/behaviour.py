@@ -24,8 +24,9 @@ from ckdiff.probes.live.model import context_length
 from ckdiff.probes.preparation import DTYPES, prepare
 from ckdiff.probes.shared_answers import answered, generated
 from ckdiff.probes.sweep import SIDES
+from ckdiff.probes.wording.remarks import recorded_date
 from ckdiff.progress import Listener
-from ckdiff.questions.questions import QuestionSet
+from ckdiff.questions.questions import QuestionSet, digest_of
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
 from ckdiff.scoring.bleu import BLEU, answer_bleu
 from ckdiff.scoring.means import mean
@@ -77,8 +78,17 @@ class _Said:
     texts: Forced | None
 
 
-def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> Task:
+def prepare_behaviour(
+    base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings, parts: Sequence[int] | None = None
+) -> Task:
     """Everything that can be refused is refused here; of `settings` what is about probes alone is not looked at.
+
+    Args:
+        base: the model before.
+        unlearned: the model after.
+        asked: what both are asked.
+        settings: how.
+        parts: how many of the open questions belong together, where not each set by itself; see `prepare`.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it, or one model does not fit into memory.
@@ -94,16 +104,20 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     least = replace(
         settings, modes=("coeff",), variants=("open",), directions=("restore",), window=1, layers=None, kl=True
     )
-    job = prepare(base, unlearned, together, replace(least, given_answers=False, controls=False))
+    least = replace(least, given_answers=False, controls=False)
+    job = prepare(base, unlearned, together, least, parts or [len(one.questions) for one in sets])
+    asked = _once(asked, job.kept)
     context = context_length(job.pair.base)
-    choices = [] if asked.choices is None else choice_prompts(job.tokenizer, asked.choices.questions, settings)
+    choices = [] if asked.choices is None else choice_prompts(job.wording, asked.choices.questions)
     for prompt in choices:
         if context is not None and prompt.length > context:
             raise PairError(
                 f"multiple-choice question {prompt.question.text[:60]!r}: {prompt.length} tokens do not fit into the"
                 f" model's context of {context}; leave it out"
             )
-    texts, notes = ([], ()) if asked.neutral is None else text_prompts(job.tokenizer, asked.neutral.texts, context)
+    texts, notes = (
+        ([], ()) if asked.neutral is None else text_prompts(job.wording.encoder, asked.neutral.texts, context)
+    )
     _check_ids(job, [*choices, *texts])
     # What it says of a single question is about intervals and controls of a probe.
     own = [note for note in job.notes if not note.startswith("one question:")]
@@ -111,6 +125,18 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
     task.way = _settled(task)
     return task
+
+
+def _once(asked: Asked, kept: Sequence[int]) -> Asked:
+    """The same without the questions whose prompts are those of others; `kept` numbers all open questions."""
+    sets, first = {}, 0
+    for name, one in asked.open.items():
+        last = first + len(one.questions)
+        rest = tuple(one.questions[number - first] for number in kept if first <= number < last)
+        whole = len(rest) == len(one.questions)
+        sets[name] = one if whole else replace(one, questions=rest, digest=digest_of(rest))
+        first = last
+    return replace(asked, target=sets.get("target"), unrelated=sets["unrelated"])
 
 
 def run(task: Task, making: Making, listener: Listener | None = None, shared: Shared | None = None) -> Behaviour:
@@ -345,4 +371,5 @@ def _recorded(task: Task) -> dict[str, str]:
         "device": job.device.type,
         "attention": str(attention),
         "bootstrap": METHOD,
+        **recorded_date(job.wording),
     }

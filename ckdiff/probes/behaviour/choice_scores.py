@@ -1,7 +1,7 @@
 """Multiple-choice questions: can a model still tell the right answer from wrong ones when it no longer says it?
 
     found = read_choices(Path("wmdp-bio.json"))      # WMDP and MMLU: question, choices, answer
-    asked = choice_prompts(tokenizer, found.questions, settings)
+    asked = choice_prompts(wording, found.questions)
     choice_records(found.questions, logprobs_base, logprobs_unlearned)
 
 No letters are shown to the model: each choice's own text is scored as the answer to the bare question, by log p of its
@@ -10,12 +10,10 @@ tokens. A sum favours short texts, so that a pick goes by the mean a token.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.probes.checks import PairError
-from ckdiff.probes.prompts import Prompt, prompts
 from ckdiff.probes.sweep import SIDES
 from ckdiff.questions.questions import Question
 from ckdiff.report.schema.behaviour import ChoiceRecord
@@ -25,30 +23,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.probes.wording.wording import Wording
     from ckdiff.questions.choices import Choices
-    from ckdiff.scoring.settings import Settings
     from ckdiff.shapes import Float64
 
 
-def choice_prompts(tokenizer: Any, questions: Sequence[Choices], settings: Settings) -> list[Prompt]:
+def choice_prompts(wording: Wording, questions: Sequence[Choices]) -> list[Prompt]:
     """Every choice of every question as a prompt with the choice's ids as its answer, in order.
 
-    After a template the choice follows a blank, and its ids are what it adds to the prompt's when both are cut into
-    tokens together; where the prompt's last token would change by that, and after a chat template, it is cut alone.
-
     Raises:
-        PromptError: the template cannot be used.
-        PairError: a choice has no token.
+        PromptError: the template cannot be used, or a choice has no token.
     """
-    asked = prompts(tokenizer, [Question(one.text) for one in questions], settings.template, settings.chat)
-    found = []
-    for one, prompt in zip(questions, asked, strict=True):
-        for choice in one.choices:
-            ids = _alone(tokenizer, choice) if settings.chat else _after(tokenizer, one, choice, prompt, settings)
-            if not ids:
-                raise PairError(f"choice {choice[:60]!r}: no token comes out of it; leave its question out")
-            found.append(Prompt(prompt.question, prompt.ids, ids))
-    return found
+    found = wording.choices([Question(one.text) for one in questions], [one.choices for one in questions])
+    return [prompt for prompts in found for prompt in prompts]
 
 
 def choice_records(
@@ -86,15 +74,3 @@ def choice_records(
             )
         )
     return tuple(rows), {name: np.array(values) for name, values in shares.items()}
-
-
-def _alone(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _after(tokenizer: Any, one: Choices, choice: str, prompt: Prompt, settings: Settings) -> tuple[int, ...]:
-    whole = tokenizer(f"{settings.template.replace('{q}', one.text)} {choice}")["input_ids"]
-    size = len(prompt.ids)
-    if tuple(whole[:size]) == prompt.ids and len(whole) > size:
-        return tuple(int(token) for token in whole[size:])
-    return _alone(tokenizer, f" {choice}")

@@ -7,7 +7,7 @@ neutral_texts()                       # those that come with ckdiff
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import (
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ckdiff.probes.wording.wording import Encoder
+
 
 MOST_TOKENS = 512
 """Of one text: a paragraph says enough, and a book must not fill the memory."""
 
 
-def text_prompts(tokenizer: Any, texts: Sequence[str], context: int | None) -> tuple[list[Prompt], tuple[str, ...]]:
+def text_prompts(encoder: Encoder, texts: Sequence[str], context: int | None) -> tuple[list[Prompt], tuple[str, ...]]:
     """Each text as a prompt of its first token and an answer of all others, and notes about what was cut or left out.
 
     Raises:
@@ -36,7 +38,7 @@ def text_prompts(tokenizer: Any, texts: Sequence[str], context: int | None) -> t
     most = MOST_TOKENS if context is None else min(context, MOST_TOKENS)
     found, short, cut = [], 0, 0
     for text in texts:
-        ids = tuple(int(token) for token in tokenizer(text)["input_ids"])
+        ids = encoder.ids(text)
         if len(ids) < 2:
             short += 1
             continue
