@@ -326,7 +326,8 @@ class LiveModel:
         scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
         scale = 1.0 if abs(scale - 1) < 1e-3 else scale
         tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
-        return scale if (own - scale * plain).abs().max() <= tolerance * own.abs().max() else None
+        # What is not finite differs in nothing here, and is refused by name where it is measured.
+        return None if (own - scale * plain).abs().max() > tolerance * own.abs().max() else scale
 
     def greedy(
         self,
