@@ -24,7 +24,7 @@ from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.progress import Listener
 from ckdiff.questions.choices import read_choices
 from ckdiff.questions.neutral_texts import neutral_texts, read_texts
-from ckdiff.questions.questions import QuestionsError
+from ckdiff.questions.streams import RecordsError
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.scoring.bleu import BLEU, answer_bleu
 from ckdiff.scoring.means import mean
@@ -459,7 +459,7 @@ def test_a_file_of_unrelated_questions_comes_first(asked_of: Callable[[str], Beh
 def test_damaged_unrelated_questions_are_refused(asked_of: Callable[[str], BehaveSpec], tmp_path: Path) -> None:
     content = {"concept": "x", "target_questions": TARGET, "unrelated_questions": "none"}
     (tmp_path / "damaged.json").write_text(json.dumps(content))
-    with pytest.raises(QuestionsError, match=r"damaged\.json: .*unrelated_questions is a string"):
+    with pytest.raises(RecordsError, match=r"damaged\.json: .*unrelated_questions is a string"):
         behave(replace(asked_of("llama"), questions=tmp_path / "damaged.json"))
 
 
@@ -498,10 +498,10 @@ def test_neutral_files(tmp_path: Path, name: str, content: str, texts: tuple[str
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.txt", b"", "no text found"),
-        ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.txt", b"", "nothing in it"),
+        ("a.txt", b"\xff\xfd", "not UTF-8"),
         ("a.txt", b"a\0b", "NUL"),
-        ("a.json", b"[]", "the list is empty"),
+        ("a.json", b"[]", "nothing in it"),
         ("a.jsonl", b'{"txt": "one"}', "line 1: no text in it"),
         ("a.jsonl", b'{"text": 3}', "line 1: text is a number"),
         ("a.jsonl", b'{"text": "one"}\n{"text', "line 2: not JSON"),
@@ -509,7 +509,7 @@ def test_neutral_files(tmp_path: Path, name: str, content: str, texts: tuple[str
 )
 def test_bad_neutral_files(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(QuestionsError, match=words):
+    with pytest.raises(RecordsError, match=words):
         read_texts(tmp_path / name)
 
 
@@ -530,7 +530,7 @@ GOOD = {"question": "q", "choices": ["a", "b"], "answer": 0}
         ({"text": "q"}, "no question and no choices and no answer"),
         (GOOD | {"choices": ["a"]}, "1 choices"),
         (GOOD | {"choices": "ab"}, "choices is a string"),
-        (GOOD | {"choices": ["a", 1]}, "choice 1 is a number"),
+        (GOOD | {"choices": ["a", True]}, "choice 1 is true or false"),
         (GOOD | {"choices": ["a", " "]}, "choice 1 is empty"),
         (GOOD | {"question": " "}, "question is empty"),
         (GOOD | {"question": 1}, "question is a number"),
@@ -541,19 +541,20 @@ GOOD = {"question": "q", "choices": ["a", "b"], "answer": 0}
 def test_bad_choices_name_their_entry(tmp_path: Path, content: Any, words: str) -> None:
     path = tmp_path / "choices.json"
     path.write_text(json.dumps([GOOD, content]))
-    with pytest.raises(QuestionsError) as caught:
+    with pytest.raises(RecordsError) as caught:
         read_choices(path)
     assert str(caught.value).startswith(f"{path}: entry 2: ")
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "empty"), (b"[]", "empty"), (b"\xff", "not UTF-8"), (b"plain text", "not JSON")]
+    ("content", "words"),
+    [(b"", "nothing in it"), (b"[]", "nothing in it"), (b"\xff", "not UTF-8"), (b"plain text", "not JSON")],
 )
 def test_files_that_are_no_choices(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "choices.json"
     path.write_bytes(content)
-    with pytest.raises(QuestionsError, match=words):
+    with pytest.raises(RecordsError, match=words):
         read_choices(path)
 
 

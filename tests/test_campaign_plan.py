@@ -20,7 +20,8 @@ from ckdiff.campaign.plan import kinds as plan_kinds
 from ckdiff.campaign.plan.kinds import memory
 from ckdiff.campaign.plan.plan import MOST_BYTES, MOST_JOBS, read_plan
 from ckdiff.campaign.records import PlanError, Resources, Topic
-from ckdiff.questions.questions import QuestionsError, concepts_in, read_questions
+from ckdiff.questions.questions import concepts_in, read_questions
+from ckdiff.questions.streams import RecordsError
 from ckdiff.weights.hub import parse_hub_id
 
 DOCS = Path(__file__).parent.parent / "docs" / "campaign.md"
@@ -383,7 +384,7 @@ CONCEPTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no file": ('concept = "Feng shui"', ("measure.concept", "chooses from a file")),
     "no such file": ('questions = "gone.json"', ("measure.questions", '"gone.json": no such file')),
     "a folder": ('questions = "out"', ("no regular file",)),
-    "an empty file": ('questions = "empty.txt"', ("no question found",)),
+    "an empty file": ('questions = "empty.txt"', ("nothing in it",)),
     "broken": ('questions = "broken.json"\nconcepts = "all"', ("broken.json", "not JSON")),
     "broken, whole": ('questions = "broken.json"', ("broken.json", "not JSON")),
     "a strange name": ('questions = "strange.json"\nconcepts = "all"', ("not a name for tables", "\\n")),
@@ -415,7 +416,7 @@ def test_concepts_of_files(place: Path) -> None:
     assert concepts_in(place / "lines.jsonl") == ("B", "A")
     (place / "other.json").write_text('{"concept": "C", "target_questions": ["q"]}')
     assert concepts_in(place / "other.json") == ("C",)
-    with pytest.raises(QuestionsError, match="cannot be read"):
+    with pytest.raises(RecordsError, match="cannot be read"):
         concepts_in(place / "gone.json")
 
 

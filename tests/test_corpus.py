@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from ckdiff.cli import corpus as corpus_command
 from ckdiff.errors import ExitStatus
 from ckdiff.questions import corpus as corpora
+from ckdiff.questions import records
 from ckdiff.questions import segments as texts
 from ckdiff.questions.corpus import (
     ConceptNotFoundError,
@@ -33,7 +34,7 @@ from ckdiff.questions.corpus import (
     write_extraction,
 )
 from ckdiff.questions.segments import Segment, other_concepts, read_segments, segments
-from ckdiff.questions.streams import TextsError
+from ckdiff.questions.streams import RecordsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -185,13 +186,13 @@ def test_the_other_concepts_come_in_turn_and_in_order(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    records = ["One.", " ", {"text": "One."}, {"question": "", "answer": "x"}, {"question": "Q", "answer": "One."}]
-    found = read_segments(write(tmp_path, records))
+    entries = ["One.", " ", {"text": "One."}, {"question": "", "answer": "x"}, {"question": "Q", "answer": "One."}]
+    found = read_segments(write(tmp_path, entries))
     assert found.segments == (Segment("One."), Segment("One.", "Q"))
     assert found.notes == ("2 empty texts left out", "1 repeated text left out")
-    assert read_segments(write(tmp_path, records), most=1).notes[-1] == "the first 1 of 2 segments were taken"
+    assert read_segments(write(tmp_path, entries), most=1).notes[-1] == "the first 1 of 2 segments were taken"
     others = other_concepts(write(tmp_path, [*VECTORS, {"Concept": "Zinc"}]), "Tin")
-    assert others.notes == ("1 concept without wikipedia_content left out",)
+    assert others.notes == ("1 other concept without wikipedia_content left out",)
 
 
 def test_equal_texts_have_equal_digests(tmp_path: Path) -> None:
@@ -203,15 +204,15 @@ def test_equal_texts_have_equal_digests(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "empty": (" \n", {}, "no text found; the file is empty"),
-    "empty list": ([], {}, "no text found; write at least one"),
+    "empty": (" \n", {}, "nothing in it; write at least one entry"),
+    "empty list": ([], {}, "nothing in it; write at least one entry"),
     "nothing said": (["", {"text": " "}], {}, "no text found; write at least one"),
     "which concept": (VECTORS, {}, '3 concepts, name one with --concept: "Moss Hill", "Lanterns", "Tin"'),
     "no such concept": (VECTORS, {"concept": "Zinc"}, 'no concept "Zinc"; it has: "Moss Hill", "Lanterns", "Tin"'),
     "no concepts": (["One."], {"concept": "Tin"}, "JSON without concepts; leave out --concept, or name a file of Conc"),
     "no concepts in text": ("One.", {"concept": "Tin"}, "text without concepts; leave out --concept"),
     "no article": ([{"Concept": "Tin", "QA": []}], {}, 'entry 1: concept "Tin" has no wikipedia_content; add its text'),
-    "no name": ([{"Concept": 3, "QA": []}], {}, "entry 1: no Concept among entries of ConceptVectors; add its name"),
+    "no name": ([{"Concept": 3, "QA": []}], {}, "entry 1: an entry without the name of its concept; add its name"),
     "broken line": (
         '{"text": "a"}\n{"text": "b"\n',
         {},
@@ -220,15 +221,15 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "broken": ('{"text": ', {}, "line 1: not JSON (Expecting value at column 10); mend it"),
     "number": ([3], {}, "entry 1: a number; write a string, or an object with text"),
     "null": ([{"text": None}], {}, "entry 1: text is null; write a string"),
-    "other keys": ([{"body": "x"}], {}, 'entry 1: neither text nor question and answer in it; it has: "body"'),
-    "NUL": (["a\0b"], {}, "entry 1: a NUL character; this is not text, mend it"),
-    "surrogate": ('["\\ud800"]', {}, "entry 1: half a surrogate pair; this is not text, mend it"),
+    "other keys": ([{"body": "x"}], {}, 'entry 1: no text in it; call it text; it has: "body"'),
+    "NUL": (["a\0b"], {}, 'entry 1: a NUL character in "a\\u0000b"; this is not text, mend it'),
+    "surrogate": ('["\\ud800"]', {}, 'entry 1: half a surrogate pair in "\\ud800"; this is not text, mend it'),
     "not UTF-8": (b"abc\xff", {}, "not UTF-8 at byte 3; convert it"),
-    "deep": ('{"text": ' + "[" * 100_000, {}, "the value: not JSON (nested too deeply); mend it"),
+    "deep": ('{"text": ' + "[" * 100_000, {}, "not JSON (nested too deeply); mend it"),
     "pointer": (
         "version https://git-lfs.github.com/spec/v1",
         {},
-        "a git-lfs pointer, not the text; run `git lfs pull`",
+        "a git-lfs pointer, not the content; run `git lfs pull`",
     ),
     "cut off": (gzip.compress(b"One." * 99)[:-9], {}, "compressed, and cut off or damaged; download it again"),
     "no length": ("One.", {"length": 0}, "--length: 0 characters are no text; give 1 or more"),
@@ -240,7 +241,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_what_cannot_be_used_is_one_line_with_a_remedy(case: str, tmp_path: Path) -> None:
     content, options, message = REFUSED[case]
     path = write(tmp_path, content)
-    with pytest.raises(TextsError) as caught:
+    with pytest.raises(RecordsError) as caught:
         read_segments(path, **options)
     assert message in str(caught.value)
     assert str(caught.value).startswith(("--", f"{path}: "))
@@ -248,12 +249,12 @@ def test_what_cannot_be_used_is_one_line_with_a_remedy(case: str, tmp_path: Path
 
 
 def test_places_that_are_no_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TextsError, match="a directory; name a file"):
+    with pytest.raises(RecordsError, match="a directory; name a file"):
         read_segments(tmp_path)
-    with pytest.raises(TextsError, match=r"cannot be read .No such file or directory.; check the path"):
+    with pytest.raises(RecordsError, match=r"cannot be read .No such file or directory.; check the path"):
         read_segments(tmp_path / "none")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TextsError, match="not a regular file; name a file with texts"):
+    with pytest.raises(RecordsError, match="not a regular file; name one"):
         read_segments(tmp_path / "pipe")
 
 
@@ -264,13 +265,13 @@ def test_there_must_be_other_concepts(tmp_path: Path) -> None:
         (["One."], "no concepts of ConceptVectors in it; name a file with texts to retain"),
         (VECTORS[1:], 'no concept "moss hill"; it has: "Lanterns", "Tin"'),
     ):
-        with pytest.raises(TextsError, match=message):
+        with pytest.raises(RecordsError, match=message):
             other_concepts(write(tmp_path, content), "moss hill")
 
 
 def test_what_is_decompressed_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "MAX_BYTES", 1000)
-    with pytest.raises(TextsError, match="more than 1000 bytes; take a part of it, as `ckdiff corpus` does"):
+    monkeypatch.setattr(records, "MAX_BYTES", 1000)
+    with pytest.raises(RecordsError, match="more than 1000 bytes; take a part of it, as `ckdiff corpus` does"):
         read_segments(write(tmp_path, gzip.compress(b"a" * 2000)))
 
 
@@ -279,7 +280,7 @@ def test_zstd_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "zstandard", None)
     for read in (read_segments, lambda path: extract([path], "One")):
         with pytest.raises(
-            TextsError, match=r"a.jsonl.zst: zstd, which needs a package: pip install 'ckdiff\[unlearn\]'"
+            RecordsError, match=r"a.jsonl.zst: zstd, which needs a package: pip install 'ckdiff\[unlearn\]'"
         ):
             read(path)
 
@@ -500,10 +501,10 @@ def test_a_bomb_does_not_fill_the_memory(packing: str, tmp_path: Path) -> None:
 
 
 CORPORA_REFUSED: dict[str, tuple[Any, str]] = {
-    "empty": ("", "no document found (no line in it); give JSON lines with text, as RedPajama and Dolma have"),
+    "empty": ("", "no document found (no line in it); give JSON lines with text, as RedPajama has"),
     "one list": (json.dumps([TIN], indent=1), "no document found (a.jsonl:1: not JSON (Expecting value at column 2))"),
     "cut off": (gzip.compress(b"tin")[:5], "no document found (a.jsonl: cut off or damaged); give JSON lines"),
-    "pointer": ("version https://git-lfs.github.com/spec/v1", "a git-lfs pointer, not the text; run `git lfs pull`"),
+    "pointer": ("version https://git-lfs.github.com/spec/v1", "a git-lfs pointer, not the content; run `git lfs pull`"),
 }
 
 
@@ -511,7 +512,7 @@ CORPORA_REFUSED: dict[str, tuple[Any, str]] = {
 def test_what_is_no_corpus_is_one_line_with_a_remedy(case: str, tmp_path: Path) -> None:
     content, message = CORPORA_REFUSED[case]
     path = write(tmp_path, content, "a.jsonl")
-    with pytest.raises(TextsError) as caught:
+    with pytest.raises(RecordsError) as caught:
         extract([path], "tin")
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
@@ -520,18 +521,18 @@ def test_what_is_no_corpus_is_one_line_with_a_remedy(case: str, tmp_path: Path) 
 
 def test_paths_that_hold_no_corpus_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        TextsError, match=r"no file in it ends in .jsonl, .jsonl.gz, .*; name files or another directory"
+        RecordsError, match=r"no file in it ends in .jsonl, .jsonl.gz, .*; name files or another directory"
     ):
         extract([tmp_path], "tin")
-    with pytest.raises(TextsError, match=r"cannot be read .No such file or directory."):
+    with pytest.raises(RecordsError, match=r"cannot be read .No such file or directory."):
         extract([tmp_path / "none"], "tin")
-    with pytest.raises(TextsError, match="no file of a corpus given; name files or directories with JSON lines"):
+    with pytest.raises(RecordsError, match="no file of a corpus given; name files or directories with JSON lines"):
         extract([], "tin")
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(TextsError, match="not a regular file"):
+    with pytest.raises(RecordsError, match="not a regular file"):
         extract([tmp_path], "tin")
     with pytest.raises(
-        TextsError, match="--concept and --alias: an empty name is in every text; give one with letters"
+        RecordsError, match="--concept and --alias: an empty name is in every text; give one with letters"
     ):
         extract([tmp_path], "tin", aliases=[" "])
 
@@ -576,7 +577,7 @@ def test_a_file_is_replaced_only_when_asked_and_never_half_written(corpus: Path,
     found = extract([corpus], "tin")
     target = write(tmp_path, "mine", "out.jsonl")
     with pytest.raises(
-        TextsError, match=r"exists; replace it with --overwrite, or name another file with -o FILE.jsonl"
+        RecordsError, match=r"exists; replace it with --overwrite, or name another file with -o FILE.jsonl"
     ):
         write_extraction(found, target)
     assert target.read_text() == "mine"
@@ -592,16 +593,16 @@ def test_a_failed_write_leaves_what_was_there(corpus: Path, tmp_path: Path, monk
     target = write(tmp_path, "mine", "out.jsonl")
     found = extract([corpus], "tin")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TextsError, match=r"cannot be written: No space left on device; use -o FILE.jsonl"):
+    with pytest.raises(RecordsError, match=r"cannot be written: No space left on device; use -o FILE.jsonl"):
         write_extraction(found, target, overwrite=True)
     assert target.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "out.jsonl"]
 
 
 def test_the_place_is_checked_before_the_corpus_is_read(tmp_path: Path) -> None:
-    with pytest.raises(TextsError, match=r"the directory .*none does not exist; create it, or use -o FILE.jsonl"):
+    with pytest.raises(RecordsError, match=r"the directory .*none does not exist; create it, or use -o FILE.jsonl"):
         check_output(tmp_path / "none" / "out.jsonl")
-    with pytest.raises(TextsError, match=r"not a regular file; name a file with -o FILE.jsonl"):
+    with pytest.raises(RecordsError, match=r"not a regular file; name a file with -o FILE.jsonl"):
         check_output(tmp_path, overwrite=True)
 
 

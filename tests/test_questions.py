@@ -10,11 +10,11 @@ import pytest
 from ckdiff.questions.questions import (
     MAX_BYTES,
     Question,
-    QuestionsError,
     general_questions,
     given_questions,
     read_questions,
 )
+from ckdiff.questions.streams import RecordsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,12 +145,12 @@ def test_digest_is_over_texts_and_answers_alone(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[Any, str]] = {
-    "empty": ("", "no question found"),
-    "blank": (" \n\n", "no question found"),
-    "empty list": ([], "no question found"),
+    "empty": ("", "nothing in it; write at least one entry"),
+    "blank": (" \n\n", "nothing in it"),
+    "empty list": ([], "nothing in it"),
     "only empty": (["", " "], "no question found"),
     "not UTF-8": (b"caf\xe9?", "not UTF-8 at byte 3"),
-    "UTF-16": ("What?".encode("utf-16"), "not UTF-8"),
+    "UTF-16 cut off": ("What?".encode("utf-16")[:-1], "not UTF-16 at byte 10; convert it"),
     "NUL": ("Who\0?\n", r'line 1: a NUL character in "Who\u0000?"'),
     "NUL in JSON": ([{"question": "Who\0?"}], "entry 1: question: a NUL character"),
     "surrogate": ('["Who \\ud83d?"]', "entry 1: half a surrogate pair"),
@@ -160,16 +160,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "broken first line": ('{"question": \n' + lines(RECORD), "line 1: not JSON"),
     "text among lines": (lines(RECORD) + "\nWho?", "line 3: not JSON"),
     "duplicate key": ('{"question": "a", "question": "b"}', "duplicate key"),
-    "NaN": ('["a", NaN]', "NaN is not JSON"),
+    "NaN": ('["a", NaN]', "entry 2: a number; write a string"),
     "deep": ("[" * 100_000, "nested too deeply"),
     "number": ([RECORD, 3], "entry 2: a number; write a string"),
     "null": (lines(RECORD, None), "line 2: null"),
     "list in list": ([["a"]], "entry 1: a list"),
     "question of a number": ([{"question": 3}], "entry 1: question is a number; write a string"),
     "question null": (lines(RECORD, {"question": None}), "line 2: question is null"),
-    "answer of a list": ([RECORD | {"answer": ["a"]}], "entry 1: answer is a list; write a string"),
-    "other object": ([{"prompt": "a", "text": "b"}], 'no question or query in it; it has: "prompt", "text"'),
-    "empty object": ([{}], "it has: nothing"),
+    "answer of an object": ([RECORD | {"answer": {"a": 1}}], "entry 1: answer is an object; write a string"),
+    "answer of a list of lists": ([RECORD | {"answer": [["a"]]}], "entry 1: answer is a list; write a string"),
+    "answer of truth": ([RECORD | {"answer": True}], "entry 1: answer is true or false; write a string"),
+    "other object": ([{"prompt": "a", "text": "b"}], 'no question in it; call it question; it has: "prompt", "text"'),
+    "empty object": ([{}], "it has: nothing with a name"),
     "QA no list": (VECTORS[1] | {"QA": "Who?"}, "QA is a string"),
     "QA of numbers": (VECTORS[1] | {"QA": ["Who?", True]}, "QA 2: true or false"),
     "string among concepts": ([*VECTORS, "Who?"], "entry 3: a string among entries of ConceptVectors"),
@@ -181,7 +183,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_what_cannot_be_used_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
     content, message = BAD[case]
     path = write(tmp_path, content)
-    with pytest.raises(QuestionsError) as caught:
+    with pytest.raises(RecordsError) as caught:
         read_questions(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
@@ -204,7 +206,7 @@ CHOICES: dict[str, tuple[Any, str | None, bool, str]] = {
 @pytest.mark.parametrize("case", CHOICES)
 def test_a_choice_that_the_file_does_not_offer(case: str, tmp_path: Path) -> None:
     content, concept, unrelated, message = CHOICES[case]
-    with pytest.raises(QuestionsError) as caught:
+    with pytest.raises(RecordsError) as caught:
         read_questions(write(tmp_path, content), concept=concept, unrelated=unrelated)
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
@@ -213,14 +215,14 @@ def test_a_choice_that_the_file_does_not_offer(case: str, tmp_path: Path) -> Non
 
 def test_a_message_lists_the_first_concepts_only(tmp_path: Path) -> None:
     path = write(tmp_path, [{"Concept": f"c{index}", "QA": ["Who?"]} for index in range(500)])
-    with pytest.raises(QuestionsError, match=r'500 concepts.*"c19" and 480 more$'):
+    with pytest.raises(RecordsError, match=r'500 concepts.*"c19" and 480 more$'):
         read_questions(path)
 
 
 def test_a_name_that_says_json_must_hold_it(tmp_path: Path) -> None:
-    with pytest.raises(QuestionsError, match="line 1: not JSON"):
+    with pytest.raises(RecordsError, match="line 1: not JSON"):
         read_questions(write(tmp_path, "Who lit the lamp?", "questions.json"))
-    with pytest.raises(QuestionsError, match="JSON, but a number"):
+    with pytest.raises(RecordsError, match="JSON, but a number"):
         read_questions(write(tmp_path, "3", "questions.json"))
 
 
@@ -229,11 +231,16 @@ def test_paths_that_are_no_readable_file(tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    cases = {"missing": "cannot be read", ".": "a directory", "fifo": "not a regular file", "large": "larger than"}
+    cases = {
+        "missing": "cannot be read",
+        ".": "a directory",
+        "fifo": "not a regular file",
+        "large": "more than 100000000 bytes",
+    }
     for name, message in cases.items():
-        with pytest.raises(QuestionsError, match=message):
+        with pytest.raises(RecordsError, match=message):
             read_questions(tmp_path / name)
-    with pytest.raises(QuestionsError, match="not a path"):
+    with pytest.raises(RecordsError, match="not a path"):
         read_questions(tmp_path / "a\0b")
 
 
@@ -241,7 +248,7 @@ def test_paths_that_are_no_readable_file(tmp_path: Path) -> None:
 def test_a_file_without_rights(tmp_path: Path) -> None:
     path = write(tmp_path, "Who?")
     path.chmod(0)
-    with pytest.raises(QuestionsError, match="Permission denied"):
+    with pytest.raises(RecordsError, match="Permission denied"):
         read_questions(path)
 
 
@@ -255,7 +262,7 @@ def test_given_questions() -> None:
     assert found.source == "command line"
     assert found.notes == ("1 empty question left out", "1 repeated question left out")
     for bad in ([], [" "], ["a\0"], ["a\udcff"]):
-        with pytest.raises(QuestionsError, match=r"^--question: "):
+        with pytest.raises(RecordsError, match=r"^--question: "):
             given_questions(bad)
 
 

@@ -19,13 +19,14 @@ def asked_by(spec: BehaveSpec) -> Asked:
     from ckdiff.questions.asked import Asked, first_questions, own_unrelated
     from ckdiff.questions.choices import read_choices
     from ckdiff.questions.neutral_texts import neutral_texts, read_texts
-    from ckdiff.questions.questions import QuestionsError, general_questions, given_questions, read_questions
+    from ckdiff.questions.questions import general_questions, given_questions, read_questions
+    from ckdiff.questions.streams import RecordsError
 
     _check_asked(spec)
     if spec.concept is not None and spec.questions is None:
-        raise QuestionsError("--concept chooses from a file; name it with --questions")
+        raise RecordsError("--concept chooses from a file; name it with --questions")
     if spec.most_unrelated < 1:
-        raise QuestionsError(f"--most-unrelated: {spec.most_unrelated} is too few; give 1 or more")
+        raise RecordsError(f"--most-unrelated: {spec.most_unrelated} is too few; give 1 or more")
     target = unrelated = None
     if spec.questions is not None:
         target = read_questions(spec.questions, concept=spec.concept)
@@ -45,21 +46,22 @@ def asked_by(spec: BehaveSpec) -> Asked:
 
 
 def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
-    from ckdiff.questions.questions import QuestionsError
+    from ckdiff.questions.streams import RecordsError
 
     if spec.questions is not None and spec.asked:
-        raise QuestionsError("--questions and --question: give one of them")
+        raise RecordsError("--questions and --question: give one of them")
 
 
 def questions_of(spec: ProbeSpec) -> QuestionSet:
     """What a spec asks, all files read."""
-    from ckdiff.questions.questions import QuestionsError, general_questions, given_questions, read_questions
+    from ckdiff.questions.questions import general_questions, given_questions, read_questions
+    from ckdiff.questions.streams import RecordsError
 
     _check_asked(spec)
     if spec.questions is not None:
         return read_questions(spec.questions, concept=spec.concept, unrelated=spec.unrelated)
     if spec.concept is not None or spec.unrelated:
-        raise QuestionsError("--concept and --unrelated choose from a file; name it with --questions")
+        raise RecordsError("--concept and --unrelated choose from a file; name it with --questions")
     if spec.asked:
         return given_questions(spec.asked)
     found = general_questions()

@@ -40,7 +40,7 @@ class ProbeSpec:
     Attributes:
         base: as in `CompareSpec`; a probe needs a directory with config and tokenizer.
         unlearned: the same.
-        questions: a file of questions (text, JSON, JSONL, ConceptVectors, TOFU, MUSE, RWKU).
+        questions: a file of questions, in a format of `questions.formats`.
         asked: questions as texts; with neither, a bundled set of general questions is asked.
         concept: which entry of the file.
         unrelated: of that entry the unrelated questions.

@@ -47,7 +47,7 @@ def audit(
         typer.Option(
             "--questions",
             "-Q",
-            help="Questions about what was to be unlearned: text, JSON or JSONL.",
+            help="Questions about what was to be unlearned: text, JSON, CSV, parquet.",
             rich_help_panel=ASKED,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def audit(
         Path | None, typer.Option("--unrelated", help="A file of other questions.", rich_help_panel=ASKED)
     ] = None,
     choices: Annotated[
-        Path | None, typer.Option("--choices", help="Multiple-choice questions, JSON or JSONL.", rich_help_panel=ASKED)
+        Path | None, typer.Option("--choices", help="A file of multiple-choice questions.", rich_help_panel=ASKED)
     ] = None,
     neutral: Annotated[
         Path | None, typer.Option("--neutral", help="A file of neutral texts.", rich_help_panel=ASKED)

@@ -53,7 +53,7 @@ def behave(
         typer.Option(
             "--questions",
             "-Q",
-            help="Questions about what was to be unlearned: text, JSON or JSONL.",
+            help="Questions about what was to be unlearned: text, JSON, CSV, parquet.",
             rich_help_panel=ASKED,
         ),
     ] = None,
@@ -74,7 +74,7 @@ def behave(
     ] = 50,
     choices: Annotated[
         Path | None,
-        typer.Option("--choices", help="Multiple-choice questions (WMDP, MMLU), JSON or JSONL.", rich_help_panel=ASKED),
+        typer.Option("--choices", help="Multiple-choice questions: WMDP, MMLU, others.", rich_help_panel=ASKED),
     ] = None,
     neutral: Annotated[
         Path | None,

@@ -82,12 +82,13 @@ def corpus(
 
 def question_statistics(path: Path, concept: str) -> dict[str, Any]:
     """How many questions a file asks about a concept and beside it, and how long they are."""
-    from ckdiff.questions.questions import QuestionsError, read_questions
+    from ckdiff.questions.questions import read_questions
+    from ckdiff.questions.streams import RecordsError
 
     found = {"target": read_questions(path, concept=concept).questions}
     try:
         found["unrelated"] = read_questions(path, concept=concept, unrelated=True).questions
-    except QuestionsError:
+    except RecordsError:
         found["unrelated"] = ()  # a file of target questions alone
     statistics: dict[str, Any] = {}
     for name, asked in found.items():

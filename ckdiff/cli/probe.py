@@ -85,7 +85,7 @@ def probe(
     ] = "restore",
     questions: Annotated[
         Path | None,
-        typer.Option("--questions", "-Q", help="A file of questions: text, JSON or JSONL.", rich_help_panel=ASKED),
+        typer.Option("--questions", "-Q", help="A file of questions: text, JSON, CSV, parquet.", rich_help_panel=ASKED),
     ] = None,
     question: Annotated[
         list[str] | None, typer.Option("--question", help="A question; may be repeated.", rich_help_panel=ASKED)

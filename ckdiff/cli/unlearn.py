@@ -55,7 +55,7 @@ def unlearn(
     ] = "graddiff",
     forget: Annotated[
         Path | None,
-        typer.Option("--forget", "-F", help="Texts: ConceptVectors, text, JSON, JSONL.", rich_help_panel=TEXTS),
+        typer.Option("--forget", "-F", help="Texts: ConceptVectors, text, JSON, CSV, parquet.", rich_help_panel=TEXTS),
     ] = None,
     concept: Annotated[
         str | None, typer.Option("--concept", help="Which concept of the files.", rich_help_panel=TEXTS)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckdiff.questions.questions import (
-    SHAPES,
-    QuestionsError,
-    QuestionSet,
-    counted,
-    digest_of,
-    read_file,
-    read_questions,
-)
+from ckdiff.questions.layouts import has
+from ckdiff.questions.questions import MAX_BYTES, QuestionSet, digest_of, read_questions
+from ckdiff.questions.records import naming, read_records
+from ckdiff.questions.values import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,15 +44,15 @@ def own_unrelated(path: Path, concept: str | None) -> QuestionSet | None:
     """The unrelated questions that a file of concepts has beside those about the concept; None of other files.
 
     Raises:
-        QuestionsError: it has them, and they cannot be used.
+        RecordsError: it has them, and they cannot be used.
     """
-    try:
-        return read_questions(path, concept=concept, unrelated=True)
-    except QuestionsError:
-        text = read_file(path)
-        if any(f'"{shape.unrelated}"' in text for shape in SHAPES):
-            raise
+    with naming(path):
+        found = read_records(path, most=MAX_BYTES)
+        column = found.group.unrelated if found.group else ""
+        picked = [entry.value for entry in found.about(concept) if isinstance(entry.value, dict)] if column else []
+    if not any(has(entry, column) for entry in picked):
         return None
+    return read_questions(path, concept=concept, unrelated=True)
 
 
 def first_questions(found: QuestionSet, most: int) -> QuestionSet:

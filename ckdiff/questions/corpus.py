@@ -17,15 +17,16 @@ import io
 import json
 import os
 import re
-import secrets
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ExitStatus
-from ckdiff.questions.segments import LENGTH, Segment, check_bounds, clean, segments, text_digest
-from ckdiff.questions.streams import EndsEarlyError, TextsError, check_file, chunks, need_zstd
+from ckdiff.files import replace_file
+from ckdiff.questions.segments import LENGTH, Segment, check_bounds, segments, text_digest
+from ckdiff.questions.streams import EndsEarlyError, RecordsError, check_file, chunks, need_zstd
+from ckdiff.questions.values import clean
 from ckdiff.untrusted import quoted, strict_json
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ ALIKE = (frozenset("'’‘ʼʻ"), frozenset("-‐‑–—"))  # noqa: RUF001
 """Characters that name the same concept: Valentine's Day is written with either apostrophe."""
 
 
-class ConceptNotFoundError(TextsError):
+class ConceptNotFoundError(RecordsError):
     """A corpus that was read and does not speak of the concept."""
 
     exit_status = ExitStatus.INCONCLUSIVE
@@ -70,17 +71,22 @@ class Passage:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BadLines:
     """Lines that were not used: how many, and the first few as `file:line: reason`."""
 
     count: int = 0
     first: tuple[str, ...] = ()
 
+    def add(self, line: str) -> None:
+        """Count a line, and name it if it is one of the first."""
+        self.count += 1
+        self.first += (line,) if self.count <= NAMED else ()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Extraction:
-    """What a corpus says of a concept, in the order in which it says it, each text once.
+    """What a corpus says of a concept, in the order in which it says it, each text once; filled while it is read.
 
     Attributes:
         files, files_read: how many there are, and how many were begun before `most` was reached.
@@ -94,16 +100,16 @@ class Extraction:
 
     concept: str
     aliases: tuple[str, ...]
-    passages: tuple[Passage, ...]
     files: int
-    files_read: int
-    documents: int
-    mentions: int
-    duplicates: int
-    malformed: BadLines
-    oversized: BadLines
-    cut_short: tuple[str, ...]
-    reached: bool
+    passages: tuple[Passage, ...] = ()
+    files_read: int = 0
+    documents: int = 0
+    mentions: int = 0
+    duplicates: int = 0
+    malformed: BadLines = field(default_factory=BadLines)
+    oversized: BadLines = field(default_factory=BadLines)
+    cut_short: tuple[str, ...] = ()
+    reached: bool = False
 
     @property
     def digest(self) -> str:
@@ -147,31 +153,6 @@ class CorpusFile:
     size: int
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What has been counted so far."""
-
-    files_read: int = 0
-    documents: int = 0
-    mentions: int = 0
-    duplicates: int = 0
-    malformed: list[str] = field(default_factory=list)
-    malformed_count: int = 0
-    oversized: list[str] = field(default_factory=list)
-    oversized_count: int = 0
-    cut_short: list[str] = field(default_factory=list)
-
-    def bad(self, place: str, reason: str) -> None:
-        self.malformed_count += 1
-        if len(self.malformed) < NAMED:
-            self.malformed.append(f"{place}: {reason}")
-
-    def too_long(self, place: str) -> None:
-        self.oversized_count += 1
-        if len(self.oversized) < NAMED:
-            self.oversized.append(f"{place}: more than {MAX_LINE} bytes")
-
-
 def extract(
     paths: Sequence[Path],
     concept: str,
@@ -191,54 +172,42 @@ def extract(
         tick: told (bytes read, bytes in all), as they lie on the disk.
 
     Raises:
-        TextsError: a path cannot be read, or nothing in it is such a corpus.
+        RecordsError: a path cannot be read, or nothing in it is such a corpus.
         ConceptNotFoundError: it is one, and does not speak of the concept.
     """
     check_bounds(length, most)
     speaks = mentions(concept, *aliases)
     files = corpus_files(paths)
-    tally = _Tally()
+    found = Extraction(concept, tuple(aliases), len(files))
     taken: dict[bytes, Passage] = {}
-    with contextlib.closing(_documents(files, tally, tick)) as documents:
-        for passage in _passages(documents, speaks, length, tally):
-            tally.duplicates += taken.setdefault(_sameness(passage.text), passage) is not passage
+    with contextlib.closing(_documents(files, found, tick)) as documents:
+        for passage in _passages(documents, speaks, length, found):
+            found.duplicates += taken.setdefault(_sameness(passage.text), passage) is not passage
             if len(taken) == most:
                 break
     if not taken:
-        _refuse(concept, files, tally)
-    return Extraction(
-        concept=concept,
-        aliases=tuple(aliases),
-        passages=tuple(taken.values()),
-        files=len(files),
-        files_read=tally.files_read,
-        documents=tally.documents,
-        mentions=tally.mentions,
-        duplicates=tally.duplicates,
-        malformed=BadLines(tally.malformed_count, tuple(tally.malformed)),
-        oversized=BadLines(tally.oversized_count, tuple(tally.oversized)),
-        cut_short=tuple(tally.cut_short),
-        reached=len(taken) == most,
-    )
+        _refuse(concept, files, found)
+    found.passages, found.reached = tuple(taken.values()), len(taken) == most
+    return found
 
 
 def _passages(
-    documents: Iterable[tuple[str, str]], speaks: Callable[[str], bool], length: int, tally: _Tally
+    documents: Iterable[tuple[str, str]], speaks: Callable[[str], bool], length: int, found: Extraction
 ) -> Iterator[Passage]:
     for place, text in documents:
         if speaks(text):
-            tally.mentions += 1
+            found.mentions += 1
             yield from (Passage(piece, place) for piece in segments(text, length) if speaks(piece))
 
 
-def _refuse(concept: str, files: list[CorpusFile], tally: _Tally) -> None:
+def _refuse(concept: str, files: list[CorpusFile], found: Extraction) -> None:
     where = f"{files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-    bad = (*tally.malformed[:1], *tally.oversized[:1], *(f"{name}: cut off or damaged" for name in tally.cut_short[:1]))
-    if not tally.documents:
-        why = bad[0] if bad else "no line in it"
-        raise TextsError(f"{where}: no document found ({why}); give JSON lines with text, as RedPajama and Dolma have")
+    if not found.documents:
+        damaged = tuple(f"{name}: cut off or damaged" for name in found.cut_short)
+        why = next(iter((*found.malformed.first, *found.oversized.first, *damaged)), "no line in it")
+        raise RecordsError(f"{where}: no document found ({why}); give JSON lines with text, as RedPajama has")
     raise ConceptNotFoundError(
-        f"{where}: {tally.documents} documents, and none speaks of {quoted(concept)}; give its other names with --alias"
+        f"{where}: {found.documents} documents, and none speaks of {quoted(concept)}; give its other names with --alias"
     )
 
 
@@ -248,7 +217,7 @@ def corpus_files(paths: Iterable[Path]) -> list[CorpusFile]:
     In a directory what is hidden, and links to directories, are left out.
 
     Raises:
-        TextsError: there is no such path, it is no regular file, a directory holds no file of a corpus, or a file is
+        RecordsError: there is no such path, it is no regular file, a directory holds no file of a corpus, or a file is
             zstd and its package is missing, which nobody wants to learn after hours of reading.
     """
     found: dict[str, CorpusFile] = {}
@@ -262,7 +231,7 @@ def corpus_files(paths: Iterable[Path]) -> list[CorpusFile]:
             name = inside.encode(errors="backslashreplace").decode()
             found.setdefault(os.path.realpath(path), CorpusFile(path, name, path.stat().st_size))
     if not found:
-        raise TextsError("no file of a corpus given; name files or directories with JSON lines")
+        raise RecordsError("no file of a corpus given; name files or directories with JSON lines")
     return list(found.values())
 
 
@@ -272,12 +241,12 @@ def _within(directory: Path) -> list[Path]:
         below[:] = [name for name in below if not name.startswith(".")]
         found += [Path(place, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     if not found:
-        raise TextsError(f"{directory}: no file in it ends in {', '.join(SUFFIXES)}; name files or another directory")
+        raise RecordsError(f"{directory}: no file in it ends in {', '.join(SUFFIXES)}; name files or another directory")
     return sorted(found, key=lambda path: path.parts)
 
 
 def _documents(
-    files: list[CorpusFile], tally: _Tally, tick: Callable[[int, int], object] | None
+    files: list[CorpusFile], found: Extraction, tick: Callable[[int, int], object] | None
 ) -> Generator[tuple[str, str], None, None]:
     """The place and the text of every document; what is none is counted."""
     done, total = 0, sum(file.size for file in files)
@@ -289,16 +258,16 @@ def _documents(
             tick(done, max(done, total))
 
     for file in files:
-        tally.files_read += 1
+        found.files_read += 1
         try:
             for number, line in numbered_lines(chunks(file.path, advance)):
                 place = f"{file.name}:{number}"
                 if line is None:
-                    tally.too_long(place)
+                    found.oversized.add(f"{place}: more than {MAX_LINE} bytes")
                 elif line.strip():
-                    yield from _document(line, place, tally)
+                    yield from _document(line, place, found)
         except EndsEarlyError:
-            tally.cut_short.append(file.name)
+            found.cut_short += (file.name,)
 
 
 def numbered_lines(content: Iterable[bytes], longest: int = MAX_LINE) -> Iterator[tuple[int, bytes | None]]:
@@ -318,20 +287,20 @@ def numbered_lines(content: Iterable[bytes], longest: int = MAX_LINE) -> Iterato
         yield number, held.getvalue() if size <= longest else None
 
 
-def _document(line: bytes, place: str, tally: _Tally) -> Iterator[tuple[str, str]]:
+def _document(line: bytes, place: str, found: Extraction) -> Iterator[tuple[str, str]]:
     try:
         record = strict_json(line.decode("utf-8-sig").rstrip(), constants=True)
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise ValueError("no object with text")
         text = clean(record["text"])
     except UnicodeDecodeError as error:
-        tally.bad(place, f"not UTF-8 at byte {error.start}")
+        found.malformed.add(f"{place}: not UTF-8 at byte {error.start}")
     except json.JSONDecodeError as error:
-        tally.bad(place, f"not JSON ({error.msg} at column {error.colno})")
+        found.malformed.add(f"{place}: not JSON ({error.msg} at column {error.colno})")
     except ValueError as error:
-        tally.bad(place, str(error))
+        found.malformed.add(f"{place}: {error}")
     else:
-        tally.documents += 1
+        found.documents += 1
         yield place, text
 
 
@@ -342,10 +311,10 @@ def mentions(*names: str) -> Callable[[str], bool]:
     (True, False)
 
     Raises:
-        TextsError: a name is empty.
+        RecordsError: a name is empty.
     """
     if any(not name.strip() for name in names):
-        raise TextsError("--concept and --alias: an empty name is in every text; give one with letters")
+        raise RecordsError("--concept and --alias: an empty name is in every text; give one with letters")
     # An accent may be part of its letter or a character of its own, in a text as in a name: both are put into one form.
     forms = {unicodedata.normalize("NFC", name.strip()) for name in names}
     pattern = re.compile("|".join(sorted(map(_pattern, forms))), re.IGNORECASE)
@@ -387,41 +356,32 @@ def check_output(path: Path, overwrite: bool = False, corpus: Sequence[Path] = (
     """Refuse, before a corpus is read, a place where no file can be written.
 
     Raises:
-        TextsError: it exists and is not to be replaced, is no file, or its directory is missing or not writable; or it
-            is a file of the corpus.
+        RecordsError: it exists and is not to be replaced, is no file or one of the corpus, or its directory is missing
+            or not writable.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise TextsError(f"{path}: not a regular file; name a file with -o FILE.jsonl")
+        raise RecordsError(f"{path}: not a regular file; name a file with -o FILE.jsonl")
     if target.exists() and not overwrite:
-        raise TextsError(f"{path}: exists; replace it with --overwrite, or name another file with -o FILE.jsonl")
+        raise RecordsError(f"{path}: exists; replace it with --overwrite, or name another file with -o FILE.jsonl")
     if target.exists() and corpus and any(target.samefile(file.path) for file in corpus_files(corpus)):
-        raise TextsError(f"{path}: is a file of the corpus that is read; name another file with -o FILE.jsonl")
+        raise RecordsError(f"{path}: is a file of the corpus that is read; name another file with -o FILE.jsonl")
     if not target.parent.is_dir():
-        raise TextsError(f"{path}: the directory {target.parent} does not exist; create it, or use -o FILE.jsonl")
+        raise RecordsError(f"{path}: the directory {target.parent} does not exist; create it, or use -o FILE.jsonl")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise TextsError(f"{path}: the directory {target.parent} is not writable; use -o FILE.jsonl")
+        raise RecordsError(f"{path}: the directory {target.parent} is not writable; use -o FILE.jsonl")
 
 
 def write_extraction(found: Extraction, path: Path, overwrite: bool = False) -> None:
     """Write JSON lines with `text` and `source`, all of them or nothing; `read_segments` reads them again.
 
     Raises:
-        TextsError: the place cannot be written to, or a file is there and `overwrite` was not asked for.
+        RecordsError: the place cannot be written to, or a file is there and `overwrite` was not asked for.
     """
     check_output(path, overwrite)
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    records = ({"text": passage.text, "source": passage.source} for passage in found.passages)
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            for passage in found.passages:
-                record = {"text": passage.text, "source": passage.source}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace_file(path, lines.encode())
     except OSError as error:
-        raise TextsError(f"{path}: cannot be written: {error.strerror or error}; use -o FILE.jsonl") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        raise RecordsError(f"{path}: cannot be written: {error.strerror or error}; use -o FILE.jsonl") from error

@@ -10,11 +10,9 @@ import math
 from typing import TYPE_CHECKING
 
 from ckdiff.probes.prompts import Prompt
-from ckdiff.questions.questions import (
-    Question,
-    QuestionsError,
-    counted,
-)
+from ckdiff.questions.questions import Question
+from ckdiff.questions.streams import RecordsError
+from ckdiff.questions.values import counted
 from ckdiff.report.schema.behaviour import NeutralRecord
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ def text_prompts(encoder: Encoder, texts: Sequence[str], context: int | None) ->
     """Each text as a prompt of its first token and an answer of all others, and notes about what was cut or left out.
 
     Raises:
-        QuestionsError: no text has two tokens.
+        RecordsError: no text has two tokens.
     """
     most = MOST_TOKENS if context is None else min(context, MOST_TOKENS)
     found, short, cut = [], 0, 0
@@ -45,7 +43,7 @@ def text_prompts(encoder: Encoder, texts: Sequence[str], context: int | None) ->
         cut += len(ids) > most
         found.append(Prompt(Question(text), ids[:1], ids[1:most]))
     if not found:
-        raise QuestionsError("--neutral: no text has two tokens; give longer ones")
+        raise RecordsError("--neutral: no text has two tokens; give longer ones")
     notes = counted(short, "neutral text", "of a single token left out")
     return found, notes + counted(cut, "neutral text", f"cut to {most} tokens")
 
