@@ -166,7 +166,7 @@ def test_general_questions_without_any_of_ones_own(ckdiff: Run) -> None:
         (("--questions", "none.txt"), ("none.txt",)),
         (("--unrelated", "none.txt"), ("none.txt",)),
         (("--choices", "none.json"), ("none.json",)),
-        (("--choices", "questions.txt"), ("questions.txt", "not JSON")),
+        (("--choices", "questions.txt"), ("questions.txt", "a string; write an object")),
         (("--neutral", "none.txt"), ("none.txt",)),
         (("--neutral", "questions.txt", "--no-neutral"), ("--neutral and --no-neutral",)),
         (("--question", "who"), ("--questions and --question",)),
