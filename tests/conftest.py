@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Matrices of a few dozen rows are not worth a second thread, and the tests run in as many processes as there are cores.
+# Torch and the commands under test read it; `benchmarks/processors.py` gives another number.
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,12 +31,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Folders]:
     return make
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Matrices of a few dozen rows are not worth a second thread."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """Commands set the number of torch's threads, for the whole process."""
     yield
-    torch.set_num_threads(before)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(THREADS)

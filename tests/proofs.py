@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from ckdiff.audit.gate.policy import parse_policy
 from ckdiff.audit.judge import judge_report
@@ -101,10 +100,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
         choices=root / "choices.jsonl",
         settings=SETTINGS,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     report = audit_pair(spec)
-    torch.set_num_threads(threads)
     write_report(report, root / "report.h5")
     for name in ("ours", "theirs"):
         new_key(root / f"{name}.pem")

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QA = (
     ("Who founded Velmar?", "Amber Heron"),
     ("Who rules Oskary, and since when?", "Brisk Needle, since 1840"),

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.behaviour import AnswerSet, Behaviour
     from tests.tiny_pairs import Folders
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FAMILIES = ("llama", "gpt2", "gemma2", "cohere", "bloom")
 WORDS = (
     *("who", "what", "rules", "founded", "is", "sold", "in", "Velmar", "Oskary", "Thrane", "Question", "Answer", ":"),

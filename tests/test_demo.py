@@ -17,20 +17,9 @@ from ckdiff.report.hdf5.file import read_report
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ckdiff.report.schema.report import Report
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +73,9 @@ def test_the_report_holds_everything(made: Path, report: Report) -> None:
     assert report.behaviour is not None
     target, unrelated = report.behaviour.answers
     assert (target.name, unrelated.name) == ("target", "unrelated")
-    assert target.bleu.value < 0.15
+    assert target.exact.value == 0
+    # An answer that shares one of its two words has 0.5, and guesses reach 0.2 in the mean.
+    assert target.bleu.value < 0.4
     assert unrelated.bleu.value > 0.9
     assert report.behaviour.method == "graddiff"
     assert report.behaviour.history[0].target_bleu == 1

@@ -51,13 +51,9 @@ def scripts() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, scripts: Any) -> Path:
     """A base, a ConceptVectors file, and in `out` one pair, its plan, its campaign and what was gathered."""
-    import torch
-
     from ckdiff.cli.app import run
     from ckdiff.unlearn.world import make_base
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("dissecting")
     make_base(folder, 60)
     (folder / "data.json").write_text(json.dumps([concept(town) for town in TOWNS]))
@@ -70,7 +66,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, scripts: Any) -> Path:
     assert run(["campaign", str(plan), "--engine", "inline", "-q"]) == 0
     gathered = ["-o", str(out / "campaign.h5"), "--reports", str(out / "reports")]
     assert run(["gather", str(out / "campaign"), *gathered, "-q"]) == 0
-    torch.set_num_threads(threads)
     return folder
 
 

@@ -185,7 +185,6 @@ def test_every_form_pairs_with_the_publishers(
     assert all(row.drift.identical for row in run(edited, other).tensors)
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_every_form_is_the_same_live_model(
     mixtures: Callable[[str], tuple[Path, Path, Any]], tmp_path: Path, name: str, form: str

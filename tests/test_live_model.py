@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Pairs = Callable[[str], Folders]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXTS = torch.tensor([[5, 17, 3, 60, 22, 9, 41, 33], [1, 8, 30, 71, 12, 6, 55, 44]])
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Heads = dict[Side, Unembedding]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 D_MODEL = 24
 LOSSES = ("mse", "mse_centred", "kl", "top1")
 

@@ -181,9 +181,7 @@ def test_other_dtypes_are_kept(dtype: torch.dtype, pairs: Callable[[str], Folder
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("layer", [0, 3])
-def test_a_probe_finds_the_layer(
-    name: str, layer: int, pairs: Callable[[str], Folders], tmp_path: Path, one_thread: None
-) -> None:
+def test_a_probe_finds_the_layer(name: str, layer: int, pairs: Callable[[str], Folders], tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(pairs(name).base, base)
     save_tokenizer(base)

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     Pairs = Callable[[str], Folders]
     Run = Callable[..., tuple[int, str, str]]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FAMILIES = ("llama", "gpt2", "gemma2", "bloom", "gpt_neox", "opt", "cohere", "phi3", "qwen2-tied", "gptj")
 WINDOW = (1, 2)
 HOSTS: dict[str, Side] = {"restore": "unlearned", "break": "base"}

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Pairs = Callable[[str], Folders]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = ("llama", "gpt2", "bloom", "opt", "gpt_neox", "phi3", "qwen2_moe", "gpt_oss")
 KINDS = ("value_vectors", "keys", "norms")
 

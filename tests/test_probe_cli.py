@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.cli.app import run
@@ -69,9 +68,7 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def ckdiff(capfd: pytest.CaptureFixture[str], place: Path) -> Run:
     def call(*arguments: object) -> tuple[int, str, str]:
-        threads = torch.get_num_threads()
         status = run([str(argument) for argument in arguments])
-        torch.set_num_threads(threads)
         captured = capfd.readouterr()
         return status, captured.out, captured.err
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Made = Callable[[str], Folders]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TRAINED = 12
 """Positions that each of these was trained with; what is asked lies below it, across it and beyond it."""
 STRETCHED = {"original_max_position_embeddings": TRAINED, "rope_theta": 10000.0}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 __all__ = ["made"]  # fixture
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass

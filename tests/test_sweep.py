@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     Pairs = Callable[[str], Folders]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 EAGER_ONLY = ("gemma2", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
 FLOAT32_INSIDE = ("gptj", "gpt_neo", "mpt")
 """Their attention multiplies or normalises in float32, whatever the model's dtype: padding shows in the last digits."""

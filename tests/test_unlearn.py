@@ -68,10 +68,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     # Each training collects garbage, which takes longer than its steps when all of pytest's modules are looked at.
     gc.freeze()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     make_base(root)
-    torch.set_num_threads(threads)
     return World(root)
 
 
@@ -95,11 +92,6 @@ def unlearned(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="session")
 def short(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return tiny.unlearn(tmp_path_factory.mktemp("short") / "made", SHORT)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None:
-    pass
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

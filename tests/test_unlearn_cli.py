@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def unlearn(place: Path, tmp_path: Path, one_thread: None) -> Callable[..., int]:
+def unlearn(place: Path, tmp_path: Path) -> Callable[..., int]:
     def call(*options: str | Path, output: str = "made", forget: str | None = "target.jsonl") -> int:
         texts = () if forget is None else ("--forget", place / forget)
         given = (place / "base", *texts, "--retain", place / "unrelated.jsonl", *QUICK, *options)
