@@ -111,11 +111,14 @@ def test_without_kl(kind: str) -> None:
 
 @pytest.mark.parametrize("kl", [True, False])
 @pytest.mark.parametrize("count", [1, 1000])
-def test_the_base_itself_has_no_loss(kl: bool, count: int) -> None:
+@pytest.mark.parametrize("among", [0, 3])
+def test_the_base_itself_has_no_loss(kl: bool, count: int, among: int) -> None:
+    """Alone and among other runs, whose products have another shape and round otherwise."""
     for settings in HEADS.values():
         one = head(0, 5000, **settings)
         base = states(4, 1)
-        (found,) = Scorer(base, {"base": one, "unlearned": one}, count, kl=kl).losses("base", [base.clone()])
+        runs = [base.clone(), *(states(4, seed, 0.3) for seed in range(among))]
+        found = Scorer(base, {"base": one, "unlearned": one}, count, kl=kl).losses("base", runs)[0]
         assert not found.mse.any()
         assert not found.mse_centred.any()
         if kl:
@@ -195,6 +198,18 @@ def test_float32_keeps_a_small_divergence(kind: str, count: int, shift: float) -
         ours = np.array([float(getattr(losses, name).mean()) for losses in found])
         plains = np.array([float(values[place].mean()) for values in expected])
         np.testing.assert_allclose(1 - ours[1:] / ours[0], 1 - plains[1:] / plains[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cap", "bias, scale and cap"])
+def test_float32_keeps_small_changes_behind_a_cap(kind: str) -> None:
+    """Changes of the logits that are as small as the last digits of the logits."""
+    one = single(head(0, 5000, **HEADS[kind]))
+    base = states(8, 1).float()
+    runs = [base + states(8, 10 + number, 5e-7).float() for number in range(3)]
+    for run, losses in zip(runs, Scorer(base, {"base": one, "unlearned": one}, 1).losses("base", runs), strict=True):
+        expected = plain_losses(logits(one, run), logits(one, base))
+        torch.testing.assert_close(losses.mse, expected[0], rtol=1e-3, atol=0)
+        torch.testing.assert_close(losses.mse_centred, expected[1], rtol=1e-3, atol=0)
 
 
 # ------------------------------------------------------------------------------------------------------- other answers

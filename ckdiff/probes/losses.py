@@ -57,7 +57,8 @@ class _Block:
 
     Attributes:
         start: its first token.
-        weight, bias: of that unembedding, scaled [token, d_model] and [token].
+        weight: of that unembedding, scaled [token, d_model].
+        plain: the base's logits before their cap [position, token].
         logits: the base's [position, token].
         other: what the two unembeddings alone make of the base's hidden state [position, token]; None for the base's.
         probability: the base's [position, token], or None where no KL is asked for.
@@ -65,7 +66,7 @@ class _Block:
 
     start: int
     weight: Tensor
-    bias: Tensor | None
+    plain: Tensor
     logits: Tensor
     other: Tensor | None
     probability: Tensor | None
@@ -189,16 +190,14 @@ class Scorer:
         logits, changes = [], []
         for block in self._slices():
             (weight_base, bias_base), (weight, bias) = self._part(base, block), self._part(head, block)
-            logits.append(_capped(base, linear(hidden, weight_base, bias_base)))
-            if not self.linear:
-                changes.append(_capped(head, linear(run, weight, bias)) - logits[-1])
-                continue
+            plain = linear(hidden, weight_base, bias_base)
             change = linear(run - hidden, weight)
             if head is not base:
                 change += linear(hidden, weight - weight_base)
                 if bias is not None and bias_base is not None:
                     change += bias - bias_base
-            changes.append(change)
+            logits.append(_capped(base, plain))
+            changes.append(_capped_change(base, head, plain, change))
         return torch.cat(logits, -1).double(), torch.cat(changes, -1).double()
 
     def _base_logits(self) -> tuple[Tensor, Tensor]:
@@ -220,7 +219,8 @@ class Scorer:
         base, head = self.heads["base"], self.heads[side]
         for block in self._slices():
             weight_base, bias_base = self._part(base, block)
-            logits = _capped(base, linear(self.hidden, weight_base, bias_base))
+            plain = linear(self.hidden, weight_base, bias_base)
+            logits = _capped(base, plain)
             weight, bias = (weight_base, bias_base) if head is base else self._part(head, block)
             other = None
             if head is not base:
@@ -231,26 +231,22 @@ class Scorer:
             probability = None
             if self._normaliser is not None:
                 probability = torch.exp(logits - self._normaliser[:, None].to(self.dtype))
-            yield _Block(block.start, weight, bias, logits, other, probability)
+            yield _Block(block.start, weight, plain, logits, other, probability)
 
     def _changes(self, side: Side, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """What runs add to the base's logits [run, position, token], so many runs at a time."""
-        positions = len(self.hidden)
+        base, head, positions = self.heads["base"], self.heads[side], len(self.hidden)
         step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
         for start in range(0, len(runs), step):
             part = runs[start : start + step]
             shape = (len(part), positions, len(block.weight))
-            if not self.linear:
-                logits = _capped(self.heads[side], linear(torch.cat(list(part)), block.weight, block.bias))
-                yield slice(start, start + len(part)), logits.view(shape) - block.logits
-                continue
             if len(part) == 1 and block.other is not None:
                 change = torch.addmm(block.other, part[0] - self.hidden, block.weight.T).view(shape)
             else:
                 change = linear(torch.cat([run - self.hidden for run in part]), block.weight).view(shape)
                 if block.other is not None:
                     change += block.other
-            yield slice(start, start + len(part)), change
+            yield slice(start, start + len(part)), _capped_change(base, head, block.plain, change)
 
     def _over_vocabulary(self, side: Side, runs: Sequence[Tensor]) -> _Sums:
         sums = _Sums((len(runs), len(self.hidden)), self.hidden)
@@ -328,6 +324,19 @@ class _Sums:
 
 def _capped(head: Unembedding, logits: Tensor) -> Tensor:
     return logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
+
+
+def _capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: Tensor) -> Tensor:
+    """What a change of the base's plain logits comes to behind the caps; no change is exactly none.
+
+    cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
+    """
+    if base.cap != head.cap:
+        return _capped(head, plain + change) - _capped(base, plain)
+    if base.cap is None:
+        return change
+    before, after = torch.tanh(plain / base.cap), torch.tanh((plain + change) / base.cap)
+    return base.cap * torch.tanh(change / base.cap) * (1 - before * after)
 
 
 class _Quadratic:
