@@ -25,7 +25,7 @@ from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, HistoryPoint, Mean, NeutralSet
-from ckdiff.report.terminal.behaviour import view
+from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.behaviour import (
     SHOWN_POINTS,
     SHOWN_WORDS,
@@ -77,7 +77,7 @@ REPORTS = {
 
 
 def shown(found: Behaviour | None, width: int = 80, questions: int = 3, color: bool = False) -> str:
-    return rendered(view(report(None, None, found), Selection(questions=questions)), width, color)
+    return rendered(to_view(report(None, None, found), Selection("behaviour", questions=questions)), width, color)
 
 
 def joined(text: str) -> str:
@@ -317,7 +317,7 @@ def test_part_of_it_is_something(name: str) -> None:
 
 
 def test_incomplete_is_said() -> None:
-    assert "INCOMPLETE" in rendered(view(dataclasses.replace(FULL, complete=False)))
+    assert "INCOMPLETE" in rendered(to_view(dataclasses.replace(FULL, complete=False), Selection("behaviour")))
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

@@ -24,14 +24,14 @@ from ckdiff.report.hdf5.file import read_any, write_campaign
 from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.campaign import ALL, MEASURES
-from ckdiff.report.terminal.campaign import LISTED_JOBS, view
+from ckdiff.report.terminal.campaign import LISTED_JOBS
+from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.campaign import (
     MEASURE_WORDS,
     SAMPLING,
     average_cells,
     averages_legend,
     averages_of,
-    best,
     exit_status,
     exit_text,
     gates_text,
@@ -40,10 +40,10 @@ from ckdiff.report.words.campaign import (
     lacking,
     mean_cells,
     overview,
-    stands_out,
     undone,
 )
 from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.probe import best_window, beyond_chance, ranked_by
 from tests.campaigns import (
     CAMPAIGNS,
     CONCEPTS,
@@ -73,7 +73,7 @@ ALL_CAMPAIGNS = {**CAMPAIGNS, "hostile": hostile_campaign()}
 
 
 def shown(found: Campaign, width: int = 80) -> str:
-    return rendered(view(found), width)
+    return rendered(to_view(found), width)
 
 
 def joined(text: str) -> str:
@@ -111,10 +111,8 @@ def test_the_overview_has_a_row_for_each_cell_with_its_own_figures() -> None:
 
 def test_the_best_window_is_ranked_by_krs_kl_and_stands_on_its_band() -> None:
     one = average()
-    found = best(one)
-    assert found is not None
-    assert (found.score, found.index) == ("krs_kl", 2)
-    assert stands_out(one)
+    assert (ranked_by(one), best_window(one)) == ("krs_kl", 2)
+    assert beyond_chance(one)
     cells = average_cells(one)
     assert cells[2:5] == ("2", "5", "0.80 [0.70, 0.90]")
     assert cells[5] == "0.72 [0.67, 0.77]"
@@ -127,21 +125,19 @@ def test_a_band_that_reaches_0_shows_nothing(low: float, out: bool) -> None:
     ends = one.krs_kl.band_low.copy()
     ends[2] = low
     one = dataclasses.replace(one, krs_kl=dataclasses.replace(one.krs_kl, band_low=ends))
-    assert stands_out(one) == out
+    assert beyond_chance(one) == out
     assert average_cells(one)[2] == ("2" if out else "unsure (2)")
     assert ("nothing is shown there" in averages_legend(campaign(averages=(one,)))) == (not out)
-    assert stands_out(dataclasses.replace(one, direction="break"))
+    assert beyond_chance(dataclasses.replace(one, direction="break"))
 
 
 def test_without_krs_kl_the_next_score_ranks() -> None:
     gap = curve([NAN] * 6)
     one = average(krs_kl=gap)
-    found = best(one)
-    assert found is not None
-    assert (found.score, found.index) == ("krs_centred", 2)
+    assert (ranked_by(one), best_window(one)) == ("krs_centred", 2)
     assert average_cells(one)[4:6] == (UNDEFINED, "0.72 [0.62, 0.82]")
     nothing = average(krs_kl=gap, krs_centred=gap, krs=gap)
-    assert (best(nothing), stands_out(nothing)) == (None, False)
+    assert (best_window(nothing), beyond_chance(nothing)) == (None, False)
     assert average_cells(nothing)[2:] == ("not measured", *(UNDEFINED,) * 5, "4", "3")
 
 
@@ -301,7 +297,7 @@ def test_empty_campaigns_say_so() -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
-    text = rendered(view(hostile_campaign()), 120, color)
+    text = rendered(to_view(hostile_campaign()), 120, color)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text) if color else text
     assert all(char.isprintable() or char == "\n" for char in plain)
     assert "[bold]markup[/bold]" in plain

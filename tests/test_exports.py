@@ -17,7 +17,7 @@ from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.comparison import Drift, NeuronGrid
 from ckdiff.report.schema.probe import SCORES, NeuronSet
-from ckdiff.report.words.numbers import top_neurons
+from ckdiff.report.words.compare import top_neurons
 from ckdiff.report.words.sections import Selection
 from ckdiff.untrusted import printable
 from tests.reports import (

@@ -62,7 +62,7 @@ def test_every_format_says_every_section_and_a_campaign(name: str) -> None:
 
 @pytest.mark.parametrize("section", [*SECTIONS, "campaign"])
 def test_every_section_has_a_file_in_the_folder_of_each_format(section: str) -> None:
-    for folder, function in (("terminal", "view"), ("markdown", "parts"), ("rows", "rows")):
+    for folder, function in (("terminal", "parts"), ("markdown", "parts"), ("rows", "rows")):
         assert callable(getattr(file_of(folder, section), function))
 
 

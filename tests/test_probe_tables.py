@@ -11,7 +11,7 @@ import pytest
 
 from ckdiff.report.schema.probe import Control, Curve, Probe, ProbeRun
 from ckdiff.report.terminal.parts import RAMP
-from ckdiff.report.terminal.probe import view
+from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.probe import (
     best_window,
@@ -49,7 +49,7 @@ UNMEASURED = Curve(*(np.full(30, np.nan),) * 5)
 
 
 def shown(found: Probe | None, width: int = 80, questions: int = 0) -> str:
-    return rendered(view(report(None, found), Selection(questions=questions)), width)
+    return rendered(to_view(report(None, found), Selection("probe", questions=questions)), width)
 
 
 def joined(text: str) -> str:
@@ -244,10 +244,14 @@ def test_controls_are_listed() -> None:
 
 def test_a_failed_control_is_loud() -> None:
     found = report(None, probe(controls=controls(passed=False)))
-    text = rendered(view(found))
+    text = rendered(to_view(found, Selection("probe")))
     assert text.index("INCONCLUSIVE: a control failed") < text.index("Best windows")
     assert "moves a logit by 2.0e-02 (at most 0.0001): FAILED, INCONCLUSIVE" in joined(text)
-    red = [line for line in rendered(view(found), 120, color=True).splitlines() if "\x1b[1;31m" in line]
+    red = [
+        line
+        for line in rendered(to_view(found, Selection("probe")), 120, color=True).splitlines()
+        if "\x1b[1;31m" in line
+    ]
     assert [("INCONCLUSIVE" in line) for line in red] == [True] * 3
 
 
@@ -266,7 +270,9 @@ def test_nothing_probed_is_said_loudly(found: Probe | None) -> None:
 
 
 def test_incomplete_is_said() -> None:
-    assert "INCOMPLETE" in rendered(view(dataclasses.replace(report(comparison(), probe()), complete=False)))
+    assert "INCOMPLETE" in rendered(
+        to_view(dataclasses.replace(report(comparison(), probe()), complete=False), Selection("probe"))
+    )
 
 
 def test_what_is_not_defined_is_a_dash_and_said() -> None:
@@ -300,7 +306,7 @@ def test_nothing_is_cut(width: int) -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
-    text = rendered(view(report(None, hostile_probe()), Selection(questions=9)), 120, color)
+    text = rendered(to_view(report(None, hostile_probe()), Selection("probe", questions=9)), 120, color)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text) if color else text
     assert all(char.isprintable() or char == "\n" for char in plain)
     assert "\x1b[31mevil" not in text

@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Grid, TensorInfo
 from ckdiff.report.schema.report import Report, ShardRecord
-from ckdiff.report.terminal.compare import view
 from ckdiff.report.terminal.inspect import inspect_view
 from ckdiff.report.terminal.parts import RAMP
+from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.sections import Selection
 from tests.reports import (
     HOSTILE,
@@ -37,7 +37,7 @@ def rendered(view: RenderableType, width: int = 80, color: bool = False) -> str:
 
 
 def shown(report: Report, width: int = 80) -> str:
-    return rendered(view(report), width)
+    return rendered(to_view(report, Selection("compare")), width)
 
 
 def wide_report() -> Report:
@@ -150,14 +150,14 @@ def test_nothing_is_cut(width: int) -> None:
 
 
 def test_top_limits_the_lists() -> None:
-    few = rendered(view(report(comparison()), Selection(top=2)))
+    few = rendered(to_view(report(comparison()), Selection("compare", top=2)))
     assert (few.count("down_proj"), few.count("up_proj"), few.count("q_proj")) == (1, 1, 0)
-    assert "moved most" not in rendered(view(report(comparison()), Selection(top=0)))
+    assert "moved most" not in rendered(to_view(report(comparison()), Selection("compare", top=0)))
 
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names_are_shown_not_obeyed(color: bool) -> None:
-    text = rendered(view(hostile_report()), 120, color)
+    text = rendered(to_view(hostile_report(), Selection("compare")), 120, color)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text) if color else text
     assert all(char.isprintable() or char == "\n" for char in plain)
     assert "\x1b[31mevil" not in text

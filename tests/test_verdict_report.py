@@ -29,7 +29,7 @@ from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
-from ckdiff.report.terminal.verdict import view
+from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.verdict import (
@@ -288,7 +288,7 @@ def test_rules_and_shares_in_words() -> None:
 def rendered(found: Report, width: int = 80, color: bool = False) -> str:
     output = io.StringIO()
     console = Console(file=output, width=width, force_terminal=color, color_system="truecolor" if color else None)
-    console.print(view(found))
+    console.print(to_view(found, Selection("verdict")))
     return output.getvalue()
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from ckdiff.report.schema.campaign import DRIFTS, FORMAT, Campaign
 from ckdiff.report.schema.probe import flat_run
 from ckdiff.report.words.campaign import flat_sweep
-from ckdiff.report.words.numbers import flat, top_neurons
+from ckdiff.report.words.compare import top_neurons
+from ckdiff.report.words.numbers import flat
 from ckdiff.report.words.sections import WHOLE, Selection
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def _measured(found: Probe, score: str) -> bool:
 def _figure(found: Probe, scores: Sequence[str]) -> Figure:
     from matplotlib.figure import Figure
 
-    directions = list(by_direction(found))
+    directions = list(by_direction(found.runs))
     variants = list(dict.fromkeys(run.variant for run in found.runs))
     size = max(2, len(variants)) * PANEL[0], len(directions) * (len(scores) * PANEL[1] + 0.5) + 0.9
     figure = Figure(figsize=size, layout="constrained")

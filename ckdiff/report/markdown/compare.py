@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, table
-from ckdiff.report.words.numbers import (
-    amount,
-    component_peaks,
-    coverage_lines,
-    number,
-    percent,
-    sameness_line,
-    top_tensors,
-)
-from ckdiff.untrusted import shorten
+from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.words import compare as words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from ckdiff.report.schema.comparison import Comparison, Drift
+    from ckdiff.report.schema.comparison import Comparison
     from ckdiff.report.schema.report import Report
 
 TOP_TENSORS = 20
 
 LISTED_CHANGES = 50
 
-NOTHING = "NOTHING WAS COMPARED"
+DRIFT_HEADS = ("1-cos", "relative L2", "changed", "max abs diff")
+
+COMPONENT_HEADS = (
+    *("component", "tensors", "parameters", "1-cos", "relative L2", "largest 1-cos"),
+    *("changed", "max abs diff"),
+)
 
 
 def parts(report: Report) -> Iterator[str]:
@@ -35,57 +30,28 @@ def parts(report: Report) -> Iterator[str]:
     found = report.compare
     yield "## ckdiff compare"
     if found is None or not found.tensors:
-        yield f"**{NOTHING}**"
+        yield f"**{words.NOTHING}**"
     if found is not None:
         yield from _sections(found)
 
 
-def _sections(found: Comparison) -> Iterable[str]:
+def _sections(found: Comparison) -> Iterator[str]:
     yield "### Coverage"
-    yield "\n".join(f"- {escape(line)}" for line in coverage_lines(found))
-    if same := sameness_line(found):
+    yield listed(words.coverage_lines(found))
+    if same := words.sameness_line(found):
         yield escape(same)
     elif found.tensors:
         yield "### Components"
-        heads = (
-            "component",
-            "tensors",
-            "parameters",
-            "1-cos",
-            "relative L2",
-            "largest 1-cos",
-            "changed",
-            "max abs diff",
-        )
-        yield table(heads, _component_cells(found), left=1)
-    if rows := top_tensors(found, TOP_TENSORS):
+        rows = ((f"{row.name} (tied)" if row.tied else row.name, *row.cells) for row in words.component_rows(found))
+        yield table(COMPONENT_HEADS, rows, left=1)
+    if tensors := words.top_tensors(found, TOP_TENSORS):
         yield "### Tensors that moved most"
-        cells = [[row.name, row.component, *_numbers(row.drift)] for row in rows]
-        yield table(("tensor", "component", "1-cos", "relative L2", "changed", "max abs diff"), cells, left=2)
-    if found.config_changes:
+        moved = ((row.name, row.component, *words.drift_cells(row.drift)) for row in tensors)
+        yield table(("tensor", "component", *DRIFT_HEADS), moved, left=2)
+    if changes := found.config_changes:
         yield "### Settings"
-        values = [(row.file, row.key, _setting(row.base), _setting(row.unlearned)) for row in found.config_changes]
-        yield table(("file", "key", "base", "unlearned"), values[:LISTED_CHANGES], left=4)
-        if len(values) > LISTED_CHANGES:
-            yield f"… and {len(values) - LISTED_CHANGES} more"
-
-
-def _component_cells(found: Comparison) -> list[list[str]]:
-    peaks = component_peaks(found)
-    cells = []
-    for row in found.components:
-        one_minus_cosine, length, changed, largest = _numbers(row.drift)
-        size = [f"{row.component} (tied)" if row.tied else row.component, str(row.tensors), amount(row.parameters)]
-        peak = number(peaks.get(row.component, math.nan))
-        cells.append([*size, one_minus_cosine, length, peak, changed, largest])
-    return cells
-
-
-def _numbers(drift: Drift) -> tuple[str, str, str, str]:
-    """1-cos, relative L2, changed share, largest difference."""
-    changed = percent(drift.changed_fraction)
-    return number(drift.one_minus_cosine), number(drift.relative_l2), changed, number(drift.max_abs_diff)
-
-
-def _setting(value: str | None) -> str:
-    return "(none)" if value is None else shorten(value, 80)
+        values = ((row, [words.setting_text(value, 80) for value in (row.base, row.unlearned)]) for row in changes)
+        shown = [(row.file, row.key, *texts) for row, texts in values]
+        yield table(("file", "key", "base", "unlearned"), shown[:LISTED_CHANGES], left=4)
+        if len(changes) > LISTED_CHANGES:
+            yield f"… and {len(changes) - LISTED_CHANGES} more"

@@ -6,35 +6,21 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import escape, listed, table
 from ckdiff.report.schema.probe import SCORES
+from ckdiff.report.words import probe as words
 from ckdiff.report.words.numbers import percent
-from ckdiff.report.words.probe import (
-    SET_HEADS,
-    best_window,
-    beyond_chance,
-    by_direction,
-    control_lines,
-    direction_words,
-    inconclusive,
-    losses_text,
-    remarks,
-    score_text,
-    scored,
-    set_cells,
-    set_legend,
-    settings_text,
-    window_text,
-    wrong_prompt_lines,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from ckdiff.report.schema.probe import Probe, ProbeRun
+    from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
+
+WINDOW_HEADS = ("mode", "variant", "best", *reversed(SCORES), "top1", "best by krs alone")
 
 CAUTION = (
     "A best window is selected from many: read it by the band of the score that ranks the windows (`krs_kl`, what"
     " changes behaviour), never by the raw `krs`, which also counts a uniform shift that softmax cannot see."
+    " In brackets: its simultaneous 95 % band, and the pointwise 95 % intervals of the other scores."
 )
 
 
@@ -45,41 +31,32 @@ def parts(report: Report) -> Iterator[str]:
         yield from _sections(report.probe)
 
 
-def _sections(found: Probe) -> Iterable[str]:
-    if reason := inconclusive(found):
+def _sections(found: Probe) -> Iterator[str]:
+    if reason := words.inconclusive(found):
         yield f"**INCONCLUSIVE: {reason}**"
-    loss = found.loss_unlearned
-    facts = [
-        f"{found.model_type or 'model type not stated'}, {found.layer_count} layers, {len(found.questions)} questions",
-        settings_text(found) or "settings not stated",
-        f"unlearned model: {losses_text(loss)}, of which {percent(loss.shift_share)} is a uniform shift that softmax"
-        f" cannot see; top1 {percent(loss.top1)}",
-    ]
-    yield listed(facts)
-    for direction, runs in by_direction(found):
-        yield f"### Best windows, {escape(direction_words(direction))}"
-        heads = ("mode", "variant", "best", *reversed(SCORES), "top1", "best by krs alone")
-        yield table(heads, [_window_cells(run) for run in runs], left=3)
-    yield CAUTION + " In brackets: its simultaneous 95 % band, and the pointwise 95 % intervals of the other scores."
-    if words := [line for run in found.runs for line in remarks(run)]:
-        yield listed(words)
+    yield listed(_facts(found))
+    for direction, runs in words.by_direction(found.runs):
+        yield f"### Best windows, {escape(words.direction_words(direction))}"
+        yield table(WINDOW_HEADS, map(words.window_cells, runs), left=3)
+    yield CAUTION
+    if lines := [line for run in found.runs for line in words.remarks(run)]:
+        yield listed(lines)
     if found.neurons:
         yield "### Which coefficients"
-        yield table(SET_HEADS, map(set_cells, found.neurons), left=1)
-        yield f"{escape(set_legend(found.neurons))}."
+        yield table(words.SET_HEADS, map(words.set_cells, found.neurons), left=1)
+        yield f"{escape(words.set_legend(found.neurons))}."
     yield "### Controls"
-    verdicts = [f"{line}: {'passed' if passed else 'FAILED: INCONCLUSIVE'}" for line, passed in control_lines(found)]
-    yield listed([*verdicts, *wrong_prompt_lines(found)])
+    controls = words.control_lines(found)
+    verdicts = [f"{line}: {'passed' if passed else 'FAILED: INCONCLUSIVE'}" for line, passed in controls]
+    yield listed([*verdicts, *words.wrong_prompt_lines(found)])
     if found.notes:
         yield "### Notes"
         yield listed(found.notes)
 
 
-def _window_cells(run: ProbeRun) -> list[str]:
-    best = best_window(run)
-    if best is None:
-        return [run.mode, run.variant, *("not measured",) * 6]
-    where = window_text(run, best) if beyond_chance(run) else f"unsure ({window_text(run, best)})"
-    scores = [scored(run, name, best) for name in reversed(SCORES)]
-    raw = window_text(run, best_window(run, "krs"))
-    return [run.mode, run.variant, where, *scores, score_text(run.top1[best]), raw]
+def _facts(found: Probe) -> Iterator[str]:
+    loss = found.loss_unlearned
+    yield f"{found.model_type or 'model type not stated'}, {found.layer_count} layers, {len(found.questions)} questions"
+    yield words.settings_text(found) or "settings not stated"
+    shift = f"of which {percent(loss.shift_share)} is a uniform shift that softmax cannot see"
+    yield f"unlearned model: {words.losses_text(loss)}, {shift}; top1 {percent(loss.top1)}"

@@ -5,67 +5,58 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import escape, listed, table
-from ckdiff.report.words.verdict import (
-    SHARES_LEGEND,
-    check_cells,
-    digest_lines,
-    exit_text,
-    fired,
-    gate_line,
-    policy_text,
-    rule_cells,
-    ruled_out,
-    share_cells,
-    verdict_facts,
-    verdict_line,
-)
+from ckdiff.report.words import verdict as words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Verdict
+    from ckdiff.report.schema.verdict import Gate, Verdict
 
 
 def parts(report: Report) -> Iterator[str]:
     """Everything, a paragraph, list or table each."""
-    if report.verdict is not None:
-        yield from _sections(report, report.verdict)
-
-
-def _sections(report: Report, found: Verdict) -> Iterable[str]:
+    found = report.verdict
+    if found is None:
+        return
     yield f"## Verdict: {escape(found.label)}"
-    lines = [verdict_line(found), *([] if found.gate is None else [gate_line(found.gate)])]
-    if not report.complete:
-        lines.append("INCOMPLETE: the run was interrupted")
+    lines = [words.verdict_line(found), *([] if found.gate is None else [words.gate_line(found.gate)])]
+    lines += [] if report.complete else ["INCOMPLETE: the run was interrupted"]
     yield "  \n".join(f"**{escape(line)}**" for line in lines)
-    yield "\n".join(f"- **{escape(name)}:** {escape(words)}" for name, words in verdict_facts(found))
+    yield "\n".join(f"- **{escape(name)}:** {escape(said)}" for name, said in words.verdict_facts(found))
     if found.gate is not None:
-        yield "### Gate"
-        yield f"Policy: {escape(policy_text(found.gate))}"
-        if found.gate.checks:
-            cells = [(row[1], row[0], row[4], row[2], row[3]) for row in map(check_cells, found.gate.checks)]
-            yield table(("check", "outcome", "what was found", "figure", "limit"), cells, left=3)
-    yield from _evidence_sections(found)
+        yield from _gate(found.gate)
+    yield from _evidence(found)
     yield "### Not measured"
     yield listed(found.unmeasured or ("nothing that a verdict looks at is lacking",))
     yield "### What this is about"
-    yield table(("", "place", "digest"), digest_lines(report), left=3)
-    yield f"ckdiff {escape(report.versions.get('ckdiff', '(version not stated)'))}; {exit_text(found)}."
+    yield table(("", "place", "digest"), words.digest_lines(report), left=3)
+    yield f"ckdiff {escape(report.versions.get('ckdiff', '(version not stated)'))}; {words.exit_text(found)}."
 
 
-def _evidence_sections(found: Verdict) -> Iterable[str]:
+def _gate(found: Gate) -> Iterator[str]:
+    yield "### Gate"
+    yield f"Policy: {escape(words.policy_text(found))}"
+    if found.checks:
+        checks = (
+            (name, outcome, text, value, threshold)
+            for outcome, name, value, threshold, text in map(words.check_cells, found.checks)
+        )
+        yield table(("check", "outcome", "what was found", "figure", "limit"), checks, left=3)
+
+
+def _evidence(found: Verdict) -> Iterator[str]:
     """The rules, the shares and the side effects of a verdict."""
-    for title, rules in (("Rules that hold", fired(found)), ("Rules that do not hold", ruled_out(found))):
+    for title, rules in (("Rules that hold", words.fired(found)), ("Rules that do not hold", words.ruled_out(found))):
         if rules:
             yield f"### {title}"
-            cells = [(name, words, value, threshold) for name, value, threshold, words in map(rule_cells, rules)]
+            cells = ((name, text, value, needed) for name, value, needed, text in map(words.rule_cells, rules))
             yield table(("rule", "what was looked at", "found", "needed"), cells, left=2)
     if found.explanations:
         yield "### What brings the answers back, and what takes them away"
         heads = ("put back", "direction", "layers", "krs_kl", "krs_centred")
-        yield table(heads, map(share_cells, found.explanations), left=2)
-        yield escape(SHARES_LEGEND)
+        yield table(heads, map(words.share_cells, found.explanations), left=2)
+        yield escape(words.SHARES_LEGEND)
     if found.side_effects:
         yield "### Side effects"
         yield listed(found.side_effects)

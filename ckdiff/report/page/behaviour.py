@@ -11,9 +11,9 @@ from ckdiff.report.words.behaviour import (
     Piece,
     arrow,
     has_bleu,
+    history_cells,
     measured,
     picked,
-    share_text,
     short_number,
     shown_points,
 )
@@ -75,12 +75,7 @@ def show_history(report: Report) -> Mapping[str, object] | None:
     if found is None or not (found.history or found.method):
         return None
     points = shown_points(found.history)
-    return {"found": found, "drawn": _bleu_curve(points), "points": [_cells(point) for point in points]}
-
-
-def _cells(point: HistoryPoint) -> tuple[str, ...]:
-    bleus = share_text(point.target_bleu), share_text(point.unrelated_bleu)
-    return str(point.step), f"{point.epoch:.3g}", short_number(point.loss), *bleus, cut(point.state, 40)
+    return {"found": found, "drawn": _bleu_curve(points), "points": [history_cells(point) for point in points]}
 
 
 def _bleu_curve(points: Sequence[HistoryPoint]) -> Steps | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from ckdiff.report.words.campaign import (
     Figures,
     average_cells,
     averages_of,
-    best,
     campaign_facts,
     complete_text,
     gates_text,
@@ -28,7 +27,7 @@ from ckdiff.report.words.campaign import (
     undone,
 )
 from ckdiff.report.words.numbers import UNDEFINED
-from ckdiff.report.words.probe import direction_words, score_text
+from ckdiff.report.words.probe import best_window, direction_words, score_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,17 +110,14 @@ def _group(found: Campaign, group: str, scales: Mapping[Ends, Scale], first: boo
 
 
 def _curve(run: AverageRun, group: str, scale: Scale) -> tuple[str, Panel]:
-    found = best(run)
     says = [
         f"layer {int(layer)}: krs_kl {score_text(float(run.krs_kl.score[n]))}, krs_centred"
         f" {score_text(float(run.krs_centred.score[n]))}, krs {score_text(float(run.krs.score[n]))}"
         for n, layer in enumerate(run.layers)
     ]
     label = f"{group}, {run.mode} {run.variant}, {run.direction}"
-    any_run: Any = run  # it has the layers and curves that a panel draws
-    return f"{cut(run.mode, 60)} {cut(run.variant, 60)}", panel(
-        any_run, scale, label, says, found.index if found else 0
-    )
+    drawn = panel(run, scale, label, says, best_window(run) or 0)
+    return f"{cut(run.mode, 60)} {cut(run.variant, 60)}", drawn
 
 
 def show_means(found: Campaign) -> Mapping[str, object] | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ckdiff.report.page.parts import Part, cut
-from ckdiff.report.words.numbers import UNDEFINED, amount, number, percent, top_tensors
+from ckdiff.report.words.compare import component_rows, drift_cells, top_tensors
+from ckdiff.report.words.numbers import UNDEFINED, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ def show(report: Report) -> Mapping[str, object] | None:
         "heat": list(_heat(found.grid, scale)) if found.grid.components else [],
         "legend": list(scale.legend()),
         "components": list(_components(found)),
-        "tensors": list(_tensors(found)),
+        "tensors": [(cut(row.name, 120), *drift_cells(row.drift)[:3]) for row in top_tensors(found, SHOWN)],
     }
 
 
@@ -95,23 +96,10 @@ def _short(value: float) -> str:
 
 
 def _components(found: Comparison) -> Iterator[tuple[str, ...]]:
-    for row in found.components:
-        drift = row.drift
-        yield (
-            cut(row.component, 40) + (" (tied)" if row.tied else ""),
-            str(row.tensors),
-            amount(row.parameters),
-            "identical" if drift.identical else number(drift.one_minus_cosine),
-            number(drift.relative_l2),
-            percent(drift.changed_fraction),
-        )
-
-
-def _tensors(found: Comparison) -> Iterator[tuple[str, ...]]:
-    for row in top_tensors(found, SHOWN):
-        drift = row.drift
-        figures = number(drift.one_minus_cosine), number(drift.relative_l2), percent(drift.changed_fraction)
-        yield cut(row.name, 120), *figures
+    for row in component_rows(found):
+        tensors, parameters, cosine, length, _, changed, _ = row.cells
+        name = cut(row.name, 40) + (" (tied)" if row.tied else "")
+        yield name, tensors, parameters, "identical" if row.identical else cosine, length, changed
 
 
 PARTS = (Part(30, "drift", "What moved", "drift.html", show),)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ckdiff.modes import MODES, VARIANTS
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.words.behaviour import source_lines
-from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted, number, percent, top_neurons_of_all
+from ckdiff.report.words.compare import neuron_cells, top_neurons_of_all
+from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted, percent
 from ckdiff.report.words.probe import score_text, set_cells
 from ckdiff.report.words.sections import MEASURED, SECTIONS
 
@@ -55,17 +56,15 @@ def show_neurons(report: Report) -> Mapping[str, object] | None:
     compared = report.compare is not None and bool(report.compare.neurons)
     if not sets and not compared:
         return None
-    moved = top_neurons_of_all(report.compare, MOVED_NEURONS) if report.compare is not None else []
+    top = top_neurons_of_all(report.compare, MOVED_NEURONS) if report.compare is not None else []
+    moved = map(neuron_cells, top)
     return {
         "sets": sets,
         "cells": [tuple(cut(cell, 120) for cell in set_cells(one)) for one in sets],
         "members": _members,
         "sizes": _sizes,
         "compared": compared,
-        "moved": [
-            (f"{row.layer}:{row.neuron}", cut(row.component, 40), number(row.one_minus_cosine), number(row.relative_l2))
-            for row in moved
-        ],
+        "moved": [(f"{layer}:{neuron}", cut(name, 40), *drifts) for name, layer, neuron, *drifts in moved],
     }
 
 

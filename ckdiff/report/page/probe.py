@@ -95,7 +95,7 @@ def show(report: Report) -> Mapping[str, object] | None:
         "scales": list(scales.values()),
         "reason": inconclusive(probe),
         "legend": LEGEND,
-        "directions": [_direction(*one, scales, not n) for n, one in enumerate(by_direction(probe))],
+        "directions": [_direction(*one, scales, not n) for n, one in enumerate(by_direction(probe.runs))],
         "single_heads": SINGLE_HEADS,
         "number_heads": NUMBER_HEADS,
         "questions": [

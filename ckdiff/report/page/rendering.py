@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ckdiff.report.page import svg
 from ckdiff.report.page.parts import cut
-from ckdiff.report.words import behaviour, campaign, numbers, probe, verdict
+from ckdiff.report.words import behaviour, campaign, compare, numbers, probe, verdict
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def environment() -> Environment:
     found = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_shown, auto_reload=False
     )
-    found.filters |= {"cut": cut, "lines": _lines}
-    words = SimpleNamespace(behaviour=behaviour, campaign=campaign, numbers=numbers, probe=probe, verdict=verdict)
+    found.filters |= {"counted": numbers.counted, "cut": cut, "lines": _lines}
+    modules = {"behaviour": behaviour, "campaign": campaign, "compare": compare, "numbers": numbers}
+    words = SimpleNamespace(**modules, probe=probe, verdict=verdict)
     found.globals |= {"svg": svg, "words": words}
     return found
 

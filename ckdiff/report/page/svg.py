@@ -16,6 +16,7 @@ from ckdiff.report.words.probe import RANKING, curve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ckdiff.report.schema.campaign import AverageRun
     from ckdiff.report.schema.probe import Curve, ProbeRun
     from ckdiff.shapes import PerLayer
 
@@ -100,7 +101,7 @@ class Panel(NamedTuple):
     start: int
 
 
-def panel(run: ProbeRun, scale: Scale, label: str, values: Sequence[str], start: int) -> Panel:
+def panel(run: ProbeRun | AverageRun, scale: Scale, label: str, values: Sequence[str], start: int) -> Panel:
     """A run with a window a layer, as a drawing; `values` is what the strip of each window says."""
     paths = [path for name in SCORES for path in _score(run.layers, curve(run, name), scale, CLASSES[name])]
     strips = [(_strip(int(layer), scale), says) for layer, says in zip(run.layers, values, strict=True)]

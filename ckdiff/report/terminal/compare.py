@@ -1,8 +1,7 @@
-"""The report on a terminal: `console.print(view(report))`.
+"""A comparison on a terminal.
 
 What was compared comes first and what was not comes with it; then the components, the layers, the tensors and neurons
-that moved most, and the settings. Names come from files that nobody vouches for: every one of them is made printable
-and goes into a `Text`, never into markup.
+that moved most, and the settings.
 """
 
 from __future__ import annotations
@@ -12,34 +11,24 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Group
 from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
     RAMP,
     bar,
     bullets,
+    dim,
     facts,
-    folded,
+    filled,
     number_columns,
     pair_facts,
     plain_table,
     safe,
     titled,
+    warnings,
 )
-from ckdiff.report.words.numbers import (
-    UNDEFINED,
-    amount,
-    component_peaks,
-    coverage_lines,
-    is_complete,
-    number,
-    percent,
-    sameness_line,
-    top_neurons_of_all,
-    top_tensors,
-)
-from ckdiff.report.words.sections import WHOLE, Selection
+from ckdiff.report.words import compare as words
+from ckdiff.report.words.numbers import UNDEFINED, number
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -47,109 +36,79 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from ckdiff.report.schema.comparison import Comparison, ComponentDrift, Drift, Grid
+    from ckdiff.report.schema.comparison import Comparison, Grid
     from ckdiff.report.schema.report import Report
+    from ckdiff.report.words.sections import Selection
     from ckdiff.shapes import Float64
 
-
 STILL = "·"
-
 
 CELL = 6
 """Characters of one cell of the map of layers."""
 
-
 LISTED_CHANGES = 20
 
+COMPONENT_HEADS = ("tensors", "params", "1-cos", "rel. L2", "max\n1-cos", "changed", "max |Δ|")
 
-def view(report: Report, selection: Selection = WHOLE) -> RenderableType:
-    """Everything a reader of `ckdiff compare` needs, for a terminal of 80 columns and more."""
-    parts: list[RenderableType] = [_pair(report)]
+PEAK = 4
+"""The column of the largest 1-cos."""
+
+
+def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
+    """Everything a reader of `ckdiff compare` needs."""
     found = report.compare
-    if not report.complete:
-        parts.append(Text("INCOMPLETE: the run was interrupted", style="bold red"))
-    if found is None or not found.tensors:
-        parts.append(Text("NOTHING WAS COMPARED", style="bold red"))
-    if found is not None:
-        parts += _sections(found, selection.top)
-    return Group(*itertools.chain.from_iterable((part, Text()) for part in parts))
-
-
-def _sections(found: Comparison, top: int) -> Iterator[RenderableType]:
-    yield titled("Coverage", bullets(coverage_lines(found)))
-    if same := sameness_line(found):
-        yield Text(same, style="bold green" if is_complete(found) else "bold yellow")
+    kind = [] if found is None else [("model type", found.model_type or "not stated")]
+    yield facts([*pair_facts(report), *kind])
+    yield from warnings(report, words.NOTHING if found is None or not found.tensors else "")
+    if found is None:
+        return
+    yield titled("Coverage", bullets(words.coverage_lines(found)))
+    if same := words.sameness_line(found):
+        yield Text(same, style="bold green" if words.is_complete(found) else "bold yellow")
     elif found.tensors:
-        yield titled("Components", _components(found))
+        yield titled("Components", *_components(found))
         yield from _layers(found.grid)
-        yield from _top(found, top)
+        yield from _top(found, selection.top)
     if found.config_changes:
         yield titled("Settings", _settings(found))
     if found.notes:
         yield titled("Notes", bullets(found.notes))
 
 
-def _pair(report: Report) -> RenderableType:
-    rows = pair_facts(report)
-    if report.compare is not None:
-        rows.append(("model type", report.compare.model_type or "not stated"))
-    return facts(rows)
-
-
-def _components(found: Comparison) -> RenderableType:
+def _components(found: Comparison) -> Iterator[RenderableType]:
     """The components that moved, and one line for those that did not."""
-    table = plain_table("component", ("tensors", "params", "1-cos", "rel. L2", "max\n1-cos", "changed", "max |Δ|"))
-    peaks = component_peaks(found)
-    for row in found.components:
-        if not row.drift.identical:
-            one_minus_cosine, length, changed, largest = _numbers(row.drift)
-            peak = number(peaks.get(row.component, math.nan))
-            size = f"{row.tensors:,}", amount(row.parameters)
-            table.add_row(safe(_label(row)), *size, one_minus_cosine, length, peak, changed, largest)
-    legend = ["all elements as one vector; max 1-cos: of its tensors"]
-    if any(math.isnan(peaks.get(row.component, 0.0)) for row in found.components):
-        legend[0] += f"; {UNDEFINED} not defined: one of them is all zeros or not finite"
-    still = [f"{_label(row)} ({row.tensors:,})" for row in found.components if row.drift.identical]
-    if still:
-        legend.insert(0, f"identical: {', '.join(still)}")
-    if any(row.tied for row in found.components):
-        legend.append("* tied: a second name of another component's tensors")
-    return Group(table, *(Text(line, style="dim") for line in legend))
-
-
-def _label(row: ComponentDrift) -> str:
-    return f"{row.component}*" if row.tied else row.component
+    rows = list(words.component_rows(found))
+    named = [(f"{row.name}*" if row.tied else row.name, row) for row in rows]
+    yield plain_table("component", COMPONENT_HEADS, [(name, *row.cells) for name, row in named if not row.identical])
+    if still := [f"{name} ({row.cells[0]})" for name, row in named if row.identical]:
+        yield dim(f"identical: {', '.join(still)}")
+    gap = any(row.cells[PEAK] == UNDEFINED for row in rows)
+    odd = f"; {UNDEFINED} not defined: one of them is all zeros or not finite" if gap else ""
+    yield dim(f"all elements as one vector; max 1-cos: of its tensors{odd}")
+    if any(row.tied for row in rows):
+        yield dim("* tied: a second name of another component's tensors")
 
 
 def _top(found: Comparison, top: int) -> Iterator[RenderableType]:
-    if tensors := top_tensors(found, top):
+    if tensors := words.top_tensors(found, top):
         table = plain_table("tensor", ())
         table.add_column("component", no_wrap=True)
         number_columns(table, ("1-cos", "rel. L2", "changed"))
-        for row in tensors:
-            table.add_row(safe(shorten(row.name, 160)), safe(row.component), *_numbers(row.drift)[:3])
-        yield titled("Tensors that moved most", table)
-    if neurons := top_neurons_of_all(found, top):
-        table = plain_table("component", ("layer", "neuron", "1-cos", "rel. L2"))
-        for found_neuron in neurons:
-            where = str(found_neuron.layer), str(found_neuron.neuron)
-            numbers = number(found_neuron.one_minus_cosine), number(found_neuron.relative_l2)
-            table.add_row(safe(found_neuron.component), *where, *numbers)
-        yield titled("Neurons that moved most", table)
+        moved = ((shorten(row.name, 160), row.component, *words.drift_cells(row.drift)[:3]) for row in tensors)
+        yield titled("Tensors that moved most", filled(table, moved))
+    if neurons := words.top_neurons_of_all(found, top):
+        heads = ("layer", "neuron", "1-cos", "rel. L2")
+        yield titled("Neurons that moved most", plain_table("component", heads, map(words.neuron_cells, neurons)))
 
 
 def _settings(found: Comparison) -> RenderableType:
     lines = []
     for row in found.config_changes[:LISTED_CHANGES]:
         line = Text.assemble((printable(row.file), "dim"), " ", (printable(row.key), "bold"), ": ")
-        lines.append(line.append(f"{_setting(row.base)} → {_setting(row.unlearned)}"))
+        lines.append(line.append(" → ".join(words.setting_text(value, 60) for value in (row.base, row.unlearned))))
     if len(found.config_changes) > LISTED_CHANGES:
-        lines.append(Text(f"… and {len(found.config_changes) - LISTED_CHANGES:,} more", style="dim"))
-    return folded(lines)
-
-
-def _setting(value: str | None) -> str:
-    return "(none)" if value is None else printable(shorten(value, 60))
+        lines.append(dim(f"… and {len(found.config_changes) - LISTED_CHANGES:,} more"))
+    return bullets(lines)
 
 
 def _layers(grid: Grid) -> Iterator[RenderableType]:
@@ -166,7 +125,7 @@ def _layers(grid: Grid) -> Iterator[RenderableType]:
     for label, index in _runs(grid):
         cells = ((float(values[column, index]), grid.changed_fraction[column, index] > 0) for column in columns)
         table.add_row(label, *(_cell(value, bool(moved), scale) for value, moved in cells))
-    yield titled("Relative L2 by layer", Group(table, _legend(grid, scale)))
+    yield titled("Relative L2 by layer", table, _legend(grid, scale))
 
 
 def _runs(grid: Grid) -> Iterator[tuple[str, int]]:
@@ -214,9 +173,3 @@ def _legend(grid: Grid, scale: tuple[float, float]) -> Text:
         factor = 10 ** ((high - low) / len(RAMP))
         legend.append(f" {number(10**low)} to {number(10**high)}, log scale, each step x{factor:.2g}", style="dim")
     return legend.append(f"; {STILL} exactly 0{odd}", style="dim")
-
-
-def _numbers(drift: Drift) -> tuple[str, str, str, str]:
-    """1-cos, relative L2, changed share, largest difference."""
-    changed = percent(drift.changed_fraction)
-    return number(drift.one_minus_cosine), number(drift.relative_l2), changed, number(drift.max_abs_diff)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from ckdiff.report.words.numbers import (
-    BYTE_UNITS,
-    amount,
-    counted,
-)
+from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -23,12 +19,13 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.report import CheckpointRecord, Report, ShardRecord
 
-
 RAMP = "▁▂▃▄▅▆▇█"
-
 
 SHADES = ("#3b528b", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
 """Viridis without its darkest end, which a dark terminal hides."""
+
+STYLES = {"passed": "bold green", "failed": "bold red", "inconclusive": "bold yellow"}
+"""Of outcomes; each stands in words, too."""
 
 
 def pair_facts(report: Report) -> list[tuple[str, str]]:
@@ -42,6 +39,17 @@ def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]
     digest = f"sha256 {record.digest[:12]}" if record.digest else "not hashed"
     yield name, f"{record.location}{revision}"
     yield "", f"{digest}, {file_facts(record.shards)}"
+
+
+def warnings(report: Report, nothing: str = "") -> Iterator[Text]:
+    """What must be read before any number: that a run was interrupted, and that there is nothing, in words."""
+    words = ("" if report.complete else "INCOMPLETE: the run was interrupted", nothing)
+    yield from (warning(text) for text in words if text)
+
+
+def warning(text: str) -> Text:
+    """A line that nobody overlooks."""
+    return Text(text, style="bold red")
 
 
 def bar(step: int, width: int) -> Text:
@@ -59,23 +67,23 @@ def safe(value: str) -> Text:
     return Text(printable(value))
 
 
-def titled(title: str, body: RenderableType) -> Group:
+def dim(*lines: str) -> Text:
+    """A legend."""
+    return Text("\n".join(lines), style="dim")
+
+
+def titled(title: str, *body: RenderableType) -> Group:
     """A part of the view under its heading."""
-    return Group(Text(title, style="bold"), body)
+    return Group(Text(title, style="bold"), *body)
 
 
-def bullets(lines: Iterable[str]) -> RenderableType:
-    """Plain sentences, one item each."""
-    return folded(safe(line) for line in lines)
-
-
-def folded(lines: Iterable[Text]) -> RenderableType:
+def bullets(lines: Iterable[str | Text]) -> RenderableType:
     """One item a line, long ones broken rather than cut, and set in where they go on."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column()
     grid.add_column(overflow="fold")
     for line in lines:
-        grid.add_row(" -", line)
+        grid.add_row(" -", line if isinstance(line, Text) else safe(line))
     return grid
 
 
@@ -89,15 +97,32 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def plain_table(first: str, numbers: Sequence[str]) -> Table:
-    """A table without lines: one column of names, which folds, and columns of numbers, which are never cut."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(Text(first), overflow="fold", vertical="bottom")
-    number_columns(table, numbers)
-    return table
+def bare(gap: int = 2) -> Table:
+    """A table without lines and columns."""
+    return Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+
+
+def words_column(table: Table, name: str, **how: Any) -> None:
+    """A column of words: long ones are broken and not cut."""
+    table.add_column(Text(name), overflow="fold", **how)
 
 
 def number_columns(table: Table, names: Iterable[str]) -> None:
     """Columns of numbers: to the right, and never cut."""
     for name in names:
         table.add_column(Text(name), justify="right", no_wrap=True)
+
+
+def plain_table(first: str, numbers: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> Table:
+    """A table without lines: one column of names and columns of numbers."""
+    table = bare()
+    words_column(table, first, vertical="bottom")
+    number_columns(table, numbers)
+    return filled(table, rows)
+
+
+def filled(table: Table, rows: Iterable[Sequence[str | Text]]) -> Table:
+    """The same table with these rows."""
+    for cells in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else safe(cell) for cell in cells))
+    return table

@@ -1,10 +1,15 @@
-"""A report for people: `console.print(to_view(report))`."""
+"""A report for people: `console.print(to_view(report))`.
+
+The file of a section gives its parts, one after another; an empty line stands behind each. Names come from files that
+nobody vouches for: every one of them is made printable and goes into a `Text`, never into markup.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rich.console import Group
+from rich.text import Text
 
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.sections import WHOLE, Selection, file_of, presented
@@ -18,7 +23,10 @@ if TYPE_CHECKING:
 def to_view(found: Report | Campaign, selection: Selection = WHOLE) -> RenderableType:
     """Everything that a report or a campaign holds, or one section of it, for a terminal of 80 columns and more."""
     if isinstance(found, Campaign):
-        view: RenderableType = file_of("terminal", "campaign").view(found)
-        return view
+        parts: list[RenderableType] = [
+            part for one in file_of("terminal", "campaign").parts(found) for part in (Text(), one)
+        ]
+        return Group(*parts[1:])
     names = [selection.section] if selection.section else presented(found)
-    return Group(*(file_of("terminal", name).view(found, selection) for name in names))
+    sections = (file_of("terminal", name).parts(found, selection) for name in names)
+    return Group(*(part for section in sections for one in section for part in (one, Text())))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AnswerSet,
         Behaviour,
         ChoiceRecord,
+        ChoiceSet,
         HistoryPoint,
         Mean,
         NeutralSet,
@@ -105,6 +106,32 @@ def answer_facts(question: AnswerRecord) -> str:
     same = ", the same tokens" if question.exact else ""
     logs = arrow(short_number(question.logprob_base), short_number(question.logprob_unlearned))
     return f"BLEU {share_text(question.bleu)}{same}, log p {logs}"
+
+
+def answer_cells(found: AnswerSet) -> tuple[str, ...]:
+    """A set in one row: name, questions, BLEU, exact, log p and perplexity of the base's answers before and after."""
+    logs = arrow(short_number(found.logprob_base.value), short_number(found.logprob_unlearned.value))
+    perplexity = arrow(perplexity_text(found.perplexity_base), perplexity_text(found.perplexity_unlearned))
+    return found.name, f"{len(found.questions):,}", mean_text(found.bleu), mean_text(found.exact), logs, perplexity
+
+
+def choice_cells(found: ChoiceSet) -> tuple[str, ...]:
+    """Multiple choice in one row: questions, right before and after, chance, p(right) before and after."""
+    right = mean_text(found.accuracy_base), mean_text(found.accuracy_unlearned)
+    probability = mean_text(found.probability_base), mean_text(found.probability_unlearned)
+    return f"{len(found.questions):,}", *right, share_text(found.chance), *probability
+
+
+def neutral_cells(found: NeutralSet) -> tuple[str, ...]:
+    """Neutral texts in one row: texts, tokens, KL, perplexity before and after."""
+    perplexity = arrow(perplexity_text(found.perplexity_base), perplexity_text(found.perplexity_unlearned))
+    return f"{len(found.texts):,}", f"{sum(text.tokens for text in found.texts):,}", kl_text(found), perplexity
+
+
+def history_cells(point: HistoryPoint) -> tuple[str, ...]:
+    """A point in one row: step, epoch, loss, BLEU of target and unrelated answers, which weights."""
+    bleus = share_text(point.target_bleu), share_text(point.unrelated_bleu)
+    return f"{point.step:,}", short_number(point.epoch), short_number(point.loss), *bleus, point.state
 
 
 def picked(question: ChoiceRecord, index: int) -> str:

@@ -6,7 +6,6 @@ Text that came with the report (names, reasons, notes) is untrusted: everything 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ckdiff.errors import ExitStatus
 from ckdiff.report.schema.probe import SCORES, flat_run
 from ckdiff.report.words.numbers import UNDEFINED, counted
-from ckdiff.report.words.probe import DIRECTIONS, RANKING, loss_text, score_text
+from ckdiff.report.words.probe import best_window, beyond_chance, by_direction, loss_text, score_text, scored
 from ckdiff.report.words.verdict import OUTCOME_WORDS, banded
 from ckdiff.untrusted import printable
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
         JobRecord,
         PairRecord,
     )
-    from ckdiff.report.schema.probe import Curve
 
 
 SAMPLING = (
@@ -82,6 +80,9 @@ AVERAGE_HEADS = ("mode", "variant", "best", "width", *reversed(SCORES), "top1", 
 
 
 MEAN_HEADS = ("measure", "mean and 95 % interval", "pairs", "concepts")
+
+
+NOTHING = "NOTHING WAS ASKED"
 
 
 NOT_JUDGED = "not judged"
@@ -172,14 +173,6 @@ def pair_cells(pair: PairRecord) -> tuple[str, ...]:
     return tuple(map(printable, words))
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best window of an average: the score that ranks, and its place among the windows."""
-
-    score: str
-    index: int
-
-
 def group_names(found: Campaign) -> list[str]:
     """The groups that something was averaged for, in their order."""
     names = [*(run.group for run in found.averages), *(one.group for one in found.means)]
@@ -188,10 +181,7 @@ def group_names(found: Campaign) -> list[str]:
 
 def averages_of(found: Campaign, group: str) -> Iterator[tuple[str, list[AverageRun]]]:
     """The directions in which a group has averages, restore first, each with its runs."""
-    own = [run for run in found.averages if run.group == group]
-    for direction in dict.fromkeys((*DIRECTIONS, *(run.direction for run in own))):
-        if runs := [run for run in own if run.direction == direction]:
-            yield direction, runs
+    return by_direction([run for run in found.averages if run.group == group])
 
 
 def means_of(found: Campaign, group: str) -> list[GroupMean]:
@@ -199,38 +189,18 @@ def means_of(found: Campaign, group: str) -> list[GroupMean]:
     return [one for one in found.means if one.group == group]
 
 
-def best(run: AverageRun) -> Best | None:
-    """The best window by the first score of `RANKING` that was measured; None where none was."""
-    for name in RANKING:
-        scores = _curve(run, name).score
-        if not np.isnan(scores).all():
-            return Best(name, int(np.nanargmax(scores)))
-    return None
-
-
-def stands_out(run: AverageRun) -> bool:
-    """Whether the best window does: the low end of its band is above 0, or there is no band to tell.
-
-    When an effect is broken into a model its score is positive by construction, so that this says nothing there.
-    """
-    found = best(run)
-    if found is None:
-        return False
-    return run.direction != "restore" or not _curve(run, found.score).band_low[found.index] <= 0
-
-
 def average_cells(run: AverageRun) -> tuple[str, ...]:
     """One average in the columns of `AVERAGE_HEADS`."""
-    found, counts = best(run), (str(run.pairs), str(run.concepts))
+    index, counts = best_window(run), (str(run.pairs), str(run.concepts))
     name = printable(run.mode), printable(run.variant)
-    if found is None:
+    if index is None:
         return *name, "not measured", *(UNDEFINED,) * 5, *counts
-    index, layer = found.index, int(run.layers[found.index])
+    layer = int(run.layers[index])
     centre, width = ("all", UNDEFINED) if layer < 0 else (str(layer), str(run.window))
-    scores = (_score_cell(_curve(run, score), index, score == found.score) for score in reversed(SCORES))
+    scores = (scored(run, score, index) for score in reversed(SCORES))
     top1 = banded(float(run.top1[index]), float(run.top1_low[index]), float(run.top1_high[index]))
     top1 += f" ({score_text(run.top1_unrestored)})"
-    return *name, centre if stands_out(run) else f"unsure ({centre})", width, *scores, top1, *counts
+    return *name, centre if beyond_chance(run) else f"unsure ({centre})", width, *scores, top1, *counts
 
 
 def sample_text(runs: Sequence[AverageRun]) -> str:
@@ -249,21 +219,11 @@ def averages_legend(found: Campaign) -> str:
     if not found.averages:
         return SAMPLING if found.means else ""
     words = [AVERAGES_LEGEND]
-    if any(best(run) is not None and not stands_out(run) for run in found.averages):
+    if any(best_window(run) is not None and not beyond_chance(run) for run in found.averages):
         words.append(UNSURE_LEGEND)
     if any(run.concepts < 2 for run in found.averages):
         words.append(ALONE_LEGEND)
     return " ".join(words)
-
-
-def _score_cell(curve: Curve, index: int, ranks: bool) -> str:
-    low, high = (curve.band_low, curve.band_high) if ranks else (curve.low, curve.high)
-    return banded(float(curve.score[index]), float(low[index]), float(high[index]))
-
-
-def _curve(run: AverageRun, score: str) -> Curve:
-    found: Curve = getattr(run, score)
-    return found
 
 
 def flat_sweep(run: CampaignRun | AverageRun) -> dict[str, Any]:

@@ -7,17 +7,18 @@ about it rests on that score's simultaneous band. Everything that comes back as 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ckdiff.report.schema.probe import Curve
+from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from ckdiff.report.schema.campaign import AverageRun
     from ckdiff.report.schema.probe import Control, LossSummary, NeuronSet, Probe, ProbeRun
 
 
@@ -42,11 +43,14 @@ MISLEADING = 0.5
 """A raw score from here on, with a krs_kl of less than half of it, is a disagreement that a reader must see."""
 
 
-def by_direction(probe: Probe) -> Iterator[tuple[str, list[ProbeRun]]]:
+Run = TypeVar("Run", "ProbeRun", "AverageRun")
+"""A run of one pair, or an average of a campaign."""
+
+
+def by_direction(sweeps: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     """The directions that have runs, restore first, each with its runs in their own order."""
-    others = {run.direction: None for run in probe.runs if run.direction not in DIRECTIONS}
-    for direction in (*DIRECTIONS, *others):
-        if runs := [run for run in probe.runs if run.direction == direction]:
+    for direction in dict.fromkeys((*DIRECTIONS, *(run.direction for run in sweeps))):
+        if runs := [run for run in sweeps if run.direction == direction]:
             yield direction, runs
 
 
@@ -60,12 +64,12 @@ def direction_words(direction: str) -> str:
     return f"{printable(direction)}: {DIRECTIONS.get(direction, 'score')}"
 
 
-def ranked_by(run: ProbeRun) -> str | None:
+def ranked_by(run: ProbeRun | AverageRun) -> str | None:
     """The score that ranks the windows of a run: the first of `RANKING` that was measured, or None."""
     return next((name for name in RANKING if not np.isnan(curve(run, name).score).all()), None)
 
 
-def best_window(run: ProbeRun, score: str | None = None) -> int | None:
+def best_window(run: ProbeRun | AverageRun, score: str | None = None) -> int | None:
     """Index of the best window by a score, by default the one that ranks the run; None where it is not measured."""
     score = score or ranked_by(run)
     if score is None or np.isnan(curve(run, score).score).all():
@@ -73,7 +77,7 @@ def best_window(run: ProbeRun, score: str | None = None) -> int | None:
     return int(np.nanargmax(curve(run, score).score))
 
 
-def curve(run: ProbeRun, score: str) -> Curve:
+def curve(run: ProbeRun | AverageRun, score: str) -> Curve:
     """One of the curves of a run, by the name of its score."""
     found = getattr(run, score)
     assert isinstance(found, Curve)
@@ -90,14 +94,14 @@ def window_text(run: ProbeRun, index: int | None) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def interval(run: ProbeRun, score: str, index: int) -> tuple[float, float]:
+def interval(run: ProbeRun | AverageRun, score: str, index: int) -> tuple[float, float]:
     """The interval to show at a window: for the score that ranks the windows the band, for others the pointwise one."""
     found = curve(run, score)
     low, high = (found.band_low, found.band_high) if score == ranked_by(run) else (found.low, found.high)
     return float(low[index]), float(high[index])
 
 
-def beyond_chance(run: ProbeRun, score: str | None = None) -> bool:
+def beyond_chance(run: ProbeRun | AverageRun, score: str | None = None) -> bool:
     """Whether the best window stands out: the low end of its band is above 0, or there is no band to tell.
 
     When an effect is broken into a model its score is positive by construction, so that this says nothing there.
@@ -123,15 +127,25 @@ def score_text(value: float) -> str:
     return "0.00" if text == "-0.00" else text
 
 
-def interval_text(run: ProbeRun, score: str, index: int) -> str:
+def interval_text(run: ProbeRun | AverageRun, score: str, index: int) -> str:
     """The interval at a window as `[0.51, 0.70]`; empty where there is none (one question only)."""
     low, high = interval(run, score, index)
     return "" if np.isnan(low) or np.isnan(high) else f"[{score_text(low)}, {score_text(high)}]"
 
 
-def scored(run: ProbeRun, score: str, index: int) -> str:
+def scored(run: ProbeRun | AverageRun, score: str, index: int) -> str:
     """A score and its interval at a window: `0.62 [0.51, 0.70]`."""
     return f"{score_text(curve(run, score).score[index])} {interval_text(run, score, index)}".rstrip()
+
+
+def window_cells(run: ProbeRun) -> list[str]:
+    """Mode, variant, best window, the scores there (krs_kl first), top1, and where krs alone would put the window."""
+    best, name = best_window(run), [printable(run.mode), printable(run.variant)]
+    if best is None:
+        return [*name, *("not measured",) * 6]
+    where = window_text(run, best) if beyond_chance(run) else f"unsure ({window_text(run, best)})"
+    scores = [scored(run, score, best) for score in reversed(SCORES)]
+    return [*name, where, *scores, score_text(run.top1[best]), window_text(run, best_window(run, "krs"))]
 
 
 def remarks(run: ProbeRun) -> Iterator[str]:
