@@ -243,7 +243,7 @@ def compared_campaign() -> Campaign:
 
 def empty_campaign() -> Campaign:
     """A plan of nothing."""
-    return Campaign("", "", (), (), (), (), None, (), (), (), (), "", True, ())
+    return Campaign("", "", (), (), (), (), (), None, (), (), (), "", True, ())
 
 
 def hostile_campaign() -> Campaign:

@@ -85,11 +85,10 @@ def probed(
         "llama",
         LAYERS,
         tuple(runs),
-        questions,
         loss_summary(10 * unlearned, 2 * unlearned, unlearned, top1),
         controls,
+        questions,
         settings,
-        (),
     )
     return replace(found, **more)
 

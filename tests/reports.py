@@ -257,7 +257,7 @@ def undefined_probe() -> Probe:
 
 
 def empty_probe() -> Probe:
-    return Probe("", 0, (), (), LossSummary(0.0, 0.0, 0.0, 0.0, 0.0), (), {}, ())
+    return Probe("", 0, (), LossSummary(0.0, 0.0, 0.0, 0.0, 0.0), (), (), {})
 
 
 HOSTILE = (

@@ -17,11 +17,9 @@ import xarray
 
 from ckdiff.errors import ReportError
 from ckdiff.report.hdf5 import file as hdf5
-from ckdiff.report.hdf5 import probe as probe_tree
-from ckdiff.report.hdf5.comparison import COMPARISON_TABLES, LISTS
 from ckdiff.report.hdf5.file import check_writable, read_report, write_report
 from ckdiff.report.schema.comparison import Grid
-from ckdiff.report.schema.probe import CURVE_PARTS
+from ckdiff.report.schema.probe import Curve
 from tests.reports import (
     UNDEFINED,
     comparison,
@@ -61,11 +59,18 @@ REPORTS = {
     "empty probe": report(None, empty_probe()),
 }
 RUNS = ("restore/coeff/open", "restore/attn+coeff/open", "break/coeff/open", "restore/coeff/isolated")
+TABLES = ("tensors", "components", "only_in_base", "only_in_unlearned", "shape_mismatch", "config_changes")
+LISTS = ("ignored", "notes")
+PROBE_PARTS = ("loss_unlearned", "questions", "controls", "notes", "neurons")
+RUN_ARRAYS = {
+    *("first", "last", "krs_mean_of_ratios", "top1"),
+    *("loss_mse", "loss_mse_centred", "loss_kl", "top1_questions"),
+}
 GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
-    *(f"compare/{name}" for name in (*COMPARISON_TABLES, *LISTS, "grid")),
+    *(f"compare/{name}" for name in (*TABLES, *LISTS, "grid")),
     *(f"compare/neurons/{name}" for name in ("value_vectors", "keys")),
-    *(f"probe/{name}" for name in (*probe_tree.PROBE_PARTS, *RUNS, "restore/ancillary/open")),
+    *(f"probe/{name}" for name in (*PROBE_PARTS, *RUNS, "restore/ancillary/open")),
     *(f"probe/neurons/{number}" for number in range(2)),
 )
 
@@ -100,10 +105,9 @@ def test_hostile_names_round_trip_but_for_what_utf8_cannot_hold(tmp_path: Path) 
 def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> None:
     path = written(REPORTS[name], tmp_path / "r.h5")
     with h5py.File(path) as file:
-        groups = [group for group in GROUPS if group in file]
-        holding: list[str] = []
-        file.visititems(lambda where, item: holding.append(item.parent.name[1:]) if hasattr(item, "shape") else None)
-    assert set(holding) == set(groups)
+        groups: set[str] = set()
+        file.visititems(lambda where, item: groups.add(item.parent.name[1:]) if hasattr(item, "shape") else None)
+        assert {group for group in GROUPS if group in file} <= groups
     for group in groups:
         with xarray.open_dataset(path, group=group, engine=engine) as data:
             data.load()
@@ -333,11 +337,11 @@ def test_a_probe_without_neurons_has_no_group_of_them(tmp_path: Path) -> None:
 
 def test_probe_follows_the_layout(tmp_path: Path) -> None:
     with h5py.File(written(report(None, probe()), tmp_path / "r.h5")) as file:
-        assert set(file["probe"]) == {*probe_tree.PROBE_PARTS, "restore", "break"}
+        assert set(file["probe"]) == {*PROBE_PARTS, "restore", "break"}
         assert file["probe"].attrs["layer_count"] == 6
         group = file["probe/restore/coeff/isolated"]
-        scores = {score + end for score in ("krs", "krs_centred", "krs_kl") for end in CURVE_PARTS}
-        assert set(group) == scores | {"layer", "question", *probe_tree.RUN_ARRAYS}
+        scores = {score + end for score in ("krs", "krs_centred", "krs_kl") for end in Curve.ENDS.values()}
+        assert set(group) == scores | {"layer", "question", *RUN_ARRAYS}
         assert all(group[name].dtype == "f8" for name in scores)
         assert all(len(axis) == 1 for name in scores for axis in group[name].dims)
 

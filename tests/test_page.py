@@ -33,6 +33,7 @@ from ckdiff.report.page.rendering import render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.comparison import COMPONENTS, Grid
+from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.report.words.numbers import UNDEFINED
@@ -421,8 +422,12 @@ ATTACKS = (
     "\x00\x1b[31m\r\n\ud800&lt;&#60;",
     "data:text/html,<script>",
 )
-FIXED = {"Label", "Outcome", "Sense"}
-"""Annotations of fields that hold one of some known words."""
+
+
+def free(found: Any) -> list[str]:
+    """The fields of a record that may hold any text: not those that hold one of some known words."""
+    fixed = {field.path[0] for field in fields_of(type(found)) if field.known}
+    return [field.name for field in dataclasses.fields(found) if field.name not in fixed]
 
 
 def attacked(found: Any, path: str, seen: dict[str, str]) -> Any:
@@ -438,12 +443,7 @@ def attacked(found: Any, path: str, seen: dict[str, str]) -> Any:
         ]
         return {f"{key} {n}" if n else key: one for n, (key, one) in enumerate(pairs)}
     if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        changes = {}
-        for field in dataclasses.fields(found):
-            kind = str(field.type)
-            if kind in FIXED or kind.startswith("Literal"):
-                continue
-            changes[field.name] = attacked(getattr(found, field.name), f"{path}.{field.name}", seen)
+        changes = {name: attacked(getattr(found, name), f"{path}.{name}", seen) for name in free(found)}
         return dataclasses.replace(found, **changes)
     return found
 
@@ -519,12 +519,7 @@ def test_an_attack_alone_in_every_text(attack: str) -> None:
         if isinstance(found, Mapping):
             return {f"{attack}{n}": alone(one) for n, one in enumerate(found.values())}
         if dataclasses.is_dataclass(found) and not isinstance(found, type):
-            free = [
-                one
-                for one in dataclasses.fields(found)
-                if str(one.type) not in FIXED and "Literal" not in str(one.type)
-            ]
-            return dataclasses.replace(found, **{one.name: alone(getattr(found, one.name)) for one in free})
+            return dataclasses.replace(found, **{name: alone(getattr(found, name)) for name in free(found)})
         return found
 
     assert_harmless(to_html(alone(full())), tree(full()))

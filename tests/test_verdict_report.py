@@ -24,7 +24,6 @@ from ckdiff.errors import ReportError
 from ckdiff.report.exports.json import to_json
 from ckdiff.report.hdf5 import file as hdf5
 from ckdiff.report.hdf5 import report as tree
-from ckdiff.report.hdf5 import verdict as verdict_tree
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
@@ -75,7 +74,7 @@ VERDICTS: dict[str, Verdict] = {
     "empty": EMPTY,
     "odd figures": verdict(score=-0.0, detectable=math.nan, explained_high=math.inf, layers=(0, 47)),
 }
-GROUPS = (*verdict_tree.VERDICT_PARTS, *verdict_tree.GATE_PARTS)
+GROUPS = ("summary", "layers", "rules", "explanations", "side_effects", "unmeasured", "policy", "checks")
 
 
 def judged(found: Verdict | None, **changes: object) -> Report:

@@ -1,22 +1,24 @@
-"""Records as columns and groups as plain NumPy arrays: what the sections of a report file are made of.
+"""What a report file is made of: groups of plain NumPy arrays, and the fields of records as columns of such arrays.
 
 Node (attributes, arrays, groups)     one group of the file
-Table (a record, its columns)         rows of one kind on one dimension: `write_table`, `read_table`
+Array (values, dimensions)            on axes of the group
+column_of(field)                      how the values of one field become a column, and back
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ckdiff.report.schema.comparison import Drift
-from ckdiff.report.words.numbers import flat, shape_text
+from ckdiff.report.schema.layout import Joined
+from ckdiff.report.words.numbers import shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from ckdiff.report.schema.layout import Field
     from ckdiff.shapes import AnyArray
 
 
@@ -38,12 +40,21 @@ class Node:
 
 
 class Column(NamedTuple):
-    """How one field of a record is stored: a NumPy dtype ("S" for text of the needed length), and there and back."""
+    """How one field of a record is stored: a NumPy dtype ("S" for text of the needed length), and there and back.
+
+    Attributes:
+        blank: what stands where there is no record.
+    """
 
     dtype: str
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
+    blank: Any
     comment: str = ""
+
+    def array(self, values: Iterable[Any], axis: str) -> Array:
+        """Values, encoded, on an axis."""
+        return Array(np.array([*map(self.encode, values)], dtype=self.dtype), (axis,), self.comment)
 
 
 def encoded(text: str) -> bytes:
@@ -51,100 +62,75 @@ def encoded(text: str) -> bytes:
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
 
 
-def _parse_shape(text: bytes) -> tuple[int, ...]:
-    return tuple(int(size) for size in text.split(b"x")) if text else ()
-
-
-TEXT = Column("S", encoded, bytes.decode)
-
-
-OPTIONAL_TEXT = Column("S", lambda text: encoded(text or ""), lambda raw: raw.decode() or None, "empty: none")
-
-
-SHAPE = Column("S", lambda shape: encoded(shape_text(shape)), _parse_shape, "sizes joined by x; empty: a scalar")
-
-
-COUNT = Column("i8", int, int)
-
-
-NUMBER = Column("f8", float, float)
-
-
-FLAG = Column("u1", int, bool, "1: yes, 0: no")
-
-
-IDS = Column(
-    "S",
-    lambda ids: " ".join(map(str, ids)).encode(),
-    lambda raw: tuple(map(int, raw.split())),
-    "token ids joined by spaces",
-)
-
-
-LAYER = Column("i8", lambda n: -1 if n is None else n, lambda n: None if n < 0 else n, "-1: outside the decoder layers")
-
-
-class Table(NamedTuple):
-    """Records of one kind as columns on one dimension, whose scale is the field `key` or, without one, row numbers."""
-
-    record: Callable[..., Any]
-    dimension: str
-    key: str
-    columns: Mapping[str, Column]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A record that is one string."""
-
-    text: str
-
-
-DRIFT = {
-    name: {"float": NUMBER, "int": COUNT, "bool": FLAG}[str(kind)]
-    for name, kind in ((column.name, column.type) for column in fields(Drift))
+COLUMNS: dict[Any, Column] = {
+    str: Column("S", encoded, bytes.decode, b""),
+    int: Column("i8", int, int, 0),
+    float: Column("f8", float, float, np.nan),
+    bool: Column("u1", int, bool, 0, "1: yes, 0: no"),
 }
 
 
-NOTES = Table(Line, "note", "", {"text": TEXT})
+OPTIONAL: dict[Any, Column] = {
+    str: Column("S", lambda text: encoded(text or ""), lambda raw: raw.decode() or None, b"", "empty: none"),
+    int: Column("i8", lambda n: -1 if n is None else n, lambda n: None if n < 0 else n, -1, "-1: none"),
+}
 
 
-def write_table(table: Table, rows: Iterable[Any]) -> Node:
-    """Records of one kind as a group of columns."""
-    return write_rows(table, map(flat, rows))
+def column_of(field: Field) -> Column | None:
+    """How a field's values become a column; None where no column can hold them."""
+    if Joined in field.marks:
+        column: Column | None = _joined(field.marks[Joined].by)
+    elif field.known:
+        column = Column("S", encoded, lambda raw: one_of(raw.decode(), field.known), b"")
+    else:
+        column = (OPTIONAL if field.optional else COLUMNS).get(field.type)
+    return column._replace(comment=field.comment) if column is not None and field.comment else column
 
 
-def write_rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> Node:
-    """The same of mappings that hold at least the columns of the table."""
-    records = list(rows)
-    node = Node()
-    if not table.key:
-        node.arrays[table.dimension] = Array(np.arange(len(records), dtype="i8"), (table.dimension,))
-    for name, column in table.columns.items():
-        values = np.array([column.encode(record[name]) for record in records], dtype=column.dtype)
-        stored = table.dimension if name == table.key else name
-        node.arrays[stored] = Array(values, (table.dimension,), column.comment)
-    return node
+def _joined(by: str) -> Column:
+    return Column(
+        "S",
+        lambda numbers: by.join(map(str, numbers)).encode(),
+        lambda raw: tuple(map(int, raw.decode().split(by))) if raw else (),
+        b"",
+    )
 
 
-def read_table(table: Table, node: Node | None) -> tuple[Any, ...]:
-    """The records that a group of columns holds; none where there is no group."""
-    if node is None:
-        return ()
-    columns = []
-    for name, column in table.columns.items():
-        values = node.arrays[table.dimension if name == table.key else name].values
-        columns.append([column.decode(value) for value in values.tolist()])
-    names = tuple(table.columns)
-    return tuple(_record(table, dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
+def one_of(text: Any, known: Sequence[Any]) -> Any:
+    """The one of some texts that this is; of none, the text itself.
+
+    Raises:
+        ValueError: there are some, and it is none of them.
+    """
+    return known[known.index(text)] if known else text
 
 
-def _record(table: Table, values: dict[str, Any]) -> Any:
-    if "identical" in values:
-        values["drift"] = Drift(**{name: values.pop(name) for name in DRIFT})
-    return table.record(**values)
+def scale(axis: str, labels: Iterable[str] | AnyArray) -> Array:
+    """Names, or whole numbers, as the scale of the axis of that name."""
+    if isinstance(labels, np.ndarray):
+        return Array(np.asarray(labels, dtype="i8"), (axis,))
+    return Array(np.array([*map(encoded, labels)], dtype="S"), (axis,))
 
 
-def scale(name: str, values: AnyArray) -> Array:
-    """Whole numbers as the scale of the dimension of their own name."""
-    return Array(np.asarray(values, dtype="i8"), (name,))
+def names_on(node: Node, axis: str) -> tuple[str, ...]:
+    """The names that label an axis."""
+    return tuple(raw.decode() for raw in node.arrays[axis].values.tolist())
+
+
+def values_on(node: Node, name: str, axes: Iterable[str], known: Mapping[str, Sequence[str]]) -> AnyArray:
+    """An array, which must lie on these axes: those that groups share, by their names, and the group's own.
+
+    Raises:
+        KeyError, ValueError: there is none, or it has another shape.
+    """
+    values, shape = node.arrays[name].values, tuple(_size(node, axis, known) for axis in axes)
+    if values.shape != shape:
+        raise ValueError(f"{name} has the shape {shape_text(values.shape)}, not {shape_text(shape)}")
+    return values
+
+
+def _size(node: Node, axis: str, known: Mapping[str, Sequence[str]]) -> int:
+    if axis in known:
+        return len(known[axis])
+    (size,) = node.arrays[axis].values.shape
+    return int(size)

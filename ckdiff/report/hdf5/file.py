@@ -6,7 +6,7 @@ A report becomes a tree of groups with plain NumPy arrays on named dimensions, a
 
     Report, Campaign  <->  Node (attributes, arrays, groups)  <->  HDF5
 
-so that a new section of the report is a pair of functions in `tree.SECTIONS`, without a call to h5py. Every group has
+so that a new section of the report is a field of a record, without a call to h5py. Every group has
 its own dimension scales, so that `xarray.open_dataset(path, group="compare/grid")` works with h5netcdf and netCDF4.
 
 Behind the end of the HDF5 data stands one line, `SEAL`, with the sha256 of everything before it. HDF5 does not look
@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
 from ckdiff.files import beside, replace_file, write_synced
-from ckdiff.report.hdf5 import campaign as campaign_tree
-from ckdiff.report.hdf5 import report as tree
 from ckdiff.report.hdf5.columns import Array, Node, encoded
+from ckdiff.report.hdf5.report import from_tree, to_tree
 from ckdiff.report.schema import campaign as campaign_schema
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.campaign import Campaign
@@ -74,7 +73,7 @@ def write_report(report: Report, path: str | Path) -> None:
     Raises:
         ReportError: the disk is full, or the place cannot be written to.
     """
-    _write(tree.to_tree(report), path)
+    _write(to_tree(report), path)
 
 
 def write_campaign(campaign: Campaign, path: str | Path) -> None:
@@ -83,7 +82,7 @@ def write_campaign(campaign: Campaign, path: str | Path) -> None:
     Raises:
         ReportError: the disk is full, or the place cannot be written to; or the records do not fit together.
     """
-    _write(campaign_tree.to_tree(campaign), path)
+    _write(to_tree(campaign), path)
 
 
 def read_report(path: str | Path) -> Report:
@@ -124,10 +123,8 @@ def read_any(path: str | Path) -> Report | Campaign:
     name, path = printable(path), Path(path)
     check_sealed(path)
     try:
-        root = _load(path, name)
-        if root.attributes["format"] == campaign_schema.FORMAT:
-            return campaign_tree.from_tree(root)
-        return tree.from_tree(root)
+        report: Report | Campaign = from_tree(_load(path, name))
+        return report
     except (
         OSError,
         KeyError,

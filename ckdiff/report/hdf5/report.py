@@ -1,98 +1,76 @@
-"""The report as a tree of plain arrays, which `hdf5.py` writes and reads: `to_tree(report)`, `from_tree(root)`.
+"""A report, of a pair or of a campaign, as the tree of groups that `file` writes: `to_tree(report)`, `from_tree(root)`.
 
-A report becomes groups with attributes and NumPy arrays on named dimensions. A new section of the report is a pair of
-functions in `SECTIONS`.
+The tree is that of the records, but for one attribute: `evidence` of a verdict says again, as JSON, what its groups
+hold, for readers of attributes. A file in which the two differ is refused.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.report.hdf5.behaviour import read_behaviour, write_behaviour
-from ckdiff.report.hdf5.columns import (
-    COUNT,
-    OPTIONAL_TEXT,
-    TEXT,
-    Node,
-    Table,
-    read_table,
-    write_table,
-)
-from ckdiff.report.hdf5.comparison import _read_comparison, _write_comparison
-from ckdiff.report.hdf5.probe import read_probe, write_probe
-from ckdiff.report.hdf5.verdict import read_verdict, write_verdict
-from ckdiff.report.schema.report import FORMAT, CheckpointRecord, Provenance, Report, ShardRecord
+from ckdiff.report.hdf5.codec import read_record, write_record
+from ckdiff.report.hdf5.columns import Node, encoded
+from ckdiff.report.schema import campaign, report
+from ckdiff.report.schema.layout import Figure, fields_of
+from ckdiff.report.schema.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from ckdiff.report.schema.campaign import Campaign
+    from ckdiff.report.schema.report import Report
 
 
-SHARDS = Table(ShardRecord, "shard", "name", {"name": TEXT, "bytes": COUNT, "sha256": OPTIONAL_TEXT})
+FORMATS: dict[str, type] = {report.FORMAT: report.Report, campaign.FORMAT: campaign.Campaign}
+"""What a file can say that it is, and the record that it then holds."""
 
 
-SECTIONS: dict[str, tuple[Callable[[Any], Node], Callable[[Node], Any]]] = {
-    "compare": (_write_comparison, _read_comparison),
-    "probe": (write_probe, read_probe),
-    "behaviour": (write_behaviour, read_behaviour),
-    "verdict": (write_verdict, read_verdict),
-}
-"""Field of the report, which is also the name of its group: how it is written and read."""
+HEADER = ("schema_version", "versions", "complete")
+"""The first attributes of every file, behind its format."""
 
 
-def _write_checkpoint(record: CheckpointRecord) -> Node:
-    node = write_table(SHARDS, record.shards)
-    for name in ("location", "revision", "digest"):
-        value = getattr(record, name)
-        if value is not None:
-            node.attributes[name] = value
-    return node
-
-
-def _read_checkpoint(node: Node) -> CheckpointRecord:
-    shards = read_table(SHARDS, node)
-    revision, digest = (
-        str(node.attributes[name]) if name in node.attributes else None for name in ("revision", "digest")
-    )
-    return CheckpointRecord(str(node.attributes["location"]), revision, digest, shards)
-
-
-def to_tree(report: Report) -> Node:
+def to_tree(found: Report | Campaign) -> Node:
     """A report as a tree of arrays.
 
     Raises:
-        ReportError: two runs of its probe, or two of its sets of answers, have one name, or one has a name that no
-            group can have.
+        ReportError: two of its records have one name or stand at one place, or one has a name that no group can have.
     """
-    versions = json.dumps(dict(report.versions), sort_keys=True)
-    root = Node(
-        {
-            "format": FORMAT,
-            "schema_version": report.schema_version,
-            "versions": versions,
-            "complete": int(report.complete),
-        }
-    )
-    sides = {side: _write_checkpoint(getattr(report.provenance, side)) for side in ("base", "unlearned")}
-    root.groups["provenance"] = Node(groups=sides)
-    for name, (write, _) in SECTIONS.items():
-        if getattr(report, name) is not None:
-            root.groups[name] = write(getattr(report, name))
+    root = write_record(replace(found, versions=dict(sorted(found.versions.items()))))
+    (name,) = (name for name, kind in FORMATS.items() if isinstance(found, kind))
+    root.attributes = {"format": name, **{key: root.attributes[key] for key in HEADER}, **root.attributes}
+    verdict = getattr(found, "verdict", None)
+    if verdict is not None:
+        node = root.groups["verdict"]
+        first = {key: node.attributes[key] for key in ("label", "reason", "component")}
+        evidence = json.dumps(evidence_of(verdict), allow_nan=False)
+        node.attributes = {**first, "evidence": evidence, **node.attributes}
     return root
 
 
-def from_tree(root: Node) -> Report:
-    """The report that a tree holds.
+def from_tree(root: Node) -> Any:
+    """The report, or the campaign, that a tree holds.
 
     Raises:
-        KeyError, ValueError, TypeError, AttributeError: it does not hold one.
+        KeyError, ValueError, TypeError, AttributeError: it holds none, or a verdict whose evidence is not its own.
     """
-    sides = root.groups["provenance"].groups
-    sections = {name: read(root.groups[name]) for name, (_, read) in SECTIONS.items() if name in root.groups}
-    return Report(
-        provenance=Provenance(_read_checkpoint(sides["base"]), _read_checkpoint(sides["unlearned"])),
-        versions=json.loads(str(root.attributes["versions"])),
-        complete=bool(root.attributes["complete"]),
-        schema_version=int(root.attributes["schema_version"]),
-        **sections,
-    )
+    found = read_record(FORMATS[str(root.attributes["format"])], root)
+    verdict = getattr(found, "verdict", None)
+    if verdict is not None:
+        _check_evidence(json.loads(str(root.groups["verdict"].attributes["evidence"])), verdict)
+    return found
+
+
+def evidence_of(verdict: Verdict) -> dict[str, Any]:
+    """What the label rests on, in short: layers, figures (null: not defined), and the rules that fired."""
+    figures = {one.name: one.of(verdict) for one in fields_of(Verdict) if isinstance(one.place, Figure)}
+    finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    fired = [encoded(rule.name).decode() for rule in verdict.rules if rule.fired]
+    return {"layers": list(verdict.layers), **finite, "rules": fired}
+
+
+def _check_evidence(stored: dict[str, Any], verdict: Verdict) -> None:
+    """Refuse evidence that says something else than the tables; what another version says besides is left alone."""
+    for name, value in evidence_of(verdict).items():
+        if name in stored and stored[name] != value:
+            raise ValueError(f"the verdict's evidence and its tables differ in {name}")

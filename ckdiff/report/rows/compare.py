@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from ckdiff.report.schema.comparison import Drift, TensorDrift
-from ckdiff.report.words.numbers import flat
+from ckdiff.report.schema.comparison import TensorDrift
+from ckdiff.report.schema.layout import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
 
 def rows(found: Comparison | None) -> Iterator[Sequence[object]]:
     """The names of the columns, then every tensor with its drift."""
-    own = [field.name for field in fields(TensorDrift) if field.name != "drift"]
-    names = [*own, *(field.name for field in fields(Drift))]
-    yield names
+    columns = fields_of(TensorDrift)
+    yield [column.name for column in columns]
     for row in found.tensors if found else ():
-        values = flat(row)
-        yield [values[name] for name in names]
+        yield [column.of(row) for column in columns]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.schema.probe import CURVE_PARTS, SCORES, flat_run
+from ckdiff.report.schema.layout import flat
+from ckdiff.report.schema.probe import SCORES, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 RUN = ("direction", "mode", "variant", "window")
 
-CURVES = tuple(score + end for score in SCORES for end in CURVE_PARTS)
+CURVES = tuple(score + end for score in SCORES for end in Curve.ENDS.values())
 
 ARRAYS = ("first", "last", *CURVES, "krs_mean_of_ratios", "top1")
 
@@ -22,7 +23,7 @@ def rows(found: Probe | None) -> Iterator[Sequence[object]]:
     """The names of the columns, then every window with its scores, intervals and bands."""
     yield [*RUN, "layer", *ARRAYS]
     for run in found.runs if found else ():
-        values = flat_run(run)
+        values = flat(run)
         for index, layer in enumerate(run.layers.tolist()):
             at_window = (values[name][index].item() for name in ARRAYS)
             yield [*(values[name] for name in RUN), layer, *at_window]

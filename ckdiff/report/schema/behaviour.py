@@ -1,17 +1,20 @@
 """Records of behaviour: answers, choices, neutral texts and the history of a training."""
 
-from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from ckdiff.report.schema.layout import Ids, Named, Ragged, Rows, Says
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+ANSWER_SETS = ("target", "unrelated")
+"""The sets of open questions, in the order in which everything shows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A mean over questions (or texts) with its 95 % interval; the ends are NaN where there is one question only."""
+
+    ENDS: ClassVar[Mapping[str, str]] = {"value": "", "low": "_low", "high": "_high"}
 
     value: float
     low: float
@@ -36,8 +39,8 @@ class AnswerRecord:
     text: str
     answer_base: str
     answer_unlearned: str
-    answer_base_ids: tuple[int, ...]
-    answer_unlearned_ids: tuple[int, ...]
+    answer_base_ids: Ids
+    answer_unlearned_ids: Ids
     bleu: float
     exact: bool
     logprob_base: float
@@ -66,7 +69,7 @@ class AnswerSet:
     logprob_unlearned: Mean
     perplexity_base: float
     perplexity_unlearned: float
-    questions: tuple[AnswerRecord, ...]
+    questions: Annotated[tuple[AnswerRecord, ...], Rows("question", inside=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ class ChoiceRecord:
     """
 
     text: str
-    choices: tuple[str, ...]
+    choices: Annotated[tuple[str, ...], Ragged("choice")]
     answer: int
-    logprob_base: tuple[float, ...]
-    logprob_unlearned: tuple[float, ...]
+    logprob_base: Annotated[tuple[float, ...], Ragged("choice")]
+    logprob_unlearned: Annotated[tuple[float, ...], Ragged("choice")]
     picked_base: int
     picked_unlearned: int
 
@@ -109,7 +112,7 @@ class ChoiceSet:
     probability_base: Mean
     probability_unlearned: Mean
     chance: float
-    questions: tuple[ChoiceRecord, ...]
+    questions: Annotated[tuple[ChoiceRecord, ...], Rows("question", inside=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class NeutralSet:
     kl: Mean
     perplexity_base: float
     perplexity_unlearned: float
-    texts: tuple[NeutralRecord, ...]
+    texts: Annotated[tuple[NeutralRecord, ...], Rows("passage", inside=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,9 @@ class HistoryPoint:
     loss: float
     target_bleu: float
     unrelated_bleu: float
-    state: Literal["memory", "saved"]
+    state: Annotated[
+        Literal["memory", "saved"], Says("memory: as trained; saved: rounded to the checkpoint's dtypes, as on disk")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,30 +181,10 @@ class Behaviour:
     """
 
     model_type: str
-    answers: tuple[AnswerSet, ...]
+    answers: Annotated[tuple[AnswerSet, ...], Named(ANSWER_SETS)]
     choices: ChoiceSet | None
     neutral: NeutralSet | None
     method: str
-    history: tuple[HistoryPoint, ...]
+    history: Annotated[tuple[HistoryPoint, ...], Rows("point")]
     settings: Mapping[str, str]
-    notes: tuple[str, ...]
-
-
-ANSWER_SETS = ("target", "unrelated")
-"""The sets of open questions, in the order in which everything shows them."""
-
-
-MEAN_PARTS = {"": "value", "_low": "low", "_high": "high"}
-"""What is added to the name of a mean in files: the part of the `Mean` that stands under that name."""
-
-
-def flat_means(record: Any) -> dict[str, Any]:
-    """A record as one flat mapping: each mean as `bleu`, `bleu_low`, `bleu_high` beside the other fields."""
-    result: dict[str, Any] = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, Mean):
-            result.update({field.name + end: getattr(value, part) for end, part in MEAN_PARTS.items()})
-        else:
-            result[field.name] = value
-    return result
+    notes: Annotated[tuple[str, ...], Rows("note")] = ()

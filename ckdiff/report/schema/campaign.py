@@ -4,17 +4,28 @@ Like `schema` it knows NumPy and nothing else of the project. Arrays run over pa
 `Campaign.pairs` and `Campaign.concepts`; NaN is "not measured".
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ckdiff.report.schema.probe import Curve
-    from ckdiff.shapes import Float64, Int64
-
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.layout import (
+    As,
+    OneOf,
+    Places,
+    Rank,
+    Row,
+    Rows,
+    Says,
+    Scale,
+    Shared,
+    Spread,
+    Stacks,
+    Tree,
+)
+from ckdiff.report.schema.probe import SWEEP, Curve
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES
+from ckdiff.shapes import Axes, Float64, Int64, PerLayer
 
 FORMAT = "ckdiff-campaign"
 
@@ -49,6 +60,20 @@ MEASURES = (
 base's, in [0, 1]; choice_accuracy_*: share of right picks; neutral_kl, loss_kl: KL(base || unlearned) a token in nats,
 on neutral text and on the scored answers; top1: share of scored positions whose argmax is the base's; explained: krs_kl
 of what carries the effect, as the verdict names it."""
+
+
+PairConcept: TypeAlias = Annotated[Float64, Axes("pair", "concept")]
+"""float64 [pair, concept]; NaN where it was not measured"""
+
+
+PairComponent: TypeAlias = Annotated[Float64, Axes("pair", "component")]
+"""float64 [pair, component]"""
+
+
+Windows = Axes("pair", "concept", "layer")
+
+
+Centres: TypeAlias = Annotated[Int64, Scale("layer"), Says("window centre; -1: the whole model")]
 
 
 DRIFTS = ("cosine", "one_minus_cosine", "relative_l2", "changed_fraction")
@@ -114,11 +139,11 @@ class Cell:
 
     pair: str
     concept: str
-    label: str
+    label: Annotated[str, OneOf(("", *LABELS))]
     verdict: str
     component: str
     layers: str
-    gate: str
+    gate: Annotated[str, OneOf(("", *OUTCOMES))]
     checks: str
     questions: int
 
@@ -128,20 +153,20 @@ class CellMeasure:
     """One of `MEASURES` for every pair and concept, with its 95 % interval over questions: [pair, concept] each."""
 
     name: str
-    value: Float64
-    low: Float64
-    high: Float64
+    value: PairConcept
+    low: PairConcept
+    high: PairConcept
 
 
 @dataclass(frozen=True, slots=True)
 class PairDrift:
     """Drift of each component, of every pair: [pair, component] each, in the names of `Drift`."""
 
-    components: tuple[str, ...]
-    cosine: Float64
-    one_minus_cosine: Float64
-    relative_l2: Float64
-    changed_fraction: Float64
+    components: Annotated[tuple[str, ...], Scale("component")]
+    cosine: PairComponent
+    one_minus_cosine: PairComponent
+    relative_l2: PairComponent
+    changed_fraction: PairComponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +183,11 @@ class CampaignRun:
     mode: str
     variant: str
     window: int
-    layers: Int64
-    krs: Curve
-    krs_centred: Curve
-    krs_kl: Curve
-    top1: Float64
+    layers: Centres
+    krs: Annotated[Curve, Windows]
+    krs_centred: Annotated[Curve, Windows]
+    krs_kl: Annotated[Curve, Windows]
+    top1: Annotated[Float64, Windows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +210,13 @@ class AverageRun:
     window: int
     pairs: int
     concepts: int
-    layers: Int64
+    layers: Centres
     krs: Curve
     krs_centred: Curve
     krs_kl: Curve
-    top1: Float64
-    top1_low: Float64
-    top1_high: Float64
+    top1: PerLayer
+    top1_low: PerLayer
+    top1_high: PerLayer
     top1_unrestored: float
 
 
@@ -201,8 +226,8 @@ class GroupMean:
 
     group: str
     measure: str
-    pairs: int
-    concepts: int
+    pairs: Annotated[int, Rank(1)]
+    concepts: Annotated[int, Rank(1)]
     value: float
     low: float
     high: float
@@ -227,18 +252,22 @@ class Campaign:
     """
 
     name: str
-    plan: str
-    pairs: tuple[PairRecord, ...]
-    concepts: tuple[str, ...]
-    jobs: tuple[JobRecord, ...]
-    cells: tuple[Cell, ...]
+    plan: Annotated[str, Row("plan")]
+    pairs: Annotated[tuple[PairRecord, ...], Rows("pair", key="name", shared=True)]
+    concepts: Annotated[tuple[str, ...], Shared("concept", within="verdict")]
+    jobs: Annotated[tuple[JobRecord, ...], Rows("job")]
+    cells: Annotated[
+        tuple[Cell, ...], As("verdict"), Places(("pair", "concept"), "place in the plan; -1: not asked", asked=True)
+    ]
+    measures: Annotated[tuple[CellMeasure, ...], Spread(MEASURES, Mean.ENDS)]
     drift: PairDrift | None
-    measures: tuple[CellMeasure, ...]
-    runs: tuple[CampaignRun, ...]
-    averages: tuple[AverageRun, ...]
-    means: tuple[GroupMean, ...]
-    outcome: str
+    runs: Annotated[tuple[CampaignRun, ...], As("probe"), Tree(SWEEP)]
+    averages: Annotated[tuple[AverageRun, ...], Stacks(SWEEP, "group")]
+    means: Annotated[
+        tuple[GroupMean, ...], Places(("group", "measure"), "place in the list of means; -1: not measured")
+    ]
+    outcome: Annotated[str, OneOf(("", *OUTCOMES))]
     complete: bool
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Rows("note")]
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = CAMPAIGN_VERSION

@@ -1,15 +1,11 @@
 """Records of a comparison: drift of tensors, components, layers and neurons."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron
-
+from ckdiff.report.schema.layout import Rank, Rows, Says, Scale, Shape
+from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron
 
 Component = Literal[
     "embedding",
@@ -50,6 +46,8 @@ class Drift:
         identical: the stored values are equal, element by element.
     """
 
+    ENDS: ClassVar[None] = None
+
     cosine: float
     one_minus_cosine: float
     relative_l2: float
@@ -74,8 +72,8 @@ class TensorDrift:
 
     name: str
     component: str
-    layer: int | None
-    shape: tuple[int, ...]
+    layer: Annotated[int | None, Says("-1: outside the decoder layers")]
+    shape: Shape
     dtype_base: str
     dtype_unlearned: str
     parameters: int
@@ -106,8 +104,8 @@ class ComponentDrift:
 class Grid:
     """Drift per component and layer (tensors outside the layers are not in it); NaN where there is nothing."""
 
-    components: tuple[str, ...]
-    layers: Int64
+    components: Annotated[tuple[str, ...], Scale("component")]
+    layers: Annotated[Int64, Scale("layer")]
     cosine: ComponentLayer
     one_minus_cosine: ComponentLayer
     relative_l2: ComponentLayer
@@ -121,7 +119,7 @@ class NeuronGrid:
     In a mixture of experts, neurons are numbered expert by expert: neuron = expert * d_ff + index.
     """
 
-    layers: Int64
+    layers: Annotated[Int64, Scale("layer")]
     one_minus_cosine: LayerNeuron
     relative_l2: LayerNeuron
 
@@ -132,7 +130,7 @@ class TensorInfo:
 
     name: str
     component: str
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
 
 
@@ -142,8 +140,8 @@ class ShapeMismatch:
 
     name: str
     component: str
-    shape_base: tuple[int, ...]
-    shape_unlearned: tuple[int, ...]
+    shape_base: Shape
+    shape_unlearned: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,24 +182,24 @@ class Comparison:
         model_type: of the base's config, or "" where it has none.
         known_architecture: False: no row for this model type, everything is under `other`.
         neurons: by component (`value_vectors`, `keys`); missing where there are none.
-        ignored: stored buffers without parameters that were left out by name.
-        notes: plain sentences about what a reader must know (not measured, assumed, merged).
         config_changes: what differs in meaning in the files around the weights.
         config_spellings: what is only written otherwise and means the same to transformers.
         config_uncompared: what of these files was not compared.
+        ignored: stored buffers without parameters that were left out by name.
+        notes: plain sentences about what a reader must know (not measured, assumed, merged).
     """
 
     model_type: str
     known_architecture: bool
-    tensors: tuple[TensorDrift, ...]
-    components: tuple[ComponentDrift, ...]
-    grid: Grid
-    neurons: Mapping[str, NeuronGrid]
-    only_in_base: tuple[TensorInfo, ...]
-    only_in_unlearned: tuple[TensorInfo, ...]
-    shape_mismatch: tuple[ShapeMismatch, ...]
-    config_changes: tuple[ConfigChange, ...]
-    ignored: tuple[str, ...]
-    notes: tuple[str, ...]
-    config_spellings: tuple[ConfigChange, ...] = ()
-    config_uncompared: tuple[Uncompared, ...] = ()
+    tensors: Annotated[tuple[TensorDrift, ...], Rows("tensor", key="name")]
+    components: Annotated[tuple[ComponentDrift, ...], Rows("component", key="component")]
+    grid: Annotated[Grid, Rank(1)]
+    neurons: Annotated[Mapping[str, NeuronGrid], Rank(1)]
+    only_in_base: Annotated[tuple[TensorInfo, ...], Rows("tensor", key="name")] = ()
+    only_in_unlearned: Annotated[tuple[TensorInfo, ...], Rows("tensor", key="name")] = ()
+    shape_mismatch: Annotated[tuple[ShapeMismatch, ...], Rows("tensor", key="name")] = ()
+    config_changes: Annotated[tuple[ConfigChange, ...], Rows("change")] = ()
+    config_spellings: Annotated[tuple[ConfigChange, ...], Rows("change")] = ()
+    config_uncompared: Annotated[tuple[Uncompared, ...], Rows("change")] = ()
+    ignored: Annotated[tuple[str, ...], Rows("tensor", key="text")] = ()
+    notes: Annotated[tuple[str, ...], Rows("note")] = ()

@@ -1,18 +1,18 @@
 """Records of a probe: runs, curves, questions, controls and neurons."""
 
-from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
-
+from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree
+from ckdiff.shapes import Axes, Float64, Int64, LayerQuestion, PerLayer, PerQuestion
 
 SCORES = ("krs", "krs_centred", "krs_kl")
 """The three scores of a run, in the order in which everything shows them; `krs_kl` is the one about behaviour."""
+
+
+SWEEP = ("direction", "mode", "variant")
+"""What names a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,14 @@ class Curve:
     All five are NaN where the score was not asked for or not defined, the last four where there is one question only.
     A statement about the best of many windows rests on the band.
     """
+
+    ENDS: ClassVar[Mapping[str, str]] = {
+        "score": "",
+        "low": "_low",
+        "high": "_high",
+        "band_low": "_band_low",
+        "band_high": "_band_high",
+    }
 
     score: PerLayer
     low: PerLayer
@@ -54,9 +62,9 @@ class ProbeRun:
     mode: str
     variant: str
     window: int
-    layers: Int64
-    first: Int64
-    last: Int64
+    layers: Annotated[Int64, Scale("layer"), Says("window centre; -1: the whole model")]
+    first: Annotated[Int64, Axes("layer")]
+    last: Annotated[Int64, Axes("layer")]
     krs: Curve
     krs_centred: Curve
     krs_kl: Curve
@@ -83,7 +91,7 @@ class QuestionRecord:
 
     text: str
     answer: str
-    answer_ids: tuple[int, ...]
+    answer_ids: Ids
     prompt_tokens: int
     mse: float
     mse_centred: float
@@ -119,15 +127,15 @@ class Control:
 
     name: str
     direction: str
-    value: float
-    bound: float
-    kind: Literal["at_most", "at_least", "shown"]
-    passed: bool
+    value: Annotated[float, Rank(1)]
+    bound: Annotated[float, Rank(2)]
+    kind: Annotated[Literal["at_most", "at_least", "shown"], Rank(2)]
+    passed: Annotated[bool, Rank(2)]
     mode: str = ""
     variant: str = ""
-    layer: int | None = None
+    layer: Annotated[int | None, Says("window centre; -1: not about a single window")] = None
     score: str = ""
-    against: float = float("nan")
+    against: Annotated[float, Rank(1)] = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,7 @@ class NeuronSet:
     """
 
     direction: str
-    layer: int
+    layer: Annotated[int, Says("window centre; -1: the whole model")]
     first: int
     last: int
     goal: float
@@ -183,12 +191,12 @@ class NeuronSet:
     random_low: float
     random_high: float
     random_sets: int
-    sizes: Int64
-    sizes_score: Float64
-    loss_mse: Float64
-    loss_mse_centred: Float64
-    loss_kl: Float64
-    neurons: tuple[NeuronRecord, ...]
+    sizes: Annotated[Int64, Scale("size")]
+    sizes_score: Annotated[Float64, Axes("size")]
+    loss_mse: PerQuestion
+    loss_mse_centred: PerQuestion
+    loss_kl: PerQuestion
+    neurons: Annotated[tuple[NeuronRecord, ...], Rows("rank", inside=True), Rank(-1)]
     total: float = float("nan")
     nodes: int = 0
 
@@ -207,26 +215,10 @@ class Probe:
 
     model_type: str
     layer_count: int
-    runs: tuple[ProbeRun, ...]
-    questions: tuple[QuestionRecord, ...]
-    loss_unlearned: LossSummary
-    controls: tuple[Control, ...]
+    runs: Annotated[tuple[ProbeRun, ...], Tree(SWEEP, inside=True), Rank(2)]
+    loss_unlearned: Annotated[LossSummary, Row("summary")]
+    controls: Annotated[tuple[Control, ...], Rows("control"), Rank(1)]
+    questions: Annotated[tuple[QuestionRecord, ...], Rows("question")]
     settings: Mapping[str, str]
-    notes: tuple[str, ...]
-    neurons: tuple[NeuronSet, ...] = ()
-
-
-CURVE_PARTS = {"": "score", "_low": "low", "_high": "high", "_band_low": "band_low", "_band_high": "band_high"}
-"""What is added to the name of a score in files: the part of its `Curve` that stands under that name."""
-
-
-def flat_run(run: ProbeRun) -> dict[str, Any]:
-    """A run as one flat mapping: `krs`, `krs_low`, `krs_high`, `krs_band_low`, ... beside its other fields."""
-    result: dict[str, Any] = {}
-    for field in fields(run):
-        value = getattr(run, field.name)
-        if isinstance(value, Curve):
-            result.update({field.name + end: getattr(value, part) for end, part in CURVE_PARTS.items()})
-        else:
-            result[field.name] = value
-    return result
+    notes: Annotated[tuple[str, ...], Rows("note"), Rank(1)] = ()
+    neurons: Annotated[tuple[NeuronSet, ...], Rows("set"), Rank(1)] = ()

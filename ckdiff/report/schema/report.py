@@ -1,25 +1,22 @@
 """The report: frozen records that every command fills and every presenter reads.
 
-This module is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but errors and shapes, so
-that a report can be opened, shown and judged without torch. Field names are a contract with other people's scripts:
-add, never rename, and raise `SCHEMA_VERSION` when the meaning of something changes.
+The schema is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but errors and shapes, so
+that a report can be opened, shown and judged without torch. A new section is a record and one field of `Report`.
+Field names are a contract with other people's scripts: add, never rename, and raise `SCHEMA_VERSION` when the meaning
+of something changes.
 
 `NaN` in a float field means "not defined here" and is written as `null` in JSON.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ckdiff.report.schema.behaviour import Behaviour
-    from ckdiff.report.schema.comparison import Comparison
-    from ckdiff.report.schema.probe import Probe
-    from ckdiff.report.schema.verdict import Verdict
-
+from ckdiff.report.schema.behaviour import Behaviour
+from ckdiff.report.schema.comparison import Comparison
+from ckdiff.report.schema.layout import Rows
+from ckdiff.report.schema.probe import Probe
+from ckdiff.report.schema.verdict import Verdict
 
 FORMAT = "ckdiff"
 
@@ -53,7 +50,7 @@ class CheckpointRecord:
     location: str
     revision: str | None
     digest: str | None
-    shards: tuple[ShardRecord, ...]
+    shards: Annotated[tuple[ShardRecord, ...], Rows("shard", key="name", inside=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Records of a verdict: its label, the rules that it rests on, and a gate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from ckdiff.report.schema.layout import As, Merged, Rank, Row, Rows
 
 Label = Literal[
     "identical",
@@ -110,11 +110,11 @@ class Gate:
         checks: every requirement of the policy, in its order.
     """
 
-    policy: str
-    digest: str
-    source: str
-    outcome: Outcome
-    checks: tuple[GateCheck, ...]
+    policy: Annotated[str, Row("policy")]
+    digest: Annotated[str, As("policy_digest")]
+    source: Annotated[str, As("policy_source")]
+    outcome: Annotated[Outcome, As("gate"), Rank(-1)]
+    checks: Annotated[tuple[GateCheck, ...], Rows("check")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +144,14 @@ class Verdict:
     label: Label
     reason: str
     component: str
-    layers: tuple[int, ...]
+    layers: Annotated[tuple[int, ...], Rows("layer")]
     explained: float
     explained_low: float
     explained_high: float
     score: float
-    rules: tuple[RuleResult, ...]
-    explanations: tuple[Explanation, ...]
-    side_effects: tuple[str, ...]
-    unmeasured: tuple[str, ...]
+    rules: Annotated[tuple[RuleResult, ...], Rows("rule")]
+    explanations: Annotated[tuple[Explanation, ...], Rows("explanation")]
+    side_effects: Annotated[tuple[str, ...], Rows("sentence")]
+    unmeasured: Annotated[tuple[str, ...], Rows("sentence")]
     detectable: float
-    gate: Gate | None = None
+    gate: Annotated[Gate | None, Merged()] = None

@@ -6,12 +6,12 @@ Text that came with the report (names, reasons, notes) is untrusted: everything 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ckdiff.errors import ExitStatus
-from ckdiff.report.schema.probe import SCORES, flat_run
+from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.words.numbers import UNDEFINED, counted
 from ckdiff.report.words.probe import best_window, beyond_chance, by_direction, loss_text, score_text, scored
 from ckdiff.report.words.verdict import OUTCOME_WORDS, banded
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import (
         AverageRun,
         Campaign,
-        CampaignRun,
         Cell,
         CellMeasure,
         GroupMean,
@@ -224,12 +223,6 @@ def averages_legend(found: Campaign) -> str:
     if any(run.concepts < 2 for run in found.averages):
         words.append(ALONE_LEGEND)
     return " ".join(words)
-
-
-def flat_sweep(run: CampaignRun | AverageRun) -> dict[str, Any]:
-    """A sweep as one flat mapping, with the names that `flat_run` gives to those of one pair."""
-    record: Any = run
-    return flat_run(record)
 
 
 def mean_cells(found: GroupMean) -> tuple[str, ...]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ckdiff.report.schema.comparison import Drift
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -75,15 +73,6 @@ def counted(count: int, noun: str) -> str:
 def shape_text(shape: Sequence[int]) -> str:
     """A shape as `768x3072`; empty for a scalar."""
     return "x".join(map(str, shape))
-
-
-def flat(row: Any) -> dict[str, Any]:
-    """A record as one flat mapping: the fields of its drift stand beside its own, under their own names."""
-    result: dict[str, Any] = {}
-    for field in fields(row):
-        value = getattr(row, field.name)
-        result.update(flat(value) if isinstance(value, Drift) else {field.name: value})
-    return result
 
 
 def listed(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
