@@ -20,9 +20,9 @@ from ckdiff.campaign.plan import kinds as plan_kinds
 from ckdiff.campaign.plan.kinds import memory
 from ckdiff.campaign.plan.plan import MOST_BYTES, MOST_JOBS, read_plan
 from ckdiff.campaign.records import PlanError, Resources, Topic
+from ckdiff.hub import parse_hub_id
 from ckdiff.questions.questions import concepts_in, read_questions
 from ckdiff.questions.streams import RecordsError
-from ckdiff.weights.hub import parse_hub_id
 
 DOCS = Path(__file__).parent.parent / "docs" / "campaign.md"
 GOOD = """

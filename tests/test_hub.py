@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.hub import TEMPLATES_AND_CODE, WEIGHTS_AND_SETTINGS, download, parse_hub_id
+from ckdiff.hub import TEMPLATES_AND_CODE, WEIGHTS_AND_SETTINGS, download, parse_hub_id
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:

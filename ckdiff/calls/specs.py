@@ -162,11 +162,12 @@ def measured(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, Any]:
         given: keys of `policy.MEASURES`.
     """
     from ckdiff.audit.gate.policy import PATHS
+    from ckdiff.hub import data_path
 
     found = {} if policy is None else dict(policy.measure)
     for name in PATHS:
         if policy is not None and isinstance(found.get(name), str):
-            found[name] = policy.folder / found[name]
+            found[name] = data_path(policy.folder, found[name])
     if "questions" in given and "concept" not in given:
         # A concept is one of a file; with another file the policy's means nothing.
         found.pop("concept", None)

@@ -6,9 +6,11 @@ A file is untrusted: it is bounded, read whole or refused, and whatever of it go
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckdiff.hub import fetch_data, find_data_id
 from ckdiff.questions.formats import FORMATS, MAX_BYTES, Content, Record
 from ckdiff.questions.layouts import Layout, fold, grouping
 from ckdiff.questions.streams import RecordsError, whole
@@ -16,7 +18,7 @@ from ckdiff.questions.values import kind_of, listed
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -25,13 +27,11 @@ class Records:
     """The entries of a file, in order; at least one.
 
     Attributes:
-        path: the file, as messages name it.
-        name: the same for people, who need no directory.
+        name: of the file, for people; of a data set of the hub its commit too.
         kind: its format.
         group: the row of `LAYOUTS` by which entries belong to concepts, if they do.
     """
 
-    path: str
     name: str
     kind: str
     entries: tuple[Record, ...]
@@ -77,22 +77,40 @@ def read_records(path: Path, *, prose: bool = False, most: int | None = None) ->
     """Read the entries of a file.
 
     Args:
-        path: the file, plain or compressed with gzip or zstd.
+        path: the file, plain or compressed with gzip or zstd; or a data set of the hub (`hub.parse_data_id`).
         prose: whether text is paragraphs between blank lines, rather than a question a line.
         most: bytes of its content; else `MAX_BYTES`.
 
     Raises:
         RecordsError: it cannot be read, is of no known format, or is empty.
     """
+    most, data = most or MAX_BYTES, find_data_id(path)
     with naming(path):
-        endings = [ending.lower() for ending in path.suffixes if ending.lower() not in {".gz", ".zst"}]
-        content = Content(whole(path, most or MAX_BYTES), endings[-1] if endings else "", prose)
-        found = next(row for row in FORMATS if row.fits(content))
-        entries = tuple(found.read(content))
-        if not entries:
-            raise ValueError("nothing in it; write at least one entry")
-        name = path.name if path.name.isprintable() else quoted(path.name)
-        return Records(str(path), name, found.name, entries, grouping(entry.value for entry in entries))
+        if data is None:
+            if re.fullmatch(r"hf:/.*|[\w-]+/[\w.-]+", str(path)) and not path.parent.exists():
+                raise ValueError("no such file; of the hub name hf://datasets/org/name/FILE or org/name:CONFIG:SPLIT")
+            return _records(path.name, *_read(path, prose, most))
+        root, commit, names = fetch_data(data, most, RecordsError)
+        read = [(name, *_read(root / name, prose, most)) for name in names]
+        entries = [replace(entry, place=f"{name}: {entry.place}") for name, _, found in read for entry in found]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return _records(f"{data.repo}@{commit}/{names[0]}{more}", read[0][1], entries)
+
+
+def _read(path: Path, prose: bool, most: int) -> tuple[str, list[Record]]:
+    """The format of a file and its entries."""
+    endings = [ending.lower() for ending in path.suffixes if ending.lower() not in {".gz", ".zst"}]
+    content = Content(whole(path, most), endings[-1] if endings else "", prose)
+    found = next(row for row in FORMATS if row.fits(content))
+    entries = list(found.read(content))
+    if not entries:
+        raise ValueError("nothing in it; write at least one entry")
+    return found.name, entries
+
+
+def _records(name: str, kind: str, entries: Sequence[Record]) -> Records:
+    name = name if name.isprintable() else quoted(name)
+    return Records(name, kind, tuple(entries), grouping(entry.value for entry in entries))
 
 
 @contextlib.contextmanager
@@ -101,4 +119,4 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise RecordsError(f"{path}: {error}") from error
+        raise RecordsError(f"{find_data_id(path) or path}: {error}") from error

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CheckpointError
+from ckdiff.hub import download, parse_hub_id
 from ckdiff.weights.adapters import is_adapter, open_adapter
 from ckdiff.weights.folders import SINGLE_NAME, holds_model
-from ckdiff.weights.hub import download, parse_hub_id
 from ckdiff.weights.reader import open_local
 
 if TYPE_CHECKING:

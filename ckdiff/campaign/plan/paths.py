@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ckdiff.hub import find_data_id, parse_hub_id
 from ckdiff.untrusted import quoted
-from ckdiff.weights.hub import parse_hub_id
 
 if TYPE_CHECKING:
     from ckdiff.campaign.plan.kinds import Where
@@ -53,6 +53,15 @@ def file(where: Where, folder: Path, text: str) -> Path:
         what = "is no regular file" if os.path.lexists(found) else "no such file"
         raise where.refused(f"{quoted(text)}: {what} ({FOLDER})")
     return Path(found)
+
+
+def data(where: Where, folder: Path, text: str) -> Path:
+    """A file that is there, or a data set of the hub as it stands.
+
+    Raises:
+        PlanError: it is neither.
+    """
+    return Path(text) if find_data_id(text, folder) else file(where, folder, text)
 
 
 def directory(where: Where, folder: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.campaign.plan.kinds import LONGEST_TOPIC, fits
-from ckdiff.campaign.plan.paths import file
+from ckdiff.campaign.plan.paths import data
 from ckdiff.campaign.records import Topic
 from ckdiff.errors import CkdiffError
 from ckdiff.questions.questions import concepts_in, read_questions
@@ -93,7 +93,7 @@ def topics(own: Asked, default: Asked, shelf: Shelf) -> tuple[Topic, ...]:
             raise chosen.where.at(key).refused("chooses from a file; name it with questions")
         return NOTHING
     place = files.where.at("questions")
-    paths = [file(place, shelf.folder, text) for text in files.table["questions"]]
+    paths = [data(place, shelf.folder, text) for text in files.table["questions"]]
     if key not in chosen.table:
         return _once(place, [_whole(place, path, shelf) for path in paths])
     place, wanted = chosen.where.at(key), chosen.table[key]
