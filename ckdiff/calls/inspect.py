@@ -43,7 +43,7 @@ def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
     for component in COMPONENTS:
         pieces = [piece for piece in found.pieces if piece.component == component]
         if pieces:
-            dtypes = sorted({opened.dtype(piece.tensor) for piece in pieces})
+            dtypes = sorted({opened.kind(piece.tensor) for piece in pieces})
             size = sum(math.prod(piece.shape) for piece in pieces)
             rows.append((component, len(pieces), size, ", ".join(dtypes)))
     shards = tuple(ShardRecord(shard.name, shard.size, None) for shard in opened.shards)

@@ -460,26 +460,27 @@ def _alone(shard: Shard) -> Checkpoint:
 def _derive(source: Checkpoint, shard: Shard, name: str, factors: _Factors) -> Derived:
     shape = source.shapes()[name]
     names = (name, *(tensor for tensor in (factors.a, factors.b) if tensor is not None))
-    return Derived(shape, names, lambda: _merged(source, shard, name, factors))
+    return Derived(shape, names, lambda start, stop: _merged(source, shard, name, factors, start, stop))
 
 
-def _merged(source: Checkpoint, shard: Shard, name: str, factors: _Factors) -> AnyArray:
-    """W + scale * left @ right in float64, rounded once to float32, a block of rows at a time."""
+def _merged(source: Checkpoint, shard: Shard, name: str, factors: _Factors, start: int, stop: int) -> AnyArray:
+    """Rows of W + scale * left @ right, in float64 and rounded once to float32, so many rows at a time."""
     import numpy as np
 
     from ckdiff.weights.storage import Mapped, decode64
 
     adapter = _alone(shard)
     with Mapped(source) as base_files, Mapped(adapter) as files:
-        weight, dtype = base_files.raw(name), source.dtype(name)
+        weight, dtype = base_files.array(name), source.dtype(name)
         b = decode64(files.raw(factors.b), adapter.dtype(factors.b))
-        result: Float32 = np.empty(weight.shape, np.float32)
+        result: Float32 = np.empty((stop - start, *weight.shape[1:]), np.float32)
         if factors.a is None:
-            result[...] = decode64(weight, dtype) + factors.scale * b
+            result[...] = decode64(weight[start:stop], dtype) + factors.scale * b[start:stop]
             return result
         a = decode64(files.raw(factors.a), adapter.dtype(factors.a))
         left, right = (a.T, b.T) if factors.transposed else (b, a)
-        for start in range(0, len(weight), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            result[rows] = decode64(weight[rows], dtype) + factors.scale * (left[rows] @ right)
+        for first in range(start, stop, _BLOCK_ROWS):
+            rows = slice(first, min(first + _BLOCK_ROWS, stop))
+            product = factors.scale * (left[rows] @ right)
+            result[rows.start - start : rows.stop - start] = decode64(weight[rows], dtype) + product
     return result

@@ -20,12 +20,18 @@ class Derived:
     Attributes:
         shape: of the result, which is float32.
         sources: names of the stored tensors that it is made of, for messages.
-        make: computes it, in memory, whole.
+        rows: computes rows start … stop-1 of its first axis, in memory.
+        label: the format that it is stored in, or "" where it is computed from floats.
     """
 
     shape: tuple[int, ...]
     sources: tuple[str, ...]
-    make: Callable[[], AnyArray]
+    rows: Callable[[int, int], AnyArray]
+    label: str = ""
+
+    def make(self) -> AnyArray:
+        """All of it, in memory."""
+        return self.rows(0, self.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +66,8 @@ class Checkpoint:
     def dtype(self, name: str) -> str:
         """Dtype of a tensor as its values are read: the stored one, or F32 for a derived tensor."""
         return "F32" if name in self.derived else self.stored[name][1].dtype
+
+    def kind(self, name: str) -> str:
+        """Dtype of a tensor as it is stored, for a reader: its format where it is quantised."""
+        label = self.derived[name].label if name in self.derived else ""
+        return label or self.dtype(name)

@@ -96,6 +96,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
     pieces: list[Piece] = []
     ignored: list[str] = []
     notes: list[str] = []
+    unclaimed: list[str] = []
     taken: set[str] = set()
     claims = {name: claim(row, name) for name in shapes}
     # Names that need no change come first: another spelling of the same name must not take their place.
@@ -105,8 +106,10 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
             ignored.append(name)
             continue
         if found is None or found.canonical in taken:
-            why = "no rule fits" if found is None else f"another tensor is {found.canonical} too"
-            notes.append(f"{model_type}: {name} counts as other: {why}")
+            if found is None:
+                unclaimed.append(name)
+            else:
+                notes.append(f"{model_type}: {name} counts as other: another tensor is {found.canonical} too")
             pieces.append(_whole(name, shapes[name]))
             continue
         try:
@@ -120,7 +123,20 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
         taken.update((found.canonical, *(part.name for part in parts)))
         pieces += parts
     pieces += _tied(row, pieces, config)
+    notes = [*_unclaimed_notes(model_type, unclaimed), *notes]
     return Layout(model_type, True, tuple(sorted(pieces, key=_order)), tuple(sorted(ignored)), tuple(_few(notes)))
+
+
+def _unclaimed_notes(model_type: str, names: list[str]) -> list[str]:
+    """One line for all tensors that end alike and that no rule fits."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.rpartition(".")[2] if _LAYER.search(name) else name, []).append(name)
+    lines = []
+    for leaf, own in alike.items():
+        more = f" and {len(own) - 1} more .{leaf}" if len(own) > 1 else ""
+        lines.append(f"{model_type}: {own[0]}{more} counts as other: no rule fits")
+    return lines
 
 
 def pair(base: Layout, unlearned: Layout) -> Pairing:

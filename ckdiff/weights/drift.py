@@ -110,7 +110,7 @@ def drift(
 
 def _matrix(array: AnyArray, neuron_axis: int | None) -> AnyArray:
     """The elements in the shape in which they are summed: flat where that copies nothing and no neuron needs lines."""
-    if neuron_axis is None and array.flags.c_contiguous:
+    if neuron_axis is None and isinstance(array, np.ndarray) and array.flags.c_contiguous:
         return array.reshape(-1)
     return _lines(array)
 

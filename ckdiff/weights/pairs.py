@@ -26,7 +26,7 @@ from ckdiff.weights.components import layout, pair
 from ckdiff.weights.configs import compare_settings
 from ckdiff.weights.drift import PieceDrift, drift
 from ckdiff.weights.moments import Moments, concatenate, together
-from ckdiff.weights.storage import Mapped
+from ckdiff.weights.storage import Mapped, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,8 +116,8 @@ def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[Tens
         component=a.component,
         layer=a.layer,
         shape=a.shape,
-        dtype_base=dtype_a,
-        dtype_unlearned=dtype_b,
+        dtype_base=files_a.checkpoint.kind(a.tensor),
+        dtype_unlearned=files_b.checkpoint.kind(b.tensor),
         parameters=size,
         tied=a.tied and b.tied,
         drift=_numbers([found], size),
@@ -126,11 +126,14 @@ def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[Tens
 
 
 def _view(files: Mapped, piece: Piece) -> AnyArray:
-    """A piece as a view, never a copy; interleaved heads keep their extra axes, which only neurons need gone."""
-    raw = files.raw(piece.tensor)
+    """A piece as a view, never a copy; interleaved heads keep their extra axes, which only neurons need gone.
+
+    Of a tensor that is computed no more is computed than what is looked at.
+    """
+    raw = files.array(piece.tensor)
     if piece.cut is None:
-        return raw
-    view = piece.cut.view(raw)
+        return raw  # type: ignore[return-value]  # Rows has what drift asks of an array.
+    view = raw.cut(piece.cut) if isinstance(raw, Rows) else piece.cut.view(raw)
     return view if piece.neuron_axis is None else view.reshape(piece.shape)
 
 
@@ -243,7 +246,7 @@ def _neuron_grid(rows: Mapping[int, tuple[Float64, Float64]]) -> NeuronGrid:
 
 def _only(pieces: Iterable[Piece], checkpoint: Checkpoint) -> tuple[TensorInfo, ...]:
     return tuple(
-        TensorInfo(piece.name, piece.component, piece.shape, checkpoint.dtype(piece.tensor)) for piece in pieces
+        TensorInfo(piece.name, piece.component, piece.shape, checkpoint.kind(piece.tensor)) for piece in pieces
     )
 
 

@@ -16,6 +16,7 @@ from ckdiff.untrusted import quoted, strict_json
 from ckdiff.weights.checkpoint import Checkpoint
 from ckdiff.weights.folders import PICKLES, choose_weights, merge_shards, unread_note
 from ckdiff.weights.headers import Entry, Shard, read_shard
+from ckdiff.weights.quantised.reading import dequantise
 from ckdiff.weights.wrappers import unwrap
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -51,9 +52,7 @@ def assemble(location: str, root: Path | None, shards: list[Shard], notes: tuple
     named, wrapped = unwrap(stored, config, location)
     files = tuple(sorted(shards, key=lambda shard: shard.name))
     checkpoint = Checkpoint(location, None, root, files, named, config, {}, (*notes, *wrapped))
-    from ckdiff.weights.scaled import with_scales
-
-    return with_scales(checkpoint)
+    return dequantise(checkpoint)
 
 
 def read_json(root: Path, name: str) -> dict[str, Any]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ckdiff.shapes import AnyArray, Float32, Float64
-    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.weights.checkpoint import Checkpoint, Derived
+    from ckdiff.weights.splits import Cut
 
 RAW_DTYPE = {
     "BOOL": "u1",
@@ -39,6 +40,32 @@ RAW_DTYPE = {
     "F64": "<f8",
 }
 """The NumPy dtype in which stored words are mapped; small floats are mapped as whole numbers and decoded by block."""
+
+
+class Rows:
+    """A derived tensor that looks like an array of float32; every slice of its rows is computed when it is taken."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, derived: Derived) -> None:
+        self.shape, self.ndim, self.size = derived.shape, len(derived.shape), int(np.prod(derived.shape))
+        self._derived = derived
+
+    def __getitem__(self, rows: slice) -> AnyArray:
+        start, stop, _ = rows.indices(self.shape[0])
+        return self._derived.rows(start, max(start, stop))
+
+    def cut(self, cut: Cut) -> AnyArray:
+        """A piece, of which no more is computed than the rows in which it lies."""
+        whole = cut.reshape == self.shape
+        first = cut.index[0] if whole and cut.index else slice(None)
+        if isinstance(first, int):
+            part: AnyArray = self[first : first + 1][(0, *cut.index[1:])]
+        elif isinstance(first, slice) and first.step is None and whole:
+            part = self[first][(slice(None), *cut.index[1:])]
+        else:
+            return cut.view(self._derived.make())
+        return part.T if cut.transposed else part
 
 
 class Mapped:
@@ -72,6 +99,11 @@ class Mapped:
         count = (entry.end - entry.begin) // DTYPE_BYTES[entry.dtype]
         flat = np.frombuffer(self._maps[shard.path], RAW_DTYPE[entry.dtype], count, entry.begin)
         return flat.reshape(entry.shape)
+
+    def array(self, name: str) -> AnyArray | Rows:
+        """As `raw`, but a derived tensor of several rows is computed in the parts in which it is looked at."""
+        derived = self.checkpoint.derived.get(name)
+        return self.raw(name) if derived is None or len(derived.shape) < 2 else Rows(derived)
 
     def forget(self) -> None:
         """Tell the system that no page is needed any more, so that resident memory stays small."""

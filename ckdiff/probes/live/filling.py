@@ -16,6 +16,7 @@ import torch
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
 from ckdiff.weights.components import claim
+from ckdiff.weights.quantised.scaled import ACTIVATIONS
 from ckdiff.weights.storage import Mapped
 
 if TYPE_CHECKING:
@@ -119,11 +120,14 @@ def sources(
     wrapper = "text_config" in checkpoint.config
     unknown: list[str] = []
     outside: list[str] = []
+    activations: list[str] = []
     for stored in sorted(checkpoint.shapes()):
         found = claim(row, stored)
         name = None if found is None else memory_name(found.rule, found.layer, found.canonical)
         if found is None or name not in names:
-            if not any(re.search(text, stored) for text in row.ignore):
+            if stored.rpartition(".")[2] in ACTIVATIONS:
+                activations.append(stored)
+            elif not any(re.search(text, stored) for text in row.ignore):
                 # A wrapper holds other models beside the language model: a vision tower, a projector.
                 (outside if wrapper and found is None else unknown).append(stored)
             continue
@@ -132,6 +136,11 @@ def sources(
         notes.append(
             f"{checkpoint.location}: {len(outside)} tensors outside the language model were left out,"
             f" the first {quoted(outside[0])}"
+        )
+    if activations:
+        notes.append(
+            f"{checkpoint.location}: {len(activations)} scales of activations were left out, the first"
+            f" {quoted(activations[0])}: activations are not quantised here"
         )
     if unknown:
         raise CheckpointError(

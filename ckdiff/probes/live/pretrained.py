@@ -49,11 +49,9 @@ def config_of(checkpoint: Checkpoint) -> Any:
         raise CheckpointError(
             f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
         )
-    quantised = settings.pop("quantization_config", None) or {}
-    if not isinstance(quantised, dict) or quantised.get("quant_method", "fp8") != "fp8":
-        raise CheckpointError(
-            f"{checkpoint.location}: quantised weights cannot be probed; give the full-precision ones"
-        )
+    # What is read as values is a plain matrix here; what cannot be read so was refused when it was opened.
+    for key in ("quantization_config", "quantization"):
+        settings.pop(key, None)
     for key in [key for key in settings if key in UNUSED or "_implementation" in key]:
         # An implementation may name a kernel on the hub: code, and the checkpoint's choice of it.
         del settings[key]
