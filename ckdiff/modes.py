@@ -11,9 +11,11 @@ Source: Hong et al. 2024, arXiv:2410.06606, section 3.2 (`open`), appendix C (`i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ckdiff.report.schema.comparison import Component
 
 Direction = Literal["restore", "break"]
@@ -27,6 +29,23 @@ Role = Literal["states", "weights", "sum", "shown"]
 edited where they carry it; a sum of both, which counts only where nothing alone is enough; or nothing at all."""
 
 
+KEY_OUTPUTS = ("gate", "up")
+"""What the keys of a gated MLP give, m = act(gate) * up: gate is the activation's input."""
+
+
+class Layer(Protocol):
+    """What a mode may ask of a decoder layer: the names of what is there, as `LayerSites` has them."""
+
+    @property
+    def key_outputs(self) -> Mapping[str, object]:
+        """By name of `KEY_OUTPUTS`; empty where the MLP is not gated, or is a mixture of experts."""
+
+
+def everywhere(layer: Layer) -> bool:
+    """Every layer has it."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
     """One thing that the donor gives to the layers of a window, in words and as what it is.
@@ -37,8 +56,11 @@ class Mode:
         meaning: what is put back, in the words of the design; the README's row.
         role: what a verdict makes of it. What decides one must be there in every architecture.
         components: of `compare`, those whose weights it puts back.
+        applies: whether a layer has it. A mode is for architectures that have it in every layer.
+        needs: what a layer must have, as in "needs a router, and layer 0 has none".
         attention: the attention state A.
         coefficients: the coefficients m (in a mixture of experts: with the routing that weighs them).
+        key_outputs: some of `KEY_OUTPUTS`, of which m is made anew; in variant `direct` the others are the host's own.
         value_vectors: the weights W_V.
         keys: the weights W_K.
         attention_weights: the weights of attention, W_Q, W_K, W_V and W_O of its heads.
@@ -50,8 +72,11 @@ class Mode:
     meaning: str
     role: Role
     components: tuple[Component, ...] = ()
+    applies: Callable[[Layer], bool] = everywhere
+    needs: str = ""
     attention: bool = False
     coefficients: bool = False
+    key_outputs: tuple[str, ...] = ()
     value_vectors: bool = False
     keys: bool = False
     attention_weights: bool = False
@@ -60,7 +85,7 @@ class Mode:
     @property
     def states(self) -> bool:
         """Whether it puts back states, which belong to a prompt, and not weights alone."""
-        return self.attention or self.coefficients
+        return self.attention or self.coefficients or bool(self.key_outputs)
 
 
 MODES: dict[str, Mode] = {

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ckdiff.errors import CkdiffError
+from ckdiff.modes import KEY_OUTPUTS
+from ckdiff.probes.live.sites import spared, widths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Prompt
@@ -43,6 +46,7 @@ class Sizes:
         positions: of all questions with their answers, padding aside.
         scored: positions among them.
         attention, mlp: multiplications of one layer for one position.
+        spared: of these, by names of outputs of the keys, those that fall away where they come from outside.
         head: multiplications of the unembedding for one position.
     """
 
@@ -53,6 +57,7 @@ class Sizes:
     attention: float
     mlp: float
     head: float
+    spared: Mapping[tuple[str, ...], float]
 
 
 def sizes(live: LiveModel, prompts: Sequence[Prompt]) -> Sizes:
@@ -70,7 +75,18 @@ def sizes(live: LiveModel, prompts: Sequence[Prompt]) -> Sizes:
     scored = sum(len(prompt.scored) for prompt in prompts)
     positions = sum(prompt.length for prompt in prompts)
     d_model = int(head.shape[1])
-    return Sizes(positions, scored, len(live.layers), d_model, per_layer[0], per_layer[1], float(head.numel()))
+    attention, mlp = per_layer
+    return Sizes(positions, scored, len(live.layers), d_model, attention, mlp, float(head.numel()), _spared(live))
+
+
+def _spared(live: LiveModel) -> dict[tuple[str, ...], float]:
+    """By some names of outputs of the keys, in the order of the table: the mean over the layers."""
+    found = {}
+    for size in range(1, len(KEY_OUTPUTS) + 1):
+        for names in combinations(KEY_OUTPUTS, size):
+            modules = [module for sites in live.sites if sites.key_outputs for module in spared(sites, names)]
+            found[names] = sum(module.get_parameter("weight").numel() for module in modules) / len(live.layers)
+    return found
 
 
 def _used(live: LiveModel, component: str, name: str) -> float:
@@ -87,7 +103,9 @@ def operations(plan: Plan, size: Sizes, kl: bool) -> float:
     for run in plan.runs:
         for layer in range(run.first, size.layers):
             patch = run.patch(layer)
-            work = (size.attention if patch.attention is None else 0) + (size.mlp if patch.coefficients is None else 0)
+            given = dict(patch.key_outputs)
+            mlp = size.mlp - size.spared.get(tuple(name for name in KEY_OUTPUTS if name in given), 0)
+            work = (size.attention if patch.attention is None else 0) + (mlp if patch.coefficients is None else 0)
             total += work * (size.scored if run.pointwise else size.positions)
     if kl:
         total += (len(plan.runs) + 1) * size.head * size.scored
@@ -104,6 +122,14 @@ def plain_operations(runs: int, size: Sizes) -> float:
 def state_bytes(plan: Plan, size: Sizes, padded: int, itemsize: int) -> list[int]:
     """Memory of every run's state; `padded` counts padding among the positions."""
     return [(size.scored if run.pointwise else padded) * size.d_model * itemsize for run in plan.runs]
+
+
+def key_output_bytes(plan: Plan, live: LiveModel, padded: int, itemsize: int) -> int:
+    """Memory of what the keys of both models give in one layer, as far as runs take it from there."""
+    patches = (patch for run in plan.runs for patch in (run.inside, run.behind))
+    names = {name for patch in patches for name, _ in patch.key_outputs}
+    neurons = max(widths(sites.values)[0] if sites.values is not None else 0 for sites in live.sites)
+    return 2 * len(names) * neurons * padded * itemsize
 
 
 def passes(plan: Plan, states: Sequence[int], room: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ckdiff.modes import MODES
 from ckdiff.probes import cost
 from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
 from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ckdiff.modes import Mode
     from ckdiff.questions.questions import QuestionSet
     from ckdiff.scoring.runs import Plan
     from ckdiff.scoring.settings import Settings
@@ -180,6 +182,8 @@ def prepare(
         raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
     notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
     layers = len(pair.base.layers)
+    settings, left_out = _applicable(settings, pair.base)
+    notes += left_out
     if settings.neurons and all(sites.mlp is not None for sites in pair.base.sites):
         raise SettingsError(
             f"--neurons: every layer of {base.location} is a mixture of experts, whose coefficients belong to the"
@@ -229,6 +233,28 @@ def prepare(
     room = int(cost.SHARE * (settings.memory or cost.free_memory(device)))
     generate = not settings.given_answers
     return Job(settings, pair, wording, asked, plan, centres, notes, device, questions, kept, stops, generate, room)
+
+
+def _applicable(settings: Settings, live: LiveModel) -> tuple[Settings, list[str]]:
+    """The settings without the modes that this architecture lacks, each with a note, where all modes were asked for.
+
+    Raises:
+        SettingsError: one was asked for by name.
+    """
+    reasons = {name: reason for name in settings.modes if (reason := _lack(MODES[name], live))}
+    if reasons and set(settings.modes) != set(MODES):
+        name, reason = next(iter(reasons.items()))
+        raise SettingsError(f"--mode {name}: {reason}; leave it out, or ask for all modes")
+    left = tuple(name for name in settings.modes if name not in reasons)
+    return replace(settings, modes=left), [f"mode {name} was left out: it {reason}" for name, reason in reasons.items()]
+
+
+def _lack(mode: Mode, live: LiveModel) -> str:
+    """Why a mode is not for an architecture; empty where it is."""
+    number = next((number for number, sites in enumerate(live.sites) if not mode.applies(sites)), None)
+    if number is None:
+        return ""
+    return f"needs {mode.needs}, and layer {number} of {live.location} (model_type {live.row.model_type!r}) has none"
 
 
 def recorded(job: Job) -> dict[str, str]:
@@ -302,7 +328,8 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     )
     streamed = 2 * layer + 2 * ends
     # Between two layers a run's state is replaced: at most one group's old states are there beside the new ones.
-    least = 2 * max(states)
+    noted = cost.key_output_bytes(job.plan, pair.base, padded, itemsize)
+    least = 2 * max(states) + noted
     if settings.neurons:
         # What enters every layer, of one run and of the donor: see `gates`.
         least = max(least, (2 * size.layers + 6) * padded * size.d_model * itemsize)
@@ -315,7 +342,7 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
             " fewer questions"
         )
     job.spare = room - weights
-    job.passes = cost.passes(job.plan, states, (room - weights) // 2)
+    job.passes = cost.passes(job.plan, states, (room - weights - noted) // 2)
     return size, states, weights
 
 

@@ -153,11 +153,20 @@ class Sweep:
     def _own(self, side: Side, number: int, state: State) -> list[Seen]:
         live, notes, after = self.pair.side(side), [], []
         for index, states in enumerate(state.own[side]):
-            with captured(live.sites[number], len(states)) as seen:
+            with captured(live.sites[number], len(states), self._key_outputs(side, number)) as seen:
                 after.append(live.layer(number, states, self.calls[side][index][number]))
             notes.append(seen)
         state.own[side] = after
         return notes
+
+    def _key_outputs(self, side: Side, number: int) -> list[str]:
+        """Names of the outputs of keys that some run takes from a side in a layer."""
+        found: dict[str, None] = {}
+        for run in (self.plan.runs[run_number] for run_number in self.numbers):
+            other = "donor" if host_of(run) == side else "host"
+            if run.first <= number:
+                found |= {name: None for name, source in run.patch(number).key_outputs if source != other}
+        return list(found)
 
     def _start(self, number: int, state: State, before: dict[Side, list[Tensor]]) -> None:
         """Runs whose window begins here start as what their host had before this layer."""
@@ -186,11 +195,12 @@ class Sweep:
         """All runs that need one patch in this layer, a chunk at a time."""
         if not members:
             return
-        attention = states.attention(host, patch.attention)
-        mlp = states.mlp(host, patch)
+        attention, mlp = states.attention(host, patch.attention), states.mlp(host, patch)
+        keys = {name: states.key_output(host, name, source) for name, source in patch.key_outputs}
         if pointwise:
             attention = None if attention is None else [self._scored(attention)[None]]
             mlp = None if mlp is None else [self._scored(mlp)[None]]
+            keys = {name: [self._scored(value)[None]] for name, value in keys.items()}
         live, other = self.pair.side(host), self.pair.side("base" if host == "unlearned" else "unlearned")
         sites = live.sites[number]
         for unit in range(len(state.runs[members[0]])):
@@ -203,8 +213,9 @@ class Sweep:
                 joined = inputs[0] if len(part) == 1 else torch.cat(inputs)
                 with ExitStack() as stack:
                     stack.enter_context(swapped(sites, other.sites[number], patch.swaps))
-                    given = (None if value is None else _times(value[unit], len(part)) for value in (attention, mlp))
-                    stack.enter_context(pinned(sites, states.notes[host][0], *given))
+                    a, c = (None if value is None else _times(value[unit], len(part)) for value in (attention, mlp))
+                    given = {name: _times(value[unit], len(part)) for name, value in keys.items()}
+                    stack.enter_context(pinned(sites, states.notes[host][0], a, c, given))
                     result = live.layer(number, joined, call)
                 for member, piece in zip(part, result.split(rows), strict=True):
                     state.runs[member][unit] = piece
@@ -226,6 +237,14 @@ class LayerStates:
         if source == "wrong":
             return self._wrong("attention", host, donor, self._own(donor), self._own(host))
         return self._own(host if source == "host" else donor)
+
+    def key_output(self, host: Side, name: str, source: Source) -> list[Tensor]:
+        """What one of the keys gives in the host, in the donor, or in the donor on the next question."""
+        donor: Side = "base" if host == "unlearned" else "unlearned"
+        if source != "wrong":
+            return [seen.key_outputs[name] for seen in self.notes[host if source == "host" else donor]]
+        theirs, own = (self.key_output(host, name, side) for side in ("donor", "host"))
+        return self._wrong(name, host, donor, theirs, own)
 
     def mlp(self, host: Side, patch: Patch) -> list[Tensor] | None:
         """W_V m with m and W_V from where the patch says; one tensor a batch."""

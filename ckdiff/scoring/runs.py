@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ckdiff.modes import MODES, VARIANTS
+from ckdiff.modes import KEY_OUTPUTS, MODES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +29,7 @@ class Patch:
     Attributes:
         attention: whose A, or None where it is recomputed.
         coefficients: whose m, or None where they are recomputed.
+        key_outputs: of what m is recomputed from, names of `modes.KEY_OUTPUTS` and whose they are.
         donor_values: W_V of the donor.
         donor_keys: W_K of the donor.
         donor_norms: the donor's norms.
@@ -37,6 +38,7 @@ class Patch:
 
     attention: Source | None = None
     coefficients: Source | None = None
+    key_outputs: tuple[tuple[str, Source], ...] = ()
     donor_values: bool = False
     donor_keys: bool = False
     donor_norms: bool = False
@@ -89,7 +91,7 @@ class Run:
             return patch
         attention = patch.attention or (None if patch.donor_attention else "host")
         coefficients = patch.coefficients
-        if attention == "host" and coefficients is None and not patch.donor_keys:
+        if attention == "host" and coefficients is None and not (patch.donor_keys or patch.key_outputs):
             coefficients = "host"
         return replace(patch, attention=attention, coefficients=coefficients)
 
@@ -152,9 +154,24 @@ def inside_patch(mode: Mode, variant: Variant) -> Patch:
     coefficients: Source | None = None
     if mode.coefficients:
         coefficients = "donor"
-    elif variant.pins_others and not mode.keys:
+    elif variant.pins_others and not (mode.keys or mode.key_outputs):
         coefficients = "host"
-    return Patch(attention, coefficients, mode.value_vectors, mode.keys, donor_attention=mode.attention_weights)
+    return Patch(
+        attention,
+        coefficients,
+        _key_outputs(mode, variant),
+        mode.value_vectors,
+        mode.keys,
+        donor_attention=mode.attention_weights,
+    )
+
+
+def _key_outputs(mode: Mode, variant: Variant) -> tuple[tuple[str, Source], ...]:
+    """The donor's, and where only the path through the residual stream is to be left, the others the host's own."""
+    given: list[tuple[str, Source]] = [(name, "donor") for name in mode.key_outputs]
+    if given and variant.pins_behind:
+        given += [(name, "host") for name in KEY_OUTPUTS if name not in mode.key_outputs]
+    return tuple(given)
 
 
 def behind_patch(mode: Mode, variant: Variant) -> Patch:
@@ -167,7 +184,7 @@ def behind_patch(mode: Mode, variant: Variant) -> Patch:
     if not variant.pins_others:
         return OPEN
     moves_attention = mode.attention or mode.attention_weights
-    moves_mlp = mode.coefficients or mode.keys
+    moves_mlp = mode.coefficients or mode.keys or bool(mode.key_outputs)
     return Patch(None if moves_attention else "host", None if moves_mlp else "host")
 
 
@@ -177,6 +194,7 @@ def wrong_prompt(patch: Patch) -> Patch:
         patch,
         attention="wrong" if patch.attention == "donor" else patch.attention,
         coefficients="wrong" if patch.coefficients == "donor" else patch.coefficients,
+        key_outputs=tuple((name, "wrong" if source == "donor" else source) for name, source in patch.key_outputs),
     )
 
 

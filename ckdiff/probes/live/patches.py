@@ -2,6 +2,7 @@
 
     with captured(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
     with pinned(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
+    with pinned(sites, keys={"gate": G}): layer(...)      # m is made of the gate's output that comes from outside
     with swapped(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
     with gated(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
 
@@ -12,15 +13,17 @@ returns is always a fresh tensor: some layers add into what their attention or M
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ckdiff.errors import CheckpointError
+from ckdiff.probes.live.sites import spared, widths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -35,6 +38,7 @@ class Seen:
         attention: A [batch, position, d_model].
         attention_items: how many items the attention module returns, 1 when it is no tuple.
         coefficients: m [batch, position, neuron]; None in a mixture of experts.
+        key_outputs: those that were asked for, by name [batch, position, neuron].
         mlp_input: what went into the block of a mixture [batch, position, d_model]; None in a dense layer.
         mlp: W_V m [batch, position, d_model], bias included; in a mixture the block's output.
         mlp_items: how many items the block of a mixture returns, 1 when it is no tuple.
@@ -43,6 +47,7 @@ class Seen:
     attention: Tensor | None = None
     attention_items: int = 1
     coefficients: Tensor | None = None
+    key_outputs: dict[str, Tensor] = field(default_factory=dict)
     mlp_input: Tensor | None = None
     mlp: Tensor | None = None
     mlp_items: int = 1
@@ -61,12 +66,13 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def captured(sites: LayerSites, batch: int) -> Iterator[Seen]:
+def captured(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Iterator[Seen]:
     """Note A, m and W_V m while the layer runs as it is.
 
     Args:
         sites: the parts of the layer.
         batch: rows of the batch, since some layers flatten theirs before the MLP.
+        keys: names of outputs of its keys, to be noted as well.
     """
     seen = Seen()
     with ExitStack() as stack:
@@ -78,13 +84,21 @@ def captured(sites: LayerSites, batch: int) -> Iterator[Seen]:
         else:
             assert sites.values is not None
             stack.enter_context(replaced(sites.values, _noting_values(sites.values, seen, batch)))
+        for module, names in _by_module(sites, keys):
+            stack.enter_context(replaced(module, _noting_keys(sites, module, names, seen, batch)))
         yield seen
     if seen.attention is None or seen.mlp is None:
         raise CheckpointError("a layer ran without its attention or its MLP; this model cannot be probed")
 
 
 @contextmanager
-def pinned(sites: LayerSites, seen: Seen, attention: Tensor | None, mlp: Tensor | None) -> Iterator[None]:
+def pinned(
+    sites: LayerSites,
+    seen: Seen,
+    attention: Tensor | None = None,
+    mlp: Tensor | None = None,
+    keys: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Iterator[None]:
     """Give the layer its attention state, its MLP's output, or both, from outside; neither is computed then.
 
     Args:
@@ -92,6 +106,7 @@ def pinned(sites: LayerSites, seen: Seen, attention: Tensor | None, mlp: Tensor 
         seen: of the same kind of layer, for the shape of what its modules return.
         attention: A [batch, position, d_model], or None to compute it.
         mlp: W_V m [batch, position, d_model], or None to compute it.
+        keys: where m is computed, by name the outputs of its keys that come from outside [batch, position, neuron].
     """
     with ExitStack() as stack:
         if attention is not None:
@@ -103,6 +118,11 @@ def pinned(sites: LayerSites, seen: Seen, attention: Tensor | None, mlp: Tensor 
             for module in sites.keys:
                 stack.enter_context(replaced(module, _stub))
             stack.enter_context(replaced(sites.values, _giving(mlp)))
+        else:
+            for module, names in _by_module(sites, keys):
+                given = [(sites.key_outputs[name].columns, keys[name]) for name in names]
+                runs = all(module is not other for other in spared(sites, keys))
+                stack.enter_context(replaced(module, _giving_keys(module, given, runs)))
         yield
 
 
@@ -179,6 +199,30 @@ def _noting_values(module: nn.Module, seen: Seen, batch: int) -> Callable[..., A
     return forward
 
 
+def _by_module(sites: LayerSites, keys: Iterable[str]) -> list[tuple[nn.Module, list[str]]]:
+    """Outputs of keys by the module that gives them, since one module may give two."""
+    found: dict[int, tuple[nn.Module, list[str]]] = {}
+    for name in keys:
+        module = sites.key_outputs[name].module
+        found.setdefault(id(module), (module, []))[1].append(name)
+    return list(found.values())
+
+
+def _noting_keys(
+    sites: LayerSites, module: nn.Module, names: Sequence[str], seen: Seen, batch: int
+) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(hidden: Tensor) -> Any:
+        result = original(hidden)
+        for name in names:
+            part = result[..., sites.key_outputs[name].columns].contiguous()
+            seen.key_outputs[name] = part.reshape(batch, -1, part.shape[-1])
+        return result
+
+    return forward
+
+
 def _noting_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     original = module.forward
 
@@ -204,6 +248,19 @@ def _giving_attention(sites: LayerSites, state: Tensor, items: int) -> Callable[
 def _giving(state: Tensor) -> Callable[..., Any]:
     def forward(stub: Tensor) -> Any:
         return state.reshape(*stub.shape[:-1], state.shape[-1]).clone()
+
+    return forward
+
+
+def _giving_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs: bool) -> Callable[..., Any]:
+    """What a keys' module gives, with some columns from outside; it runs where others are its own."""
+    original, width = module.forward, widths(module)[1]
+
+    def forward(hidden: Tensor) -> Any:
+        result = original(hidden) if runs else hidden.new_empty(*hidden.shape[:-1], width)
+        for columns, state in given:
+            result[..., columns] = state.reshape(*hidden.shape[:-1], state.shape[-1])
+        return result
 
     return forward
 

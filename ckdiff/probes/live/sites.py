@@ -6,6 +6,7 @@ class and shape before anything is patched. What each site means:
     attention     its output, before the residual addition, is the attention state A
     keys          the MLP's first matrices W_K; in a dense layer their modules can be replaced by a stub
     value vectors the MLP's output projection W_V; in a dense layer its input is m, its output W_V m
+    key outputs   in a gated dense layer what its keys give, the activation's input (gate) and its factor (up)
     mlp           in a mixture of experts: the whole block, router and shared expert with it
 """
 
@@ -19,13 +20,21 @@ from torch import nn
 from ckdiff.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ckdiff.weights.rules import Architecture
 
 
 ATTENTION = "attention"
 """Beside the components: the weights of attention together, fused ones and a model's attention sinks among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a projection gives, or some columns of it: two matrices may be stored as one."""
+
+    module: nn.Module
+    columns: slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class LayerSites:
         adds_residual: the attention module adds the residual stream itself; A is seen at `attention_output`.
         values: W_V's module, or None in a mixture of experts.
         keys: W_K's modules; empty in a mixture of experts.
+        key_outputs: by name of `modes.KEY_OUTPUTS`; empty where the MLP is not gated, or is a mixture of experts.
         mlp: the block of a mixture of experts, or None in a dense layer.
         parameters: by component, the names of its parameters relative to the layer; under `ATTENTION` everything that
             attention computes with, its norms left out.
@@ -50,6 +60,7 @@ class LayerSites:
     adds_residual: bool
     values: nn.Module | None
     keys: tuple[nn.Module, ...]
+    key_outputs: Mapping[str, Output]
     mlp: nn.Module | None
     parameters: Mapping[str, tuple[str, ...]]
 
@@ -72,13 +83,16 @@ def layer_sites(layer: nn.Module, row: Architecture, parameters: Mapping[str, tu
     experts = _maybe(layer, sites.experts) if sites.experts else None
     if experts is not None:
         mlp = _find(layer, sites.mlp, row)
-        return LayerSites(layer, attention, output, sites.attention_adds_residual, None, (), mlp, parameters)
+        return LayerSites(layer, attention, output, sites.attention_adds_residual, None, (), {}, mlp, parameters)
     # A dense layer inside a mixture has the plain places of a gated MLP.
     values = _projection(layer, sites.value_vectors or f"{sites.mlp}.down_proj", row)
     paths = sites.keys or (f"{sites.mlp}.gate_proj", f"{sites.mlp}.up_proj")
-    keys = tuple(_projection(layer, path, row) for path in paths)
-    _check_widths(keys, values, row)
-    return LayerSites(layer, attention, output, sites.attention_adds_residual, values, keys, None, parameters)
+    keys = {path: _projection(layer, path, row) for path in paths}
+    _check_widths(tuple(keys.values()), values, row)
+    outputs = _key_outputs(keys, row)
+    return LayerSites(
+        layer, attention, output, sites.attention_adds_residual, values, tuple(keys.values()), outputs, None, parameters
+    )
 
 
 def widths(module: nn.Module) -> tuple[int, int]:
@@ -88,6 +102,32 @@ def widths(module: nn.Module) -> tuple[int, int]:
         raise CheckpointError(f"{type(module).__name__}: not a matrix; this model cannot be probed")
     first, second = (int(size) for size in weight.shape)
     return (second, first) if isinstance(module, nn.Linear) else (first, second)
+
+
+def spared(sites: LayerSites, names: Collection[str]) -> list[nn.Module]:
+    """The keys' modules that need not run where these of their outputs come from outside."""
+    needed = [output.module for name, output in sites.key_outputs.items() if name not in names]
+    given = {id(sites.key_outputs[name].module): sites.key_outputs[name].module for name in names}
+    return [module for module in given.values() if all(module is not other for other in needed)]
+
+
+def _key_outputs(keys: Mapping[str, nn.Module], row: Architecture) -> dict[str, Output]:
+    """Where gate and up are, by the roles of the row's rules; in one matrix gate comes first."""
+    found = {}
+    for path, module in keys.items():
+        width = widths(module)[1]
+        role = _role(path, row)
+        if role == "gate_up":
+            found = {"gate": Output(module, slice(width // 2)), "up": Output(module, slice(width // 2, width))}
+        else:
+            found[role] = Output(module, slice(width))
+    return found if "gate" in found else {}
+
+
+def _role(path: str, row: Architecture) -> str:
+    names = (f"{row.sites.layers}.{{L}}.{path}.{ending}" for ending in ("{P}", "weight"))
+    wanted = set(names)
+    return next((rule.role for rule in row.rules if (rule.module or rule.pattern) in wanted), "")
 
 
 def _attention_weights(
