@@ -46,6 +46,11 @@ def everywhere(layer: Layer) -> bool:
     return True
 
 
+def gated(layer: Layer) -> bool:
+    """Its MLP is gated, and is no mixture of experts (whose gates are those of the experts that a router chose)."""
+    return "gate" in layer.key_outputs
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
     """One thing that the donor gives to the layers of a window, in words and as what it is.
@@ -136,6 +141,16 @@ MODES: dict[str, Mode] = {
         components=("value_vectors",),
         coefficients=True,
         value_vectors=True,
+    ),
+    "gate": Mode(
+        subject="gates",
+        gist="what the gates of the MLPs' neurons get, in models that have gates",
+        meaning="the output of the MLP's gate projection, of which m is made anew; only where every layer's MLP is"
+        " gated and no mixture of experts",
+        role="shown",
+        applies=gated,
+        needs="a gated MLP that is no mixture of experts",
+        key_outputs=("gate",),
     ),
     "attn-weights": Mode(
         subject="attention weights",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATES: dict[tuple[str, str], tuple[str, str]] = {
-    # A and m in the window, A and m in every later layer: D the donor's, H the host's own, - recomputed.
+    # A and m in the window, A and m in every later layer: D the donor's, H the host's own, - recomputed, g recomputed
+    # with the donor's gate, G made of the donor's gate and the host's own up.
     ("coeff", "open"): ("-D", "--"),
     ("coeff", "isolated"): ("HD", "H-"),
     ("coeff", "direct"): ("HD", "HH"),
@@ -42,6 +43,9 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("mlp", "open"): ("-D", "--"),
     ("mlp", "isolated"): ("HD", "H-"),
     ("mlp", "direct"): ("HD", "HH"),
+    ("gate", "open"): ("-g", "--"),
+    ("gate", "isolated"): ("Hg", "H-"),
+    ("gate", "direct"): ("HG", "HH"),
     ("attn-weights", "open"): ("--", "--"),
     ("attn-weights", "isolated"): ("-H", "-H"),
     ("attn-weights", "direct"): ("-H", "HH"),
@@ -52,12 +56,15 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("attn+coeff", "whole"): ("DD", ""),
     ("keys", "whole"): ("--", ""),
     ("mlp", "whole"): ("-D", ""),
+    ("gate", "whole"): ("-g", ""),
     ("attn-weights", "whole"): ("--", ""),
     ("ancillary", "whole"): ("--", ""),
     ("ancillary", "open"): ("--", "--"),
     ("ancillary", "isolated"): ("HH", "HH"),
     ("ancillary", "direct"): ("HH", "HH"),
 }
+GATED = ("gate_proj", "gate_up_proj")
+"""An MLP that has one of these is gated: what its activation gets is the gate's output."""
 EXACT = {"experts_implementation": "eager"}
 """The plain loop over experts: the grouped one has no float64."""
 WEIGHTS: dict[str, tuple[str, ...]] = {
@@ -98,10 +105,15 @@ class Losses:
 
 @dataclass(slots=True)
 class Recorded:
-    """A plain forward of one model on one question: by layer A, m (in a mixture the block's input); the logits."""
+    """A plain forward of one model on one question: by layer A, m (in a mixture the block's input); the logits.
+
+    Where the MLPs are gated, what they get and what their activations get, too.
+    """
 
     attention: dict[int, Tensor]
     mlp: dict[int, Tensor]
+    inputs: dict[int, Tensor]
+    gates: dict[int, Tensor]
     logits: Tensor
 
 
@@ -127,6 +139,11 @@ class Reference:
         }
         self.recorded = {side: [self._record(side, ids) for ids in questions] for side in self.models}
 
+    def modes(self) -> tuple[str, ...]:
+        """Those that the architecture has."""
+        gated = all(self._gated(number) for number in range(self.layers))
+        return tuple(dict.fromkeys(mode for mode, _ in STATES if mode != "gate" or gated))
+
     def unlearned(self) -> Losses:
         """Losses of the unlearned model itself."""
         return self._losses([one.logits for one in self.recorded["unlearned"]])
@@ -147,7 +164,10 @@ class Reference:
                         if attention != "-":
                             state = self._attention(host, donor, attention, layer, number, wrong)
                             stack.enter_context(self._giving_attention(host, layer, state))
-                        if mlp != "-":
+                        if mlp == "g":
+                            state = self._gate(host, donor, layer, number, wrong)
+                            stack.enter_context(self._giving_gate(host, layer, state))
+                        elif mlp != "-":
                             state = self._mlp(host, donor, mlp, layer, number, wrong, values)
                             stack.enter_context(self._giving_mlp(host, layer, state))
                     ids = self.questions[number]
@@ -177,6 +197,15 @@ class Reference:
     def _mixture(self, number: int) -> bool:
         names = dict(self._layer("base", number).named_modules())
         return bool(self.sites.experts) and self.sites.experts in names
+
+    def _gated(self, number: int) -> bool:
+        names = dict(self._layer("base", number).named_modules())
+        return not self._mixture(number) and any(f"{self.sites.mlp}.{name}" in names for name in GATED)
+
+    def _activation(self, side: str, number: int) -> nn.Module:
+        modules = dict(self._layer(side, number).get_submodule(self.sites.mlp).named_modules())
+        found: nn.Module = modules["act_fn"] if "act_fn" in modules else modules["activation_fn"]
+        return found
 
     def _value_path(self) -> str:
         return self.sites.value_vectors or f"{self.sites.mlp}.down_proj"
@@ -244,7 +273,7 @@ class Reference:
     # ------------------------------------------------------------------------------------------------------ states
 
     def _record(self, side: str, ids: Ids) -> Recorded:
-        found = Recorded({}, {}, torch.empty(0))
+        found = Recorded({}, {}, {}, {}, torch.empty(0))
         with ExitStack() as stack, torch.no_grad():
             for number in range(self.layers):
                 layer = self._layer(side, number)
@@ -255,6 +284,16 @@ class Reference:
                 def note_mlp(module: nn.Module, args: Any, number: int = number) -> None:
                     found.mlp[number] = args[0].reshape(-1, args[0].shape[-1]).clone()
 
+                def note_input(module: nn.Module, args: Any, number: int = number) -> None:
+                    found.inputs[number] = args[0].clone()
+
+                def note_gate(module: nn.Module, args: Any, number: int = number) -> None:
+                    found.gates[number] = args[0].reshape(-1, args[0].shape[-1]).clone()
+
+                if self._gated(number):
+                    mlp, activation = layer.get_submodule(self.sites.mlp), self._activation(side, number)
+                    stack.enter_context(_hook(mlp.register_forward_pre_hook(note_input)))
+                    stack.enter_context(_hook(activation.register_forward_pre_hook(note_gate)))
                 output = layer.get_submodule(self.sites.attention_output)
                 stack.enter_context(_hook(output.register_forward_hook(note_attention)))
                 place = self.sites.mlp if self._mixture(number) else self._value_path()
@@ -277,9 +316,30 @@ class Reference:
             found = self.recorded[side][question].mlp[layer]
             return self._block(side, values, layer, found) if self._mixture(layer) else found
 
+        if source == "G":
+            return self._made(host, layer, number, self._gate(host, donor, layer, number, wrong))
         if source == "H":
             return state(host, number)
         return _mixed(state(host, number), state(donor, self._next(number))) if wrong else state(donor, number)
+
+    def _gate(self, host: str, donor: str, layer: int, number: int, wrong: bool) -> Tensor:
+        """What the donor's activation gets."""
+        if not wrong:
+            return self.recorded[donor][number].gates[layer]
+        own, other = self.recorded[host][number], self.recorded[donor][self._next(number)]
+        return _mixed(own.gates[layer], other.gates[layer])
+
+    def _made(self, host: str, layer: int, number: int, gate: Tensor) -> Tensor:
+        """m of the host's own MLP on the host's own input, but for the gate."""
+        found: list[Tensor] = []
+        block = self._layer(host, layer)
+        values = block.get_submodule(self._value_path())
+        with (
+            self._giving_gate(host, layer, gate),
+            _hook(values.register_forward_pre_hook(lambda module, args: found.append(args[0].clone()))),
+        ):
+            block.get_submodule(self.sites.mlp)(self.recorded[host][number].inputs[layer])
+        return found[0].reshape(-1, found[0].shape[-1])
 
     def _block(self, coefficients: str, values: str, layer: int, inputs: Tensor) -> Tensor:
         """A mixture's block as `coefficients` computes it on its own input, with the W_V of `values`."""
@@ -318,6 +378,13 @@ class Reference:
         else:
             module = self._layer(host, layer).get_submodule(self._value_path())
             handle = module.register_forward_pre_hook(lambda module, args: (state.reshape(args[0].shape).clone(),))
+        with _hook(handle):
+            yield
+
+    @contextmanager
+    def _giving_gate(self, host: str, layer: int, state: Tensor) -> Iterator[None]:
+        module = self._activation(host, layer)
+        handle = module.register_forward_pre_hook(lambda module, args: (state.reshape(args[0].shape).clone(),))
         with _hook(handle):
             yield
 

@@ -10,6 +10,8 @@ import torch
 
 from ckdiff.errors import CheckpointError
 from ckdiff.probes.live.patches import Seen, captured, pinned, replaced, swapped
+from ckdiff.probes.live.sites import spared
+from ckdiff.weights.architectures import ARCHITECTURES
 from tests.tiny_families import ALL
 from tests.tiny_pairs import Folders, live_pair, load
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     Pairs = Callable[[str], Folders]
 
 NAMES = ("llama", "gpt2", "bloom", "opt", "gpt_neox", "phi3", "qwen2_moe", "gpt_oss")
+GATED = [
+    name
+    for name, (model_type, _) in ALL.items()
+    if {rule.role for rule in ARCHITECTURES[model_type].rules} & {"gate", "gate_up"}
+    and not ARCHITECTURES[model_type].sites.experts
+]
 KINDS = ("value_vectors", "keys", "norms")
 
 
@@ -99,6 +107,15 @@ def test_pinned_leaves_nothing(pair: Pair, which: tuple[bool, bool]) -> None:
     )
     with untouched(pair.base), pytest.raises(Stop), pinned(pair.base.sites[1], seen, attention, mlp):
         raise Stop
+
+
+def test_pinned_key_outputs_leave_nothing(pair: Pair) -> None:
+    sites, (states, call) = pair.base.sites[1], inputs(pair.base)
+    names = tuple(sites.key_outputs)[:1]
+    with untouched(pair.base), pytest.raises(Stop), captured(sites, 2, names) as seen:
+        stop(pair.base.layer(1, states, call))
+    with untouched(pair.base), pytest.raises(Stop), pinned(sites, seen, keys=seen.key_outputs):
+        stop(pair.base.layer(1, states, call))
 
 
 def test_swapped_leaves_nothing(pair: Pair) -> None:
@@ -231,6 +248,29 @@ def test_a_layer_with_its_own_states_pinned_is_itself(pairs: Pairs, name: str, w
     assert seen.mlp is not None
     assert torch.equal(seen.attention, kept["attention"])
     assert torch.equal(seen.mlp, kept["mlp"])
+
+
+@pytest.mark.parametrize("names", [("gate",), ("up",), ("up", "gate")])
+@pytest.mark.parametrize("name", GATED)
+def test_a_layer_with_its_own_key_outputs_is_itself(pairs: Pairs, name: str, names: tuple[str, ...]) -> None:
+    """And what need not be computed is not: its parameters are NaN."""
+    live = load(live_pair(pairs(name), torch.float32)).base
+    sites, (states, call) = live.sites[1], inputs(live)
+    with torch.inference_mode():
+        with captured(sites, 2, names) as seen:
+            expected = live.layer(1, states, call)
+        for module in spared(sites, names):
+            module.get_parameter("weight").fill_(float("nan"))
+        with pinned(sites, seen, keys=seen.key_outputs):
+            assert torch.equal(live.layer(1, states, call), expected)
+        if len(names) == 2:
+            modules = dict(live.layers[1].get_submodule(live.row.sites.mlp).named_modules())
+            activation = modules.get("act_fn") or modules["activation_fn"]
+            made = activation(seen.key_outputs["gate"]) * seen.key_outputs["up"]
+            torch.testing.assert_close(made, seen.coefficients, rtol=0, atol=1e-6)
+    fused = len(sites.keys) == 1
+    assert set(seen.key_outputs) == set(names)
+    assert len(spared(sites, names)) == (len(names) // 2 if fused else len(names))
 
 
 def test_swapped_has_the_donors_values_inside(pair: Pair) -> None:

@@ -12,8 +12,9 @@ from ckdiff.probes.sweep import donor_of, ends_of, host_of
 from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, planned_runs, tiles, window_of, wrong_prompt
 
 if TYPE_CHECKING:
-    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.runs import Plan, Source
 
+GATE: tuple[tuple[str, Source], ...] = (("gate", "donor"),)
 TABLE = {
     # In the window, in every later layer.
     ("coeff", "open"): (Patch(None, "donor"), Patch()),
@@ -34,6 +35,9 @@ TABLE = {
     ("mlp", "open"): (Patch(None, "donor", donor_values=True), Patch()),
     ("mlp", "isolated"): (Patch("host", "donor", donor_values=True), Patch("host", None)),
     ("mlp", "direct"): (Patch("host", "donor", donor_values=True), Patch("host", "host")),
+    ("gate", "open"): (Patch(key_outputs=GATE), Patch()),
+    ("gate", "isolated"): (Patch("host", None, GATE), Patch("host", None)),
+    ("gate", "direct"): (Patch("host", None, (*GATE, ("up", "host"))), Patch("host", "host")),
     ("attn-weights", "open"): (Patch(donor_attention=True), Patch()),
     ("attn-weights", "isolated"): (Patch(None, "host", donor_attention=True), Patch(None, "host")),
     ("attn-weights", "direct"): (Patch(None, "host", donor_attention=True), Patch("host", "host")),
@@ -46,6 +50,7 @@ EVERY_LAYER = {
     "attn+coeff": Patch("donor", "donor"),
     "keys": Patch(donor_keys=True),
     "mlp": Patch(None, "donor", donor_values=True),
+    "gate": Patch(key_outputs=GATE),
     "attn-weights": Patch(donor_attention=True),
 }
 WHOLE = {
@@ -60,13 +65,15 @@ FIRST = {
     ("values", "open"): Patch("host", "host", donor_values=True),
     ("keys", "open"): Patch("host", None, donor_keys=True),
     ("mlp", "open"): Patch("host", "donor", donor_values=True),
+    ("gate", "open"): Patch("host", None, GATE),
 }
-STATES = ("coeff", "attn", "attn+coeff", "mlp")
+STATES = ("coeff", "attn", "attn+coeff", "mlp", "gate")
 POINTWISE = {
     *(("coeff", name) for name in ("isolated", "direct")),
     *(("values", name) for name in ("isolated", "direct")),
     *(("keys", name) for name in ("isolated", "direct")),
     *(("mlp", name) for name in ("isolated", "direct")),
+    *(("gate", name) for name in ("isolated", "direct")),
     ("attn", "direct"),
     ("attn+coeff", "direct"),
 }

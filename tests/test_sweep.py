@@ -14,28 +14,30 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
+from ckdiff.probes import cost
 from ckdiff.probes import kept_sweep as partial
 from ckdiff.probes.assembly import NothingToRecoverError
 from ckdiff.probes.cost import SHARE, TooLittleMemoryError
 from ckdiff.probes.kept_sweep import Progress
 from ckdiff.probes.losses import Scorer
-from ckdiff.probes.preparation import prepare, settle
+from ckdiff.probes.preparation import prepare, recorded, settle
 from ckdiff.probes.probe import probe_pair
 from ckdiff.probes.sweep import SIDES, State, host_of
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.questions import Question, QuestionSet
 from ckdiff.scoring.runs import Patch, Plan, Run, planned_runs, window_of
-from ckdiff.scoring.settings import Settings
+from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Reference
 from tests.tiny_families import ALL
-from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, scores
+from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, prompts_of, scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ckdiff.modes import Direction
+    from ckdiff.probes.sweep import Pair
     from ckdiff.report.schema.probe import Probe
     from tests.reference import Losses
     from tests.tiny_pairs import Measured
@@ -57,14 +59,20 @@ def tolerance(name: str) -> float:
     return 1e-6 if name in FLOAT32_INSIDE else 1e-9
 
 
+def modes_of(pair: Pair) -> tuple[str, ...]:
+    """Those that every layer of a pair has."""
+    return tuple(name for name, mode in MODES.items() if all(mode.applies(sites) for sites in pair.base.sites))
+
+
 def assert_same(
     folders: Folders, attention: str | None, directions: Sequence[Direction], width: int, tolerance: float
 ) -> None:
     """Every run of every mode and variant, those with another question's states too, against the reference."""
     pair = load(live_pair(folders, attention=attention))
-    plan = planned_runs(directions, MODES, VARIANTS, range(LAYERS), width, LAYERS)
-    measured = measure(pair, plan)
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, attention)
+    assert modes_of(pair) == tuple(mode for mode in MODES if mode in reference.modes())
+    plan = planned_runs(directions, modes_of(pair), VARIANTS, range(LAYERS), width, LAYERS)
+    measured = measure(pair, plan)
     whole = reference.unlearned()
     assert_losses(measured, None, whole, whole, tolerance, "unlearned")
     for sweep, run in zip(plan.sweeps, scores(measured, plan, width), strict=True):
@@ -107,8 +115,9 @@ def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, wid
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2_moe"])
 def test_in_float32_scores_are_the_float64_references(pairs: Pairs, name: str) -> None:
     folders = pairs(name)
-    plan = planned_runs(DIRECTIONS, MODES, VARIANTS, range(LAYERS), 3, LAYERS)
-    measured = measure(load(live_pair(folders, torch.float32)), plan)
+    pair = load(live_pair(folders, torch.float32))
+    plan = planned_runs(DIRECTIONS, modes_of(pair), VARIANTS, range(LAYERS), 3, LAYERS)
+    measured = measure(pair, plan)
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, None)
     whole = reference.unlearned()
     for sweep, run in zip(plan.sweeps, scores(measured, plan, 3), strict=True):
@@ -195,8 +204,8 @@ WAYS = {
 }
 
 
-def every_mode(modes: Sequence[str] = tuple(MODES), variants: Sequence[str] = tuple(VARIANTS)) -> Plan:
-    return planned_runs(DIRECTIONS, modes, variants, range(LAYERS), 2, LAYERS)
+def every_mode(pair: Pair, step: int = 1) -> Plan:
+    return planned_runs(DIRECTIONS, modes_of(pair)[::step], tuple(VARIANTS)[::step], range(LAYERS), 2, LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +214,8 @@ def plainly(pairs: Pairs) -> Callable[[str], Measured]:
 
     def make(name: str) -> Measured:
         if name not in made:
-            made[name] = measure(load(live_pair(pairs(name))), every_mode())
+            pair = load(live_pair(pairs(name)))
+            made[name] = measure(pair, every_mode(pair))
         return made[name]
 
     return make
@@ -216,8 +226,8 @@ def plainly(pairs: Pairs) -> Callable[[str], Measured]:
 def test_how_a_sweep_is_done_changes_nothing(
     pairs: Pairs, plainly: Callable[[str], Measured], name: str, way: str
 ) -> None:
-    how, plan, expected = WAYS[way], every_mode(), plainly(name)
     pair = live_pair(pairs(name))
+    how, plan, expected = WAYS[way], every_mode(pair), plainly(name)
     found = measure(pair if how.stream else load(pair), plan, how=how)
     assert found.finals.keys() == expected.finals.keys() == set(range(len(plan.runs)))
     for number, final in expected.finals.items():
@@ -233,7 +243,7 @@ def test_how_a_sweep_is_done_changes_nothing(
 def test_the_order_of_modes_changes_nothing(pairs: Pairs) -> None:
     pair = load(live_pair(pairs("llama")))
     found = []
-    for plan in (every_mode(), every_mode(tuple(MODES)[::-1], tuple(VARIANTS)[::-1])):
+    for plan in (every_mode(pair), every_mode(pair, -1)):
         measured = measure(pair, plan)
         found.append(
             {
@@ -249,7 +259,7 @@ def test_the_order_of_modes_changes_nothing(pairs: Pairs) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_sweep_goes_on_from_its_file_bit_for_bit(pairs: Pairs, tmp_path: Path, stream: bool) -> None:
-    plan, path, seen = every_mode(), tmp_path / ".report.partial", []
+    plan, path, seen = every_mode(live_pair(pairs("llama"))), tmp_path / ".report.partial", []
 
     def through_the_file(state: State) -> State:
         partial.save(path, "key", Progress([[1, 2]], 0, state, {7: torch.ones(2, 3, dtype=torch.float64)}, [[7], [0]]))
@@ -396,6 +406,40 @@ def test_a_whole_probe_is_the_reference(talking: Folders) -> None:
     assert all(control.passed for control in found.controls)
 
 
+@pytest.mark.parametrize(("name", "layer"), [("gpt2", 0), ("qwen3_moe", 1)])
+def test_a_mode_that_an_architecture_lacks_is_left_out_or_refused(
+    talking: Folders, pairs: Pairs, name: str, layer: int
+) -> None:
+    base, unlearned = (open_checkpoint(str(path)) for path in (pairs(name).base, pairs(name).unlearned))
+    settings = replace(EVERYTHING, tokenizer=talking.base)
+    place = f"layer {layer} of {base.location} (model_type {name!r})"
+    reason = f"needs a gated MLP that is no mixture of experts, and {place} has none"
+    job = prepare(base, unlearned, ASKED, settings)
+    assert job.settings.modes == tuple(mode for mode in MODES if mode != "gate")
+    assert recorded(job)["modes"] == ",".join(job.settings.modes)
+    assert f"mode gate was left out: it {reason}" in job.notes
+    with pytest.raises(SettingsError) as caught:
+        prepare(base, unlearned, ASKED, replace(settings, modes=("coeff", "gate")))
+    assert str(caught.value) == f"--mode gate: {reason}; leave it out, or ask for all modes"
+    assert caught.value.exit_status == ExitStatus.USAGE
+
+
+@pytest.mark.parametrize(("name", "matrices"), [("llama", 1), ("phi3", 0)])
+def test_what_comes_from_outside_is_not_counted_as_work(pairs: Pairs, name: str, matrices: int) -> None:
+    live = live_pair(pairs(name)).base
+    size, one = cost.sizes(live, prompts_of()), 56 * 32
+    assert size.mlp == 3 * one
+    assert size.spared == {("gate",): matrices * one, ("up",): matrices * one, ("gate", "up"): 2 * one}
+    bare = cost.operations(Plan(LAYERS, (), (), {}, {}), size, kl=True)
+    for variant in ("isolated", "direct"):
+        plan = planned_runs(["restore"], ["gate"], [variant], [LAYERS - 1], 1, LAYERS, controls=False)
+        spared = (2 if variant == "direct" else matrices) * one
+        work = (3 * one - spared + size.head) * size.scored
+        assert cost.operations(plan, size, kl=True) == pytest.approx(bare + 2 * work)
+        names = 2 if variant == "direct" else 1
+        assert cost.key_output_bytes(plan, live, 10, 8) == 2 * names * 56 * 10 * 8
+
+
 def curves(found: Probe) -> Any:
     return np.concatenate([run.loss_mse for run in found.runs] + [run.loss_kl for run in found.runs])
 
@@ -474,6 +518,7 @@ def test_identical_checkpoints_have_nothing_to_recover(talking: Folders, dtype: 
         probe(same, replace(EVERYTHING, dtype=dtype))
     assert caught.value.exit_status == ExitStatus.INCONCLUSIVE
     assert "\n" not in str(caught.value)
-    measured = measure(load(live_pair(same)), every_mode(), how=PLAIN)
+    pair = load(live_pair(same))
+    measured = measure(pair, every_mode(pair), how=PLAIN)
     for loss, value in zip(LOSSES, (0, 0, 0, 1), strict=True):
         np.testing.assert_array_equal(getattr(measured.unlearned, loss), value)

@@ -16,7 +16,7 @@ from ckdiff.audit.verdict.evidence import Evidence
 from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
-from ckdiff.modes import MODES, of_role
+from ckdiff.modes import MODES, decisive, everywhere, of_role
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
@@ -148,6 +148,27 @@ def test_every_label_has_a_case_and_every_decision_decides_one() -> None:
 def test_weights_that_may_have_been_edited_have_a_label_and_are_every_component() -> None:
     assert module.EDITED.keys() == set(of_role("weights"))
     assert {part for name in of_role("weights") for part in MODES[name].components} == {*COMPONENTS} - {"other"}
+
+
+@pytest.mark.parametrize("mode", of_role("shown"))
+def test_what_is_only_shown_changes_no_verdict(mode: str) -> None:
+    assert {name for name in MODES if MODES[name].role != "shown"} == {*decisive(), *of_role("sum")}
+    perfect = [run for run in probed({**both(mode, 1.0, 1.0), **at_layer(mode, 2, 1.0, 1.0)}).runs if run.mode == mode]
+    for _, label, found, _, _ in CASES:
+        if found.probe is None or not found.probe.runs:
+            continue
+        kinds = {(run.variant, run.direction) for run in found.probe.runs}
+        more = [run for run in perfect if (run.variant, run.direction) in kinds]
+        there = replace(found, probe=replace(found.probe, runs=(*without(found.probe, mode).runs, *more)))
+        verdict, bare = judge(there), judge(replace(found, probe=without(found.probe, mode)))
+        assert verdict.label == label
+        assert same(replace(verdict, explanations=()), replace(bare, explanations=()))
+        assert mode in {row.mode for row in verdict.explanations}
+        assert not any(row.decisive for row in verdict.explanations if row.mode == mode)
+
+
+def test_what_decides_is_there_in_every_architecture() -> None:
+    assert all(MODES[name].applies is everywhere for name in decisive())
 
 
 def test_every_rule_is_looked_at_by_some_verdict() -> None:
