@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ckdiff.errors import ReportError
+from ckdiff.modes import MODES
 from ckdiff.report.figures import probe as figures
-from ckdiff.report.figures.drawing import FORMATS
+from ckdiff.report.figures.drawing import FORMATS, LOOKS
 from ckdiff.report.figures.probe import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
 
@@ -56,6 +57,13 @@ def test_a_mode_with_windows_is_not_called_whole(tmp_path: Path) -> None:
     assert ">coeff<" in text
     assert ">coeff (whole model)<" not in text
     assert ">coeff (whole model)<" in svg(tmp_path, report(None, probe(runs=(whole,))))
+
+
+def test_every_mode_has_a_look_of_its_own() -> None:
+    assert (
+        len({(colour, str(dash)) for colour, _, dash in LOOKS}) == len({marker for _, marker, _ in LOOKS}) == len(LOOKS)
+    )
+    assert len(LOOKS) >= len(MODES)
 
 
 def test_one_score_and_one_direction(tmp_path: Path) -> None:

@@ -41,8 +41,14 @@ LOOKS = (
     ("#E69F00", "v", ":"),
     ("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
     ("#000000", "X", (0, (3, 2))),
+    ("#0072B2", "*", ":"),
+    ("#D55E00", "<", (0, (5, 1, 1, 1))),
+    ("#009E73", ">", "-"),
+    ("#CC79A7", "p", "--"),
+    ("#E69F00", "h", "-."),
 )
-"""Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey."""
+"""Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey; where
+they come again, the marker and the dash are others. One a mode of the probe, at least."""
 
 
 STYLE: dict[str, Any] = {
