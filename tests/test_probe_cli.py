@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.cli.app import run
@@ -300,9 +301,35 @@ def test_another_architecture_is_refused(probe: Run, place: Path) -> None:
     assert_refused(probe(), "llama", "gpt2")
 
 
-def test_another_vocabulary_size_is_refused(probe: Run, place: Path) -> None:
-    build("llama", vocab_size=80).save_pretrained(place / "unlearned")
-    assert_refused(probe(), "lm_head.weight", "72", "80")
+def padded(root: Path, rows: int) -> None:
+    """Give a checkpoint rows of vocabulary that no token has."""
+    tensors = load_file(root / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name in tensors:
+            tensors[name] = torch.cat([tensors[name], torch.full((rows, tensors[name].shape[1]), 3.0)])
+    save_file(tensors, root / "model.safetensors", {"format": "pt"})
+    config = json.loads((root / "config.json").read_text())
+    (root / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + rows}))
+
+
+def test_a_padded_vocabulary_is_probed_as_if_it_were_not(probe: Run, place: Path) -> None:
+    plain = json.loads(probe("--format", "json", "-o", "plain.h5")[1])["probe"]
+    padded(place / "unlearned", 8)
+    status, out, _ = probe("--format", "json", "-o", "padded.h5")
+    found = json.loads(out)["probe"]
+    assert status == 0
+    assert (found["runs"], found["questions"]) == (plain["runs"], plain["questions"])
+    assert any("72 and 80 rows: the first 72 were used" in note for note in found["notes"])
+
+
+def test_vocabularies_of_which_nothing_is_known_are_refused(probe: Run, place: Path) -> None:
+    (place / "words").mkdir()
+    save_tokenizer(place / "words")
+    padded(place / "unlearned", 8)
+    for side in ("base", "unlearned"):
+        for file in (place / side).glob("*token*"):
+            file.unlink()
+    assert_refused(probe("--tokenizer", "words"), "lm_head.weight", "72", "80")
 
 
 def test_nan_weights_are_refused(probe: Run, place: Path) -> None:

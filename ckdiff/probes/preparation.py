@@ -26,6 +26,7 @@ from ckdiff.scoring.runs import planned_runs
 from ckdiff.scoring.scores import METHOD
 from ckdiff.scoring.settings import SettingsError
 from ckdiff.weights.reader import read_json
+from ckdiff.weights.vocabulary import trim_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,8 +174,15 @@ def prepare(
     settings.check()
     device = device_of(settings.device)
     dtype = DTYPES[settings.dtype]
+    base, unlearned, shared = trim_vocabulary(base, unlearned)
     pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
-    notes = [*check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes, *questions.notes]
+    notes = [
+        *shared,
+        *check_models(pair.base, pair.unlearned),
+        *pair.base.notes,
+        *pair.unlearned.notes,
+        *questions.notes,
+    ]
     tokenizer = load_tokenizer(settings.tokenizer or base.root)
     if tokenizer is None and settings.tokenizer is not None:
         raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")

@@ -27,6 +27,7 @@ from ckdiff.weights.configs import compare_settings
 from ckdiff.weights.drift import PieceDrift, drift
 from ckdiff.weights.moments import Moments, concatenate, together
 from ckdiff.weights.storage import Mapped, Rows
+from ckdiff.weights.vocabulary import Sides, split_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,7 +101,9 @@ def _layouts(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Layout, Lay
     config_a, config_b = base.config or unlearned.config, unlearned.config or base.config
     if config_a.get("model_type") != config_b.get("model_type"):
         notes.append(f"model types differ: {config_a.get('model_type')} and {config_b.get('model_type')}")
-    return (layout(base.shapes(), config_a), layout(unlearned.shapes(), config_b)), notes
+    found = layout(base.shapes(), config_a), layout(unlearned.shapes(), config_b)
+    layouts, shared = split_vocabulary(found, Sides(base, unlearned))
+    return layouts, [*notes, *shared]
 
 
 def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[TensorDrift, PieceDrift, Piece]:
