@@ -394,7 +394,7 @@ def test_csv_has_a_row_an_answer() -> None:
     assert rows[0] == {
         "set": "target", "text": "Who wrote it?", "answer_base": " J. K. Rowling wrote it.",
         "answer_unlearned": " I do not know who wrote it.", "bleu": "0.125", "exact": "false",
-        "logprob_base": "-0.42", "logprob_unlearned": "-5.125", "tokens_base": "5", "tokens_unlearned": "7",
+        "logprob_base": "-0.42", "logprob_unlearned": "-5.125", "tokens_base": "5", "tokens_unlearned": "7", "chrf": "",
     }  # fmt: skip
     (undefined,) = rows_of(undefined_behaviour())
     assert (undefined["bleu"], undefined["logprob_unlearned"]) == ("", "-inf")

@@ -163,13 +163,15 @@ def summed(one: AnswerSet) -> AnswerSet:
     }
     logprobs = {name: of(name, -math.inf, 0) for name in ("logprob_base", "logprob_unlearned")}
     digest = texts_digest([row.text for row in one.questions])
-    return replace(one, digest=digest, bleu=of("bleu", 0, 1), exact=of("exact", 0, 1), **logprobs, **perplexities)
+    shares = {name: of(name, 0, 1) for name in ("bleu", "chrf", "exact")}
+    return replace(one, digest=digest, **shares, **logprobs, **perplexities)
 
 
 def all_the_same(one: AnswerSet) -> AnswerSet:
     """Every unlearned answer is the base's: nothing was broken."""
+    same: dict[str, Any] = {"bleu": 1.0, "chrf": 1.0, "exact": True}
     rows = tuple(
-        replace(row, answer_unlearned=row.answer_base, answer_unlearned_ids=row.answer_base_ids, bleu=1.0, exact=True)
+        replace(row, answer_unlearned=row.answer_base, answer_unlearned_ids=row.answer_base_ids, **same)
         for row in one.questions
     )
     return replace(one, questions=rows)
@@ -370,11 +372,14 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a window's layers": Attack(with_window, "/first"),
     "BLEU": Attack(lambda r: with_target(r, bleu=0.9), "target/0/bleu"),
+    "chrF": Attack(lambda r: with_target(r, chrf=0.9), "target/0/chrf"),
     "an answer": Attack(
         lambda r: with_target(r, answer_unlearned=behaviour_of(r).answers[0].questions[0].answer_base), "target/0/bleu"
     ),
-    # What ids say is known to the tokenizer alone: other words with the same BLEU contradict nothing.
-    "an answer, to no better one": Attack(lambda r: with_target(r, answer_unlearned="nothing of the kind"), None),
+    # What ids say is known to the tokenizer alone; but other words with the same BLEU have other characters.
+    "an answer, to no better one": Attack(
+        lambda r: with_target(r, answer_unlearned="nothing of the kind"), "target/0/chrf"
+    ),
     "exact": Attack(
         lambda r: with_target(r, exact=not behaviour_of(r).answers[0].questions[0].exact), "target/0/exact"
     ),

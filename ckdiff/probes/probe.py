@@ -24,6 +24,7 @@ from ckdiff.probes.preparation import chunk_of, prepare, recorded, settle
 from ckdiff.probes.prompts import batches
 from ckdiff.probes.shared_answers import answered, library_versions
 from ckdiff.probes.sweep import SIDES, Sweep
+from ckdiff.probes.wording.remarks import silence
 from ckdiff.progress import Listener, Stopped
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def run(
             listener.remark("nothing to resume: starting anew")
         answers = progress.answers if progress else _answers(job, listener, shared)
         job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
+        job.notes += silence(job.tokenizer, answers, "questions")
         settle(job)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
         job.passes = progress.passes

@@ -8,17 +8,18 @@ multiple choice, which choice is picked, because numbers of tokens of choices ar
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ckdiff.audit.verify.probe import answerless, json_digest, texts_digest
-from ckdiff.scoring.bleu import answer_bleu
+from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
@@ -33,7 +34,7 @@ def check_behaviour(found: Behaviour, differences: Differences) -> None:
     if "bootstrap" in found.settings:
         differences.exact("behaviour/settings/bootstrap", found.settings["bootstrap"], METHOD)
     for one in found.answers:
-        _check_answers(one, found.settings.get("tokens"), differences)
+        _check_answers(one, found.settings, differences)
     if found.choices is not None:
         _check_choices(found.choices, differences)
     if found.neutral is not None:
@@ -79,19 +80,24 @@ def _check_mean(
         differences.close(name, getattr(stored, part), getattr(again, part), **NEAR)
 
 
-def _check_answers(found: AnswerSet, tokens: str | None, differences: Differences) -> None:
-    where, rows = f"behaviour/{found.name}", found.questions
+def _check_answers(found: AnswerSet, settings: Mapping[str, str], differences: Differences) -> None:
+    where, rows, tokens = f"behaviour/{found.name}", found.questions, settings.get("tokens")
+    bleu = partial(answer_bleu, apart=APART in settings.get("bleu", ""))
     if not rows:
         differences.add(f"{where}: questions", 0, "at least one")
         return
     for number, row in enumerate(rows):
         place = f"{where}/{number}"
         differences.exact(f"{place}/exact", row.exact, row.answer_base_ids == row.answer_unlearned_ids)
-        differences.close(f"{place}/bleu", row.bleu, _bleu(row), **NEAR)
+        differences.close(f"{place}/bleu", row.bleu, _alike(bleu, row, row.bleu), **NEAR)
+        if "chrf" in settings:
+            differences.close(f"{place}/chrf", row.chrf, _alike(answer_chrf, row, row.chrf), **NEAR)
         longest = max(len(row.answer_base_ids), len(row.answer_unlearned_ids))
         if tokens is not None and longest > int(tokens):
             differences.add(f"{place}: tokens", longest, f"at most {tokens}")
     _check_mean(f"{where}/bleu", found.bleu, [row.bleu for row in rows], differences, 0, 1)
+    if "chrf" in settings:
+        _check_mean(f"{where}/chrf", found.chrf, [row.chrf for row in rows], differences, 0, 1)
     _check_mean(f"{where}/exact", found.exact, [float(row.exact) for row in rows], differences, 0, 1)
     counts = [len(row.answer_base_ids) for row in rows]
     for side in ("base", "unlearned"):
@@ -103,12 +109,12 @@ def _check_answers(found: AnswerSet, tokens: str | None, differences: Difference
         differences.exact(f"{where}/digest", found.digest, texts_digest([row.text for row in rows]))
 
 
-def _bleu(row: AnswerRecord) -> float:
-    """BLEU of the stored answers; a report keeps a NUL as an escape, and it was scored as a NUL."""
-    found = answer_bleu(row.answer_unlearned, row.answer_base)
-    if found != row.bleu and "\\x00" in row.answer_base + row.answer_unlearned:
+def _alike(score: Callable[[str, str], float], row: AnswerRecord, stored: float) -> float:
+    """BLEU or chrF of the stored answers; a report keeps a NUL as an escape, and it was scored as a NUL."""
+    found = score(row.answer_unlearned, row.answer_base)
+    if found != stored and "\\x00" in row.answer_base + row.answer_unlearned:
         texts = (text.replace("\\x00", "\0") for text in (row.answer_unlearned, row.answer_base))
-        return answer_bleu(*texts)
+        return score(*texts)
     return found
 
 

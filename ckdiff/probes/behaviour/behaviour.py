@@ -24,11 +24,11 @@ from ckdiff.probes.live.model import context_length
 from ckdiff.probes.preparation import DTYPES, prepare
 from ckdiff.probes.shared_answers import answered, generated
 from ckdiff.probes.sweep import SIDES
-from ckdiff.probes.wording.remarks import recorded_date
+from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
 from ckdiff.questions.questions import QuestionSet, digest_of
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
-from ckdiff.scoring.bleu import BLEU, answer_bleu
+from ckdiff.scoring.bleu import CHRF, answer_bleu, answer_chrf, bleu_signature
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
 
@@ -275,8 +275,8 @@ def _assembled(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beh
         neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][picked:] for side in SIDES}),
         method=making.method,
         history=making.history,
-        settings=_recorded(task),
-        notes=tuple(dict.fromkeys((*task.notes, *making.notes))),
+        settings=_recorded(task, sets),
+        notes=tuple(dict.fromkeys((*task.notes, *_silences(task, sets), *making.notes))),
     )
 
 
@@ -304,6 +304,7 @@ def _answer_set(
                 exact=base == unlearned,
                 logprob_base=float(logprobs["base"][number].mean()),
                 logprob_unlearned=float(logprobs["unlearned"][number].mean()),
+                chrf=answer_chrf(texts[1], texts[0]),
             )
         )
     return AnswerSet(
@@ -317,6 +318,7 @@ def _answer_set(
         perplexity_base=perplexity(tokens["base"]),
         perplexity_unlearned=perplexity(tokens["unlearned"]),
         questions=tuple(rows),
+        chrf=mean(np.array([row.chrf for row in rows]), 0, 1),
     )
 
 
@@ -357,15 +359,24 @@ def _neutral_set(task: Task, said: tuple[_Said, _Said], logprobs: Mapping[Side, 
     )
 
 
-def _recorded(task: Task) -> dict[str, str]:
+def _silences(task: Task, sets: Sequence[AnswerSet]) -> Iterator[str]:
+    """Sets in which the base says nothing that another answer could be held against."""
+    for one in sets:
+        told = silence(task.job.tokenizer, [row.answer_base_ids for row in one.questions], f"{one.name} questions")
+        yield from (f"{note}: BLEU and chrF against nothing are 0, or 1 where nothing comes again" for note in told)
+
+
+def _recorded(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, job = task.job.settings, task.job
+    texts = [text for one in sets for row in one.questions for text in (row.answer_base, row.answer_unlearned)]
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
     return {
         "tokens": str(settings.tokens),
         "prompt": "chat template of the base" if settings.chat else settings.template,
         "answers": "greedy, of both models",
-        "bleu": BLEU,
+        "bleu": bleu_signature(texts),
+        "chrf": CHRF,
         "dtype": settings.dtype,
         "logits_dtype": "float64" if settings.dtype == "float64" else "float32",
         "device": job.device.type,

@@ -56,6 +56,12 @@ def _both(prompts: Sequence[Prompt], one: int, other: int) -> str:
     return " and ".join(quoted(prompts[number].question.text) for number in (one, other))
 
 
+def silence(tokenizer: Any, answers: Sequence[Sequence[int]], what: str) -> list[str]:
+    """A note where the base answers with nothing but tokens that are not read, such as its end token."""
+    count = sum(not str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip() for ids in answers)
+    return [f"the base answers {count} of {len(answers)} {what} with nothing"] if count else []
+
+
 def recorded_date(wording: Wording) -> dict[str, str]:
     """The date that a chat template was given, where it asked for one, as a setting of the report."""
     return {"date": DATE} if wording.chat is not None and wording.chat.dated else {}

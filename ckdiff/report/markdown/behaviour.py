@@ -40,6 +40,8 @@ def _numbers(found: Behaviour) -> Iterator[str]:
     if found.answers:
         yield "### Answers"
         yield table(ANSWER_HEADS, map(words.answer_cells, found.answers), left=1)
+        if (chrf := words.chrf_line(found.answers)) is not None:
+            yield escape(chrf)
     if found.choices is not None:
         yield "### Multiple choice"
         count, *right, chance, before, after = words.choice_cells(found.choices)

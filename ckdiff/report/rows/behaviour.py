@@ -34,11 +34,11 @@ def rows(found: Behaviour | None) -> Iterator[Sequence[object]]:
 
 
 def _answer_rows(sets: Iterable[AnswerSet]) -> Iterator[Sequence[object]]:
-    yield ["set", *ANSWER, "tokens_base", "tokens_unlearned"]
+    yield ["set", *ANSWER, "tokens_base", "tokens_unlearned", "chrf"]
     for one in sets:
         for row in one.questions:
             tokens = len(row.answer_base_ids), len(row.answer_unlearned_ids)
-            yield [one.name, *(getattr(row, name) for name in ANSWER), *tokens]
+            yield [one.name, *(getattr(row, name) for name in ANSWER), *tokens, row.chrf]
 
 
 def _choice_rows(found: ChoiceSet) -> Iterator[Sequence[object]]:

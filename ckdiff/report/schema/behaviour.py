@@ -1,5 +1,6 @@
 """Records of behaviour: answers, choices, neutral texts and the history of a training."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -34,6 +35,7 @@ class AnswerRecord:
         exact: the two answers are the same ids.
         logprob_base: mean over the base's answer tokens of log p(base), in nats.
         logprob_unlearned: the same of the unlearned model, on the same tokens.
+        chrf: as `bleu`, in characters, so that it means the same in every script; NaN where it was not measured.
     """
 
     text: str
@@ -45,6 +47,7 @@ class AnswerRecord:
     exact: bool
     logprob_base: float
     logprob_unlearned: float
+    chrf: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class AnswerSet:
         bleu, exact: means over questions, in [0, 1].
         logprob_base, logprob_unlearned: means over questions of the mean over tokens, in nats.
         perplexity_base, perplexity_unlearned: exp(- sum of log p / number of tokens) over all answer tokens.
+        chrf: as `bleu`; NaN where it was not measured.
     """
 
     name: str
@@ -70,6 +74,7 @@ class AnswerSet:
     perplexity_base: float
     perplexity_unlearned: float
     questions: Annotated[tuple[AnswerRecord, ...], Rows("question", inside=True)]
+    chrf: Mean = Mean(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,9 @@ def _fields_of(record: type) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
         if hasattr(kind, "ENDS"):
             for part in fields_of(kind):
                 name, place = part_name(kind, one.name, part.name), marks.get(Axes, part.place)
-                found.append(part._replace(holder=record, path=(one.name, *part.path), name=name, place=place))
+                value = part.of(default) if isinstance(default, kind) else part.default
+                path = (one.name, *part.path)
+                found.append(part._replace(holder=record, path=path, name=name, place=place, default=value))
         else:
             name = marks[As].name if As in marks else one.name
             kind, place = _element(kind, marks), _place(kind, marks)

@@ -90,7 +90,9 @@ def _facts_of(found: Behaviour) -> Iterator[tuple[str, str]]:
 def _numbers(found: Behaviour) -> Iterator[RenderableType]:
     if found.answers:
         rows = [_on_two_lines(*words.answer_cells(one)) for one in found.answers]
-        yield titled("Answers", _table(ANSWER_HEADS, rows), dim(*ANSWER_LEGEND))
+        chrf = words.chrf_line(found.answers)
+        lines = [_table(ANSWER_HEADS, rows), *([] if chrf is None else [Text(chrf)])]
+        yield titled("Answers", *lines, dim(*ANSWER_LEGEND))
     if (choices := found.choices) is not None:
         row = _on_two_lines(choices.name or "choices", *words.choice_cells(choices))
         yield titled("Multiple choice", _table(CHOICE_HEADS, [row]), dim(*CHOICE_LEGEND))

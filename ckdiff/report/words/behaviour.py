@@ -8,10 +8,12 @@ Answers come from models and questions from files, so everything that comes back
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckdiff.report.words.numbers import UNDEFINED, counted
+from ckdiff.scripts import is_blankless, set_apart
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 
-NOT_SHOWN = frozenset({"logits_dtype", "bootstrap"})
+NOT_SHOWN = frozenset({"logits_dtype", "bootstrap", "chrf"})
 """Settings that a reader finds in the JSON and in the HDF5 report."""
 
 
@@ -68,15 +70,23 @@ def changes(base: str, unlearned: str) -> list[Piece]:
     # autojunk would call words that come often in a long answer noise.
     for _, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if before[i:j] == after[k:m]:
-            found.append(Piece("same", " ".join(before[i:j])))
+            found.append(Piece("same", _joined(before[i:j])))
             continue
-        found += [Piece("gone", " ".join(before[i:j]))] if j > i else []
-        found += [Piece("new", " ".join(after[k:m]))] if m > k else []
+        found += [Piece("gone", _joined(before[i:j]))] if j > i else []
+        found += [Piece("new", _joined(after[k:m]))] if m > k else []
     return found
 
 
+def _joined(words: Sequence[str]) -> str:
+    """Words as text: with blanks, but between characters of a script that has none."""
+    parts = list(words[:1])
+    for before, word in itertools.pairwise(words):
+        parts.append(word if is_blankless(before[0]) and is_blankless(word[0]) else f" {word}")
+    return "".join(parts)
+
+
 def _words(text: str) -> list[str]:
-    words = text.split(maxsplit=SHOWN_WORDS)
+    words = set_apart(text).split(maxsplit=SHOWN_WORDS)
     shown = [shorten(printable(word), WORD_LENGTH) for word in words[:SHOWN_WORDS]]
     return [*shown, "…"] if len(words) > SHOWN_WORDS else shown
 
@@ -105,7 +115,14 @@ def answer_facts(question: AnswerRecord) -> str:
     """The numbers of one question on one line."""
     same = ", the same tokens" if question.exact else ""
     logs = arrow(short_number(question.logprob_base), short_number(question.logprob_unlearned))
-    return f"BLEU {share_text(question.bleu)}{same}, log p {logs}"
+    chrf = "" if math.isnan(question.chrf) else f", chrF {share_text(question.chrf)}"
+    return f"BLEU {share_text(question.bleu)}{chrf}{same}, log p {logs}"
+
+
+def chrf_line(sets: Sequence[AnswerSet]) -> str | None:
+    """How alike the answers of each set are in characters; None where that was not measured."""
+    known = [f"{printable(one.name)} {mean_text(one.chrf)}" for one in sets if not math.isnan(one.chrf.value)]
+    return f"chrF (the same in characters): {'; '.join(known)}" if known else None
 
 
 def answer_cells(found: AnswerSet) -> tuple[str, ...]:
