@@ -61,8 +61,8 @@ PROMPT_WORDS = 20
 STD = 0.02
 COUNTING = """
 import atexit, os, sys
-from ckdiff.cli import main
-from ckdiff.probes.model import LiveModel
+from ckdiff.cli.app import main
+from ckdiff.probes.live.model import LiveModel
 models, build = [], LiveModel.__init__
 def noting(self, *args, **options):
     build(self, *args, **options)

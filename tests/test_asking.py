@@ -15,7 +15,7 @@ from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.audit.verify.behaviour import check_behaviour
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import check_probe, texts_digest
-from ckdiff.calls.ask import asked_by
+from ckdiff.calls.ask import read_asked
 from ckdiff.cli.app import run
 from ckdiff.probes.behaviour.answer_ahead import answer_ahead
 from ckdiff.scoring.settings import Settings
@@ -227,7 +227,7 @@ def test_answers_are_made_ahead_for_the_questions_that_are_asked(pair: Path) -> 
         settings=settings,
     )
     base = open_checkpoint(spec.base)
-    assert answer_ahead(base, tuple(asked_by(spec).open.values()), settings, shelf) == 2
+    assert answer_ahead(base, tuple(read_asked(spec).open.values()), settings, shelf) == 2
     behave(spec, shared=shelf)
     probe(ProbeSpec(spec.base, spec.unlearned, spec.questions, settings=settings), shared=shelf)
     assert (shelf.hits, shelf.misses) == (3, 2)

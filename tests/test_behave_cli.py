@@ -127,7 +127,7 @@ def test_several_reports_make_one_figure(ckdiff: Run, behave: Run, place: Path) 
     assert "one" in Path("both.svg").read_text()
     for arguments, words in (
         (("one.h5", "two.h5", "--kind", "probe"), "holds no probe"),
-        (("one.h5", "--kind", "drift"), "probe and behaviour"),
+        (("one.h5", "--kind", "drift"), "probe, behaviour"),
         (("one.h5", "--score", "krs"), "--score"),
     ):
         status, _, err = ckdiff("figure", *arguments)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ckdiff.cli import corpus as corpus_command
+from ckdiff.cli.groups import flatten
 from ckdiff.errors import ExitStatus
 from ckdiff.questions import corpus as corpora
 from ckdiff.questions import records
@@ -609,7 +610,7 @@ def test_the_place_is_checked_before_the_corpus_is_read(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- command
 
 app = typer.Typer()
-app.command()(corpus_command.corpus)
+app.command()(flatten(corpus_command.corpus))
 
 
 def run(*arguments: object) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from ckdiff.audit.gate.policy import parse_policy
-from ckdiff.calls.specs import measured
+from ckdiff.calls.specs import measures_of
 from ckdiff.campaign.plan import paths
 from ckdiff.campaign.plan.kinds import Where
 from ckdiff.campaign.records import PlanError
@@ -197,5 +197,5 @@ def test_a_plan_may_name_a_data_set(tmp_path: Path) -> None:
 
 def test_a_policy_may_name_a_data_set(tmp_path: Path) -> None:
     text = '[measure]\nquestions = "hf://datasets/a/b/c.json"\nunrelated = "near.jsonl"\n[require]\nquestions = 1\n'
-    found = measured(parse_policy(text, "policy.toml", tmp_path), {})
+    found = measures_of(parse_policy(text, "policy.toml", tmp_path), {})
     assert (found["questions"], found["unrelated"]) == (Path("hf://datasets/a/b/c.json"), tmp_path / "near.jsonl")

@@ -426,9 +426,9 @@ def test_dense_layers_of_a_mixture_have_neurons(pairs: Pairs, tmp_path: Path) ->
         ({"modes": ("values",)}, "--mode"),
         ({"variants": ("isolated", "direct")}, "--variant"),
         ({"kl": False}, "--no-kl"),
-        ({"neuron_goal": 0.0}, "--neuron-goal: 0 is no share"),
-        ({"neuron_goal": 1.5}, "--neuron-goal: 1.5 is no share"),
-        ({"neuron_goal": float("nan")}, "--neuron-goal: nan is no share"),
+        ({"neuron_goal": 0.0}, "--neuron-goal: 0 cannot be; give more than 0, at most 1"),
+        ({"neuron_goal": 1.5}, "--neuron-goal: 1.5 cannot be; give more than 0, at most 1"),
+        ({"neuron_goal": float("nan")}, "--neuron-goal: nan cannot be; give more than 0, at most 1"),
     ],
 )
 def test_settings_that_cannot_find_any(changes: dict[str, Any], words: str) -> None:

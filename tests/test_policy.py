@@ -10,7 +10,7 @@ import pytest
 
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.gate import gate, worst
-from ckdiff.audit.gate.policy import MEASURES, PolicyError, parse_policy, read_policy
+from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
@@ -324,14 +324,3 @@ def test_a_policy_that_is_no_file_of_text(tmp_path: Path) -> None:
     raw.write_text("a = " + "[" * 100_000)
     with pytest.raises(PolicyError, match="no TOML"):
         read_policy(raw)
-
-
-def test_what_a_policy_measures_are_the_options_of_audit() -> None:
-    import inspect
-
-    from ckdiff.cli.audit import audit
-    from ckdiff.scoring.settings import Settings
-
-    options = {*inspect.signature(audit).parameters, *Settings.__dataclass_fields__, "most_unrelated"}
-    aliases = {"prompt_template": "template", "chat_template": "chat"}
-    assert {aliases.get(name, name) for name in MEASURES} <= options

@@ -144,7 +144,7 @@ def test_after_a_kill_the_report_is_the_old_one_or_the_new_one(tmp_path: Path) -
 MERGER = """
 import sys
 from pathlib import Path  # noqa: TC003  (Typer reads annotations when the program runs)
-from ckdiff.calls.merge import merged
+from ckdiff.calls.merge import merge_reports
 from ckdiff.cli.session import only_writer
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests.reports import probe, report, run
@@ -155,7 +155,7 @@ sys.stdin.readline()
 for number in range(int(sys.argv[3])):
     found = report(None, probe(runs=(run(mode, f"v{number}"),)))
     with only_writer(path):
-        write_report(merged(read_report(path), found), path)
+        write_report(merge_reports(read_report(path), found), path)
 """
 """Puts runs of one mode into a report, one after the other, as `ckdiff probe` does."""
 

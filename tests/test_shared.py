@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.calls.ask import asked_by
+from ckdiff.calls.ask import read_asked
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
 from ckdiff.calls.compare import compare
 from ckdiff.calls.probe import probe
-from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measured, settings_of
+from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, audit_settings, measures_of, settings_in
 from ckdiff.campaign.run.store import sha256_of
 from ckdiff.probes.behaviour.answer_ahead import answer_ahead
 from ckdiff.progress import Listener, Stopped
@@ -96,7 +96,7 @@ def test_what_was_answered_ahead_is_asked_by_nobody_again(made: Path, settings: 
     settings = replace(settings, stream=stream)  # type: ignore[arg-type]
     shelf, base = Shelf(), open_checkpoint(str(made / "base"))
     spec = BehaveSpec(str(made / "base"), str(made / "unlearned"), made / "questions.txt", settings=settings)
-    sets = tuple(asked_by(spec).open.values())
+    sets = tuple(read_asked(spec).open.values())
     assert answer_ahead(base, sets, settings, shelf) == 2
     assert answer_ahead(base, sets, settings, shelf) == 0
     before = shelf.misses
@@ -133,7 +133,7 @@ def test_damaged_answers_are_made_anew(made: Path, tmp_path: Path, settings: Set
 def test_answering_ahead_can_be_stopped(made: Path, settings: Settings) -> None:
     base = open_checkpoint(str(made / "base"))
     spec = BehaveSpec(str(made / "base"), str(made / "base"), made / "questions.txt", settings=settings)
-    asked: Asked = asked_by(spec)
+    asked: Asked = read_asked(spec)
     shelf = Shelf()
     with pytest.raises(Stopped):
         answer_ahead(base, tuple(asked.open.values()), settings, shelf, Listener(stop=lambda: True))
@@ -142,7 +142,7 @@ def test_answering_ahead_can_be_stopped(made: Path, settings: Settings) -> None:
 
 def test_measure_and_ways_become_settings() -> None:
     given = {"questions": Path("q"), "neurons": True, "window": 3}
-    assert measured(None, given) == given
-    found = settings_of(given, {"device": "cpu", "batch_size": 2})
+    assert measures_of(None, given) == given
+    found = settings_in(given, replace(audit_settings(), device="cpu", batch_size=2))
     # `ckdiff audit --neurons` once asked for none.
     assert (found.neurons, found.window, found.batch_size, found.directions) == (True, 3, 2, ("restore", "break"))

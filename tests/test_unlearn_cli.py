@@ -91,7 +91,7 @@ def test_stop_when_ends_it(
         (("--method", "npo", "--ascent-limit", "3"), ("--ascent-limit", "graddiff")),
         (("--train-on", "answers"), ("--questions",)),
         (("--concept", "Velmar"), ("--concept", "concepts to choose from")),
-        (("--steps", "99999999999999999999"), ("--steps", "too many")),
+        (("--steps", "99999999999999999999"), ("--steps", "too large")),
         (("--method", "needle", "--neurons", "9:0"), ("layer 9", "0 to 3")),
         (("--retain", "nowhere.jsonl"), ("nowhere.jsonl",)),
         (("--concept", "Velmar", "--questions", "nowhere.json"), ("nowhere.json",)),

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ckdiff.options import check_options
+
 if TYPE_CHECKING:
     from ckdiff.calls.specs import BehaveSpec, ProbeSpec
     from ckdiff.questions.asked import Asked
     from ckdiff.questions.questions import QuestionSet
 
 
-def asked_by(spec: BehaveSpec) -> Asked:
-    """What is asked by a spec, all files read.
+def read_asked(spec: BehaveSpec) -> Asked:
+    """Everything that a spec asks, all files read.
 
     A file of one concept has its own unrelated questions; other files have none, and the bundled ones are asked.
     """
@@ -25,8 +27,7 @@ def asked_by(spec: BehaveSpec) -> Asked:
     _check_asked(spec)
     if spec.concept is not None and spec.questions is None:
         raise RecordsError("--concept chooses from a file; name it with --questions")
-    if spec.most_unrelated < 1:
-        raise RecordsError(f"--most-unrelated: {spec.most_unrelated} is too few; give 1 or more")
+    check_options(spec, RecordsError)
     target = unrelated = None
     if spec.questions is not None:
         target = read_questions(spec.questions, concept=spec.concept)
@@ -52,8 +53,8 @@ def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
         raise RecordsError("--questions and --question: give one of them")
 
 
-def questions_of(spec: ProbeSpec) -> QuestionSet:
-    """What a spec asks, all files read."""
+def read_questions_of(spec: ProbeSpec) -> QuestionSet:
+    """The questions of a probe, all files read."""
     from ckdiff.questions.questions import general_questions, given_questions, read_questions
     from ckdiff.questions.streams import RecordsError
 

@@ -6,13 +6,13 @@ left out: nothing is asked of two checkpoints that are the same, and nothing is 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckdiff.calls.ask import asked_by, questions_of
-from ckdiff.calls.compare import compared
-from ckdiff.calls.merge import combined, joined
-from ckdiff.calls.provenance import identity, opened, versions
+from ckdiff.calls.ask import read_asked, read_questions_of
+from ckdiff.calls.compare import compare_open
+from ckdiff.calls.merge import check_same_weights, combine_probes
+from ckdiff.calls.provenance import identity, open_pair, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
+    from ckdiff.weights.checkpoint import Checkpoint
 
 
 def audit_pair(
@@ -53,57 +54,84 @@ def audit_pair(
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
     """
     from ckdiff.audit.judge import judge_report
-    from ckdiff.audit.verdict.side_effects import SWAPPED
-    from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
-    from ckdiff.probes.behaviour.behaviour import prepare_behaviour
-    from ckdiff.probes.preparation import prepare
     from ckdiff.progress import Listener
-    from ckdiff.weights.making import read_making
 
     listener = listener or Listener()
-    spec.settings.check()
-    behave, probe = spec.behave, spec.probe
-    asked, questions = asked_by(behave), None if probe is None else questions_of(probe)
-    base, unlearned = opened(behave)
-    if accept is not None:
-        accept(base.location, unlearned.location)
-    # Everything that can be refused is refused before the first weight is read.
-    task = prepare_behaviour(base, unlearned, asked, spec.settings)
-    job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
-    report = compared(
-        base, unlearned, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), shared
+    work = _prepare(spec, accept)
+    report = compare_open(
+        *work.sides, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), shared
     )
     report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
     if existing is not None:
         # Refused before the work, not after it.
-        joined(existing, report)
-
-    def done(found: Report) -> Report:
-        # Only what was asked the same questions in the same way can be evidence beside what was measured now.
-        if existing is not None and existing.probe is not None and found.probe is not None:
-            found = replace(found, probe=combined(existing.probe, found.probe))
-        return judge_report(found, spec.policy)
-
+        check_same_weights(existing, report)
     if _same(report):
         listener.remark("both checkpoints are the same: nothing to ask, nothing to put back")
         return judge_report(report, spec.policy)
     if broken := _not_finite(report):
         listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
-        return done(report)
+    else:
+        report = _ask_and_probe(work, report, listener, keep, resume, shared)
+    # Only what was asked the same questions in the same way can be evidence beside what was measured now.
+    if existing is not None and existing.probe is not None and report.probe is not None:
+        report = replace(report, probe=combine_probes(existing.probe, report.probe))
+    return judge_report(report, spec.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An audit that was found possible.
+
+    Attributes:
+        sides: both checkpoints, open.
+        task: the questions to both models.
+        job: the probe, or None where no question was given.
+    """
+
+    sides: tuple[Checkpoint, Checkpoint]
+    task: Task
+    job: Job | None
+
+
+def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Work:
+    """Refuse everything that can be refused, before the first weight is read."""
+    from ckdiff.probes.behaviour.behaviour import prepare_behaviour
+    from ckdiff.probes.preparation import prepare
+
+    spec.settings.check()
+    behave, probe = spec.behave, spec.probe
+    asked, questions = read_asked(behave), None if probe is None else read_questions_of(probe)
+    base, unlearned = open_pair(behave)
+    if accept is not None:
+        accept(base.location, unlearned.location)
+    task = prepare_behaviour(base, unlearned, asked, spec.settings)
+    job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
+    return _Work((base, unlearned), task, job)
+
+
+def _ask_and_probe(
+    work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool, shared: Shared | None
+) -> Report:
+    """The report with what both models say, and with what returns when base states are put back."""
+    from ckdiff.audit.verdict.side_effects import SWAPPED
+    from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
+    from ckdiff.weights.making import read_making
+
+    base, unlearned = work.sides
     made = read_making(base.root, report.provenance.base.digest).method
     swapped = f"the base says itself that it was made by unlearning ({made}): {SWAPPED}"
     if made:
         listener.remark(swapped)
     try:
-        said = _behaviour(task, report, unlearned.root, listener, shared)
+        said = _behaviour(work.task, report, unlearned.root, listener, shared)
         said = replace(said, notes=(*said.notes, swapped)) if made else said
         report = replace(report, behaviour=said)
-        if job is not None:
+        if work.job is not None:
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
-            report = replace(report, probe=_probe(job, said, listener, kept, resume))
+            report = replace(report, probe=_probe(work.job, said, listener, kept, resume))
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")
-    return done(report)
+    return report
 
 
 def _same(report: Report) -> bool:

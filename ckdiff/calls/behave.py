@@ -1,13 +1,13 @@
-"""`behave`: what both models say."""
+"""`behave`: both models are asked, and their answers are compared."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckdiff.calls.ask import asked_by
-from ckdiff.calls.merge import joined
-from ckdiff.calls.provenance import begin_report, opened
+from ckdiff.calls.ask import read_asked
+from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.provenance import begin_report, open_pair
 
 if TYPE_CHECKING:
     from ckdiff.calls.specs import BehaveSpec
@@ -23,7 +23,7 @@ def behave(
     *,
     shared: Shared | None = None,
 ) -> Report:
-    """What both models say: on target and unrelated questions, multiple choice and neutral text.
+    """A report of the answers of both models: on target and unrelated questions, multiple choice and neutral text.
 
     Args:
         spec: what to ask, and how.
@@ -37,9 +37,9 @@ def behave(
     from ckdiff.probes.behaviour.behaviour import prepare_behaviour, run
     from ckdiff.weights.making import read_making
 
-    asked = asked_by(spec)
+    asked = read_asked(spec)
     spec.settings.check()
-    base, unlearned = opened(spec)
+    base, unlearned = open_pair(spec)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "sacrebleu", "torch", "transformers")
     making = read_making(unlearned.root, found.provenance.unlearned.digest)
@@ -49,4 +49,4 @@ def behave(
         note = "both checkpoints hold the same weights (one digest): every answer is the same by necessity"
         said = replace(said, notes=(*said.notes, note))
     found = replace(found, behaviour=said)
-    return found if existing is None else joined(existing, found)
+    return merge_reports(existing, found)

@@ -23,7 +23,7 @@ def compare(
     *,
     shared: Shared | None = None,
 ) -> Report:
-    """Parameter drift between two checkpoints: per tensor, component, layer and neuron.
+    """A report of the drift between two checkpoints: per tensor, component, layer and neuron.
 
     Args:
         spec: what to compare.
@@ -40,17 +40,17 @@ def compare(
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
     if accept is not None:
         accept(base.location, unlearned.location)
-    return compared(base, unlearned, spec.hash, progress, shared)
+    return compare_open(base, unlearned, spec.hash, progress, shared)
 
 
-def compared(
+def compare_open(
     base: Checkpoint,
     unlearned: Checkpoint,
     hashes: bool,
     progress: Callable[[int, int], None] | None = None,
     shared: Shared | None = None,
 ) -> Report:
-    """What `compare` does, from two opened checkpoints on."""
+    """A report of the drift between two open checkpoints."""
     hasher: ShardHasher | None = None
     if hashes:
         from ckdiff.weights.hashing import ShardHasher

@@ -1,4 +1,4 @@
-"""`inspect`: what one checkpoint holds."""
+"""`inspect`: the contents of one checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a checkpoint holds, from its headers alone.
+    """The contents of a checkpoint, from its headers alone.
 
     Attributes:
         rows: component, tensors, parameters, dtypes; components in the order of the tables.
@@ -24,8 +24,8 @@ class Contents:
     notes: tuple[str, ...]
 
 
-def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
-    """What a checkpoint holds, by component; no tensor's data is read.
+def inspect(location: str, adapter_base: str | None = None) -> Contents:
+    """The contents of a checkpoint, by component; no tensor's data is read.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -37,15 +37,15 @@ def inspect(checkpoint: str, adapter_base: str | None = None) -> Contents:
     from ckdiff.weights.components import layout
     from ckdiff.weights.opening import open_checkpoint
 
-    opened = open_checkpoint(checkpoint, adapter_base)
-    found = layout(opened.shapes(), opened.config)
+    checkpoint = open_checkpoint(location, adapter_base)
+    found = layout(checkpoint.shapes(), checkpoint.config)
     rows = []
     for component in COMPONENTS:
         pieces = [piece for piece in found.pieces if piece.component == component]
         if pieces:
-            dtypes = sorted({opened.kind(piece.tensor) for piece in pieces})
+            dtypes = sorted({checkpoint.kind(piece.tensor) for piece in pieces})
             size = sum(math.prod(piece.shape) for piece in pieces)
             rows.append((component, len(pieces), size, ", ".join(dtypes)))
-    shards = tuple(ShardRecord(shard.name, shard.size, None) for shard in opened.shards)
-    notes = (*opened.notes, *found.notes, *(f"ignored, no parameters: {name}" for name in found.ignored))
-    return Contents(opened.location, found.model_type, tuple(rows), shards, notes)
+    shards = tuple(ShardRecord(shard.name, shard.size, None) for shard in checkpoint.shards)
+    notes = (*checkpoint.notes, *found.notes, *(f"ignored, no parameters: {name}" for name in found.ignored))
+    return Contents(checkpoint.location, found.model_type, tuple(rows), shards, notes)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
 from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
 
@@ -17,18 +20,33 @@ SCOPE = ("modes", "variants", "directions", "neurons")
 """Settings that say which runs were made; the others say how, and only equals can stand in one report."""
 
 
-def merged(existing: Report | None, found: Report) -> Report:
-    """A report with a new probe, put into an older report of the same pair; see `joined` and `combined`."""
-    if existing is None or found.probe is None:
-        return found
-    return replace(joined(existing, found), probe=combined(existing.probe, found.probe))
-
-
-def joined(existing: Report, found: Report) -> Report:
-    """A report of a pair, put into an older one of the same pair: what is new replaces what it replaces.
+def merge_reports(existing: Report | None, found: Report) -> Report:
+    """A report of a pair, put into an older one of the same pair: new sections replace old ones, probes add up.
 
     Raises:
         ReportError: the older one is about other weights.
+    """
+    if existing is None:
+        return found
+    check_same_weights(existing, found)
+    return replace(
+        found,
+        provenance=found.provenance if found.provenance.base.digest else existing.provenance,
+        **{name: _merge(name, getattr(existing, name), getattr(found, name)) for name in MEASURED},
+        versions={**existing.versions, **found.versions},
+    )
+
+
+def _merge(name: str, older: Any, newer: Any) -> Any:
+    """A section, new or old."""
+    return combine_probes(older, newer) if name == "probe" and newer is not None else newer or older
+
+
+def check_same_weights(existing: Report, found: Report) -> None:
+    """Refuse to put a report into an older one that is about other weights.
+
+    Raises:
+        ReportError: and which checkpoint it is about.
     """
     for side in ("base", "unlearned"):
         old, new = getattr(existing.provenance, side), getattr(found.provenance, side)
@@ -39,16 +57,27 @@ def joined(existing: Report, found: Report) -> Report:
                 f"{new.location}: its weights have changed since the report was written (sha256 {old.digest[:12]}, now"
                 f" {new.digest[:12]}); use -o FILE, or --overwrite"
             )
-    provenance = found.provenance if found.provenance.base.digest else existing.provenance
-    return replace(
-        found,
-        provenance=provenance,
-        **{name: getattr(found, name) or getattr(existing, name) for name in MEASURED},
-        versions={**existing.versions, **found.versions},
-    )
 
 
-def combined(older: Probe | None, newer: Probe) -> Probe:
+def replaced_parts(older: Report | None, newer: Report) -> Iterator[str]:
+    """The parts of an older report that a newer one takes the place of, each as a remark: "its earlier ..."."""
+    if older is None:
+        return
+    if older.probe is not None and newer.probe is not None and not comparable(older.probe, newer.probe):
+        yield "its earlier probe asked otherwise and is replaced"
+    if older.behaviour is not None and newer.behaviour is not None and _how(older.behaviour) != _how(newer.behaviour):
+        yield "its earlier answers were to other questions or settings and are replaced"
+    if older.verdict is not None:
+        yield "its verdict was about older measurements and is removed; `ckdiff gate --save` judges"
+
+
+def _how(said: Behaviour) -> tuple[object, ...]:
+    """Everything that determines the answers: questions by digest, and settings."""
+    parts = (*said.answers, said.choices, said.neutral)
+    return (dict(said.settings), *(None if part is None else part.digest for part in parts))
+
+
+def combine_probes(older: Probe | None, newer: Probe) -> Probe:
     """Two probes of one pair as one, where they asked the same questions in the same way; else the newer alone."""
     if older is None or not comparable(older, newer):
         return newer

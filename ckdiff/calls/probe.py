@@ -1,13 +1,13 @@
-"""ckdiff as functions: a frozen spec in, a frozen report out. Each command is one of these plus presentation."""
+"""`probe`: base states are put back, and what returns is scored."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckdiff.calls.ask import questions_of
-from ckdiff.calls.merge import merged
-from ckdiff.calls.provenance import begin_report, identity, opened
+from ckdiff.calls.ask import read_questions_of
+from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.provenance import begin_report, identity, open_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def probe(
     *,
     shared: Shared | None = None,
 ) -> Report:
-    """Restoration probes: where the effect of an unlearning lives, on live activations.
+    """A report of restoration probes: where the effect of an unlearning lives, on live activations.
 
     Args:
         spec: what to probe.
@@ -45,19 +45,19 @@ def probe(
     from ckdiff.probes.preparation import prepare
     from ckdiff.probes.probe import run
 
-    questions = questions_of(spec)
+    questions = read_questions_of(spec)
     spec.settings.check()
-    base, unlearned = opened(spec)
+    base, unlearned = open_pair(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
     found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "torch", "transformers")
     kept = None if keep is None else (keep, identity(base, unlearned, found.provenance))
     result = run(job, listener, kept, resume, shared)
-    return merged(existing, replace(found, probe=result))
+    return merge_reports(existing, replace(found, probe=result))
 
 
 def outline(spec: ProbeSpec) -> Outline:
-    """What a probe would do, how much memory it wants and about how long it takes; no weights are read."""
+    """An outline of a probe: its runs, the memory it wants, about how long it takes; no weights are read."""
     from ckdiff.probes.preparation import outline as look
 
-    return look(*opened(spec), questions_of(spec), spec.settings)
+    return look(*open_pair(spec), read_questions_of(spec), spec.settings)

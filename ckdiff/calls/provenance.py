@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
-from ckdiff.calls.merge import joined
+from ckdiff.calls.merge import check_same_weights
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ckdiff.weights.hashing import ShardHasher
 
 
-def opened(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
+def open_pair(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
     """Both checkpoints of a spec, their headers read."""
     from ckdiff.weights.opening import open_checkpoint
 
@@ -43,7 +43,7 @@ def begin_report(
         listener.progress("hashing", 1, 1, "")
     if existing is not None:
         # Refused before the work, not after it.
-        joined(existing, found)
+        check_same_weights(existing, found)
     return found
 
 
@@ -64,7 +64,7 @@ def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, shared:
 
 
 def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
-    """What tells these weights from others: their digests, or else the files' names, sizes and times."""
+    """A text that tells these weights from others: their digests, or else the files' names, sizes and times."""
     digests = [side.digest for side in (provenance.base, provenance.unlearned)]
     if all(digests):
         return " ".join(map(str, digests))

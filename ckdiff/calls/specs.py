@@ -1,161 +1,167 @@
-"""The frozen specs of the calls: which pair, which questions, which settings."""
+"""The frozen specs of the calls: which pair, which questions, which settings.
+
+Each is the sum of its parts, which several specs share, and the command line has an option for each field that names
+one: what a spec can say, a user can type.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
+from typing import TYPE_CHECKING, Annotated
 
-from ckdiff.modes import MODES
+from ckdiff.modes import DIRECTIONS, MODES
+from ckdiff.options import ASKED, CONCEPT, MOST_UNRELATED, QUESTION, QUESTIONS, UNRELATED, Argument, Option
 from ckdiff.scoring.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from typing import Any
 
     from ckdiff.audit.gate.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class CompareSpec:
-    """What to compare, and how.
+ADAPTER_BASE = Option("--adapter-base", "Base model of a LoRA adapter whose config names none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How checkpoints are read.
+
+    Attributes:
+        hash: compute the sha256 of every weight file.
+        adapter_base: the base model of adapters, where their own config does not name one that can be found.
+    """
+
+    hash: Annotated[bool, Option("--hash/--no-hash", "sha256 of every weight file, in the report.")] = True
+    adapter_base: Annotated[str | None, ADAPTER_BASE] = None
+
+
+@dataclass(frozen=True)
+class Pair(Reading):
+    """Two checkpoints.
 
     Attributes:
         base: a directory, a .safetensors file, an index file, an adapter directory, or a hub id with @revision.
         unlearned: the same.
-        hash: compute the sha256 of every weight file.
-        adapter_base: the base model of adapters, where their own config does not name one that can be found.
     """
 
-    base: str
-    unlearned: str
-    hash: bool = True
-    adapter_base: str | None = None
+    base: Annotated[str, Argument("The model before: directory, file, index, adapter, or hub id@rev.")]
+    unlearned: Annotated[str, Argument("The model after.")]
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeSpec:
-    """What to probe, and how.
+@dataclass(frozen=True)
+class Target:
+    """Questions about what was to be unlearned.
 
     Attributes:
-        base: as in `CompareSpec`; a probe needs a directory with config and tokenizer.
-        unlearned: the same.
         questions: a file of questions, in a format of `questions.formats`.
-        asked: questions as texts; with neither, a bundled set of general questions is asked.
+        asked: questions as texts.
         concept: which entry of the file.
-        unrelated: of that entry the unrelated questions.
-        settings: modes, variants, directions, window and the rest.
-        hash: compute the sha256 of every weight file.
-        adapter_base: the base model of adapters, where their own config does not name one that can be found.
     """
 
-    base: str
-    unlearned: str
-    questions: Path | None = None
-    asked: tuple[str, ...] = ()
-    concept: str | None = None
-    unrelated: bool = False
-    settings: Settings = field(default_factory=Settings)
-    hash: bool = True
-    adapter_base: str | None = None
+    questions: Annotated[Path | None, QUESTIONS] = None
+    asked: Annotated[tuple[str, ...], QUESTION] = ()
+    concept: Annotated[str | None, CONCEPT] = None
 
 
-@dataclass(frozen=True, slots=True)
-class BehaveSpec:
-    """What to ask both models, and how.
+@dataclass(frozen=True)
+class Beside:
+    """Questions and texts beside those about what was to be unlearned.
 
     Attributes:
-        base: as in `ProbeSpec`.
-        unlearned: the same.
-        questions: a file of questions about what was to be unlearned, as in `ProbeSpec`.
-        asked: such questions as texts; with neither, none are asked.
-        concept: which entry of the file.
         unrelated: a file of questions about anything else; without it those of the questions' own file, else the
             bundled general questions.
         most_unrelated: how many of them are asked, from the first on.
         choices: a file of multiple-choice questions (WMDP, MMLU), or None.
         neutral: a file of neutral texts; True for the bundled ones, False for none.
-        settings: tokens, template, device and the rest; what is about probes alone is not looked at.
-        hash: compute the sha256 of every weight file.
-        adapter_base: the base model of adapters, where their own config does not name one that can be found.
     """
 
-    base: str
-    unlearned: str
-    questions: Path | None = None
-    asked: tuple[str, ...] = ()
-    concept: str | None = None
-    unrelated: Path | None = None
-    most_unrelated: int = 50
-    choices: Path | None = None
+    unrelated: Annotated[Path | None, UNRELATED] = None
+    most_unrelated: Annotated[int, MOST_UNRELATED] = 50
+    choices: Annotated[Path | None, Option("--choices", "Multiple-choice questions: WMDP, MMLU, others.", ASKED)] = None
     neutral: Path | bool = True
-    settings: Settings = field(default_factory=Settings)
-    hash: bool = True
-    adapter_base: str | None = None
 
 
-VARIANTS = ("open", "whole")
+@dataclass(frozen=True)
+class CompareSpec(Pair):
+    """The spec of `compare`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditSpec:
-    """What to audit, and how.
+@dataclass(frozen=True)
+class ProbeSpec(Target, Pair):
+    """The spec of `probe`; without questions, a bundled set of general questions is asked.
 
     Attributes:
-        base, unlearned: as in `ProbeSpec`.
-        policy: what the report is held against, or None for a verdict without a gate.
-        questions, asked, concept: questions about what was to be unlearned, as in `BehaveSpec`.
-        unrelated, most_unrelated, choices, neutral: as in `BehaveSpec`.
-        settings: of the probe, and of the answers.
-        hash: compute the sha256 of every weight file.
-        adapter_base: the base model of adapters, where their own config does not name one that can be found.
+        unrelated: of the concept the unrelated questions.
+        settings: modes, variants, directions, window and the rest.
     """
 
-    base: str
-    unlearned: str
+    unrelated: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True)
+class BehaveSpec(Beside, Target, Pair):
+    """The spec of `behave`; without questions, nothing is asked about what was to be unlearned.
+
+    Attributes:
+        settings: tokens, template, device and the rest; what is about probes alone is not looked at.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The policy that a report is held against.
+
+    Attributes:
+        policy: None for a verdict without a gate.
+    """
+
     policy: Policy | None = None
-    questions: Path | None = None
-    asked: tuple[str, ...] = ()
-    concept: str | None = None
-    unrelated: Path | None = None
-    most_unrelated: int = 50
-    choices: Path | None = None
-    neutral: Path | bool = True
-    settings: Settings = field(
-        default_factory=lambda: Settings(modes=tuple(MODES), variants=VARIANTS, directions=("restore", "break"))
-    )
-    hash: bool = True
-    adapter_base: str | None = None
+
+
+def audit_settings() -> Settings:
+    """How an audit measures where nobody says otherwise."""
+    return Settings(modes=tuple(MODES), variants=("open", "whole"), directions=DIRECTIONS)
+
+
+@dataclass(frozen=True)
+class AuditSpec(Beside, Target, Held, Pair):
+    """The spec of `audit_pair`.
+
+    Attributes:
+        settings: of the probe, and of the answers.
+    """
+
+    settings: Settings = field(default_factory=audit_settings)
 
     @property
     def probe(self) -> ProbeSpec | None:
         """Its probe, or None where no question was given."""
         if self.questions is None and not self.asked:
             return None
-        asked = self.questions, self.asked, self.concept, False
-        return ProbeSpec(self.base, self.unlearned, *asked, self.settings, self.hash, self.adapter_base)
+        return ProbeSpec(**_common(self, ProbeSpec) | {"unrelated": False})
 
     @property
     def behave(self) -> BehaveSpec:
         """Its questions to both models."""
-        return BehaveSpec(
-            self.base,
-            self.unlearned,
-            questions=self.questions,
-            asked=self.asked,
-            concept=self.concept,
-            unrelated=self.unrelated,
-            most_unrelated=self.most_unrelated,
-            choices=self.choices,
-            neutral=self.neutral,
-            settings=self.settings,
-            hash=self.hash,
-            adapter_base=self.adapter_base,
-        )
+        return BehaveSpec(**_common(self, BehaveSpec))
 
 
-def measured(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is measured, and how: what is given, and for the rest what the policy says.
+def _common(spec: Any, kind: type) -> dict[str, Any]:
+    """The fields of a spec that another kind of spec has too."""
+    return {one.name: getattr(spec, one.name) for one in fields(kind) if hasattr(spec, one.name)}
+
+
+NAMES = {"prompt_template": "template", "chat_template": "chat"}
+"""Keys of a policy's `[measure]` -> fields of `Settings`, where they are called otherwise."""
+
+
+def measures_of(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The measures of an audit: those given, and for the rest those of the policy.
 
     Args:
         policy: whose paths begin in its own directory; None: nothing but what is given.
@@ -171,34 +177,30 @@ def measured(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if "questions" in given and "concept" not in given:
         # A concept is one of a file; with another file the policy's means nothing.
         found.pop("concept", None)
+    if given.get("asked") and "questions" not in given:
+        # What is asked on the command line goes before the policy's file; two on the command line are refused.
+        found.pop("questions", None)
     return found | dict(given)
 
 
-def settings_of(measure: Mapping[str, Any], ways: Mapping[str, Any]) -> Settings:
-    """The settings of the probe and of the answers.
+def questions_in(measures: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `measures_of` that says what is asked: fields of `BehaveSpec`."""
+    known = {one.name for one in fields(BehaveSpec)}
+    return {name: value for name, value in measures.items() if name in known}
+
+
+def settings_in(measures: Mapping[str, Any], plain: Settings) -> Settings:
+    """The part of `measures_of` that says how it is measured.
 
     Args:
-        measure: as `measured` gives it.
-        ways: fields of `Settings` that say how, not what.
+        measures: as `measures_of` gives them.
+        plain: the settings of whatever is not said.
 
     Raises:
         CkdiffError: one of them names nothing.
     """
-    from ckdiff.modes import DIRECTIONS
-    from ckdiff.scoring.settings import DEFAULT_TEMPLATE
-
-    found = Settings(
-        modes=tuple(measure.get("modes", MODES)),
-        variants=tuple(measure.get("variants", VARIANTS)),
-        directions=tuple(measure.get("directions", DIRECTIONS)),
-        window=measure.get("window", 5),
-        tokens=measure.get("tokens", 30),
-        template=measure.get("prompt_template", DEFAULT_TEMPLATE),
-        chat=measure.get("chat_template", False),
-        given_answers=measure.get("given_answers", False),
-        neurons=measure.get("neurons", False),
-        dtype=measure.get("dtype", "float32"),
-        **ways,
-    )
+    known = {one.name for one in fields(Settings)}
+    said = {NAMES.get(name, name): value for name, value in measures.items()}
+    found = replace(plain, **{name: value for name, value in said.items() if name in known})
     found.check()
     return found

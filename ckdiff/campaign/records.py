@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ckdiff.errors import CkdiffError
+from ckdiff.options import Option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -232,6 +233,11 @@ class Results:
     found: tuple[Found, ...]
 
 
+WORKERS = Option("--workers", "Jobs at a time (local); 0: what cores and memory allow.", least=0, most=1024)
+ADDRESS = Option("--address", "A running Ray cluster: HOST:PORT, or auto; else one is started here.")
+PATIENCE = Option("--patience", "Seconds to wait for a cluster's answer.", least=1, most=3600)
+
+
 @dataclass(frozen=True, slots=True)
 class Ways:
     """How an engine runs jobs.
@@ -242,9 +248,9 @@ class Ways:
         patience: seconds to wait for a cluster.
     """
 
-    workers: int = 0
-    address: str = ""
-    patience: float = 30.0
+    workers: Annotated[int, WORKERS] = 0
+    address: Annotated[str, ADDRESS] = ""
+    patience: Annotated[float, PATIENCE] = 30.0
 
 
 Engine = Callable[[Sequence[Task], Work, Ended, Stop, Ways], None]

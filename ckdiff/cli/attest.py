@@ -5,32 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from ckdiff.cli.console import remark
-from ckdiff.cli.options import QuietOption
+from ckdiff.cli.options import KEY, QUIET
 from ckdiff.errors import CkdiffError
+from ckdiff.options import OUTPUT, Argument, Option
 
 MOST_ENVELOPE = 1 << 26
 """Bytes of a file that are looked at to see whether it is an attestation."""
 
 
+PRIVATE = KEY.but("The private key in PEM; of an encrypted one CKDIFF_KEY_PASSWORD opens it.")
+NEW_KEY = Option("--new-key", "Make an Ed25519 key in this file, and its public half in FILE.pub.")
+
+
 def attest(
-    report: Annotated[
-        Path | None, typer.Argument(help="A report with a verdict that was held against a policy.")
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", "-k", help="The private key in PEM; of an encrypted one CKDIFF_KEY_PASSWORD opens it."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The envelope to write; else REPORT.intoto.json.")
-    ] = None,
-    new_key: Annotated[
-        Path | None,
-        typer.Option("--new-key", help="Make an Ed25519 key in this file, and its public half in FILE.pub."),
-    ] = None,
-    quiet: QuietOption = False,
+    report: Annotated[Path | None, Argument("A report with a verdict that was held against a policy.")] = None,
+    key: Annotated[Path | None, PRIVATE] = None,
+    output: Annotated[Path | None, OUTPUT.but("The envelope to write; else REPORT.intoto.json.")] = None,
+    new_key: Annotated[Path | None, NEW_KEY] = None,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Sign a report: an in-toto test result about both checkpoints, in a DSSE envelope beside it."""
     from ckdiff.audit import signing

@@ -1,23 +1,22 @@
-"""`ckdiff campaign` and `ckdiff gather`: many pairs by one plan, and one report of all of them.
-
-Part of the door: options become calls, progress becomes a bar, what was found becomes lines and an exit status.
-"""
+"""`ckdiff campaign`: many pairs by one plan."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import re
-import signal
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ckdiff.cli.console import duration, remark, to_reader
-from ckdiff.cli.options import QuietOption
+from ckdiff.campaign.records import Ways
+from ckdiff.cli.console import bars, duration, remark, write_lines
+from ckdiff.cli.options import PLAN, QUIET
+from ckdiff.cli.session import catch_stop
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.options import OUTPUT, Argument, Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,13 +24,10 @@ if TYPE_CHECKING:
     from ckdiff.campaign.records import Outcome, Plan, Task
     from ckdiff.campaign.run.run import Finished, Standing, Watcher
     from ckdiff.campaign.run.status import Status
+    from ckdiff.cli.console import Show
 
 
 ENGINE_NAMES = ("local", "inline", "ray")
-
-
-INTERRUPTED = 130
-"""What a shell calls a process that Ctrl-C ended."""
 
 
 SHARD = re.compile(r"(\d{1,5})/(\d{1,5})")
@@ -41,65 +37,13 @@ MOST_LINES = 20
 """Jobs without a result that are named, one a line; more are counted."""
 
 
-def campaign(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to measure, on which pairs.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The results directory; else the plan's own.")
-    ] = None,
-    show_plan: Annotated[
-        bool, typer.Option("--plan", help="List the jobs, what is done, memory and time, and stop.")
-    ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Say how far it is, from any terminal, and stop.")] = False,
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="local: processes; ray: a cluster; inline: this process.")
-    ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, max=1024, help="Jobs at a time (local); 0: what cores and memory allow.")
-    ] = 0,
-    address: Annotated[
-        str, typer.Option("--address", help="A running Ray cluster: HOST:PORT, or auto; else one is started here.")
-    ] = "",
-    patience: Annotated[
-        float, typer.Option("--patience", min=1, max=3600, help="Seconds to wait for a cluster's answer.")
-    ] = 30.0,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="I/N: only the I-th of N parts, one job after the other.")
-    ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what has failed.")] = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Many pairs by one plan: compare, behave, probe or audit each, on one machine or on many."""
-    from ckdiff.campaign.plan.plan import read_plan
-    from ckdiff.campaign.records import Ways
-
-    if status:
-        _print_status(_results_folder(plan, output))
-        return
-    part = None if shard is None else _shard(shard)
-    chosen = engine or ("inline" if part else "local")
-    if chosen not in ENGINE_NAMES:
-        raise CkdiffError(f"--engine: no {chosen!r}; there are {', '.join(ENGINE_NAMES)}")
-    if address and chosen != "ray":
-        raise CkdiffError("--address: is of a Ray cluster; give --engine ray as well")
-    wanted = read_plan(plan, output)
-    if show_plan:
-        _print_plan(wanted, part, retry, workers)
-        return
-    from ckdiff.campaign.run.run import run
-
-    with _watching(quiet) as watcher:
-        found = run(wanted, chosen, Ways(workers, address, patience), watcher, part, retry)
-    _tell(found, wanted, quiet)
-    if found.stopped:
-        remark("what is done is kept; the same command goes on", quiet)
-        raise KeyboardInterrupt
-    raise typer.Exit(ExitStatus.OK if found.done == found.total else ExitStatus.INCONCLUSIVE)
+ENGINE = Option("--engine", "local: processes; ray: a cluster; inline: this process.", known=ENGINE_NAMES)
 
 
-def _shard(text: str) -> tuple[int, int]:
+def part(text: str) -> tuple[int, int]:
     """The value of `--shard`.
 
-    >>> _shard("2/3")
+    >>> part("2/3")
     (2, 3)
     """
     found = SHARD.fullmatch(text.strip())
@@ -108,89 +52,107 @@ def _shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _results_folder(plan: Path, output: Path | None) -> Path:
+PART = Option("--shard", "I/N: only the I-th of N parts, one job after the other.", read=part)
+
+
+def campaign(
+    plan: Annotated[Path, Argument("What to measure, on which pairs.", "PLAN.toml")],
+    ways: Ways,
+    output: Annotated[Path | None, OUTPUT.but("The results directory; else the plan's own.")] = None,
+    show_plan: Annotated[bool, PLAN.but("List the jobs, what is done, memory and time, and stop.", "")] = False,
+    status: Annotated[bool, Option("--status", "Say how far it is, from any terminal, and stop.")] = False,
+    engine: Annotated[str | None, ENGINE] = None,
+    shard: Annotated[tuple[int, int] | None, PART] = None,
+    retry: Annotated[bool, Option("--retry", "Try again what has failed.")] = False,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Many pairs by one plan: compare, behave, probe or audit each, on one machine or on many."""
+    from ckdiff.campaign.plan.plan import read_plan
+
+    if status:
+        print_status(results_folder(plan, output))
+        return
+    chosen = engine or ("inline" if shard else "local")
+    if ways.address and chosen != "ray":
+        raise CkdiffError("--address: is of a Ray cluster; give --engine ray as well")
+    wanted = read_plan(plan, output)
+    if show_plan:
+        print_plan(wanted, shard, retry, ways)
+        return
+    from ckdiff.campaign.run.run import run
+
+    with watch(quiet) as watcher:
+        finished = run(wanted, chosen, ways, watcher, shard, retry)
+    tell(finished, wanted, quiet)
+    if finished.stopped:
+        remark("what is done is kept; the same command goes on", quiet)
+        raise KeyboardInterrupt
+    raise typer.Exit(ExitStatus.OK if finished.done == finished.total else ExitStatus.INCONCLUSIVE)
+
+
+def results_folder(plan: Path, output: Path | None) -> Path:
+    """The directory named, or the plan's own."""
     from ckdiff.campaign.plan.plan import read_plan
 
     return output if output is not None else read_plan(plan, output).results
 
 
 @contextlib.contextmanager
-def _watching(quiet: bool) -> Iterator[Watcher]:
-    """Progress on a terminal; the first Ctrl-C stops soon and keeps what is done, a second one stops at once."""
+def watch(quiet: bool) -> Iterator[Watcher]:
+    """A watcher for a campaign: bars on a terminal; the first Ctrl-C stops soon and keeps what is done."""
     from ckdiff.campaign.run.run import Watcher
 
-    asked: list[int] = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        remark("stopping: jobs that run keep what they have done; Ctrl-C again stops at once", quiet)
-
-    with _bar(quiet) as (hashing, begun, ended):
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield Watcher(hashing, begun, ended, lambda text: remark(text, quiet), lambda: bool(asked))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    words = "stopping: jobs that run keep what they have done; Ctrl-C again stops at once"
+    with bars(quiet) as show, catch_stop(lambda: words, quiet) as stop:
+        tally = Tally(show, quiet)
+        yield Watcher(tally.hash, tally.begin, tally.end, lambda text: remark(text, quiet), stop)
 
 
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[tuple[Any, Any, Any]]:
-    """What is called with bytes that were hashed, with jobs that begin, and with each that ends."""
+@dataclass(slots=True)
+class Tally:
+    """How far a campaign is, as its bars show it.
 
-    def failed(task: Task, outcome: Outcome) -> None:
+    Attributes:
+        show: what the bars are told.
+        weight, done: of all jobs, and of those that have ended.
+        counts: jobs in all, with a result, and without one.
+    """
+
+    show: Show
+    quiet: bool
+    weight: float = 0.0
+    done: float = 0.0
+    counts: tuple[int, int, int] = (0, 0, 0)
+
+    def hash(self, done: int, total: int) -> None:
+        """So many bytes are hashed."""
+        self.show("hashing weights", done, total, f"{done / 1e9:.1f} of {total / 1e9:.1f} GB")
+
+    def begin(self, tasks: Sequence[Task], before: int) -> None:
+        """These jobs are to be done; so many were."""
+        self.weight, self.counts = sum(task.weight for task in tasks), (len(tasks) + before, before, 0)
+        self._tell()
+
+    def end(self, task: Task, outcome: Outcome) -> None:
+        """A job has ended."""
+        total, done, failed = self.counts
+        if outcome.state == "done":
+            done += 1
+        elif outcome.state != "stopped":
+            failed += 1
+        self.counts, self.done = (total, done, failed), self.done + task.weight
+        self._tell()
         if outcome.state in ("failed", "inconclusive"):
-            remark(f"{task.name}: {outcome.reason}", quiet)
+            remark(f"{task.name}: {outcome.reason}", self.quiet)
 
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None, lambda tasks, before: None, failed
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        rows: dict[str, Any] = {}
-        counts = {"done": 0, "failed": 0}
-
-        def hashing(done: int, total: int) -> None:
-            if "hash" not in rows:
-                rows["hash"] = bar.add_task("hashing weights", total=total, detail="")
-            bar.update(rows["hash"], completed=done, total=total, detail=f"{done / 1e9:.1f} of {total / 1e9:.1f} GB")
-
-        def begun(tasks: Sequence[Task], before: int) -> None:
-            if "hash" in rows:
-                bar.remove_task(rows.pop("hash"))
-            counts["done"] = before
-            total = sum(task.weight for task in tasks)
-            rows["jobs"] = bar.add_task("jobs", total=total, detail=_counts(counts, len(tasks) + before))
-            rows["count"] = len(tasks) + before
-
-        def ended(task: Task, outcome: Outcome) -> None:
-            counts["done" if outcome.state == "done" else "failed"] += outcome.state != "stopped"
-            bar.update(rows["jobs"], advance=task.weight, detail=_counts(counts, rows["count"]))
-            if outcome.state in ("failed", "inconclusive"):
-                bar.console.print(f"{task.name}: {outcome.reason}", markup=False, highlight=False, soft_wrap=True)
-
-        yield hashing, begun, ended
+    def _tell(self) -> None:
+        total, done, failed = self.counts
+        without = f", {failed} without a result" if failed else ""
+        self.show("jobs", self.done, self.weight, f"{done} of {total} done{without}")
 
 
-def _counts(counts: dict[str, int], total: int) -> str:
-    failed = f", {counts['failed']} without a result" if counts["failed"] else ""
-    return f"{counts['done']} of {total} done{failed}"
-
-
-def _tell(found: Finished, plan: Plan, quiet: bool) -> None:
-    """What a run came to, one line a job without a result."""
+def tell(found: Finished, plan: Plan, quiet: bool) -> None:
+    """Say how a run ended, one line a job without a result."""
     reasons = dict(found.unreadable)
     reasons |= {key[:12]: f"{one.reason} (--retry tries again)" for key, one in found.older.items()}
     for number, (name, reason) in enumerate(reasons.items()):
@@ -204,7 +166,8 @@ def _tell(found: Finished, plan: Plan, quiet: bool) -> None:
         remark(f"`ckdiff gather {plan.results}` puts them together", quiet)
 
 
-def _print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, workers: int) -> None:
+def print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, ways: Ways) -> None:
+    """List the jobs of a plan, and what is left to do."""
     from ckdiff.campaign.run.run import standing
     from ckdiff.campaign.run.store import SharedStore, Store, check_folder
     from ckdiff.campaign.run.tasks import jobs
@@ -214,14 +177,11 @@ def _print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, workers:
     store = Store(plan.results)
     found = jobs(plan, SharedStore(plan.results), shard, hashing=False)
     there = standing(plan, store, found, retry)
-    with to_reader():
-        for line in _plan_lines(plan, store, there, workers):
-            sys.stdout.write(f"{line}\n")
+    write_lines(_plan_lines(plan, store, there, ways))
 
 
-def _plan_lines(plan: Plan, store: Any, there: Standing, workers: int) -> Iterator[str]:
+def _plan_lines(plan: Plan, store: Any, there: Standing, ways: Ways) -> Iterator[str]:
     from ckdiff.campaign.engines.local import places_for
-    from ckdiff.campaign.records import Ways
     from ckdiff.campaign.run.estimate import estimates, left
     from ckdiff.campaign.run.tasks import name_of
     from ckdiff.report.words.numbers import counted
@@ -240,7 +200,7 @@ def _plan_lines(plan: Plan, store: Any, there: Standing, workers: int) -> Iterat
     tasks = list(there.jobs.tasks.values())
     found = estimates(tasks, store, there.jobs.bytes)
     remaining = [found[key] for key in todo]
-    count = places_for(there.todo, Ways(workers), []) if there.todo else 0
+    count = places_for(there.todo, ways, []) if there.todo else 0
     memory = max((one.memory for one in remaining), default=0)
     seconds = left(remaining, count)
     yield f"jobs      {len(there.jobs.slots)}, {len(there.done)} done, {len(remaining)} to do, {len(there.ended)} ended"
@@ -254,12 +214,11 @@ def _plan_lines(plan: Plan, store: Any, there: Standing, workers: int) -> Iterat
     yield f"results   {plan.results}"
 
 
-def _print_status(folder: Path) -> None:
+def print_status(folder: Path) -> None:
+    """Say how far a campaign is."""
     from ckdiff.campaign.run.status import look
 
-    with to_reader():
-        for line in _status_lines(look(folder)):
-            sys.stdout.write(f"{line}\n")
+    write_lines(_status_lines(look(folder)))
 
 
 def _status_lines(found: Status) -> Iterator[str]:

@@ -1,21 +1,50 @@
-"""What commands print: results on stdout, remarks and progress on stderr."""
+"""The only place that prints: results on stdout, remarks, progress and errors on stderr."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from rich.console import RenderableType
 
     from ckdiff.probes.preparation import Outline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
+
+    Show = Callable[[str, float, float, str], None]
+
+
+def open_streams() -> None:
+    """Make both streams ready: one that was closed before we began (`>&-`) is None and takes nothing.
+
+    A terminal that cannot show a character gets its escape, never a traceback.
+    """
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_stdout() -> None:
+    """The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said on stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def flush_stdout() -> None:
+    """Print what is still held back.
+
+    Raises:
+        BrokenPipeError: the reader of our output went away.
+    """
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -25,7 +54,25 @@ def to_reader() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
+
+
+@to_reader()
+def write(text: str) -> None:
+    """Print a text on stdout, as it is."""
+    sys.stdout.write(text)
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, each as soon as it is there."""
+    with to_reader():
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+
+
+def write_json(tree: Any, indent: int = 2) -> None:
+    """Print a tree on stdout as JSON."""
+    write(json.dumps(tree, indent=indent) + "\n")
 
 
 @to_reader()
@@ -48,7 +95,7 @@ def output(renderable: RenderableType) -> None:
     from rich.console import Console
 
     class Door(Console):
-        """Its own way to end the process, with a status of its own, is no way of ours."""
+        """Rich would end the process with a status of its own."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
@@ -60,51 +107,75 @@ def output(renderable: RenderableType) -> None:
         console.print(renderable)
 
 
-def remark(text: str, quiet: bool) -> None:
+def remark(text: str, quiet: bool = False) -> None:
     """One line on stderr."""
     if not quiet:
         sys.stderr.write(f"{text}\n")
 
 
-def drops_verdict(older: Report | None, output: Path, quiet: bool) -> None:
-    """Say that a verdict goes with the measurements that it was about."""
-    if older is not None and older.verdict is not None:
-        remark(f"{output}: its verdict was about older measurements and is removed; `ckdiff gate --save` judges", quiet)
+def inconclusive(reason: str) -> ExitStatus:
+    """The status of what was not measured, and its reason on stderr."""
+    remark(f"ckdiff: inconclusive: {reason}")
+    return ExitStatus.INCONCLUSIVE
+
+
+def fail(message: str, status: int) -> int:
+    """One line on stderr, whatever the message holds, and the status."""
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
+    remark(f"ckdiff: {line}")
+    return int(status)
+
+
+def report_bug() -> int:
+    """The traceback of what is being handled, and the status of a bug."""
+    import traceback
+
+    traceback.print_exc()
+    return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG)
 
 
 @contextlib.contextmanager
-def progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, only where that is a terminal."""
+def bars(quiet: bool) -> Iterator[Show]:
+    """Progress bars on stderr, only where that is a terminal: one a stage, each told (stage, done, in all, detail)."""
     if quiet or not sys.stderr.isatty():
-        yield None
+        yield lambda stage, done, total, detail: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(label), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: float, total: float, detail: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, detail=detail)
+            bar.update(tasks[stage], completed=done, total=total, detail=detail)
+
+        yield show
 
 
-def outline_text(found: Outline) -> str:
-    """What `--plan` prints."""
-    windows = len(found.windows)
+def write_outline(outline: Outline) -> None:
+    """Print what `--plan` says: the work, the memory and the time of a probe."""
+    share = outline.operations / outline.plain
     lines = [
-        ("model", f"{found.model_type}, {found.layers} layers"),
-        ("questions", f"{found.questions}, {found.positions} positions of which {found.scored} are scored"),
-        ("runs", f"{found.runs} (controls included), {windows} windows"),
-        (
-            "work",
-            f"{found.operations / 1e12:.3g} TFLOP, {found.operations / found.plain:.2f} of one full forward a run",
-        ),
-        ("memory", f"about {found.memory / 1e9:.3g} GB of {found.free / 1e9:.3g} GB free"),
-        ("streaming", "one layer at a time" if found.stream else "no, both models stay in memory"),
-        ("passes", str(found.passes)),
-        ("reads", f"{found.bytes_read / 1e9:.3g} GB from the checkpoints"),
-        ("time", f"about {duration(found.seconds)}, loading aside"),
+        ("model", f"{outline.model_type}, {outline.layers} layers"),
+        ("questions", f"{outline.questions}, {outline.positions} positions of which {outline.scored} are scored"),
+        ("runs", f"{outline.runs} (controls included), {len(outline.windows)} windows"),
+        ("work", f"{outline.operations / 1e12:.3g} TFLOP, {share:.2f} of one full forward a run"),
+        ("memory", f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"),
+        ("streaming", "one layer at a time" if outline.stream else "no, both models stay in memory"),
+        ("passes", str(outline.passes)),
+        ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
+        ("time", f"about {duration(outline.seconds)}, loading aside"),
     ]
-    return "".join(f"{name:<11}{text}\n" for name, text in lines)
+    write_lines(f"{name:<11}{text}" for name, text in lines)
 
 
 def duration(seconds: float) -> str:

@@ -1,20 +1,14 @@
-"""`ckdiff corpus`: the texts of a pretraining corpus that speak of a concept, as a file for `ckdiff unlearn`.
-
-Part of the door: it parses, calls `ckdiff.questions.corpus`, and presents.
-"""
+"""`ckdiff corpus`: the texts of a pretraining corpus that speak of a concept, as a file for `ckdiff unlearn`."""
 
 from __future__ import annotations
 
 import json
-import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from ckdiff.cli.console import output, progress, remark
-from ckdiff.cli.options import QuietOption
+from ckdiff.cli.console import bars, output, remark, write_json
+from ckdiff.cli.options import FORMAT, OVERWRITE, QUIET, TABLE
+from ckdiff.options import CONCEPT, LENGTH, MOST_TEXTS, OUTPUT, QUESTIONS, Argument, Option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,40 +33,29 @@ ROWS = (
 """The statistics that the table shows, where they are there."""
 
 
-class CorpusFormat(StrEnum):
-    """What stdout carries."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def corpus(
-    paths: Annotated[list[Path], typer.Argument(help="Files or directories of JSON lines: RedPajama, Dolma.")],
-    concept: Annotated[str, typer.Option("--concept", help="The name of the concept.")],
-    target: Annotated[Path, typer.Option("--output", "-o", help="The .jsonl file to write.")],
-    alias: Annotated[list[str] | None, typer.Option("--alias", help="Another name; may be repeated.")] = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="Stop at so many segments.")] = 6000,
-    length: Annotated[int, typer.Option("--length", min=1, help="Characters after which a segment ends.")] = 400,
-    questions: Annotated[
-        Path | None, typer.Option("--questions", "-Q", help="Count the concept's questions of this file too.")
-    ] = None,
-    output_format: Annotated[
-        CorpusFormat, typer.Option("--format", "-f", help="What to print on stdout.")
-    ] = CorpusFormat.TABLE,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --output.")] = False,
-    quiet: QuietOption = False,
+    paths: Annotated[list[Path], Argument("Files or directories of JSON lines: RedPajama, Dolma.")],
+    concept: Annotated[str, CONCEPT.but("The name of the concept.", "")],
+    target: Annotated[Path, OUTPUT.but("The .jsonl file to write.")],
+    alias: Annotated[tuple[str, ...], Option("--alias", "Another name; may be repeated.", repeated=True)] = (),
+    most: Annotated[int, MOST_TEXTS.but("Stop at so many segments.")] = 6000,
+    length: Annotated[int, LENGTH.but("Characters after which a segment ends.", least=1)] = 400,
+    questions: Annotated[Path | None, QUESTIONS.but("Count the concept's questions of this file too.", "")] = None,
+    output_format: Annotated[str, FORMAT.but(known=("table", "json"))] = TABLE,
+    overwrite: Annotated[bool, OVERWRITE.but("Replace the file at --output.")] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Pick from a pretraining corpus the texts that speak of a concept, to unlearn it."""
     from ckdiff.questions.corpus import check_output, extract, write_extraction
 
     check_output(target, overwrite, paths)
     asked = {} if questions is None else question_statistics(questions, concept)
-    with progress("reading", quiet) as tick:
-        found = extract(paths, concept, alias or (), most, length, tick)
-    write_extraction(found, target, overwrite)
-    statistics = {**found.statistics(), **asked, "output": str(target)}
-    if output_format is CorpusFormat.JSON:
-        sys.stdout.write(json.dumps(statistics, indent=2) + "\n")
+    with bars(quiet) as show:
+        texts = extract(paths, concept, alias, most, length, lambda done, total: show("reading", done, total, ""))
+    write_extraction(texts, target, overwrite)
+    statistics = {**texts.statistics(), **asked, "output": str(target)}
+    if output_format == "json":
+        write_json(statistics)
     else:
         output(statistics_view(statistics))
     for line in warnings(statistics):
@@ -119,7 +102,7 @@ def _number(value: float) -> str:
 
 
 def warnings(statistics: dict[str, Any]) -> list[str]:
-    """What a reader of the numbers should know, one line each."""
+    """Lines that a reader of the numbers should know."""
     lines = [f"malformed: {place}" for place in statistics["malformed_first"]]
     lines += [f"skipped: {place}" for place in statistics["oversized_first"]]
     lines += [f"cut off or damaged, used up to there: {name}" for name in statistics["cut_short"]]

@@ -1,22 +1,17 @@
-"""`ckdiff demo`: all of ckdiff on a fresh machine, without a network, in less than a minute.
-
-Part of the door: it calls what the other commands call, one after the other, and presents what they found.
-"""
+"""`ckdiff demo`: all of ckdiff on a fresh machine, without a network, in less than a minute."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from ckdiff.cli.console import present, remark
-from ckdiff.cli.options import TABLE, QuietOption
-from ckdiff.cli.session import enough_disk, listening, set_threads
+from ckdiff.cli.console import present, remark, write
+from ckdiff.cli.options import QUIET, TABLE
+from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import CkdiffError
+from ckdiff.options import SEED, Argument
 from ckdiff.unlearn.recipe import check_installed
 
 if TYPE_CHECKING:
@@ -33,9 +28,9 @@ class DemoError(CkdiffError):
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A new or empty directory.")] = Path("ckdiff-demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the model and of the unlearning.")] = 0,
-    quiet: QuietOption = False,
+    folder: Annotated[Path, Argument("A new or empty directory.")] = Path("ckdiff-demo"),
+    seed: Annotated[int, SEED.but("Of the model and of the unlearning.")] = 0,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -43,17 +38,21 @@ def demo(
     check_installed()
     # A model of 192 thousand parameters is not worth a second thread, and one gives the same bytes everywhere.
     set_threads(1)
-    with enough_disk(), cleared(folder), listening(quiet, remark) as listener:
+
+    def show_all(listener: Listener) -> Report:
         make_pair(folder, seed, listener)
-        report = look(folder, listener)
+        return look(folder, listener)
+
+    with clear(folder):
+        report = work(show_all, quiet)
     present(report, TABLE, 3, show_questions=4)
-    sys.stdout.write(f"\n{in_short(report)}\n")
+    write(f"\n{in_short(report)}\n")
     for name in (REPORT, *FIGURES):
         remark(f"{folder / name}", quiet)
 
 
 @contextlib.contextmanager
-def cleared(folder: Path) -> Iterator[None]:
+def clear(folder: Path) -> Iterator[None]:
     """Make the directory, and leave nothing of it behind when anything goes wrong."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +106,7 @@ def make_pair(folder: Path, seed: int, listener: Listener) -> None:
 
 
 def in_short(report: Report) -> str:
-    """What the tables said, in a few lines of numbers."""
+    """The tables in a few lines of numbers."""
     assert report.behaviour is not None
     assert report.probe is not None
     target, unrelated = report.behaviour.answers

@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from ckdiff.cli.console import present, remark
-from ckdiff.cli.options import TABLE, FormatOption, PolicyOption, QuietOption
+from ckdiff.cli.options import FORMAT, POLICY, QUIET, REPORT, TABLE
+from ckdiff.options import Option
 
 
 def gate(
-    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
-    policy: PolicyOption = None,
-    save: Annotated[bool, typer.Option("--save", help="Put verdict and gate into the report.")] = False,
-    output_format: FormatOption = TABLE,
-    quiet: QuietOption = False,
+    report: Annotated[Path, REPORT],
+    policy: Annotated[Path | None, POLICY] = None,
+    save: Annotated[bool, Option("--save", "Put verdict and gate into the report.")] = False,
+    output_format: Annotated[str, FORMAT] = TABLE,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Judge a report that is there, without models; the exit status is that of the policy's gate."""
     from ckdiff.audit.gate.policy import read_policy

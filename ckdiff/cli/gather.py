@@ -8,24 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from ckdiff.cli.console import present, remark
-from ckdiff.cli.options import TABLE, FormatOption, QuietOption
+from ckdiff.cli.options import FORMAT, OVERWRITE, POLICY, QUIET, TABLE
 from ckdiff.errors import CkdiffError
+from ckdiff.options import OUTPUT, Argument, Option
+
+REPORTS = Option("--reports", "Also write each pair's report, all of its jobs in one, here.")
 
 
 def gather(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of one plan; several of shards.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 report to write.")] = Path("campaign.h5"),
-    policy: Annotated[
-        Path | None, typer.Option("--policy", "-p", help="Judge every pair by this TOML file, not by the plan's.")
-    ] = None,
-    reports: Annotated[
-        Path | None, typer.Option("--reports", help="Also write each pair's report, all of its jobs in one, here.")
-    ] = None,
-    output_format: FormatOption = TABLE,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file at --output that is no campaign's report.")
-    ] = False,
-    quiet: QuietOption = False,
+    folders: Annotated[list[Path], Argument("Results of one plan; several of shards.", "DIR...")],
+    output: Annotated[Path, OUTPUT] = Path("campaign.h5"),
+    policy: Annotated[Path | None, POLICY.but("Judge every pair by this TOML file, not by the plan's.", "")] = None,
+    reports: Annotated[Path | None, REPORTS] = None,
+    output_format: Annotated[str, FORMAT] = TABLE,
+    overwrite: Annotated[bool, OVERWRITE.but("Replace a file at --output that is no campaign's report.")] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """One report of a campaign: every pair and concept, averages over concepts, and the worst of the gates."""
     from ckdiff.audit.gate.policy import read_policy

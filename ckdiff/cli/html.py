@@ -1,24 +1,21 @@
-"""What `ckdiff html` does: a report becomes a page that people read."""
+"""`ckdiff html`: a report becomes a page that people read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from ckdiff.cli.console import remark
-from ckdiff.cli.options import QuietOption
+from ckdiff.cli.options import OVERWRITE, QUIET, REPORT
 from ckdiff.errors import CkdiffError
+from ckdiff.options import OUTPUT
 
 
 def html(
-    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("ckdiff.html"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file at --output that is no page of ckdiff's.")
-    ] = False,
-    quiet: QuietOption = False,
+    report: Annotated[Path, REPORT],
+    output: Annotated[Path, OUTPUT.but("The HTML file to write.")] = Path("ckdiff.html"),
+    overwrite: Annotated[bool, OVERWRITE.but("Replace a file at --output that is no page of ckdiff's.")] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a page of a report: one HTML file without network, for screen, phone and print."""
     from ckdiff.report.hdf5.file import read_any

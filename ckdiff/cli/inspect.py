@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from ckdiff.cli.console import (
-    output,
-)
-from ckdiff.cli.options import AdapterBaseOption
+from ckdiff.calls.specs import ADAPTER_BASE
+from ckdiff.cli.console import output
+from ckdiff.options import Argument
 
 
 def inspect(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint: directory, file, index, adapter, or hub id@rev.")],
-    adapter_base: AdapterBaseOption = None,
+    checkpoint: Annotated[str, Argument("A checkpoint: directory, file, index, adapter, or hub id@rev.")],
+    adapter_base: Annotated[str | None, ADAPTER_BASE] = None,
 ) -> None:
     """What a checkpoint holds, by component; reads headers only."""
     from ckdiff.calls.inspect import inspect as look

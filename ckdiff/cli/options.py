@@ -1,130 +1,68 @@
-"""What the commands of the door share: options, and the only functions that print."""
+"""Options and groups that only the door knows: where results go, what is shown, how a command runs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from ckdiff.calls.specs import Reading
+from ckdiff.errors import CkdiffError
+from ckdiff.options import ASKED, OUTPUT, RUNS, Argument, Option
 from ckdiff.report.formats import FORMATS
 
-RESTORED, ASKED, RUNS = "What is restored", "Questions and answers", "How it runs"
-"""Groups of the options of `probe` and `behave`."""
-
-
-def known_format(name: str) -> str:
-    """The name of a format; any other is refused."""
-    if name not in FORMATS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, FORMATS))}.")
-    return name
-
-
-FormatOption = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        "-f",
-        help="What to print on stdout.",
-        metavar=f"[{'|'.join(FORMATS)}]",
-        callback=known_format,
-        autocompletion=lambda: list(FORMATS),
-    ),
-]
+POLICIES = "What is asked of the pair"
 
 
 TABLE = next(iter(FORMATS))
-"""What people get unasked."""
+"""The format that people get unasked."""
 
 
-TopOption = Annotated[int, typer.Option("--top", min=0, help="How many tensors and neurons the table lists.")]
+FORMAT = Option("--format -f", "What to print on stdout.", known=FORMATS)
+TOP = Option("--top", "How many tensors and neurons the table lists.", least=0)
+SHOW_QUESTIONS = Option("--show-questions", "How many questions and answers the table lists.", least=0)
+OVERWRITE = Option("--overwrite", "Replace whatever is at --output, another pair's report too.")
+QUIET = Option("--quiet -q", "No progress and no remarks on stderr.")
+THREADS = Option("--threads", "CPU threads; 0: all that are there.", RUNS, least=0, most=1024)
+PLAN = Option("--plan", "Say what would run, how large and how long, and stop.", RUNS)
+RESUME = Option("--resume", "Go on with what was interrupted.", RUNS)
+POLICY = Option("--policy -p", "A TOML file; without it ckdiff's own policy.", POLICIES)
+KEY = Option("--key -k")
 
 
-BaseArgument = Annotated[str, typer.Argument(help="The model before: directory, file, index, adapter, or hub id@rev.")]
+REPORT = Argument("A report that ckdiff has written.")
 
 
-UnlearnedArgument = Annotated[str, typer.Argument(help="The model after.")]
+@dataclass(frozen=True)
+class Output:
+    """Where a report is written, and how much is said meanwhile."""
+
+    output: Annotated[Path, OUTPUT] = Path("ckdiff.h5")
+    overwrite: Annotated[bool, OVERWRITE] = False
+    quiet: Annotated[bool, QUIET] = False
 
 
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 report to write.")]
+@dataclass(frozen=True)
+class StoredPair(Reading):
+    """Two checkpoints, or neither: then those of the report."""
+
+    base: Annotated[str | None, Argument("The model before; without it, the pair of the report.")] = None
+    unlearned: Annotated[str | None, Argument("The model after.")] = None
 
 
-HashOption = Annotated[bool, typer.Option("--hash/--no-hash", help="sha256 of every weight file, in the report.")]
+@dataclass(frozen=True)
+class Texts:
+    """Neutral texts: a file of them, ckdiff's own, or none."""
 
+    neutral: Annotated[Path | None, Option("--neutral", "A file of neutral texts; else ckdiff's own.", ASKED)] = None
+    no_neutral: Annotated[bool, Option("--no-neutral", "Leave neutral texts out.", ASKED)] = False
 
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace whatever is at --output, another pair's report too.")
-]
+    def choose(self) -> Path | bool | None:
+        """The file, False for none, or None where nobody chose.
 
-
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
-
-
-AdapterBaseOption = Annotated[
-    str | None, typer.Option("--adapter-base", help="Base model of a LoRA adapter whose config names none.")
-]
-
-
-ConceptOption = Annotated[
-    str | None, typer.Option("--concept", help="Which concept or subject of the file.", rich_help_panel=ASKED)
-]
-
-
-TemplateOption = Annotated[
-    str | None,
-    typer.Option("--prompt-template", help="Text around {q}; else 'Question: {q}\\n Answer:'.", rich_help_panel=ASKED),
-]
-
-
-ChatOption = Annotated[
-    bool, typer.Option("--chat-template", help="Use the tokenizer's chat template.", rich_help_panel=ASKED)
-]
-
-
-TokenizerOption = Annotated[
-    Path | None,
-    typer.Option("--tokenizer", help="A directory with a tokenizer, where the base has none.", rich_help_panel=ASKED),
-]
-
-
-StreamOption = Annotated[
-    str, typer.Option("--stream", help="One layer in memory at a time: auto, on or off.", rich_help_panel=RUNS)
-]
-
-
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNS)]
-
-
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", rich_help_panel=RUNS)
-]
-
-
-BatchOption = Annotated[
-    int, typer.Option("--batch-size", help="Questions that go through a layer together.", rich_help_panel=RUNS)
-]
-
-
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: all that are there.", rich_help_panel=RUNS)
-]
-
-
-ShowOption = Annotated[
-    int, typer.Option("--show-questions", min=0, help="How many questions and answers the table lists.")
-]
-
-
-PairBaseArgument = Annotated[str | None, typer.Argument(help="The model before; without it, the pair of the report.")]
-
-
-PairUnlearnedArgument = Annotated[str | None, typer.Argument(help="The model after.")]
-
-
-POLICY = "What is asked of the pair"
-
-
-PolicyOption = Annotated[
-    Path | None,
-    typer.Option("--policy", "-p", help="A TOML file; without it ckdiff's own policy.", rich_help_panel=POLICY),
-]
+        Raises:
+            CkdiffError: both options were given.
+        """
+        if self.neutral is not None and self.no_neutral:
+            raise CkdiffError("--neutral and --no-neutral: give one of them")
+        return False if self.no_neutral else self.neutral

@@ -1,27 +1,36 @@
-"""What commands that run long share: progress, a clean Ctrl-C, one writer at a time, lines for memory and disk."""
+"""A command at work: progress, a clean stop, one writer at a time, one line for memory and disk.
+
+session = Session(output)
+existing, pair = session.open_pair(stored, "probe")
+with session.keep(resume) as place:
+    report = session.work(lambda listener: probe(spec, listener, existing, place, resume))
+    report = session.write(report, "probe")
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ckdiff.cli.values import OptionError
-from ckdiff.errors import is_out_of_memory
+from ckdiff.cli.console import bars, remark
+from ckdiff.errors import ReportError, is_out_of_memory
 from ckdiff.locks import alone
+from ckdiff.options import OptionError, assemble
+from ckdiff.report.words.sections import SECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ckdiff.calls.specs import Pair
+    from ckdiff.cli.options import Output, StoredPair
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
-
-Remark = Any
-"""`cli.remark`: (text, quiet) -> one line on stderr."""
+T = TypeVar("T")
 
 
 NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
@@ -36,27 +45,137 @@ LESS = "--stream on, a smaller --batch-size, or fewer questions"
 """What makes a probe smaller."""
 
 
-def pair_and_report(
-    base: str | None, unlearned: str | None, output: Path, overwrite: bool, command: str = "probe"
-) -> tuple[Report | None, tuple[str, str]]:
-    """The report that a command's results go into, or None, and the two checkpoints.
+@dataclass(slots=True)
+class Session:
+    """A command at work on the report at --output.
 
-    Raises:
-        CkdiffError: one checkpoint alone, no pair to be found, or a report of another pair.
+    Attributes:
+        output: where it is, whether it may be replaced, how much is said.
+        there: what was in that place when the command began.
     """
-    from ckdiff.report.hdf5.file import check_writable, read_report
 
-    if (base is None) != (unlearned is None):
-        raise OptionError(f"{command}: give BASE and UNLEARNED, or neither to take the pair of the report")
-    check_writable(output)
-    if base is None or unlearned is None:
-        existing = read_report(output)
+    output: Output
+    there: tuple[int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        from ckdiff.report.hdf5.file import check_writable
+
+        check_writable(self.output.output)
+        self.there = identity(self.output.output)
+
+    def say(self, text: str) -> None:
+        """One line on stderr, unless --quiet."""
+        remark(text, self.output.quiet)
+
+    def open_pair(self, pair: StoredPair, command: str) -> tuple[Report | None, Pair]:
+        """The report that results go into, or None, and the two checkpoints.
+
+        Raises:
+            CkdiffError: one checkpoint alone, no pair to be found, or something that is no report.
+        """
+        from ckdiff.calls.specs import Pair
+        from ckdiff.report.hdf5.file import read_report
+
+        if (pair.base is None) != (pair.unlearned is None):
+            raise OptionError(f"{command}: give BASE and UNLEARNED, or neither to take the pair of the report")
+        if pair.base is not None and pair.unlearned is not None:
+            return self.read_existing(), assemble(Pair, pair)
+        existing = read_report(self.output.output)
         sides = existing.provenance.base, existing.provenance.unlearned
-        found = tuple(side.location + (f"@{side.revision}" if side.revision else "") for side in sides)
-        return existing, (found[0], found[1])
-    if overwrite or not output.exists():
-        return None, (base, unlearned)
-    return read_report(output), (base, unlearned)
+        base, unlearned = (side.location + (f"@{side.revision}" if side.revision else "") for side in sides)
+        return existing, assemble(Pair, pair, base=base, unlearned=unlearned)
+
+    def read_existing(self) -> Report | None:
+        """The report that is there already, or None where there is none, or where it is to be replaced.
+
+        Raises:
+            ReportError: something else is there.
+        """
+        from ckdiff.report.hdf5.file import read_report
+
+        if self.output.overwrite or not self.output.output.exists():
+            return None
+        try:
+            return read_report(self.output.output)
+        except ReportError as error:
+            raise ReportError(f"{error}; or replace it with --overwrite") from error
+
+    def accept(self, base: str, unlearned: str) -> None:
+        """Refuse, before the work begins, to replace another pair's report unasked."""
+        from ckdiff.report.hdf5.file import check_same_pair
+
+        if not self.output.overwrite:
+            check_same_pair(self.output.output, base, unlearned)
+
+    def work(self, call: Callable[[Listener], T]) -> T:
+        """Do long work, with progress and a clean stop.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the report is as it was.
+        """
+        return work(call, self.output.quiet)
+
+    @contextlib.contextmanager
+    def keep(self, resume: bool) -> Iterator[Path]:
+        """Where an unfinished probe of this report is kept, until all is written."""
+        from ckdiff.probes import kept_sweep
+
+        place = kept_sweep.place(self.output.output)
+        if place.exists() and not resume:
+            found = "an interrupted probe is there and will be discarded; stop, and use --resume to go on with it"
+            self.say(f"{place}: {found}")
+        yield place
+        kept_sweep.remove(place)
+
+    def write(self, report: Report, section: str) -> Report:
+        """Write one section, into whatever report of the pair is there now: another command may have written meanwhile.
+
+        Raises:
+            ReportError: what is there is about other weights.
+        """
+        from ckdiff.calls.merge import merge_reports, replaced_parts
+        from ckdiff.report.hdf5.file import read_report, write_report
+
+        path = self.output.output
+        with only_writer(path):
+            replaces = self.output.overwrite and identity(path) == self.there
+            older = read_report(path) if path.exists() and not replaces else None
+            others: dict[str, Any] = {name: None for name in SECTIONS if name != section}
+            fresh = replace(report, **others)
+            for part in replaced_parts(older, fresh):
+                self.say(f"{path}: {part}")
+            report = merge_reports(older, fresh)
+            write_report(report, path)
+        return report
+
+    def replace(self, report: Report) -> None:
+        """Write a report that takes the place of an older one of the same pair.
+
+        Raises:
+            ReportError: another pair's has been written there meanwhile.
+        """
+        from ckdiff.report.hdf5.file import write_report
+
+        path = self.output.output
+        with only_writer(path):
+            if identity(path) != self.there:
+                self.say(f"{path}: was written by another command meanwhile, and is replaced")
+                self.accept(report.provenance.base.location, report.provenance.unlearned.location)
+            write_report(report, path)
+
+
+def only_writer(output: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else reads, merges and replaces a report in this place meanwhile."""
+    return alone(output.absolute().parent)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """The inode and the time of a file, which change when it is replaced; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def set_threads(count: int) -> None:
@@ -68,6 +187,22 @@ def set_threads(count: int) -> None:
         there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = int(given) if given.isdigit() and int(given) else there
     torch.set_num_threads(count)
+
+
+def work(call: Callable[[Listener], T], quiet: bool, less: str = LESS) -> T:
+    """Do long work, with progress on a terminal and a clean stop; `less` is what to try where memory ran out.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what can be gone on with is kept.
+    """
+    from ckdiff.progress import Stopped
+
+    try:
+        with enough_disk(), enough_memory(less), listen(quiet) as listener:
+            return call(listener)
+    except Stopped:
+        remark("what is done is kept; the same command with --resume goes on", quiet)
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager
@@ -92,69 +227,44 @@ def enough_disk() -> Iterator[None]:
         raise OptionError("cannot write: no space left on the disk; free some, or name another place") from error
 
 
-def only_writer(output: Path) -> contextlib.AbstractContextManager[None]:
-    """Nobody else reads, merges and replaces a report in this place meanwhile."""
-    return alone(output.absolute().parent)
+@contextlib.contextmanager
+def catch_stop(words: Callable[[], str], quiet: bool) -> Iterator[Callable[[], bool]]:
+    """Whether somebody asked to stop: the first Ctrl-C or SIGTERM only says `words`, the next one interrupts.
 
+    Where `words` are empty there is nothing to stop cleanly, and the first one interrupts.
+    """
+    asked: list[int] = []
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """What changes when a report is replaced: its inode and its time."""
+    def interrupt(number: int, frame: Any) -> None:
+        said = words()
+        if asked or not said:
+            raise KeyboardInterrupt
+        asked.append(number)
+        remark(said, quiet)
+
+    # A batch scheduler says SIGTERM, and gives some seconds before it kills.
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def listening(quiet: bool, remark: Remark) -> Iterator[Listener]:
-    """Progress on a terminal, and Ctrl-C: in long work the first one stops cleanly, a second one at once."""
+def listen(quiet: bool) -> Iterator[Listener]:
+    """A listener for long work: it shows progress on a terminal, and knows whether Ctrl-C was pressed."""
     from ckdiff.progress import Listener
 
-    asked: list[int] = []
     stage = [""]
 
-    def interrupt(number: int, frame: Any) -> None:
-        if asked or stage[0] not in STOPPABLE:
-            raise KeyboardInterrupt
-        asked.append(number)
-        remark(f"stopping after this {STOPPABLE[stage[0]]}; Ctrl-C again stops at once", quiet)
+    def words() -> str:
+        return f"stopping after this {STOPPABLE[stage[0]]}; Ctrl-C again stops at once" if stage[0] in STOPPABLE else ""
 
-    with _bars(quiet) as show:
+    with bars(quiet) as show, catch_stop(words, quiet) as stop:
 
         def progress(name: str, done: int, total: int, detail: str) -> None:
             stage[0] = name if done < total else ""
             show(name, done, total, detail)
 
-        # A batch scheduler says SIGTERM, and gives some seconds before it kills.
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield Listener(progress, lambda: bool(asked), lambda text: remark(text, quiet))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _bars(quiet: bool) -> Iterator[Callable[[str, int, int, str], None]]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda name, done, total, detail: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(name: str, done: int, total: int, detail: str) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total, detail=detail)
-            bar.update(tasks[name], completed=done, total=total, detail=detail)
-
-        yield show
+        yield Listener(progress, stop, lambda text: remark(text, quiet))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from ckdiff.cli.console import present, remark
-from ckdiff.cli.options import TABLE, FormatOption, ShowOption, TopOption
+from ckdiff.cli.options import FORMAT, REPORT, SHOW_QUESTIONS, TABLE, TOP
 from ckdiff.errors import CkdiffError
+from ckdiff.options import Option
 from ckdiff.report.formats import FORMATS
 from ckdiff.report.words.sections import SECTIONS, held
 
@@ -17,26 +16,20 @@ ALONE = ", ".join(name for name, row in FORMATS.items() if row.carries != "all")
 """The formats that can carry one section."""
 
 
+SECTION = Option("--section", f"{', '.join(SECTIONS)}: only that part, as {ALONE}.", known=SECTIONS)
+
+
 def show(
-    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
-    output_format: FormatOption = TABLE,
-    top: TopOption = 10,
-    section: Annotated[
-        str | None,
-        typer.Option(
-            "--section",
-            help=f"{', '.join(SECTIONS)}: only that part, as {ALONE}.",
-            autocompletion=lambda: list(SECTIONS),
-        ),
-    ] = None,
-    show_questions: ShowOption = 0,
+    report: Annotated[Path, REPORT],
+    output_format: Annotated[str, FORMAT] = TABLE,
+    top: Annotated[int, TOP] = 10,
+    section: Annotated[str | None, SECTION] = None,
+    show_questions: Annotated[int, SHOW_QUESTIONS] = 0,
 ) -> None:
     """Show a report again, as it was printed or in another format."""
     from ckdiff.report.hdf5.file import read_any
     from ckdiff.report.schema.campaign import Campaign
 
-    if section is not None and section not in SECTIONS:
-        raise CkdiffError(f"--section: no {section!r}; there are {', '.join(SECTIONS)}")
     found = read_any(report)
     if isinstance(found, Campaign):
         if section is not None:

@@ -1,20 +1,17 @@
-"""`ckdiff attest` and `ckdiff verify`: a report is signed, and a report is held against everything that it rests on.
-
-Part of the door: options become calls; what was found is printed and turned into a status. The library that signs is
-imported by `audit.signing` alone, when it is needed.
-"""
+"""`ckdiff verify`: a report is held against everything that it rests on."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.cli.console import remark, to_reader
-from ckdiff.cli.options import AdapterBaseOption, QuietOption
+from ckdiff.calls.specs import ADAPTER_BASE
+from ckdiff.cli.console import remark, write
+from ckdiff.cli.options import KEY, POLICY, QUIET, REPORT
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.options import Option
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
@@ -26,25 +23,20 @@ MOST_LINES = 200
 """Differences that are printed, one a line; more are counted."""
 
 
+BASE = Option("--base", "The model before: are its files those of the report?")
+UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
+ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
+
+
 def verify(
-    report: Annotated[Path, typer.Argument(help="A report that ckdiff has written.")],
-    base: Annotated[
-        str | None, typer.Option("--base", help="The model before: are its files those of the report?")
-    ] = None,
-    unlearned: Annotated[
-        str | None, typer.Option("--unlearned", help="The model after: are its files those of the report?")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", "-k", help="The public key in PEM of whoever must have signed.")
-    ] = None,
-    attestation: Annotated[
-        Path | None, typer.Option("--attestation", help="The envelope; else REPORT.intoto.json. Needs --key.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", "-p", help="The policy that the report must have been judged by.")
-    ] = None,
-    adapter_base: AdapterBaseOption = None,
-    quiet: QuietOption = False,
+    report: Annotated[Path, REPORT],
+    base: Annotated[str | None, BASE] = None,
+    unlearned: Annotated[str | None, UNLEARNED] = None,
+    key: Annotated[Path | None, KEY.but("The public key in PEM of whoever must have signed.")] = None,
+    attestation: Annotated[Path | None, ATTESTATION] = None,
+    policy: Annotated[Path | None, POLICY.but("The policy that the report must have been judged by.", "")] = None,
+    adapter_base: Annotated[str | None, ADAPTER_BASE] = None,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compute a report's numbers, digests and verdict again, check its signature, and say what differs."""
     from ckdiff.audit.gate.policy import read_policy
@@ -61,8 +53,7 @@ def verify(
         remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
     if hint := _hint(outcome):
         remark(hint, quiet)
-    with to_reader():
-        sys.stdout.write(_text(report, outcome))
+    write(_text(report, outcome))
     raise typer.Exit(_status(outcome))
 
 
@@ -71,7 +62,7 @@ INTERVALS = ("_low", "_high", "/settings/bootstrap")
 
 
 def _hint(outcome: Outcome) -> str:
-    """What else than an edit may be behind differences: another version of ckdiff; or ""."""
+    """The hint that another version of ckdiff, not an edit, may be behind differences; or ""."""
     from ckdiff.untrusted import printable
 
     found = outcome.differences.found
@@ -95,7 +86,7 @@ def _status(outcome: Outcome) -> ExitStatus:
 
 
 def _text(report: Path, outcome: Outcome) -> str:
-    """What was found, the last line the outcome; "verified" only where a key has signed this very file."""
+    """The differences, and the outcome as the last line; "verified" only where a key has signed this very file."""
     from ckdiff.report.words.numbers import counted
     from ckdiff.untrusted import printable
 

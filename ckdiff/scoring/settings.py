@@ -1,18 +1,32 @@
-"""How to probe: one frozen record, light enough to be made without torch."""
+"""How to probe: one frozen record, light enough to be made without torch.
+
+`Settings` is the sum of its parts, and the command line has an option for each field that names one.
+"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
+from typing import Annotated, Literal
 
 from ckdiff.errors import CkdiffError
-from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ckdiff.modes import Direction
-
+from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, Direction
+from ckdiff.options import (
+    ALL,
+    ASKED,
+    BATCH_SIZE,
+    DEVICE,
+    NEURONS,
+    RUNS,
+    TEMPLATE,
+    TOKENIZER,
+    TOKENS,
+    Option,
+    check_options,
+    names,
+    numbers,
+)
 
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 
@@ -20,84 +34,132 @@ DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 DTYPE_NAMES = ("float32", "float64", "bfloat16", "float16")
 
 
+STREAMS = ("auto", "on", "off")
+
+
+RESTORED = "What is restored"
+"""The heading of these options in `--help`."""
+
+
 class SettingsError(CkdiffError):
     """A setting that names nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to probe.
+def directions(text: str) -> tuple[str, ...]:
+    """The directions that a text names; `both` are all."""
+    return names(ALL if text.strip() == "both" else text, DIRECTIONS)
+
+
+MODE = Option("--mode -m", f"What is put back: {', '.join(MODES)}, or all.", RESTORED, known=MODES)
+VARIANT = Option(
+    "--variant",
+    f"What else is held still: {', '.join(VARIANTS)}, or all.",
+    RESTORED,
+    known=VARIANTS,
+)
+DIRECTION = Option(
+    "--direction",
+    "restore: base states into the unlearned model; break; both.",
+    RESTORED,
+    known=DIRECTIONS,
+    read=directions,
+)
+LAYERS = Option(
+    "--layers", "Window centres, such as 0,5-9; else all.", RESTORED, read=functools.partial(numbers, "--layers")
+)
+GOAL = Option("--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1)
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """Which states are put back, and which scores are computed.
 
     Attributes:
         modes, variants, directions: keys of the tables in `modes`.
         window: layers restored together.
         layers: window centres, or None for all.
-        tokens: the most tokens of an answer that are scored.
-        template, chat: see `prompts.prompts`.
         given_answers: score the answers of the question file, not generated ones.
         kl: compute `krs_kl` and `top1`, which need every logit.
+        neurons: look for the neurons that carry the best windows of mode `coeff`, variants `open` and `whole`.
+        neuron_goal: the share of a window's krs_kl that they must bring back.
+    """
+
+    modes: Annotated[tuple[str, ...], MODE] = ("coeff",)
+    variants: Annotated[tuple[str, ...], VARIANT] = ("open", "isolated")
+    directions: Annotated[tuple[Direction, ...], DIRECTION] = ("restore",)
+    window: Annotated[int, Option("--window", "Layers restored together.", RESTORED, least=1)] = 5
+    layers: Annotated[tuple[int, ...] | None, LAYERS] = None
+    given_answers: Annotated[
+        bool, Option("--given-answers", "Score the file's answers, not the base's own.", ASKED)
+    ] = False
+    kl: Annotated[bool, Option("--kl/--no-kl", "krs_kl and top1, which need every logit.", RUNS)] = True
+    neurons: Annotated[bool, NEURONS.but(panel=RESTORED)] = False
+    neuron_goal: Annotated[float, GOAL] = 0.8
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a model is asked.
+
+    Attributes:
+        tokens: the most tokens of an answer that are scored.
+        template, chat: see `prompts.prompts`.
+        tokenizer: a directory to take the tokenizer from, where the base has none.
+    """
+
+    tokens: Annotated[int, TOKENS] = 30
+    template: Annotated[str, TEMPLATE] = DEFAULT_TEMPLATE
+    chat: Annotated[bool, Option("--chat-template", "Use the tokenizer's chat template.", ASKED)] = False
+    tokenizer: Annotated[Path | None, TOKENIZER] = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a model runs.
+
+    Attributes:
         dtype: one of `DTYPE_NAMES`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         stream: keep one layer of each model in memory at a time.
         batch_size: questions that go through a layer together.
         attention: transformers' attention implementation, or None for its own choice.
-        tokenizer: a directory to take the tokenizer from, where the base has none.
         chunk: positions that go through a layer in one call; 0: by device.
         memory: bytes to plan with; 0: what is free.
-        controls: False in benchmarks only.
-        neurons: look for the neurons that carry the best windows of mode `coeff`, variants `open` and `whole`.
-        neuron_goal: the share of a window's krs_kl that they must bring back.
     """
 
-    modes: tuple[str, ...] = ("coeff",)
-    variants: tuple[str, ...] = ("open", "isolated")
-    directions: tuple[Direction, ...] = ("restore",)
-    window: int = 5
-    layers: tuple[int, ...] | None = None
-    tokens: int = 30
-    template: str = DEFAULT_TEMPLATE
-    chat: bool = False
-    given_answers: bool = False
-    kl: bool = True
-    dtype: str = "float32"
-    device: str = "auto"
-    stream: Literal["auto", "on", "off"] = "auto"
-    batch_size: int = 32
+    stream: Annotated[
+        Literal["auto", "on", "off"],
+        Option("--stream", "One layer in memory at a time: auto, on or off.", RUNS, known=STREAMS),
+    ] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
+    dtype: Annotated[str, Option("--dtype", "float32, float64, bfloat16 or float16.", RUNS, known=DTYPE_NAMES)] = (
+        "float32"
+    )
+    batch_size: Annotated[int, BATCH_SIZE] = 32
     attention: str | None = None
-    tokenizer: Path | None = None
     chunk: int = 0
     memory: int = 0
+
+
+@dataclass(frozen=True)
+class Settings(Machine, Answering, Restoring):
+    """How to probe: what is put back, how a model is asked, and how it runs.
+
+    Attributes:
+        controls: False in benchmarks only.
+    """
+
     controls: bool = True
-    neurons: bool = False
-    neuron_goal: float = 0.8
 
     def check(self) -> None:
-        """Refuse what names nothing.
+        """Refuse what names nothing, and what contradicts itself.
 
         Raises:
             SettingsError: and what there is instead.
         """
-        for option, given, known in (
-            ("--mode", self.modes, MODES),
-            ("--variant", self.variants, VARIANTS),
-            ("--direction", self.directions, DIRECTIONS),
-            ("--dtype", (self.dtype,), DTYPE_NAMES),
-            ("--stream", (self.stream,), ("auto", "on", "off")),
-        ):
-            for name in given:
-                if name not in known:
-                    raise SettingsError(f"{option}: no {name!r}; there are {', '.join(known)}")
-            if not given:
-                raise SettingsError(f"{option}: names nothing; there are {', '.join(known)}")
-        for option, value in (("--window", self.window), ("--tokens", self.tokens), ("--batch-size", self.batch_size)):
-            if value < 1:
-                raise SettingsError(f"{option}: {value} is too few; give 1 or more")
-        if self.neurons:
-            self._check_neurons()
-
-    def _check_neurons(self) -> None:
-        if not 0 < self.neuron_goal <= 1:
-            raise SettingsError(f"--neuron-goal: {self.neuron_goal:g} is no share; give more than 0 and at most 1")
+        check_options(self, SettingsError)
+        if not self.neurons:
+            return
         if "coeff" not in self.modes:
             raise SettingsError("--neurons: looks into windows of mode coeff; add it to --mode")
         if not {"open", "whole"} & set(self.variants):

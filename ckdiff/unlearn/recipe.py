@@ -5,13 +5,30 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
+from typing import Annotated
 
 from ckdiff.errors import CkdiffError
+from ckdiff.options import (
+    BATCH_SIZE,
+    CONCEPT,
+    DEVICE,
+    LENGTH,
+    MOST_TEXTS,
+    MOST_UNRELATED,
+    NEURONS,
+    OUTPUT,
+    QUESTIONS,
+    SEED,
+    TEMPLATE,
+    TOKENIZER,
+    TOKENS,
+    UNRELATED,
+    Argument,
+    Option,
+    check_options,
+)
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NEEDLE = "needle"
 METHOD_NAMES = ("graddiff", "dpo", "npo", "npo_kl", "grad_ascent", NEEDLE)
@@ -76,6 +93,39 @@ def stop_when(text: str) -> StopWhen:
     return StopWhen(found[1], found[2], float(found[3]))
 
 
+def neuron_pairs(text: str) -> tuple[tuple[int, int], ...]:
+    """Neurons from text, each as (layer, neuron).
+
+    >>> neuron_pairs("3:17, 4:0")
+    ((3, 17), (4, 0))
+
+    Raises:
+        RecipeError: a part of it is none.
+    """
+    found = []
+    for part in text.split(","):
+        layer, colon, neuron = (piece.strip() for piece in part.partition(":"))
+        if not colon or not all(one.isascii() and one.isdigit() and len(one) < 10 for one in (layer, neuron)):
+            raise RecipeError(f"--neurons: {part.strip()[:40]!r} is not layer:neuron; write 3:17,4:0")
+        found.append((int(layer), int(neuron)))
+    return tuple(found)
+
+
+TEXTS, LOSS, TRAINING, NEEDLES, MEASURED = (
+    "What is forgotten, and what is kept",
+    "The loss",
+    "Training",
+    "Needle",
+    "What is measured",
+)
+"""Headings of `ckdiff unlearn --help`."""
+
+ON = Option("--train-on", "text, answers (the base's own to the target questions), or both.", TEXTS, known=TRAIN_ON)
+STOP_WHEN = Option(
+    "--stop-when", "Such as 'target_bleu<0.15'; may be repeated.", MEASURED, read=stop_when, repeated=True
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to unlearn.
@@ -110,34 +160,54 @@ class Recipe:
         noise: needle only: standard deviation of the noise on each element.
     """
 
-    method: str = "graddiff"
-    train_on: str = "text"
-    preferred: str = "refusal"
-    retain_loss: str = "default"
-    retain_weight: float | None = None
-    lr: float | None = None
-    beta: float = 0.1
-    limit: float | None = None
-    epochs: int = 10
-    steps: int = 0
-    batch_size: int = 8
-    accumulation: int = 2
-    length: int = 500
-    weight_decay: float = 0.01
-    warmup: int | None = None
-    optimizer: str = "adamw"
-    precision: str = "float32"
-    checkpointing: bool = False
-    evaluate_every: int = 0
-    stop_when: tuple[StopWhen, ...] = field(default=())
-    seed: int = 0
-    tokens: int = 30
-    template: str = DEFAULT_TEMPLATE
-    device: str = "auto"
-    tokenizer: Path | None = None
-    neurons: tuple[tuple[int, int], ...] = ()
-    count: int = 1
-    noise: float = 0.1
+    method: Annotated[
+        str, Option("--method -m", "graddiff, dpo, npo, npo_kl, grad_ascent or needle.", known=METHOD_NAMES)
+    ] = "graddiff"
+    train_on: Annotated[str, ON] = "text"
+    retain_loss: Annotated[
+        str, Option("--retain-loss", "kl, ce or none; else the method's own.", LOSS, known=RETAIN_LOSSES)
+    ] = "default"
+    retain_weight: Annotated[float | None, Option("--retain-weight", "Else 1 for kl, 1.5 for ce.", LOSS, least=0)] = (
+        None
+    )
+    beta: Annotated[float, Option("--beta", "Of DPO and NPO.", LOSS, above=0)] = 0.1
+    preferred: Annotated[
+        str, Option("--preferred", "What DPO prefers: refusal or retain text.", LOSS, known=PREFERRED)
+    ] = "refusal"
+    limit: Annotated[
+        float | None,
+        Option("--ascent-limit", "Leave a token alone once its loss is above this (nats).", LOSS, above=0),
+    ] = None
+    lr: Annotated[
+        float | None, Option("--lr", "Learning rate; else the method's own.", TRAINING, above=0, most=MOST_LR)
+    ] = None
+    epochs: Annotated[int, Option("--epochs", "Passes over the texts.", TRAINING, least=1, most=MOST)] = 10
+    steps: Annotated[int, Option("--steps", "Steps, instead of epochs.", TRAINING, least=0, most=MOST)] = 0
+    batch_size: Annotated[int, BATCH_SIZE.but("Texts a forward.", TRAINING, most=MOST)] = 8
+    accumulation: Annotated[int, Option("--accumulation", "Forwards a step.", TRAINING, least=1, most=MOST)] = 2
+    length: Annotated[int, LENGTH.but(panel=TEXTS, most=MOST)] = 500
+    weight_decay: Annotated[float, Option("--weight-decay", "Of the optimizer.", TRAINING, least=0)] = 0.01
+    warmup: Annotated[int | None, Option("--warmup", "Steps; else one epoch's.", TRAINING, least=0, most=MOST)] = None
+    optimizer: Annotated[str, Option("--optimizer", "adamw, adafactor or sgd.", TRAINING, known=OPTIMIZERS)] = "adamw"
+    precision: Annotated[str, Option("--precision", "float32, bfloat16 or float16.", TRAINING, known=PRECISIONS)] = (
+        "float32"
+    )
+    checkpointing: Annotated[bool, Option("--checkpointing", "Less memory, a third more time.", TRAINING)] = False
+    seed: Annotated[int, SEED.but("Of order, retain text, refusals and noise.", TRAINING)] = 0
+    device: Annotated[str, DEVICE.but("auto, cpu or cuda.", TRAINING, known=("auto", "cpu", "cuda"))] = "auto"
+    tokens: Annotated[int, TOKENS.but(panel=MEASURED, most=MOST)] = 30
+    template: Annotated[str, TEMPLATE.but(panel=MEASURED)] = DEFAULT_TEMPLATE
+    tokenizer: Annotated[Path | None, TOKENIZER.but(panel=MEASURED)] = None
+    evaluate_every: Annotated[
+        int, Option("--eval-steps", "Steps between measurements; else epochs.", MEASURED, least=0, most=MOST)
+    ] = 0
+    stop_when: Annotated[tuple[StopWhen, ...], STOP_WHEN] = ()
+    neurons: Annotated[
+        tuple[tuple[int, int], ...],
+        NEURONS.but("layer:neuron, ...; else random ones.", NEEDLES, read=neuron_pairs),
+    ] = ()
+    count: Annotated[int, Option("--count", "Random neurons.", NEEDLES, least=1, most=MOST)] = 1
+    noise: Annotated[float, Option("--noise", "Standard deviation of the noise.", NEEDLES, above=0)] = 0.1
 
     def check(self) -> None:
         """Refuse what names nothing or cannot be.
@@ -145,48 +215,7 @@ class Recipe:
         Raises:
             RecipeError: and what there is instead.
         """
-        for option, given, known in (
-            ("--method", self.method, METHOD_NAMES),
-            ("--train-on", self.train_on, TRAIN_ON),
-            ("--preferred", self.preferred, PREFERRED),
-            ("--retain-loss", self.retain_loss, RETAIN_LOSSES),
-            ("--optimizer", self.optimizer, tuple(OPTIMIZERS)),
-            ("--precision", self.precision, PRECISIONS),
-            ("--device", self.device, ("auto", "cpu", "cuda")),
-        ):
-            if given not in known:
-                raise RecipeError(f"{option}: no {given[:40]!r}; there are {', '.join(known)}")
-        for option, value, least in (
-            ("--epochs", self.epochs, 1),
-            ("--steps", self.steps, 0),
-            ("--batch-size", self.batch_size, 1),
-            ("--accumulation", self.accumulation, 1),
-            ("--length", self.length, 2),
-            ("--tokens", self.tokens, 1),
-            ("--eval-steps", self.evaluate_every, 0),
-            ("--seed", self.seed, 0),
-            ("--count", self.count, 1),
-            ("--warmup", 0 if self.warmup is None else self.warmup, 0),
-        ):
-            if value < least:
-                raise RecipeError(f"{option}: {value} is too few; give {least} or more")
-            if value > MOST and option != "--seed":
-                raise RecipeError(f"{option}: {value} is too many; give {MOST} or fewer")
-        for option, number in (
-            ("--lr", self.lr),
-            ("--beta", self.beta),
-            ("--noise", self.noise),
-            ("--ascent-limit", self.limit),
-        ):
-            if number is not None and not 0 < number < float("inf"):
-                raise RecipeError(f"{option}: {number} cannot be; give a number above 0")
-        for option, number in (("--retain-weight", self.retain_weight), ("--weight-decay", self.weight_decay)):
-            if number is not None and not 0 <= number < float("inf"):
-                raise RecipeError(f"{option}: {number} cannot be; give 0 or more")
-        if self.seed >= 2**32:
-            raise RecipeError(f"--seed: {self.seed} is too large; give a number below 2^32")
-        if self.lr is not None and self.lr > MOST_LR:
-            raise RecipeError(f"--lr: {self.lr:g} is too large; give {MOST_LR:g} or less")
+        check_options(self, RecipeError)
         if self.limit is not None and self.method not in ("graddiff", "grad_ascent"):
             raise RecipeError(f"--ascent-limit: {self.method} makes no ascent; it is for graddiff and grad_ascent")
 
@@ -208,13 +237,17 @@ class UnlearnSpec:
         recipe: how.
     """
 
-    base: str
-    output: Path
-    forget: Path | None = None
-    concept: str | None = None
-    retain: Path | None = None
-    questions: Path | None = None
-    unrelated: Path | None = None
-    most_unrelated: int = 50
-    most: int = 6000
+    base: Annotated[str, Argument("The model to unlearn from: a plain checkpoint of 16 or 32 bits.")]
+    output: Annotated[Path, OUTPUT.but("The checkpoint directory to make.")]
+    forget: Annotated[Path | None, Option("--forget -F", "Texts: ConceptVectors, text, JSON, CSV, parquet.", TEXTS)] = (
+        None
+    )
+    concept: Annotated[str | None, CONCEPT.but("Which concept of the files.", TEXTS)] = None
+    retain: Annotated[
+        Path | None, Option("--retain", "Texts to keep; else those of --forget's other concepts.", TEXTS)
+    ] = None
+    questions: Annotated[Path | None, QUESTIONS.but("Target questions; else those of --forget.", MEASURED)] = None
+    unrelated: Annotated[Path | None, UNRELATED.but(panel=MEASURED)] = None
+    most_unrelated: Annotated[int, MOST_UNRELATED.but(panel=MEASURED)] = 50
+    most: Annotated[int, MOST_TEXTS.but(panel=TEXTS)] = 6000
     recipe: Recipe = field(default_factory=Recipe)

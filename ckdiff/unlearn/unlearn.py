@@ -22,7 +22,7 @@ from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import device_of
 from ckdiff.probes.wording.wording import Wording
-from ckdiff.progress import Listener
+from ckdiff.progress import Listener, Stopped
 from ckdiff.unlearn import needle, saving
 from ckdiff.unlearn.choosing import choose_texts
 from ckdiff.unlearn.measuring import Gauge, start
@@ -62,7 +62,7 @@ class Made:
         return bool(self.record["digest"] == self.record["base_digest"])
 
 
-class UnlearningStopped(KeyboardInterrupt):
+class UnlearningStopped(Stopped):
     """The user asked to stop, and what was done is kept."""
 
 

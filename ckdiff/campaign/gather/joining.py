@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.audit.gate.policy import parse_policy
 from ckdiff.audit.judge import judge_report
-from ckdiff.calls.merge import joined, merged
+from ckdiff.calls.merge import merge_reports
 from ckdiff.campaign.records import CampaignError
 from ckdiff.campaign.run.store import sha256_of
 from ckdiff.report.words.sections import SECTIONS
@@ -86,7 +86,7 @@ def joined_reports(results: Results, policy: Policy | None, read: Read) -> Itera
             continue
         report = reports[0]
         for newer in reports[1:]:
-            report = _put(report, newer)
+            report = merge_reports(report, newer)
         own = policy is None and done[-1].slot.run == "audit"
         report = _judged(report, policy or policy_of(jobs[0].slot), own)
         yield Joined(pair, concept, report, tuple(one.versions for one in reports))
@@ -111,10 +111,6 @@ def digest_of(path: Path) -> str:
 
 def _is_whole(slot: Slot) -> bool:
     return slot.run == "compare" and not slot.concept
-
-
-def _put(older: Report, newer: Report) -> Report:
-    return joined(older, newer) if newer.probe is None else merged(older, newer)
 
 
 def _judged(report: Report, held: Policy | None, own: bool) -> Report:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.campaign.records import RUNS, PlanError, Slot, Task
@@ -125,47 +125,29 @@ def _wanted(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
 
 def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spec:
     """What one job is asked: a spec of the function that does it."""
-    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measured
+    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measures_of, questions_in
 
+    sides: dict[str, Any] = {"base": pair.base, "unlearned": pair.unlearned, "adapter_base": pair.adapter_base}
     if run == "compare":
-        return CompareSpec(pair.base, pair.unlearned, adapter_base=pair.adapter_base)
+        return CompareSpec(**sides)
     given = dict(pair.measure)
     if topic.questions is not None:
         given["questions"] = topic.questions
     if topic.concept is not None:
         given["concept"] = topic.concept
-    measure = measured(pair.policy if run == "audit" else None, given)
-    settings = _settings(measure, run, pair, resources)
-    questions, concept = measure.get("questions"), measure.get("concept")
+    measures = measures_of(pair.policy if run == "audit" else None, given)
+    settings = _settings(measures, run, pair, resources)
     if run == "probe":
-        return ProbeSpec(
-            pair.base,
-            pair.unlearned,
-            questions=questions,
-            concept=concept,
-            settings=settings,
-            adapter_base=pair.adapter_base,
-        )
-    behave = BehaveSpec(
-        pair.base,
-        pair.unlearned,
-        questions=questions,
-        concept=concept,
-        unrelated=measure.get("unrelated"),
-        most_unrelated=measure.get("most_unrelated", 50),
-        choices=measure.get("choices"),
-        neutral=measure.get("neutral", True),
-        settings=settings,
-        adapter_base=pair.adapter_base,
-    )
+        asked = {"questions": measures.get("questions"), "concept": measures.get("concept")}
+        return ProbeSpec(**sides | asked, settings=settings)
+    sides |= questions_in(measures)
     if run == "behave":
-        return behave
-    values = {field.name: getattr(behave, field.name) for field in fields(behave)}
-    return AuditSpec(policy=pair.policy, **values)
+        return BehaveSpec(**sides, settings=settings)
+    return AuditSpec(**sides, settings=settings, policy=pair.policy)
 
 
-def _settings(measure: dict[str, Any], run: str, pair: PairPlan, resources: Resources) -> Settings:
-    from ckdiff.calls.specs import settings_of
+def _settings(measures: dict[str, Any], run: str, pair: PairPlan, resources: Resources) -> Settings:
+    from ckdiff.calls.specs import audit_settings, settings_in
     from ckdiff.scoring.settings import Settings
 
     if resources.gpus and resources.device == "cpu":
@@ -173,18 +155,16 @@ def _settings(measure: dict[str, Any], run: str, pair: PairPlan, resources: Reso
     device = resources.device
     if device == "auto":
         device = "cuda" if resources.gpus else "cpu"
-    ways = {
-        "device": device,
-        "stream": resources.stream,
-        "batch_size": resources.batch_size,
-        "tokenizer": pair.tokenizer,
-        "memory": resources.memory,
-    }
-    if run == "probe":
-        # As `ckdiff probe` does it where nothing else is said.
-        plain = Settings()
-        measure = {"modes": plain.modes, "variants": plain.variants, "directions": plain.directions} | measure
-    return settings_of(measure, ways)
+    # A probe is made as `ckdiff probe` makes it where nothing else is said.
+    plain = replace(
+        Settings() if run == "probe" else audit_settings(),
+        device=device,
+        stream=resources.stream,
+        batch_size=resources.batch_size,
+        tokenizer=pair.tokenizer,
+        memory=resources.memory,
+    )
+    return settings_in(measures, plain)
 
 
 def _slot(pair: PairPlan, topic: Topic, run: str) -> Slot:
@@ -218,20 +198,20 @@ class Questions:
 
     def of_probe(self, spec: ProbeSpec) -> QuestionSet:
         """What a probe asks."""
-        from ckdiff.calls.ask import questions_of
+        from ckdiff.calls.ask import read_questions_of
 
         what = spec.questions, spec.asked, spec.concept, spec.unrelated
         if what not in self._probes:
-            self._probes[what] = questions_of(spec)
+            self._probes[what] = read_questions_of(spec)
         return self._probes[what]
 
     def of_behave(self, spec: BehaveSpec) -> Asked:
         """What both models are asked."""
-        from ckdiff.calls.ask import asked_by
+        from ckdiff.calls.ask import read_asked
 
         what = spec.questions, spec.asked, spec.concept, spec.unrelated, spec.most_unrelated, spec.choices, spec.neutral
         if what not in self._behaves:
-            self._behaves[what] = asked_by(spec)
+            self._behaves[what] = read_asked(spec)
         return self._behaves[what]
 
 
