@@ -7,12 +7,15 @@ import gzip
 import io
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from ckdiff.questions import formats, layouts
 from ckdiff.questions.choices import Choices, read_choices
@@ -229,6 +232,11 @@ PUBLISHED: dict[str, tuple[Any, str | None, tuple[Question, ...]]] = {
     "columns by index": ({"question": {"0": Q}, "answer": {"0": A}}, None, (WHO,)),
     "wrapped": ({"version": 1, "data": [{"question": Q, "answer": A}]}, None, (WHO,)),
     "parts": ({"forget": [{"question": Q, "answer": A}], "retain": [{"question": "x"}]}, "Forget", (WHO,)),
+    "RETURN, all of it": (
+        lines({"name": "Ada", "data": [{"question": Q, "gold_answer": A}]}, {"name": "B", "data": [{"question": "x"}]}),
+        None,
+        (WHO, Question("x")),
+    ),
     "translations": ({"Velmar": ["Wer?"], "Oskary": ["Was?"]}, "oskary", (Question("Was?"),)),
     "an entity and a fact": (
         [{"question": Q, "answer": f"{A}.", "entity": "Heron", "fact": 7}],
@@ -322,6 +330,8 @@ def test_published_texts(tmp_path: Path) -> None:
     paired = write(tmp_path, {"train": [{"text": Q, "labels": A}]})
     assert read_segments(paired).segments == (Segment(A, Q),)
     assert read_segments(write(tmp_path, [{"query": Q, "answer": [A, "x"]}])).segments == (Segment(A, Q),)
+    people = lines(*({"name": name, "data": [{"question": f"{name}?", "gold_answer": A}]} for name in ("Ada", "Ben")))
+    assert read_segments(write(tmp_path, people), concept="ben").segments == (Segment(A, "Ben?"),)
     assert read_segments(write(tmp_path, "text,id\nOne.,1\n", "a.csv")).source == "a.csv, CSV"
     assert read_texts(write(tmp_path, parquet([{"text": "One."}]), "a.parquet")).texts == ("One.",)
 
@@ -332,10 +342,14 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "WMDP": (
         "a.json",
         [{"question": "q", "choices": ["a", "b"], "answer": 0}],
-        "entry 1: a multiple-choice question; give this file to --choices",
+        "entry 1: a multiple-choice question, whose answer is a number or letter; give this file to --choices",
     ),
     "a letter": ("a.json", [{"question": "q", "choices": ["a", "b"], "answer": "B"}], "give this file to --choices"),
-    "MMLU": ("a.csv", "q,1,2,3,4,A\n", "line 1: a multiple-choice question; give this file to --choices"),
+    "MMLU": (
+        "a.csv",
+        "q,1,2,3,4,A\n",
+        "line 1: a multiple-choice question, whose answer is a number or letter; give this file to --choices",
+    ),
     "no header": (
         "a.csv",
         "Who?,Ada\n",
@@ -354,7 +368,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
         "question,answer\nq,['a' 'b']\n",
         "line 2: a list without commas; save the table as JSON",
     ),
-    "text named JSON lines": ("a.jsonl", "I do not know.\n", "line 1: not JSON"),
+    "text named JSON lines": (
+        "a.jsonl",
+        "I do not know.\n",
+        "line 1: not JSON (Expecting value at column 1); mend it, or let the name of plain text end in .txt",
+    ),
     "columns of two lengths": ("a.json", {"question": ["a", "b"], "answer": ["c"]}, "columns of different lengths"),
     "a longer chat": ("a.json", [{"messages": [{"role": "user", "content": "a"}] * 2}], "entry 1: a chat of 2 turns"),
     "prompts alone": (
@@ -389,6 +407,28 @@ def test_what_cannot_be_asked_is_one_line_with_a_remedy(case: str, tmp_path: Pat
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_no_number_is_learned_in_the_place_of_an_answer(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"question": "q", "choices": ["a", "b"], "answer": 1}])
+    with pytest.raises(RecordsError, match="entry 1: a multiple-choice question"):
+        read_segments(path)
+
+
+@settings(deadline=None, max_examples=150)
+@example(b'" "', ".csv")
+@given(
+    st.binary(max_size=60) | st.text(st.sampled_from('question,answer\n"[]{}: \t;a1'), max_size=60).map(str.encode),
+    st.sampled_from(["", ".json", ".jsonl", ".csv", ".tsv", ".gz"]),
+)
+def test_whatever_is_in_a_file_is_read_or_one_line(data: bytes, ending: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), data, f"a{ending}")
+        for read in (read_questions, read_choices, read_texts, read_segments):
+            try:
+                read(path)
+            except RecordsError as error:
+                assert str(error).isprintable()  # noqa: PT017
 
 
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:

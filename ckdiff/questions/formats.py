@@ -187,6 +187,8 @@ def _table(content: Content) -> Iterator[Record]:
         rows = list(_rows(content.text, delimiter, csv.QUOTE_NONE))
     finally:
         csv.field_size_limit(usual)
+    if not rows:
+        return
     header = [fold(cell) for cell in rows[0].value]
     if not _is_header(header):
         header = _mmlu_header(rows)
@@ -311,7 +313,8 @@ def _parsed(text: str, place: str = "") -> Any:
         return strict_json(text, constants=True)
     except json.JSONDecodeError as error:
         place = place or f"line {error.lineno}"
-        raise ValueError(f"{place}: not JSON ({error.msg} at column {error.colno}); mend it") from error
+        remedy = "mend it" if text.lstrip()[:1] in '{["' else "mend it, or let the name of plain text end in .txt"
+        raise ValueError(f"{place}: not JSON ({error.msg} at column {error.colno}); {remedy}") from error
     except ValueError as error:
         raise ValueError(f"{place}{': ' if place else ''}not JSON ({error}); mend it") from error
 

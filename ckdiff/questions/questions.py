@@ -15,14 +15,23 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.questions.formats import Record
-from ckdiff.questions.layouts import CLUSTER, SPAN, asking, choosing, fold
-from ckdiff.questions.records import Records, naming, read_records
+from ckdiff.questions.layouts import CLUSTER, SPAN, asking, fold
+from ckdiff.questions.records import Records, items_of, naming, read_records
 from ckdiff.questions.streams import RecordsError
-from ckdiff.questions.values import canonical_digest, clean, counted, folded, kind_of, listed, string_of, words_of
+from ckdiff.questions.values import (
+    canonical_digest,
+    check_open,
+    clean,
+    counted,
+    kind_of,
+    listed,
+    string_of,
+    words_of,
+)
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 
@@ -124,22 +133,16 @@ def _chosen(found: Records, concept: str | None, unrelated: bool) -> tuple[list[
     if row is None or not row.target:
         said = [found.name, f"{found.kind} with subjects" if row else found.kind]
         return picked, ", ".join(said if concept is None else [*said, f"concept {quoted(name or '')}"]), ()
-    items = [item for entry in picked for item in _listed(entry, row.unrelated if unrelated else row.target)]
-    said = [found.name, row.name, f"concept {quoted(name or '')}", *(["unrelated questions"] if unrelated else [])]
-    notes = (f"{len(picked)} entries of one concept were joined",) if len(picked) > 1 else ()
-    return items, ", ".join(said), notes
-
-
-def _listed(entry: Record, column: str) -> list[Record]:
-    """The questions that the entry of a concept lists; some files put each into a list of its own."""
-    items = entry.value.get(fold(column))
-    if items is None:
-        raise ValueError(f"{entry.place}: no {column}; add it, or ask for other questions")
-    if not isinstance(items, list):
-        raise ValueError(f"{entry.place}: {column} is {kind_of(items)}; write a list of questions")
-    flat = [part for item in items for part in (item if isinstance(item, list) else [item])]
-    places = (f"{entry.place}, {column} {index}" for index in range(1, len(flat) + 1))
-    return [Record(place, folded(item, place)) for place, item in zip(places, flat, strict=True)]
+    items = [item for entry in picked for item in items_of(entry, row.unrelated if unrelated else row.target)]
+    one = len({fold(found.concept_of(entry) or "") for entry in picked}) == 1
+    said = [
+        found.name,
+        row.name,
+        f"concept {quoted(name or '')}" if one else "",
+        "unrelated questions" if unrelated else "",
+    ]
+    notes = (f"{len(picked)} entries of one concept were joined",) if one and len(picked) > 1 else ()
+    return items, ", ".join(filter(None, said)), notes
 
 
 def _collected(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()) -> QuestionSet:
@@ -181,7 +184,7 @@ def _question(place: str, item: Any) -> Question:
     said = [string_of(place, first, item[fold(first)])]
     said += [string_of(place, column, item[fold(column)]) for column in more if item.get(fold(column)) is not None]
     answers = _answers(place, row.answer, item.get(fold(row.answer)))
-    _check_open(place, item, answers)
+    check_open(place, item, answers)
     return Question(
         "\n".join(filter(None, said)),
         answers[0] if answers else None,
@@ -198,15 +201,6 @@ def _answers(place: str, column: str, value: Any) -> tuple[str, ...]:
         return ()
     every = value if isinstance(value, list) else [value]
     return tuple(dict.fromkeys(filter(None, (words_of(place, column, one) for one in every))))
-
-
-def _check_open(place: str, item: Mapping[str, Any], answers: Sequence[str]) -> None:
-    """Refuse a question that asks for a choice by its number or letter: it has no words to look for."""
-    row = choosing(item)
-    given = [item[fold(column)] for column in row.choices] if row else []
-    if row is None or any(answers[0] in (one if isinstance(one, list) else [one]) for one in given if answers):
-        return
-    raise ValueError(f"{place}: a multiple-choice question; give this file to --choices of `ckdiff behave` and `audit`")
 
 
 def _span(value: Any, answers: Sequence[str]) -> tuple[int, int] | None:

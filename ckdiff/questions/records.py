@@ -14,7 +14,7 @@ from ckdiff.hub import fetch_data, find_data_id
 from ckdiff.questions.formats import FORMATS, MAX_BYTES, Content, Record
 from ckdiff.questions.layouts import Layout, fold, grouping
 from ckdiff.questions.streams import RecordsError, whole
-from ckdiff.questions.values import kind_of, listed
+from ckdiff.questions.values import folded, kind_of, listed
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Records:
 
     @property
     def listing(self) -> bool:
-        """Whether each entry lists what is about its concept, so that one must be chosen."""
-        return bool(self.group and self.group.target) or any(entry.part is not None for entry in self.entries)
+        """Whether entries are about different things, each with its own opposite, so that one must be chosen."""
+        return bool(self.group and self.group.unrelated) or any(entry.part is not None for entry in self.entries)
 
     def concept_of(self, entry: Record) -> str | None:
         """Whom or what an entry is about, as its file spells it."""
@@ -71,6 +71,22 @@ class Records:
         if not found:
             raise ValueError(f"no concept {quoted(concept)}; it has: {listed(names)}")
         return tuple(found)
+
+
+def items_of(entry: Record, column: str) -> list[Record]:
+    """What the entry of a concept lists in a column; some files put each item into a list of its own.
+
+    Raises:
+        ValueError: it has no such list.
+    """
+    items = entry.value.get(fold(column))
+    if items is None:
+        raise ValueError(f"{entry.place}: no {column}; add it, or ask for other questions")
+    if not isinstance(items, list):
+        raise ValueError(f"{entry.place}: {column} is {kind_of(items)}; write a list of questions")
+    flat = [part for item in items for part in (item if isinstance(item, list) else [item])]
+    places = (f"{entry.place}, {column} {index}" for index in range(1, len(flat) + 1))
+    return [Record(place, folded(item, place)) for place, item in zip(places, flat, strict=True)]
 
 
 def read_records(path: Path, *, prose: bool = False, most: int | None = None) -> Records:

@@ -13,9 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckdiff.questions.layouts import fold, has, telling
-from ckdiff.questions.records import Records, naming, read_records
+from ckdiff.questions.records import Records, items_of, naming, read_records
 from ckdiff.questions.streams import RecordsError
-from ckdiff.questions.values import canonical_digest, clean, counted, kind_of, listed, string_of, words_of
+from ckdiff.questions.values import (
+    canonical_digest,
+    check_open,
+    clean,
+    counted,
+    kind_of,
+    listed,
+    string_of,
+    words_of,
+)
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -78,10 +87,11 @@ def read_segments(path: Path, *, concept: str | None = None, most: int | None = 
     check_bounds(length, most)
     with naming(path):
         found = read_records(path, prose=True)
-        picked = found.about(concept)
-        said = found.kind
+        picked, said = found.about(concept), found.kind
         if found.group is not None and found.group.target:
             said = f"{found.group.name}, concept {quoted(_named(found, picked[0]))}"
+            if not found.group.text:
+                picked = tuple(item for entry in picked for item in items_of(entry, found.group.target))
         pieces = (piece for entry in picked for piece in _segments_of(entry, found, length))
         return _collected(pieces, f"{found.name}, {said}", most)
 
@@ -185,8 +195,9 @@ def _segments_of(entry: Record, found: Records, length: int) -> Iterator[Segment
     if row is not None and not has(item, row.text):
         prompt, answer = row.question[0], row.answer
         answers = item[fold(answer)]
-        answers = answers[0] if isinstance(answers, list) and answers else answers
-        yield Segment(words_of(place, answer, answers), string_of(place, prompt, item[fold(prompt)]))
+        said = words_of(place, answer, answers[0] if isinstance(answers, list) and answers else answers)
+        check_open(place, item, [said])
+        yield Segment(said, string_of(place, prompt, item[fold(prompt)]))
     else:
         yield from map(Segment, list(segments(text_of(entry), length)) or [""])
 

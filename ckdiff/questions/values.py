@@ -7,11 +7,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.questions.layouts import fold
+from ckdiff.questions.layouts import choosing, fold
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 LISTED = 20
@@ -70,6 +70,21 @@ def clean(text: str, place: str = "text") -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError(f"{place}: half a surrogate pair in {quoted(text)}; this is not text, mend it")
     return text.strip()
+
+
+def check_open(place: str, item: Mapping[str, Any], answers: Sequence[str]) -> None:
+    """Refuse a question that asks for a choice by its number or letter: its answer has no words.
+
+    Raises:
+        ValueError: it does.
+    """
+    row = choosing(item)
+    given = [item[fold(column)] for column in row.choices] if row else []
+    if row is None or any(answers[0] in (one if isinstance(one, list) else [one]) for one in given if answers):
+        return
+    raise ValueError(
+        f"{place}: a multiple-choice question, whose answer is a number or letter; give this file to --choices"
+    )
 
 
 def counted(count: int, what: str, fate: str = "left out") -> tuple[str, ...]:
