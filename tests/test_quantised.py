@@ -318,6 +318,41 @@ def test_drift_from_a_float_base_is_that_of_the_values(tmp_path: Path, case: str
     assert not found.only_in_unlearned
 
 
+WITHOUT_ROUNDING = ("MLX", "Metal")
+
+
+@pytest.mark.parametrize("case", [name for name in FORMS if not name.startswith(WITHOUT_ROUNDING)])
+def test_what_a_format_stores_is_rounded_to_itself_and_its_neighbours_to_it(tmp_path: Path, case: str) -> None:
+    checkpoint, _ = form(tmp_path, case)
+    one = checkpoint.derived["l.weight"]
+    assert one.rounded is not None
+    values = one.make().astype(np.float64)
+    np.testing.assert_allclose(one.rounded(values, 0, len(values)), values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
+    rows = slice(3, 5)
+    near = values[rows] * (1 + 1e-5)
+    np.testing.assert_allclose(one.rounded(near, 3, 5), values[rows], rtol=1e-6, atol=1e-7 * np.abs(values).max())
+
+
+def test_the_formats_own_error_is_told_from_the_rest(tmp_path: Path) -> None:
+    """A base rounded to FP8, and moved in one matrix: the note has both lengths, as float64 gives them."""
+    base = {name: torch.from_numpy(value) for name, value in llama().items()}
+    tensors = {name: value for name, value in quantised_llama(4).items() if "input_scale" not in name}
+    error = sum(float(((exact_mx(tensors, name) - exact(base[name])) ** 2).sum()) for name in base if "_proj" in name)
+    length = sum(float((exact(base[name]) ** 2).sum()) for name in base if "_proj" in name)
+    moved = "model.layers.1.mlp.down_proj.weight"
+    tensors[moved] = (tensors[moved].float() * -1).to(torch.float8_e4m3fn)
+    apart = sum(float(((exact_mx(tensors, name) - exact(base[name])) ** 2).sum()) for name in base if "_proj" in name)
+    written(tmp_path / "base", base, CONFIG)
+    written(tmp_path / "unlearned", tensors, CONFIG)
+    for one, other in (("base", "unlearned"), ("unlearned", "base")):
+        found = compare(CompareSpec(str(tmp_path / one), str(tmp_path / other), hash=False)).compare
+        assert found is not None
+        note = next(note for note in found.notes if "by itself" in note)
+        assert "FP8: 14 tensors" in note
+        assert f"relative L2 of {np.sqrt(error / length):.3g} by itself" in note
+        assert f"are {np.sqrt(apart / length):.3g} apart" in note
+
+
 # -------------------------------------------------------------------------------------------------- other oracles
 
 
@@ -375,6 +410,12 @@ def quantised_llama(block: int) -> Tensors:
     return found
 
 
+def exact_mx(tensors: Tensors, name: str) -> AnyArray:
+    """The values of a matrix of `quantised_llama`."""
+    scale = exact(tensors[name.removesuffix("weight") + "weight_scale"])
+    return exact(tensors[name]) * np.repeat(2.0 ** (scale - 127), 4, axis=1)
+
+
 def test_a_quantised_model_against_its_base(tmp_path: Path) -> None:
     tensors = quantised_llama(4)
     base = {name: torch.from_numpy(value) for name, value in llama().items()}
@@ -388,8 +429,7 @@ def test_a_quantised_model_against_its_base(tmp_path: Path) -> None:
         if "_proj" not in row.name:
             assert row.drift.identical
             continue
-        scale = exact(tensors[row.name.removesuffix("weight") + "weight_scale"])
-        b = exact(tensors[row.name]) * np.repeat(2.0 ** (scale - 127), 4, axis=1)
+        b = exact_mx(tensors, row.name)
         assert row.drift.relative_l2 == pytest.approx(np.linalg.norm(b - a) / np.linalg.norm(a), rel=1e-6)
         assert 0.01 < row.drift.relative_l2 < 0.05
     # Scales of activations have no counterpart, and are not passed over.
@@ -500,8 +540,7 @@ def test_a_quantised_model_is_probed_as_its_values(tmp_path: Path) -> None:
     values = {name: value for name, value in tensors.items() if not name.endswith("_scale")}
     assert len(values) == 21
     for name in [name for name in values if "_proj" in name]:
-        scale = exact(tensors[name.removesuffix("weight") + "weight_scale"])
-        values[name] = torch.from_numpy(exact(values[name]) * np.repeat(2.0 ** (scale - 127), 4, axis=1)).float()
+        values[name] = torch.from_numpy(exact_mx(tensors, name)).float()
     written(tmp_path / "plain", values, **config)
     live = LiveModel(open_checkpoint(str(tmp_path / "quantised")), torch.float32, torch.device("cpu"))
     live.load()

@@ -22,12 +22,15 @@ class Derived:
         sources: names of the stored tensors that it is made of, for messages.
         rows: computes rows start … stop-1 of its first axis, in memory.
         label: the format that it is stored in, or "" where it is computed from floats.
+        rounded: rows start … stop-1 of another matrix, given as floats, as this format would store them with the
+            scales that it has here; None where that is not known.
     """
 
     shape: tuple[int, ...]
     sources: tuple[str, ...]
     rows: Callable[[int, int], AnyArray]
     label: str = ""
+    rounded: Callable[[AnyArray, int, int], AnyArray] | None = None
 
     def make(self) -> AnyArray:
         """All of it, in memory."""

@@ -26,6 +26,7 @@ from ckdiff.weights.components import layout, pair
 from ckdiff.weights.configs import compare_settings
 from ckdiff.weights.drift import PieceDrift, drift
 from ckdiff.weights.moments import Moments, concatenate, together
+from ckdiff.weights.own_error import OwnError
 from ckdiff.weights.storage import Mapped, Rows
 from ckdiff.weights.vocabulary import Sides, split_vocabulary
 
@@ -55,7 +56,7 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
     settings = compare_settings(base, unlearned)
     pairing = pair(*layouts)
     measured: list[Measured] = []
-    neurons = _NeuronRows()
+    neurons, own = _NeuronRows(), OwnError()
     with Mapped(base) as files_a, Mapped(unlearned) as files_b:
         total = sum(int(np.prod(a.shape)) for a, _ in pairing.matched)
         done = pending = 0
@@ -63,6 +64,7 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
             found = []
             for a, b in group:
                 found.append(_measure(a, b, files_a, files_b))
+                own.add(a, b, files_a, files_b, found[-1][1])
                 size = int(np.prod(a.shape))
                 done, pending = done + size, pending + size * 4
                 if pending >= FORGET_BYTES:
@@ -88,7 +90,9 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
         config_spellings=settings.spellings,
         config_uncompared=settings.uncompared,
         ignored=tuple(sorted({*layouts[0].ignored, *layouts[1].ignored})),
-        notes=tuple(dict.fromkeys((*base.notes, *unlearned.notes, *notes, *layouts[0].notes, *layouts[1].notes))),
+        notes=tuple(
+            dict.fromkeys((*base.notes, *unlearned.notes, *notes, *layouts[0].notes, *layouts[1].notes, *own.notes()))
+        ),
     )
 
 

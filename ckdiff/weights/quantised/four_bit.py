@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.untrusted import strict_json
-from ckdiff.weights.quantised.packing import E2M1, nibbles, scale_values
+from ckdiff.weights.quantised.packing import E2M1, divided, nearest, nibbles, scale_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,14 @@ def _bitsandbytes(source: Source, name: str, state: str, kind: str) -> Found:
         values: AnyArray = np.take(table, codes) * scales
         return values.reshape(stop - start, *shape[1:])
 
-    return source.found(name, kind.upper(), shape, (name, state, *parts), compute)
+    def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
+        first, last = start * width, stop * width
+        blocks = first // block, -(-last // block)
+        scales = magnitudes(files, *blocks)[np.arange(first, last) // block - blocks[0]].reshape(values.shape)
+        found: AnyArray = nearest(table, divided(values, scales)) * scales
+        return found
+
+    return source.found(name, kind.upper(), shape, (name, state, *parts), compute, round_to)
 
 
 def _state(source: Source, name: str) -> dict[str, Any]:
@@ -136,10 +143,17 @@ def _packed_floats(source: Source, stem: str, packed: str, scale: str, whole: tu
         overall = float(source.values(whole[0]).reshape(-1)[0])
         overall = 1 / overall if whole[1] else overall
 
+    def factors(files: Mapped, start: int, stop: int) -> AnyArray:
+        stored = scale_values(files.raw(scale)[start:stop], source.dtype(scale)) * np.float32(overall)
+        return np.repeat(stored, group, axis=1)
+
     def compute(files: Mapped, start: int, stop: int) -> AnyArray:
         values: AnyArray = np.take(E2M1, nibbles(files.raw(packed)[start:stop]))
-        factors = scale_values(files.raw(scale)[start:stop], source.dtype(scale)) * np.float32(overall)
-        return values * np.repeat(factors, group, axis=1)
+        return values * factors(files, start, stop)
+
+    def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
+        scales = factors(files, start, stop)
+        return nearest(E2M1, divided(values, scales)) * scales
 
     label = "MXFP4" if source.dtype(scale) in ("U8", "F8_E8M0") else "NVFP4"
-    return source.found(f"{stem}.weight", label, (rows, width), used, compute)
+    return source.found(f"{stem}.weight", label, (rows, width), used, compute, round_to)

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.weights.quantised.packing import E2M1, scale_values, unpack, words_of
+from ckdiff.weights.quantised.packing import E2M1, divided, scale_values, unpack, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ckdiff.shapes import AnyArray
-    from ckdiff.weights.quantised.source import Found, Source
+    from ckdiff.weights.quantised.source import Found, Round, Source
     from ckdiff.weights.storage import Mapped
+
+    Steps = Callable[[Mapped, int, int], tuple[AnyArray, AnyArray]]
+    """Scale and zero of every element of some rows."""
 
 AWQ_ORDER = np.array([0, 4, 1, 5, 2, 6, 3, 7])
 """Where in a word AWQ keeps the columns 0 to 7."""
@@ -74,15 +77,31 @@ def _gptq(source: Source, stem: str, packed: str, zeros: str, scales: str) -> Fo
     group_of = _groups(source, order, width, groups)
     plus = 0 if source.settings.get("checkpoint_format") == "gptq_v2" else 1
 
-    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
-        codes = unpack(files.raw(packed)[:, start:stop].T, bits, width)
+    def steps(files: Mapped, start: int, stop: int) -> tuple[AnyArray, AnyArray]:
         part, before = words_of(files.raw(zeros), start, stop, bits)
         zero = unpack(part, bits, before + stop - start)[:, before:].T + plus
         factor = scale_values(files.raw(scales)[:, start:stop].T, source.dtype(scales))
-        values: AnyArray = (codes - zero[:, group_of]).astype(np.float32) * factor[:, group_of]
-        return values
+        return factor[:, group_of], zero[:, group_of]
 
-    return source.found(f"{stem}.weight", f"GPTQ {bits} bits", (rows, width), used, compute)
+    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
+        factor, zero = steps(files, start, stop)
+        codes = unpack(files.raw(packed)[:, start:stop].T, bits, width)
+        return (codes - zero).astype(np.float32) * factor
+
+    label = f"GPTQ {bits} bits"
+    return source.found(f"{stem}.weight", label, (rows, width), used, compute, _to_steps(steps, 0, 2**bits - 1))
+
+
+def _to_steps(steps: Steps, least: int, most: int) -> Round:
+    """Rounding to whole steps: scale * (q - zero) with the nearest q from `least` to `most`."""
+
+    def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
+        factor, zero = steps(files, start, stop)
+        codes = np.clip(np.rint(divided(values, factor) + zero), least, most)
+        found: AnyArray = (codes - zero) * factor
+        return found
+
+    return round_to
 
 
 def _groups(source: Source, order: str, width: int, groups: int) -> AnyArray:
@@ -109,12 +128,16 @@ def _awq(source: Source, stem: str, packed: str, zeros: str, scales: str) -> Fou
         found: AnyArray = ordered[:, start - first * 8 : stop - first * 8].T
         return found
 
-    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
-        codes, zero = (columns(files.raw(name), start, stop) for name in (packed, zeros))
+    def steps(files: Mapped, start: int, stop: int) -> tuple[AnyArray, AnyArray]:
         factor = scale_values(files.raw(scales)[:, start:stop].T, source.dtype(scales))
-        return (codes - zero[:, group_of]).astype(np.float32) * factor[:, group_of]
+        return factor[:, group_of], columns(files.raw(zeros), start, stop)[:, group_of]
 
-    return source.found(f"{stem}.weight", "AWQ 4 bits", (rows, width), (packed, zeros, scales), compute)
+    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
+        factor, zero = steps(files, start, stop)
+        return (columns(files.raw(packed), start, stop) - zero).astype(np.float32) * factor
+
+    used, rounding = (packed, zeros, scales), _to_steps(steps, 0, 15)
+    return source.found(f"{stem}.weight", "AWQ 4 bits", (rows, width), used, compute, rounding)
 
 
 def compressed_tensors(source: Source) -> Iterator[Found]:
@@ -150,15 +173,19 @@ def _compressed(source: Source, stem: str, packed: str, size: str, scale: str) -
         found: AnyArray = unpack(part, bits, before + stop - start)[:, before:].T - middle
         return found
 
-    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
-        codes = unpack(files.raw(packed)[start:stop], bits, width) - middle
-        if has_zero:
-            codes = codes - zero_points(files, start, stop)[:, group_of]
+    def steps(files: Mapped, start: int, stop: int) -> tuple[AnyArray, AnyArray]:
         factor = scale_values(files.raw(scale), source.dtype(scale)).reshape(grid)
         factor = factor[start:stop] if grid[0] == rows else factor
-        return codes.astype(np.float32) * factor[:, group_of]
+        zero = zero_points(files, start, stop) if has_zero else np.zeros(factor.shape, np.int32)
+        return factor[:, group_of], zero[:, group_of]
 
-    return source.found(f"{stem}.weight", f"compressed-tensors {bits} bits", shape, used, compute)
+    def compute(files: Mapped, start: int, stop: int) -> AnyArray:
+        factor, zero = steps(files, start, stop)
+        codes = unpack(files.raw(packed)[start:stop], bits, width) - middle
+        return (codes - zero).astype(np.float32) * factor
+
+    label, rounding = f"compressed-tensors {bits} bits", _to_steps(steps, -middle, middle - 1)
+    return source.found(f"{stem}.weight", label, shape, used, compute, rounding)
 
 
 def _bits(source: Source, packed: str, width: int) -> int:

@@ -15,6 +15,19 @@ E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 """The value of every 4-bit float: a sign, two bits of exponent, one of mantissa."""
 
 
+def nearest(levels: AnyArray, values: AnyArray) -> AnyArray:
+    """Every value as the nearest of some levels, whatever their order."""
+    ordered = np.unique(levels[np.isfinite(levels)])
+    found: AnyArray = ordered[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, values)]
+    return found
+
+
+def divided(values: AnyArray, scales: AnyArray) -> AnyArray:
+    """Values / scales, 0 where the scale is 0."""
+    shape = np.broadcast_shapes(values.shape, scales.shape)
+    return np.divide(values, scales, out=np.zeros(shape), where=np.broadcast_to(scales != 0, shape))
+
+
 def unpack(words: AnyArray, bits: int, count: int) -> AnyArray:
     """The first `count` numbers of so many bits along the last axis of 32-bit words, the lowest bits first.
 

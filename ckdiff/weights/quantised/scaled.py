@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.untrusted import quoted
-from ckdiff.weights.quantised.packing import E2M1, nibbles, scale_values
-from ckdiff.weights.storage import decode32
+from ckdiff.weights.quantised.packing import E2M1, divided, nearest, nibbles, scale_values
+from ckdiff.weights.storage import decode32, table_8bit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,15 @@ def _scaled(source: Source, name: str, scale: str, label: str) -> Found:
         values *= _spread(factor, blocks, shape, start, stop)
         return values
 
-    return source.found(name, label, shape, used, compute)
+    def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
+        factor = _spread(scale_values(files.raw(scale), source.dtype(scale)).reshape(grid), blocks, shape, start, stop)
+        shift: AnyArray | int = 0
+        if zero is not None:
+            shift = _spread(files.raw(zero).astype(np.float32).reshape(grid), blocks, shape, start, stop)
+        levels = E2M1 if pairs else np.arange(-128, 128) if label == "int8" else table_8bit(source.dtype(name))
+        return (nearest(levels, divided(values, factor) + shift) - shift) * factor
+
+    return source.found(name, label, shape, used, compute, round_to)
 
 
 def _given_block(source: Source) -> tuple[int, ...]:
@@ -176,4 +184,9 @@ def _bitsandbytes(source: Source, name: str, largest: str) -> Found:
         rows = scale_values(files.raw(largest), source.dtype(largest))[start:stop] / np.float32(127)
         return files.raw(name)[start:stop].astype(np.float32) * rows[:, None]
 
-    return source.found(name, "bitsandbytes int8", source.shape(name), used, compute)
+    def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
+        rows = scale_values(files.raw(largest), source.dtype(largest))[start:stop, None] / np.float32(127)
+        found: AnyArray = nearest(np.arange(-127, 128), divided(values, rows)) * rows
+        return found
+
+    return source.found(name, "bitsandbytes int8", source.shape(name), used, compute, round_to)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
 
     Compute = Callable[[Mapped, int, int], AnyArray]
+    Round = Callable[[Mapped, AnyArray, int, int], AnyArray]
 
 REMEDY = "dequantise the checkpoint to bf16 first"
 CONV1D_MODELS = frozenset({"gpt2"})
@@ -88,17 +89,33 @@ class Source:
         """The error about a tensor that cannot be read."""
         return CheckpointError(f"{self.checkpoint.location}: tensor {quoted(name)} {why}; {REMEDY}")
 
-    def found(self, name: str, label: str, shape: tuple[int, ...], used: tuple[str, ...], compute: Compute) -> Found:
-        """A tensor of this shape, of which `compute(files, start, stop)` makes rows start … stop-1."""
+    def found(
+        self,
+        name: str,
+        label: str,
+        shape: tuple[int, ...],
+        used: tuple[str, ...],
+        compute: Compute,
+        round_to: Round | None = None,
+    ) -> Found:
+        """A tensor of this shape, of which `compute(files, start, stop)` makes rows start … stop-1.
+
+        `round_to(files, values, start, stop)` makes of these rows of another matrix what this one would store.
+        """
         checkpoint = self.checkpoint
 
         def rows(start: int, stop: int) -> AnyArray:
             with Mapped(checkpoint) as files:
                 return compute(files, start, stop)
 
+        def rounded(values: AnyArray, start: int, stop: int) -> AnyArray:
+            assert round_to is not None
+            with Mapped(checkpoint) as files:
+                return round_to(files, values, start, stop)
+
         if self._is_turned(name) and len(shape) == 2:
             return Found(name, Derived(shape[::-1], used, _turned(rows, shape[0]), label), used)
-        return Found(name, Derived(shape, used, rows, label), used)
+        return Found(name, Derived(shape, used, rows, label, rounded if round_to is not None else None), used)
 
     def _is_turned(self, name: str) -> bool:
         conv1d = self.checkpoint.config.get("model_type") in CONV1D_MODELS
