@@ -13,6 +13,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from ckdiff.weights.configs import Settings, compare_settings
 from ckdiff.weights.meaning import model as settings_of_model
+from ckdiff.weights.meaning.defaults import kind_of
 from ckdiff.weights.meaning.model import model_settings
 from ckdiff.weights.reader import open_local
 from tests.config_defaults import measure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Config = dict[str, Any]
+KNOWN = [name for name, (model_type, _) in ALL.items() if kind_of(model_type) is not None]
+"""Of another model type only what is written is compared: a change too many may be seen, never one too few."""
 
 
 def theirs(config: Config) -> Config:
@@ -58,11 +61,12 @@ def as_version_4(config: Config) -> Config:
 
 
 def test_the_table_is_what_the_installed_transformers_does() -> None:
-    path = Path(settings_of_model.__file__).with_name("defaults.json")
-    assert json.loads(path.read_bytes()) == json.loads(json.dumps(measure()))
+    table = json.loads(Path(settings_of_model.__file__).with_name("defaults.json").read_bytes())
+    there = json.loads(json.dumps(measure()))
+    assert table == {**there, "models": {name: there["models"][name] for name in table["models"]}}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", KNOWN)
 def test_what_is_given_and_what_is_saved_are_one_config(name: str) -> None:
     model_type, given = ALL[name]
     if model_type == "olmo3":
@@ -71,7 +75,7 @@ def test_what_is_given_and_what_is_saved_are_one_config(name: str) -> None:
     assert model_settings({"model_type": model_type, **given}) == model_settings(saved(name))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", KNOWN)
 def test_the_spelling_of_version_4_is_the_same_config(name: str) -> None:
     new = saved(name)
     old = as_version_4(new)

@@ -168,6 +168,8 @@ _ROWS = (
     _like_llama("gemma", tied=True),
     _like_llama("olmo", _EMBED + _ATTENTION + _GATED_MLP),
     _like_llama("granite"),
+    _like_llama("seed_oss"),
+    _like_llama("ernie4_5", tied=True),
     _like_llama("smollm3", tied=True),
     _like_llama("cohere", _PARALLEL + tuple(replace(rule, optional=True) for rule in _QK_NORMS), tied=True),
     _like_llama("cohere2", _PARALLEL, tied=True),
@@ -198,6 +200,11 @@ _ROWS = (
         + _FUSED_GATED_MLP
         + _PRE_NORMS
         + _FINAL_NORM,
+        sites=Sites(keys=("mlp.gate_up_proj",)),
+    ),
+    _like_llama(
+        "glm",
+        _EMBED + _ATTENTION + _FUSED_GATED_MLP + _PRE_NORMS + _FINAL_NORM,
         sites=Sites(keys=("mlp.gate_up_proj",)),
     ),
     _like_llama(
