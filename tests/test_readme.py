@@ -93,6 +93,26 @@ def test_every_mode_variant_and_score_is_explained() -> None:
         assert f"\n| `{name}` | " in README, name
 
 
+def test_the_number_of_architectures_is_that_of_the_table() -> None:
+    from ckdiff.weights.architectures import ARCHITECTURES
+
+    assert f"; {len(ARCHITECTURES)} types work." in README
+
+
+def test_files_that_are_named_exist() -> None:
+    """In docstrings and comments, and on the pages that people read."""
+    named = re.compile(r"`((?:ckdiff|tests|benchmarks|docs|examples)/[\w./-]+\.\w+)")
+    places = [
+        *(ROOT / "ckdiff").rglob("*.py"),
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    found = {name: place for place in places for name in named.findall(place.read_text(encoding="utf-8"))}
+    assert "tests/tiny_families.py" in found
+    assert {name: str(place) for name, place in found.items() if not (ROOT / name).exists()} == {}
+
+
 def test_every_method_of_unlearning_is_explained() -> None:
     from ckdiff.unlearn.recipe import METHOD_NAMES
 

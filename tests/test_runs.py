@@ -81,7 +81,7 @@ POINTWISE = {
 
 def test_the_table_has_every_mode_and_variant() -> None:
     whole = {("ancillary", variant) for variant in WHOLE} | {(mode, "whole") for mode in EVERY_LAYER}
-    assert TABLE.keys() | whole == set(itertools.product(MODES, VARIANTS))
+    assert sorted((TABLE.keys() | whole) ^ set(itertools.product(MODES, VARIANTS))) == []
     assert DIRECTIONS == ("restore", "break")
     assert tuple(name for name, mode in MODES.items() if mode.states) == STATES
 

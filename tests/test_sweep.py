@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from ckdiff.questions.questions import Question, QuestionSet
 from ckdiff.scoring.runs import Patch, Plan, Run, planned_runs, window_of
 from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
-from tests.reference import Reference
+from tests.reference import STATES, Reference
 from tests.tiny_families import ALL
 from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, prompts_of, scores
 
@@ -105,6 +106,10 @@ def assert_losses(
 
 
 # ---------------------------------------------------------------------------------------------- against the reference
+
+
+def test_the_reference_has_every_mode_and_variant() -> None:
+    assert sorted(STATES.keys() ^ set(itertools.product(MODES, VARIANTS))) == [], "what it means: tests/reference.py"
 
 
 @pytest.mark.parametrize(("name", "attention", "width"), CASES)
