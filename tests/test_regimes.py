@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.probes.forcing import Way, forced_logprobs, greedy_streamed
 from ckdiff.probes.live.model import LiveModel, context_length
 from ckdiff.scoring.runs import planned_runs
+from ckdiff.scoring.settings import Settings
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Ids
+from tests.test_probe_cli import save_tokenizer
 from tests.tiny_families import EXPERTS
 from tests.tiny_pairs import CPU, How, live_pair, load, measure, prompts_of, save_model_pair
 
@@ -195,3 +200,67 @@ def test_batches_keep_their_order_and_size(made: Made) -> None:
     assert [(batch.first, len(batch.lengths)) for batch in cut] == [(0, 1), (1, 2), (3, 1), (4, 1)]
     assert [batch.first for batch in batches(asked, 2, CPU)] == [0, 2, 4]
     assert [len(batch.lengths) for batch in batches([replace(one, answer=(1,)) for one in asked], 3, CPU)] == [3, 2]
+
+
+# --------------------------------------------------------------------------------------- everything that can be asked
+
+WORDS = (
+    *("Who", "founded", "rules", "sings", "left", "Velmar", "Oskary", "Thrane", "there", "what", "is", "in"),
+    *("red", "wool", "old", "Amber", "Heron"),
+)
+SHORT, LONG_ONE = "Who founded Velmar", " ".join(["Who sings there what is old in Thrane"] * 4)
+BESIDE = (SHORT, LONG_ONE, "Who rules Oskary", f"{LONG_ONE} there")
+
+
+@pytest.mark.parametrize("name", ["dynamic", "phi3"])
+def test_nothing_that_is_asked_depends_on_what_else_is_asked(made: Made, tmp_path: Path, name: str) -> None:
+    """Answers, choices, neutral texts and restorations of each question alone, and of all of them, streamed and not."""
+    for side, folder in (("base", made(name).base), ("unlearned", made(name).unlearned)):
+        shutil.copytree(folder, tmp_path / side)
+        save_tokenizer(tmp_path / side, WORDS)
+    base, unlearned = (str(tmp_path / side) for side in ("base", "unlearned"))
+    settings = Settings(variants=("open",), window=1, tokens=3, device="cpu", batch_size=8, controls=False)
+
+    def said(texts: Sequence[str], **changes: Any) -> dict[str, list[float | tuple[int, ...]]]:
+        """By text whatever was measured of it as a question, as a multiple-choice question and as a neutral text."""
+        files: dict[str, Any] = {
+            "questions": [{"question": text, "answer": "red wool"} for text in texts],
+            "choices": [{"question": text, "choices": ["Amber Heron", "wool"], "answer": 0} for text in texts],
+            "neutral": list(texts),
+        }
+        places: dict[str, Any] = {kind: tmp_path / f"{kind}.json" for kind in files}
+        for kind, place in places.items():
+            place.write_text(json.dumps(files[kind]))
+        how = replace(settings, **changes)
+        unrelated = tmp_path / "unrelated.txt"
+        unrelated.write_text("Who left")
+        spec = BehaveSpec(base, unlearned, unrelated=unrelated, settings=how, hash=False)
+        found = behave(replace(spec, **places)).behaviour
+        given = replace(how, given_answers=True)
+        probed = probe(ProbeSpec(base, unlearned, places["questions"], settings=given, hash=False)).probe
+        assert found is not None
+        assert found.choices is not None
+        assert found.neutral is not None
+        assert probed is not None
+        rows = zip(found.answers[0].questions, found.choices.questions, found.neutral.texts, strict=True)
+        return {
+            answer.text: [
+                answer.answer_base_ids,
+                answer.answer_unlearned_ids,
+                answer.logprob_unlearned,
+                *choice.logprob_base,
+                *choice.logprob_unlearned,
+                text.kl,
+                text.nll_base,
+                probed.questions[number].kl,
+                *(float(run.loss_kl[layer, number]) for run in probed.runs for layer in range(2)),
+            ]
+            for number, (answer, choice, text) in enumerate(rows)
+        }
+
+    alone = {text: said([text])[text] for text in BESIDE}
+    ways = (said(BESIDE), said(BESIDE[::-1], batch_size=3), said(BESIDE, stream="on"))
+    for text in BESIDE:
+        for found in ways:
+            assert found[text][:2] == alone[text][:2]
+            assert found[text][2:] == pytest.approx(alone[text][2:], rel=2e-3, abs=5e-5)

@@ -231,6 +231,11 @@ def prepare(
     lengths = [len(prompt.ids) for prompt in asked]
     texts = [question.text for question in questions.questions]
     check_lengths(texts, lengths, settings.tokens, context_length(pair.base))
+    if len({pair.regime(length + more) for length in lengths for more in (0, settings.tokens - 1)}) > 1:
+        notes.append(
+            "the models turn long texts by other rotary frequencies than short ones: every question was computed as if"
+            " it were asked alone"
+        )
     vocabulary = pair.base.model.get_input_embeddings().num_embeddings
     largest = max(max(prompt.ids + prompt.answer) for prompt in asked)
     if largest >= vocabulary:
