@@ -29,25 +29,18 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.report.schema.verdict import Gate, Verdict
 
-
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
-
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-
 
 FORMAT = 1
 """Of what stands under `predicate.ckdiff`; raised when the meaning of something in it changes."""
 
-
 RESULTS = {"passed": "PASSED", "failed": "FAILED", "inconclusive": "FAILED"}
 
-
 LISTS = {"passed": "passedTests", "inconclusive": "warnedTests", "failed": "failedTests"}
-
 
 SIDES = ("base", "unlearned")
 

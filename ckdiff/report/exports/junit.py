@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import GateCheck, RuleResult, Verdict
 
-
 VERDICT, GATE, CASES = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign"
-
 
 KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 """Children of a case that are counted, each with the attribute of the suite that counts them."""

@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ckdiff.errors import ReportError
-from ckdiff.report.figures.drawing import LOOKS, checked_suffix, image, label, write_image
+from ckdiff.report.figures.drawing import LOOKS, Look, check_suffix, draw_image, label, whiskers, write_image
 from ckdiff.report.schema.behaviour import ANSWER_SETS
 from ckdiff.report.words.behaviour import has_bleu
 from ckdiff.untrusted import printable
@@ -31,36 +29,22 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, HistoryPoint
     from ckdiff.report.schema.report import Report
 
-
 PANEL = (2.9, 2.5)
 """Inches of one pair of axes, width and height."""
-
 
 COLUMNS = 4
 """Panels side by side, before a second row begins."""
 
-
 LIMITS = (-0.05, 1.05)
 """From 0 to 1, with room for the markers on either line."""
 
-
 TICKS = (0, 0.25, 0.5, 0.75, 1)
-
 
 TITLE_LENGTH = 34
 
+STYLES = dict(zip(ANSWER_SETS, LOOKS, strict=False))
 
-class Look(NamedTuple):
-    """How one set of questions is drawn, everywhere in the figure."""
-
-    color: str
-    marker: str
-
-
-STYLES = {name: Look(color, marker) for name, (color, marker, _) in zip(ANSWER_SETS, LOOKS, strict=False)}
-
-
-OTHER = Look("grey", "o")
+OTHER = Look("grey", "o", "-")
 
 
 class Panel(NamedTuple):
@@ -82,11 +66,11 @@ def write_behaviour_figure(reports: Sequence[tuple[str, Report]], path: str | Pa
         ReportError: a report has no answers and no history to draw, the suffix is another, or the place cannot be
             written to.
     """
-    suffix = checked_suffix(path)
+    suffix = check_suffix(path)
     if not reports:
         raise ReportError(f"{printable(path)}: no report to draw; name at least one")
     panels = [_panel_of(name, report) for name, report in reports]
-    write_image(path, image(lambda: _figure(panels), suffix))
+    write_image(path, draw_image(lambda: _figure(panels), suffix))
 
 
 def _panel_of(name: str, report: Report) -> Panel:
@@ -162,8 +146,7 @@ def _answers(axes: Axes, answers: Sequence[AnswerSet]) -> None:
     """A point a set, with its interval where there is one."""
     for place, found in enumerate(answers):
         look, mean = STYLES.get(found.name, OTHER), found.bleu
-        ends = np.array([[mean.value - mean.low], [mean.high - mean.value]])
-        interval = None if np.isnan(ends).any() else ends.clip(min=0)
+        interval = whiskers(mean.value, mean.low, mean.high)
         axes.errorbar([place], [mean.value], interval, color=look.color, marker=look.marker, markersize=6, capsize=4)
     axes.set_xticks(range(len(answers)), [label(found.name, 20) for found in answers])
     axes.set_xlim(-0.6, len(answers) - 0.4)

@@ -9,21 +9,29 @@ Source: Hong et al. 2024, arXiv:2410.06606, figures 1 and 3, which show no inter
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.report.figures.drawing import LOOKS, checked_suffix, image, label, write_image
-from ckdiff.report.figures.probe import LIMITS, PANEL, TICKS, TITLES, Look
+from ckdiff.report.figures.curves import (
+    PANEL,
+    TITLES,
+    about_no_window,
+    choose_scores,
+    draw_level,
+    draw_line,
+    fill_panel,
+)
+from ckdiff.report.figures.drawing import Look, check_suffix, choose_looks, draw_image, label, whiskers, write_image
 from ckdiff.report.schema.campaign import ALL
-from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.words.campaign import Figures, complete_text, sample_text
-from ckdiff.report.words.probe import DIRECTIONS, direction_words
+from ckdiff.report.words.probe import by_direction, direction_words
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.artist import Artist
@@ -32,28 +40,17 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.campaign import AverageRun, Campaign, GroupMean
     from ckdiff.report.schema.probe import Curve
-    from ckdiff.shapes import Float64
-
 
 CAPTION = "lines: means over concepts; shades: 95 % t intervals over concepts, the sampling unit"
-
 
 BLEU = ("unrelated_bleu", "target_bleu")
 """What the figure of behaviour has across, and upwards."""
 
-
 BLEU_LIMITS = (-0.05, 1.05)
-
 
 TITLE_LENGTH = 34
 
-
-MARKED = 15
-"""About how many markers a line has."""
-
-
 Looks = dict[str, Look]
-
 
 Sweep = tuple[str, str]
 """A direction and a variant."""
@@ -78,16 +75,12 @@ def write_campaign_figure(
     Raises:
         ReportError: the campaign holds nothing of the kind, the suffix is another, or the place cannot be written to.
     """
-    name, suffix = printable(path), checked_suffix(path)
-    if score is not None and score not in SCORES:
-        raise ReportError(f"{printable(score)!r} is no score; choose one of {', '.join(SCORES)}")
+    name, suffix = printable(path), check_suffix(path)
     if not found.averages:
         raise ReportError(f"{name}: the campaign holds no averages to draw; its plan must have a probe that was run")
     runs = _chosen(found.averages, variant, direction)
-    scores = [one for one in TITLES if score in (None, one) and any(_measured(run, one) for run in runs)]
-    if not scores:
-        raise ReportError(f"{name}: {score or 'no score'} was not measured in this campaign; nothing can be drawn")
-    write_image(path, image(lambda: _settled(_figure(found, runs, scores)), suffix))
+    scores = choose_scores(runs, score, f"{name}: campaign")
+    write_image(path, draw_image(lambda: _settled(_figure(found, runs, scores)), suffix))
 
 
 def _chosen(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
@@ -103,25 +96,11 @@ def _chosen(runs: Sequence[AverageRun], variant: str | None, direction: str | No
     return own
 
 
-def _curve(run: AverageRun, score: str) -> Curve:
-    found: Curve = getattr(run, score)
-    return found
-
-
-def _measured(run: AverageRun, score: str) -> bool:
-    return not bool(np.isnan(_curve(run, score).score).all())
-
-
-def _single(run: AverageRun) -> bool:
-    """Whether a run is about no single window."""
-    return len(run.layers) == 1 and int(run.layers[0]) < 0
-
-
 def _figure(found: Campaign, runs: Sequence[AverageRun], scores: Sequence[str]) -> Figure:
     from matplotlib.figure import Figure
 
     groups, blocks = list(dict.fromkeys(run.group for run in runs)), _blocks(runs)
-    looks = _looks(dict.fromkeys(run.mode for run in runs))
+    looks = choose_looks(run.mode for run in runs)
     width = max(1.7, len(groups)) * PANEL[0]
     figure = Figure(figsize=(width, len(blocks) * (len(scores) * PANEL[1] + 0.6) + 1.1), layout="constrained")
     areas = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
@@ -135,15 +114,11 @@ def _figure(found: Campaign, runs: Sequence[AverageRun], scores: Sequence[str]) 
 
 def _blocks(runs: Sequence[AverageRun]) -> dict[Sweep, list[AverageRun]]:
     """The runs by direction and variant, restore first."""
-    order = dict.fromkeys((*DIRECTIONS, *(run.direction for run in runs)))
     found: dict[Sweep, list[AverageRun]] = {}
-    for run in sorted(runs, key=lambda run: list(order).index(run.direction)):
-        found.setdefault((run.direction, run.variant), []).append(run)
+    for direction, own in by_direction(runs):
+        for run in own:
+            found.setdefault((direction, run.variant), []).append(run)
     return found
-
-
-def _looks(names: Iterable[str]) -> Looks:
-    return {name: Look(*LOOKS[number % len(LOOKS)]) for number, name in enumerate(names)}
 
 
 def _title(figure: Figure, found: Campaign) -> None:
@@ -158,11 +133,15 @@ def _block(
 ) -> None:
     """One direction and variant: a row a score, a column a group."""
     grid = area.subplots(len(scores), len(groups), squeeze=False, sharex="col", sharey=True)
-    flat = all(map(_single, runs))
+    flat = all(map(about_no_window, runs))
     for row, score in zip(grid, scores, strict=True):
         row[0].set_ylabel(TITLES[score].replace(": ", ":\n"))
         for axes, group in zip(row, groups, strict=True):
-            _panel(axes, [run for run in runs if run.group == group], score, looks, flat)
+            own = [run for run in runs if run.group == group]
+            fill_panel(axes, own, score, partial(_draw, axes, looks, flat))
+            if flat:
+                axes.set_xticks([])
+                axes.set_xlim(-0.6, len(looks) - 0.4)
     for axes, group in zip(grid[0], groups, strict=True):
         own = [run for run in runs if run.group == group]
         counts = f": {sample_text(own)}" if own else ""
@@ -171,68 +150,22 @@ def _block(
         axes.set_xlabel("whole model" if flat else "layer (window centre)")
 
 
-def _panel(axes: Axes, runs: Sequence[AverageRun], score: str, looks: Looks, flat: bool) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_ylim(*LIMITS)
-    axes.set_yticks(TICKS)
-    axes.axhline(0, color="black", linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def _draw(axes: Axes, looks: Looks, flat: bool, run: AverageRun, values: Curve) -> None:
+    """An average: a line against the layer, or a level; where nothing has a layer, a point a mode with its interval."""
+    look = looks[run.mode]
     if flat:
-        _points(axes, runs, score, looks)
+        _point(axes, values, look, list(looks).index(run.mode))
+    elif about_no_window(run):
+        draw_level(axes, values, look.color, look.dash)
     else:
-        for run in runs:
-            (_level if _single(run) else _line)(axes, run, _curve(run, score), looks[run.mode])
-    if not runs:
-        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="grey")
-    if cut := sum(_outside(_curve(run, score).score) for run in runs):
-        words = f"{cut} value{'s' if cut > 1 else ''} outside {LIMITS[0]} to {LIMITS[1]} not shown"
-        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=7, style="italic")
+        draw_line(axes, run.layers, values, look)
 
 
-def _line(axes: Axes, run: AverageRun, values: Curve, look: Look) -> None:
-    every = max(1, len(run.layers) // MARKED)
-    line: dict[str, Any] = {"linestyle": look.dash, "marker": look.marker, "markevery": every}
-    axes.plot(run.layers, values.score, color=look.color, **line, markersize=3.5, linewidth=1.4)
-    axes.fill_between(run.layers, values.low, values.high, color=look.color, alpha=0.15, linewidth=0)
-
-
-def _level(axes: Axes, run: AverageRun, values: Curve, look: Look) -> None:
-    """A mode that is about no single window, among others that are: one score for the whole model."""
-    if _known(values.score[0]):
-        axes.axhline(float(values.score[0]), color=look.color, linestyle=look.dash, linewidth=1.2)
-    if _known(values.low[0], values.high[0]):
-        axes.axhspan(float(values.low[0]), float(values.high[0]), color=look.color, alpha=0.08, linewidth=0)
-
-
-def _points(axes: Axes, runs: Sequence[AverageRun], score: str, looks: Looks) -> None:
-    """Nothing but modes of one score each: a point a mode, with its interval."""
-    places = list(looks)
-    for run in runs:
-        values, look = _curve(run, score), looks[run.mode]
-        middle, low, high = (float(part[0]) for part in (values.score, values.low, values.high))
-        if _known(middle):
-            ends = _whiskers(middle, low, high)
-            style: dict[str, Any] = {"color": look.color, "marker": look.marker, "capsize": 4, "markersize": 6}
-            axes.errorbar([places.index(run.mode)], [middle], ends, **style)
-    axes.set_xticks([])
-    axes.set_xlim(-0.6, len(places) - 0.4)
-
-
-def _whiskers(middle: float, low: float, high: float) -> Float64 | None:
-    """How far an interval reaches to both sides; None where there is none."""
-    if not _known(low, high):
-        return None
-    ends: Float64 = np.array([[middle - low], [high - middle]]).clip(min=0)
-    return ends
-
-
-def _known(*values: float) -> bool:
-    return not any(math.isnan(value) for value in values)
-
-
-def _outside(score: Float64) -> int:
-    return int(np.count_nonzero((score < LIMITS[0]) | (score > LIMITS[1])))
+def _point(axes: Axes, values: Curve, look: Look, place: int) -> None:
+    middle, low, high = (float(part[0]) for part in (values.score, values.low, values.high))
+    if not math.isnan(middle):
+        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "capsize": 4, "markersize": 6}
+        axes.errorbar([place], [middle], whiskers(middle, low, high), **style)
 
 
 def _legend(figure: Figure, looks: Looks, runs: Sequence[AverageRun]) -> None:
@@ -241,7 +174,7 @@ def _legend(figure: Figure, looks: Looks, runs: Sequence[AverageRun]) -> None:
 
     handles: list[Artist] = []
     for mode, look in looks.items():
-        alone = all(_single(run) for run in runs if run.mode == mode)
+        alone = all(about_no_window(run) for run in runs if run.mode == mode)
         words = label(f"{mode} (whole model)" if alone else mode)
         handles.append(
             Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dash, markersize=4, label=words)
@@ -285,24 +218,24 @@ def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
     Raises:
         ReportError: no pair has both, the suffix is another, or the place cannot be written to.
     """
-    suffix = checked_suffix(path)
+    suffix = check_suffix(path)
     points = _behaviour_points(found)
     if not points:
         words = "no pair of the campaign has BLEU of target and of unrelated answers; its plan must have a behave"
         raise ReportError(f"{printable(path)}: {words} that was run")
-    write_image(path, image(lambda: _settled(_behaviour(found, points)), suffix))
+    write_image(path, draw_image(lambda: _settled(_behaviour(found, points)), suffix))
 
 
 def _behaviour_points(found: Campaign) -> list[Point]:
     figures, groups = Figures(found), {pair.name: pair.group for pair in found.pairs}
     points = (Point(groups[cell.pair], *(figures.of(cell, name) for name in BLEU)) for cell in found.cells)
-    return [point for point in points if _known(point.across[0], point.upwards[0])]
+    return [point for point in points if not math.isnan(point.across[0] + point.upwards[0])]
 
 
 def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
     from matplotlib.figure import Figure
 
-    looks = _looks(dict.fromkeys(pair.group for pair in found.pairs))
+    looks = choose_looks(pair.group for pair in found.pairs)
     figure = Figure(figsize=(5.4, 5.6), layout="constrained")
     axes = figure.subplots()
     axes.set_xlim(*BLEU_LIMITS)
@@ -311,7 +244,7 @@ def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
     axes.set_xlabel("unrelated answers: BLEU against the base's (1: all kept)")
     axes.set_ylabel("target answers: BLEU against the base's (0: all gone)")
     for point in points:
-        _draw(axes, point, looks[point.group])
+        _draw_pair(axes, point, looks[point.group])
     for group, look in looks.items():
         _ring(axes, [one for one in found.means if one.group == (group or ALL)], look)
     _title(figure, found)
@@ -321,10 +254,10 @@ def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, point: Point, look: Look) -> None:
+def _draw_pair(axes: Axes, point: Point, look: Look) -> None:
     (x, *_), (y, *_) = point.across, point.upwards
-    whiskers: dict[str, Any] = {"color": look.color, "alpha": 0.3, "linewidth": 0.8, "linestyle": "none"}
-    axes.errorbar([x], [y], _whiskers(*point.upwards), _whiskers(*point.across), **whiskers)
+    style: dict[str, Any] = {"color": look.color, "alpha": 0.3, "linewidth": 0.8, "linestyle": "none"}
+    axes.errorbar([x], [y], whiskers(*point.upwards), whiskers(*point.across), **style)
     axes.plot([x], [y], color=look.color, marker=look.marker, markersize=4.5, linestyle="none", alpha=0.8)
 
 
@@ -332,7 +265,7 @@ def _ring(axes: Axes, means: Sequence[GroupMean], look: Look) -> None:
     """Where a group is on average, if both of its means are known."""
     found = {one.measure: one.value for one in means}
     x, y = (found.get(name, math.nan) for name in BLEU)
-    if _known(x, y):
+    if not math.isnan(x + y):
         axes.plot([x], [y], color=look.color, marker=look.marker, **_RING)
 
 

@@ -1,7 +1,7 @@
 """What every figure shares: formats, style, labels, and a file that is written whole or not at all.
 
-    suffix = checked_suffix(path)
-    write_image(path, image(lambda: figure, suffix))
+    suffix = check_suffix(path)
+    write_image(path, draw_image(lambda: figure, suffix))
 
 No display and no state of pyplot is touched, and the same figure gives the same bytes.
 """
@@ -14,16 +14,19 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from ckdiff.errors import ReportError
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from matplotlib.figure import Figure
 
+    from ckdiff.shapes import Float64
 
 FORMATS: dict[str, dict[str, None]] = {
     ".svg": {"Date": None},
@@ -33,23 +36,30 @@ FORMATS: dict[str, dict[str, None]] = {
 """Suffix of the file: the metadata to leave out so that the bytes do not depend on when and with what it was drawn."""
 
 
+class Look(NamedTuple):
+    """How one thing is drawn, everywhere in a figure."""
+
+    color: str
+    marker: str
+    dash: Any
+
+
 LOOKS = (
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "-"),
-    ("#009E73", "^", "--"),
-    ("#CC79A7", "D", "-."),
-    ("#E69F00", "v", ":"),
-    ("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
-    ("#000000", "X", (0, (3, 2))),
-    ("#0072B2", "*", ":"),
-    ("#D55E00", "<", (0, (5, 1, 1, 1))),
-    ("#009E73", ">", "-"),
-    ("#CC79A7", "p", "--"),
-    ("#E69F00", "h", "-."),
+    Look("#0072B2", "o", "-"),
+    Look("#D55E00", "s", "-"),
+    Look("#009E73", "^", "--"),
+    Look("#CC79A7", "D", "-."),
+    Look("#E69F00", "v", ":"),
+    Look("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
+    Look("#000000", "X", (0, (3, 2))),
+    Look("#0072B2", "*", ":"),
+    Look("#D55E00", "<", (0, (5, 1, 1, 1))),
+    Look("#009E73", ">", "-"),
+    Look("#CC79A7", "p", "--"),
+    Look("#E69F00", "h", "-."),
 )
 """Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey; where
 they come again, the marker and the dash are others. One a mode of the probe, at least."""
-
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "ckdiff",
@@ -65,7 +75,12 @@ STYLE: dict[str, Any] = {
 }
 
 
-def checked_suffix(path: str | Path) -> str:
+def choose_looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, in their order."""
+    return {name: LOOKS[number % len(LOOKS)] for number, name in enumerate(dict.fromkeys(names))}
+
+
+def check_suffix(path: str | Path) -> str:
     """The suffix of a figure's file, in lower case.
 
     Raises:
@@ -77,7 +92,7 @@ def checked_suffix(path: str | Path) -> str:
     return suffix
 
 
-def image(draw: Callable[[], Figure], suffix: str) -> bytes:
+def draw_image(draw: Callable[[], Figure], suffix: str) -> bytes:
     """The bytes of a figure, drawn under the style of all of them."""
     import matplotlib.style
 
@@ -108,6 +123,14 @@ def write_image(path: str | Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def whiskers(middle: float, low: float, high: float) -> Float64 | None:
+    """How far an interval reaches to both sides; None where there is none."""
+    if np.isnan([low, high]).any():
+        return None
+    ends: Float64 = np.array([[middle - low], [high - middle]]).clip(min=0)
+    return ends
 
 
 def label(text: str, limit: int = 80) -> str:

@@ -9,52 +9,36 @@ Source: Hong et al. 2024, arXiv:2410.06606, figures 1 and 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
-from ckdiff.report.figures.drawing import LOOKS, checked_suffix, image, label, write_image
-from ckdiff.report.schema.probe import SCORES
-from ckdiff.report.words.probe import by_direction, curve, direction_words, inconclusive
+from ckdiff.report.figures.curves import (
+    PANEL,
+    TITLES,
+    about_no_window,
+    choose_scores,
+    draw_level,
+    draw_line,
+    fill_panel,
+)
+from ckdiff.report.figures.drawing import check_suffix, choose_looks, draw_image, label, write_image
+from ckdiff.report.words.probe import by_direction, direction_words, inconclusive
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from ckdiff.report.figures.drawing import Look
     from ckdiff.report.schema.probe import Curve, Probe, ProbeRun
     from ckdiff.report.schema.report import Report
-    from ckdiff.shapes import PerLayer
 
-
-TITLES = {
-    "krs_kl": "krs_kl: what changes behaviour",
-    "krs_centred": "krs_centred: without the uniform shift",
-    "krs": "krs: the paper's score",
-}
-"""The scores from top to bottom, and what each one says."""
-
-
-LIMITS = (-0.25, 1.05)
-
-
-TICKS = (0, 0.25, 0.5, 0.75, 1)
-
-
-PANEL = (3.9, 2.1)
-"""Inches of one pair of axes, width and height."""
-
-
-class Look(NamedTuple):
-    """How one mode is drawn, everywhere in the figure."""
-
-    color: str
-    marker: str
-    dash: Any
+WHOLE = (0, (6, 3))
+"""The dash of a score for the whole model."""
 
 
 def write_figure(report: Report, path: str | Path, score: str | None = None) -> None:
@@ -68,19 +52,11 @@ def write_figure(report: Report, path: str | Path, score: str | None = None) -> 
     Raises:
         ReportError: the report holds no such probe, the suffix is another, or the place cannot be written to.
     """
-    name, suffix, found = printable(path), checked_suffix(path), report.probe
-    if score is not None and score not in SCORES:
-        raise ReportError(f"{printable(score)!r} is no score; choose one of {', '.join(SCORES)}")
+    name, suffix, found = printable(path), check_suffix(path), report.probe
     if found is None:
         raise ReportError(f"{name}: the report holds no probe to draw; run `ckdiff probe` first")
-    scores = [one for one in TITLES if score in (None, one) and _measured(found, one)]
-    if not scores:
-        raise ReportError(f"{name}: {score or 'no score'} was not measured in this report; nothing can be drawn")
-    write_image(path, image(lambda: _figure(found, scores), suffix))
-
-
-def _measured(found: Probe, score: str) -> bool:
-    return any(not np.isnan(curve(run, score).score).all() for run in found.runs)
+    scores = choose_scores(found.runs, score, f"{name}: report")
+    write_image(path, draw_image(lambda: _figure(found, scores), suffix))
 
 
 def _figure(found: Probe, scores: Sequence[str]) -> Figure:
@@ -90,7 +66,7 @@ def _figure(found: Probe, scores: Sequence[str]) -> Figure:
     variants = list(dict.fromkeys(run.variant for run in found.runs))
     size = max(2, len(variants)) * PANEL[0], len(directions) * (len(scores) * PANEL[1] + 0.5) + 0.9
     figure = Figure(figsize=size, layout="constrained")
-    looks = _looks(found)
+    looks = choose_looks(run.mode for run in found.runs)
     areas = figure.subfigures(len(directions), 1, squeeze=False)[:, 0]
     for area, (direction, runs) in zip(areas, directions, strict=True):
         area.suptitle(label(direction_words(direction)), fontweight="bold")
@@ -106,11 +82,6 @@ def _title(found: Probe) -> str:
     return label(f"INCONCLUSIVE: {reason} ({title})" if reason else title)
 
 
-def _looks(found: Probe) -> dict[str, Look]:
-    modes = dict.fromkeys(run.mode for run in found.runs)
-    return {mode: Look(*LOOKS[number % len(LOOKS)]) for number, mode in enumerate(modes)}
-
-
 def _fill(
     area: SubFigure, runs: Sequence[ProbeRun], scores: Sequence[str], variants: Sequence[str], looks: dict[str, Look]
 ) -> None:
@@ -122,50 +93,20 @@ def _fill(
         for axes, variant in zip(row, variants, strict=True):
             axes.set_title(label(variant), loc="right", style="italic")
             own = [run for run in runs if run.variant == variant]
-            _panel(axes, own, score, looks)
+            fill_panel(axes, own, score, partial(_draw, axes, looks))
     for axes in grid[-1]:
         axes.set_xlabel("layer (window centre)")
 
 
-def _panel(axes: Axes, runs: Sequence[ProbeRun], score: str, looks: dict[str, Look]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_ylim(*LIMITS)
-    axes.set_yticks(TICKS)
-    axes.axhline(0, color="black", linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for run in runs:
-        values = curve(run, score)
-        if len(run.layers) == 1 and run.layers[0] < 0:
-            _level(axes, values, looks[run.mode])
-        else:
-            _line(axes, run.layers, values, looks[run.mode])
-    if not runs:
-        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="grey")
-    if cut := sum(_outside(curve(run, score).score) for run in runs):
-        words = f"{cut} value{'s' if cut > 1 else ''} outside {LIMITS[0]} to {LIMITS[1]} not shown"
-        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=7, style="italic")
-
-
-def _line(axes: Axes, layers: Any, values: Curve, look: Look) -> None:
-    every = max(1, len(layers) // 15)
-    line = {"color": look.color, "linestyle": look.dash, "marker": look.marker, "markevery": every}
-    axes.plot(layers, values.score, **line, markersize=3.5, linewidth=1.4)
-    axes.fill_between(layers, values.low, values.high, color=look.color, alpha=0.15, linewidth=0)
+def _draw(axes: Axes, looks: Mapping[str, Look], run: ProbeRun, values: Curve) -> None:
+    """A run: its score against the layer with interval and band, or one score for the whole model."""
+    look = looks[run.mode]
+    if about_no_window(run):
+        draw_level(axes, values, look.color, WHOLE)
+        return
+    draw_line(axes, run.layers, values, look)
     for edge in (values.band_low, values.band_high):
-        axes.plot(layers, edge, color=look.color, linestyle=":", linewidth=0.7, alpha=0.8)
-
-
-def _level(axes: Axes, values: Curve, look: Look) -> None:
-    """A mode that is about no single window: one score for the whole model."""
-    if not np.isnan(values.score[0]):
-        axes.axhline(float(values.score[0]), color=look.color, linestyle=(0, (6, 3)), linewidth=1.2)
-    if not np.isnan(values.low[0]):
-        axes.axhspan(float(values.low[0]), float(values.high[0]), color=look.color, alpha=0.08, linewidth=0)
-
-
-def _outside(score: PerLayer) -> int:
-    return int(np.count_nonzero((score < LIMITS[0]) | (score > LIMITS[1])))
+        axes.plot(run.layers, edge, color=look.color, linestyle=":", linewidth=0.7, alpha=0.8)
 
 
 def _legend(figure: Figure, looks: dict[str, Look], found: Probe) -> None:
@@ -178,7 +119,7 @@ def _legend(figure: Figure, looks: dict[str, Look], found: Probe) -> None:
     for mode, look in looks.items():
         single = mode not in layered
         shape: dict[str, Any] = (
-            {"linestyle": (0, (6, 3))} if single else {"linestyle": look.dash, "marker": look.marker, "markersize": 4}
+            {"linestyle": WHOLE} if single else {"linestyle": look.dash, "marker": look.marker, "markersize": 4}
         )
         words = label(f"{mode} (whole model)" if single else mode)
         handles.append(Line2D([], [], color=look.color, label=words, **shape))

@@ -30,24 +30,18 @@ if TYPE_CHECKING:
         NeutralSet,
     )
 
-
 NOT_SHOWN = frozenset({"logits_dtype", "bootstrap", "chrf"})
 """Settings that a reader finds in the JSON and in the HDF5 report."""
 
-
 SETTING_LENGTH = 60
-
 
 SHOWN_WORDS = 150
 """Words of an answer that are shown; an answer that goes on is cut off there."""
 
-
 WORD_LENGTH = 60
-
 
 SHOWN_POINTS = 30
 """Points of a history that a table shows."""
-
 
 NOTHING_ASKED = "NOTHING WAS ASKED"
 

@@ -30,12 +30,10 @@ if TYPE_CHECKING:
         PairRecord,
     )
 
-
 SAMPLING = (
     "Concepts are the sampling unit, not questions: the pairs of a concept are averaged first, and intervals are over"
     " concepts."
 )
-
 
 AVERAGES_LEGEND = (
     f"{SAMPLING} Best: the window centre where the average of the score that ranks (krs_kl, what changes behaviour) is"
@@ -44,18 +42,14 @@ AVERAGES_LEGEND = (
     " changed, and in parentheses of the unlearned model."
 )
 
-
 UNSURE_LEGEND = "unsure (n): highest at n, but the band reaches 0: nothing is shown there."
 
-
 ALONE_LEGEND = "Without brackets: of one concept only, which has no interval."
-
 
 OVERVIEW_LEGEND = (
     "Explained: krs_kl of what carries the effect, with the band that the verdict rests on; BLEU: of the unlearned"
     " answers against the base's, mean over questions."
 )
-
 
 MEASURE_WORDS = {
     "target_bleu": "target answers, BLEU",
@@ -70,19 +64,14 @@ MEASURE_WORDS = {
     "explained": "explained (krs_kl)",
 }
 
-
 LOSSES = ("neutral_kl", "loss_kl")
 """Measures in nats; the others are shares."""
 
-
 AVERAGE_HEADS = ("mode", "variant", "best", "width", *reversed(SCORES), "top1", "pairs", "concepts")
-
 
 MEAN_HEADS = ("measure", "mean and 95 % interval", "pairs", "concepts")
 
-
 NOTHING = "NOTHING WAS ASKED"
-
 
 NOT_JUDGED = "not judged"
 

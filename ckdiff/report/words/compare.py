@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.comparison import Comparison, Drift, NeuronGrid, TensorDrift
 
-
 NOTHING = "NOTHING WAS COMPARED"
 
 

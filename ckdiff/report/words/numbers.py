@@ -10,15 +10,11 @@ from ckdiff.untrusted import printable, shorten
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
-
 
 UNDEFINED = "\N{EN DASH}"
 
-
 FIRST_NAMED = 3
-
 
 BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
 

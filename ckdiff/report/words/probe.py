@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import AverageRun
     from ckdiff.report.schema.probe import Control, LossSummary, NeuronSet, Probe, ProbeRun
 
-
 RANKING = ("krs_kl", "krs_centred", "krs")
 """Scores by how much they say about behaviour; a best window is ranked by the first that was measured."""
-
 
 DIRECTIONS = {
     "restore": "share of the loss recovered",
@@ -32,16 +30,12 @@ DIRECTIONS = {
 }
 """The directions in the order in which everything shows them, and what a score means in each."""
 
-
 LARGEST_SHOWN = 99.5
-
 
 SETTING_LENGTH = 60
 
-
 MISLEADING = 0.5
 """A raw score from here on, with a krs_kl of less than half of it, is a disagreement that a reader must see."""
-
 
 Run = TypeVar("Run", "ProbeRun", "AverageRun")
 """A run of one pair, or an average of a campaign."""

@@ -39,7 +39,6 @@ SECTIONS: dict[str, Section] = {
     )
 }
 
-
 MEASURED = tuple(name for name, row in SECTIONS.items() if row.measured)
 """The sections that hold measurements; the others go when these change."""
 

@@ -32,10 +32,8 @@ class Headline(NamedTuple):
 
 MET = "The policy is met. Beyond what it asks: "
 
-
 NO_EFFECT: frozenset[Label] = frozenset({"identical", "no effect on these questions"})
 """Labels of pairs that do not differ in what was asked."""
-
 
 HEADLINES: dict[Label, Headline] = {
     "identical": Headline(
@@ -98,13 +96,11 @@ HEADLINES: dict[Label, Headline] = {
     ),
 }
 
-
 OUTCOME_WORDS: dict[Outcome, str] = {
     "passed": "PASSED",
     "failed": "FAILED",
     "inconclusive": "NOT ENOUGH EVIDENCE",
 }
-
 
 STATUSES: dict[Outcome, ExitStatus] = {
     "passed": ExitStatus.OK,
@@ -112,9 +108,7 @@ STATUSES: dict[Outcome, ExitStatus] = {
     "inconclusive": ExitStatus.INCONCLUSIVE,
 }
 
-
 SIGNS: dict[Sense, str] = {"at_least": "≥ ", "at_most": "≤ ", "shown": ""}
-
 
 SHARES_LEGEND = (
     "restore: the base's put into the unlearned model, the share of the lost answers that returns; break: the"
