@@ -89,4 +89,4 @@ def test_a_format_that_is_not_there_is_refused_in_one_line(capfd: pytest.Capture
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert all(repr(name) in said.err for name in FORMATS)
+    assert all(name in said.err for name in FORMATS)
