@@ -227,7 +227,7 @@ class UnlearnSpec:
     Attributes:
         base: as in `CompareSpec`, but no adapter: trained values need places to go back into.
         output: the directory to make.
-        forget: a file of texts to forget: ConceptVectors, text, JSON or JSONL, what `ckdiff corpus` writes.
+        forget: a file of texts to forget, in a format of `questions.formats`; what `ckdiff corpus` writes is one.
         concept: which entry, of every file named here that has entries.
         retain: texts to hold on to; without it those of the other concepts of `forget`, where its text is trained on.
         questions: questions about what is forgotten; without it those of `forget`, where it has some.
