@@ -10,21 +10,23 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
-from ckdiff.weights.checkpoint import Checkpoint, Derived
-from ckdiff.weights.headers import Entry, Shard, read_shard
+from ckdiff.weights.checkpoint import Checkpoint
+from ckdiff.weights.headers import Shard, read_shard
+from ckdiff.weights.lora import EMBEDDING_NAMES, HEAD, MERGE, Factors, alone, derive, pattern_value, untie
 from ckdiff.weights.reader import ADAPTER_CONFIG, inside, read_json
+from ckdiff.weights.rules import CONV1D_MODELS, CONV1D_NAMES
 from ckdiff.weights.wrappers import without_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ckdiff.shapes import AnyArray, Float32
+    from ckdiff.shapes import AnyArray
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -73,36 +75,7 @@ PLAIN_INITS = (None, True, False, "gaussian", "orthogonal")
 PREFIXES = ("transformer.", "model.", "gpt_neox.", "model.decoder.", "decoder.", "language_model.")
 """What a base's file may lack, or have in addition, before a live model's module name."""
 
-EMBEDDING_NAMES = frozenset(["embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out", "word_embeddings"])
-"""Modules that PEFT saves whole, unasked, when the embeddings are targeted or were resized."""
-
-CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
-CONV1D_NAMES = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
-"""Where transformers uses Conv1D, whose weight is [in, out]; there PEFT corrects `fan_in_fan_out` by itself."""
-
-HEAD = "lm_head.weight"
-TIED_NAMES = tuple([name, "weight"] for name in ("embed_tokens", "wte", "word_embeddings", "embed_in"))
-TIED_MODELS = frozenset(
-    {"gpt2", "gpt_bigcode", "gpt_neo", "gemma", "gemma2", "gemma3_text", "opt", "bloom", "falcon", "cohere", "cohere2"}
-)
-"""Model types that tie their embeddings where the config does not say."""
-
 _LORA = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_[AB])")
-_MERGE = "merge it with peft's merge_and_unload and compare the result"
-_BLOCK_ROWS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Factors:
-    """One change of one tensor: tensor += scale * left @ right, or scale * left where there is no right.
-
-    The names are those of tensors in the adapter; `transposed` says that both are transposed and swapped.
-    """
-
-    a: str | None
-    b: str
-    scale: float
-    transposed: bool
 
 
 def is_adapter(path: Path) -> bool:
@@ -140,14 +113,14 @@ def _settings(directory: Path) -> dict[str, Any]:
     settings = read_json(directory, ADAPTER_CONFIG)
     if settings.get("peft_type") != "LORA":
         kind = quoted(str(settings.get("peft_type")))
-        raise CheckpointError(f"{path}: peft_type {kind} is not LORA, the only one that ckdiff merges; {_MERGE}")
+        raise CheckpointError(f"{path}: peft_type {kind} is not LORA, the only one that ckdiff merges; {MERGE}")
     for key, value in settings.items():
         if value and key not in USED_KEYS | HARMLESS_KEYS:
-            raise CheckpointError(f"{path}: {quoted(key)} is set, which ckdiff cannot merge exactly; {_MERGE}")
+            raise CheckpointError(f"{path}: {quoted(key)} is set, which ckdiff cannot merge exactly; {MERGE}")
     init = settings.get("init_lora_weights")
     if not any(init is plain or (isinstance(init, str) and init == plain) for plain in PLAIN_INITS):
         raise CheckpointError(
-            f"{path}: init_lora_weights {quoted(str(init))} may have changed the base's weights; {_MERGE}, or save it"
+            f"{path}: init_lora_weights {quoted(str(init))} may have changed the base's weights; {MERGE}, or save it"
             " converted to plain LoRA (path_initial_model_for_weight_conversion)"
         )
     _check_types(path, settings)
@@ -158,7 +131,7 @@ def _check_types(path: Path, settings: Mapping[str, Any]) -> None:
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = settings.get(key) or {}
         if not isinstance(pattern, dict) or not all(_number(value) for value in pattern.values()):
-            raise CheckpointError(f"{path}: {key} is not an object of positive numbers; {_MERGE}")
+            raise CheckpointError(f"{path}: {key} is not an object of positive numbers; {MERGE}")
     for key in ("r", "lora_alpha"):
         if not _number(settings.get(key, 8)):
             raise CheckpointError(f"{path}: {key} is not a positive number; mend adapter_config.json")
@@ -210,19 +183,6 @@ def _open_base(
     )
 
 
-def _pattern_value(path: Path, patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The value of the first pattern that matches a module's name, as PEFT's get_pattern_key finds it."""
-    for pattern, value in (patterns or {}).items():
-        try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        except (re.error, RecursionError, OverflowError) as error:
-            raise CheckpointError(
-                f"{path}: {quoted(pattern)} is not a regular expression ({error}); {_MERGE}"
-            ) from error
-    return (patterns or {}).get(module, default)
-
-
 # --------------------------------------------------------------------------------------------------------- merge
 
 
@@ -231,7 +191,7 @@ class _Merge:
 
     def __init__(self, directory: Path, settings: Mapping[str, Any], shard: Shard, base: Checkpoint) -> None:
         self.directory, self.settings, self.shard = directory, settings, shard
-        self.base, self.tied_to = _untied(base, shard)
+        self.base, self.tied_to = untie(base, shard)
         self.path = directory / ADAPTER_CONFIG
         self.shapes = self.base.shapes()
         self.pairs: dict[str, dict[str, str]] = {}
@@ -250,7 +210,7 @@ class _Merge:
             derived.pop(name, None)
         before = replace(self.base, stored=stored, derived=dict(derived))
         for name, factors in changes.items():
-            derived[name] = _derive(before, self.shard, name, factors)
+            derived[name] = derive(before, self.shard, name, factors)
         shards = tuple(sorted((*self.base.shards, self.shard), key=lambda shard: shard.name))
         return Checkpoint(
             str(self.directory),
@@ -264,7 +224,7 @@ class _Merge:
         )
 
     def _refuse(self, tensor: str, why: str) -> CheckpointError:
-        return CheckpointError(f"{self.shard.path}: tensor {quoted(tensor)}: {why}; {_MERGE}")
+        return CheckpointError(f"{self.shard.path}: tensor {quoted(tensor)}: {why}; {MERGE}")
 
     def _notes(self, merged: int) -> tuple[str, ...]:
         scales = sorted(self.scales)
@@ -327,7 +287,7 @@ class _Merge:
             raise self._refuse(tensor, f"could be {quoted(found[0])} or {quoted(found[1])} of its base")
         raise self._refuse(tensor, f"its base {self.base.location} has no tensor {quoted(name)}")
 
-    def _tie_again(self, changes: dict[str, _Factors]) -> None:
+    def _tie_again(self, changes: dict[str, Factors]) -> None:
         """Where both of two tied embeddings still begin alike they are still tied, and a merge changes both."""
         if self.tied_to is None:
             return
@@ -362,12 +322,12 @@ class _Merge:
     def _before(self, name: str) -> AnyArray:
         from ckdiff.weights.storage import Mapped, decode64
 
-        source, name = (_alone(self.shard), self.whole[name]) if name in self.whole else (self.base, name)
+        source, name = (alone(self.shard), self.whole[name]) if name in self.whole else (self.base, name)
         with Mapped(source) as files:
             return decode64(files.raw(name), source.dtype(name))
 
-    def _changes(self) -> dict[str, _Factors]:
-        changes: dict[str, _Factors] = {}
+    def _changes(self) -> dict[str, Factors]:
+        changes: dict[str, Factors] = {}
         for module, parts in self.pairs.items():
             for name, factors in self._module_changes(module, parts).items():
                 if name in changes:
@@ -375,7 +335,7 @@ class _Merge:
                 changes[name] = factors
         return changes
 
-    def _module_changes(self, module: str, parts: dict[str, str]) -> dict[str, _Factors]:
+    def _module_changes(self, module: str, parts: dict[str, str]) -> dict[str, Factors]:
         embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
         a_part, b_part = (f"lora_embedding_{x}" if embedding else f"lora_{x}.weight" for x in "AB")
         allowed = {a_part, b_part} | (set() if embedding or not self.settings.get("lora_bias") else {"lora_B.bias"})
@@ -392,18 +352,18 @@ class _Merge:
         scale = self._scale(module, a)
         transposed = embedding or self._conv1d(module, target, a, b)
         self._check_fit(target, a, b, transposed)
-        changes = {target: _Factors(a, b, scale, transposed)}
+        changes = {target: Factors(a, b, scale, transposed)}
         if "lora_B.bias" in parts:
             bias = self._target(parts["lora_B.bias"], f"{module}.bias")
             if self.shard.entries[parts["lora_B.bias"]].shape != self.shapes[bias]:
                 raise self._refuse(parts["lora_B.bias"], f"does not fit the base's {list(self.shapes[bias])}")
-            changes[bias] = _Factors(None, parts["lora_B.bias"], scale, False)
+            changes[bias] = Factors(None, parts["lora_B.bias"], scale, False)
         return changes
 
     def _scale(self, module: str, a: str) -> float:
-        rank = _pattern_value(self.path, self.settings.get("rank_pattern"), module, self.settings.get("r", 8))
+        rank = pattern_value(self.path, self.settings.get("rank_pattern"), module, self.settings.get("r", 8))
         default = self.settings.get("lora_alpha", 8)
-        alpha = _pattern_value(self.path, self.settings.get("alpha_pattern"), module, default)
+        alpha = pattern_value(self.path, self.settings.get("alpha_pattern"), module, default)
         shape = self.shard.entries[a].shape
         if len(shape) != 2 or shape[0] != rank:
             raise self._refuse(
@@ -430,57 +390,3 @@ class _Merge:
         delta = (a_shape[1], b_shape[0]) if transposed else (b_shape[0], a_shape[1])
         if delta != shape:
             raise self._refuse(b, f"B A of shape {list(delta)} does not fit {quoted(target)} of shape {list(shape)}")
-
-
-# ---------------------------------------------------------------------------------------------------- arithmetic
-
-
-def _untied(base: Checkpoint, shard: Shard) -> tuple[Checkpoint, str | None]:
-    """A base whose output matrix has a name of its own, and the embedding that it was tied to.
-
-    The base itself and None where nothing is tied, or where the adapter leaves both alone.
-    """
-    default = base.config.get("model_type") in TIED_MODELS
-    shapes = base.shapes()
-    found = [name for name in shapes if name.split(".")[-2:] in TIED_NAMES]
-    touched = any(set(name.split(".")) & EMBEDDING_NAMES - {"wpe"} for name in shard.entries)
-    if not (base.config.get("tie_word_embeddings", default) and len(found) == 1 and touched) or HEAD in shapes:
-        return base, None
-    config = {**base.config, "tie_word_embeddings": False}
-    if found[0] in base.derived:
-        return replace(base, derived={**base.derived, HEAD: base.derived[found[0]]}, config=config), found[0]
-    return replace(base, stored={**base.stored, HEAD: base.stored[found[0]]}, config=config), found[0]
-
-
-def _alone(shard: Shard) -> Checkpoint:
-    stored: dict[str, tuple[Shard, Entry]] = {name: (shard, entry) for name, entry in shard.entries.items()}
-    return Checkpoint(str(shard.path), None, None, (shard,), stored, {})
-
-
-def _derive(source: Checkpoint, shard: Shard, name: str, factors: _Factors) -> Derived:
-    shape = source.shapes()[name]
-    names = (name, *(tensor for tensor in (factors.a, factors.b) if tensor is not None))
-    return Derived(shape, names, lambda start, stop: _merged(source, shard, name, factors, start, stop))
-
-
-def _merged(source: Checkpoint, shard: Shard, name: str, factors: _Factors, start: int, stop: int) -> AnyArray:
-    """Rows of W + scale * left @ right, in float64 and rounded once to float32, so many rows at a time."""
-    import numpy as np
-
-    from ckdiff.weights.storage import Mapped, decode64
-
-    adapter = _alone(shard)
-    with Mapped(source) as base_files, Mapped(adapter) as files:
-        weight, dtype = base_files.array(name), source.dtype(name)
-        b = decode64(files.raw(factors.b), adapter.dtype(factors.b))
-        result: Float32 = np.empty((stop - start, *weight.shape[1:]), np.float32)
-        if factors.a is None:
-            result[...] = decode64(weight[start:stop], dtype) + factors.scale * b[start:stop]
-            return result
-        a = decode64(files.raw(factors.a), adapter.dtype(factors.a))
-        left, right = (a.T, b.T) if factors.transposed else (b, a)
-        for first in range(start, stop, _BLOCK_ROWS):
-            rows = slice(first, min(first + _BLOCK_ROWS, stop))
-            product = factors.scale * (left[rows] @ right)
-            result[rows.start - start : rows.stop - start] = decode64(weight[rows], dtype) + product
-    return result

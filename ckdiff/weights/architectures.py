@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.weights.experts import gpt_oss_forms, other_forms
-from ckdiff.weights.rules import Architecture, Rule, Sites
+from ckdiff.weights.rules import Architecture, Rule, Sites, experts, fused_qkv, norms, plain_mlp, qkv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,47 +20,12 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------------------------------------------- rules
 
 
-def _norms(prefix: str, names: str, optional: bool = False) -> tuple[Rule, ...]:
-    return tuple(Rule(f"{prefix}{name}.{{P}}", "norms", optional=optional) for name in names.split())
-
-
-def _qkv(prefix: str, out: str, q: str = "q_proj", k: str = "k_proj", v: str = "v_proj") -> tuple[Rule, ...]:
-    return (
-        Rule(f"{prefix}{q}.{{P}}", "attn_q", "q"),
-        Rule(f"{prefix}{k}.{{P}}", "attn_k", "k"),
-        Rule(f"{prefix}{v}.{{P}}", "attn_v", "v"),
-        Rule(f"{prefix}{out}.{{P}}", "attn_o", "o"),
-    )
-
-
-def _fused_qkv(prefix: str, fused: str, split: str, out: str) -> tuple[Rule, ...]:
-    return Rule(f"{prefix}{fused}.{{P}}", "", "qkv", split=split), Rule(f"{prefix}{out}.{{P}}", "attn_o", "o")
-
-
-def _plain_mlp(prefix: str, first: str, second: str, conv1d: bool = False) -> tuple[Rule, ...]:
-    axis = 1 if conv1d else 0
-    return (
-        Rule(f"{prefix}{first}.{{P}}", "keys", "up", neuron_axis=axis),
-        Rule(f"{prefix}{second}.{{P}}", "value_vectors", "down", neuron_axis=1 - axis),
-    )
-
-
-def _experts(prefix: str, gate: str, up: str, down: str, module: str = "") -> tuple[Rule, ...]:
-    at = f"{prefix}{{E}}."
-    stacked = module or prefix
-    return (
-        Rule(f"{at}{gate}.weight", "keys", "gate", neuron_axis=0, module=f"{stacked}gate_up_proj"),
-        Rule(f"{at}{up}.weight", "keys", "up", neuron_axis=0, module=f"{stacked}gate_up_proj"),
-        Rule(f"{at}{down}.weight", "value_vectors", "down", neuron_axis=1, module=f"{stacked}down_proj"),
-    )
-
-
 _L = "model.layers.{L}."
 _EMBED = (
     Rule("model.embed_tokens.weight", "embedding"),
     Rule("lm_head.{P}", "unembedding", optional=True),
 )
-_ATTENTION = _qkv(_L + "self_attn.", "o_proj")
+_ATTENTION = qkv(_L + "self_attn.", "o_proj")
 _GATED_MLP = (
     Rule(_L + "mlp.gate_proj.{P}", "keys", "gate", neuron_axis=0),
     Rule(_L + "mlp.up_proj.{P}", "keys", "up", neuron_axis=0),
@@ -71,13 +36,13 @@ _FUSED_GATED_MLP = (
     Rule(_L + "mlp.down_proj.{P}", "value_vectors", "down", neuron_axis=1),
 )
 _OPTIONAL_GATED_MLP = tuple(replace(rule, optional=True) for rule in _GATED_MLP)
-_PRE_NORMS = _norms(_L, "input_layernorm post_attention_layernorm")
-_POST_NORMS = _norms(_L, "post_attention_layernorm post_feedforward_layernorm")
-_SANDWICH_NORMS = _norms(
+_PRE_NORMS = norms(_L, "input_layernorm post_attention_layernorm")
+_POST_NORMS = norms(_L, "post_attention_layernorm post_feedforward_layernorm")
+_SANDWICH_NORMS = norms(
     _L, "input_layernorm post_attention_layernorm pre_feedforward_layernorm post_feedforward_layernorm"
 )
-_QK_NORMS = _norms(_L + "self_attn.", "q_norm k_norm")
-_FINAL_NORM = _norms("model.", "norm")
+_QK_NORMS = norms(_L + "self_attn.", "q_norm k_norm")
+_FINAL_NORM = norms("model.", "norm")
 _ROTARY = r"(^|\.)rotary_emb\.inv_freq$"
 _WRAPPED = (
     ("language_model.model.", "model."),
@@ -97,16 +62,16 @@ def _like_llama(model_type: str, rules: tuple[Rule, ...] | None = None, **change
     return replace(LLAMA, model_type=model_type, rules=LLAMA.rules if rules is None else rules, **changes)
 
 
-_PARALLEL = _EMBED + _ATTENTION + _GATED_MLP + _norms(_L, "input_layernorm") + _FINAL_NORM
+_PARALLEL = _EMBED + _ATTENTION + _GATED_MLP + norms(_L, "input_layernorm") + _FINAL_NORM
 _OLMO2 = _EMBED + _ATTENTION + _GATED_MLP + _POST_NORMS + _QK_NORMS + _FINAL_NORM
 _QK_LLAMA = LLAMA.rules + _QK_NORMS
 _MOE_SITES = Sites(experts="mlp.experts", value_vectors="", keys=())
 _ROUTED = _EMBED + _ATTENTION + _PRE_NORMS + _FINAL_NORM
-_QWEN_EXPERTS = _experts(_L + "mlp.experts.", "gate_proj", "up_proj", "down_proj")
+_QWEN_EXPERTS = experts(_L + "mlp.experts.", "gate_proj", "up_proj", "down_proj")
 _QWEN_ROUTER = (Rule(_L + "mlp.gate.{P}", "router"),)
 _MIXTRAL_EXPERTS = (
     Rule(_L + "block_sparse_moe.gate.{P}", "router", module=_L + "mlp.gate.{P}"),
-    *_experts(_L + "block_sparse_moe.experts.", "w1", "w3", "w2", _L + "mlp.experts."),
+    *experts(_L + "block_sparse_moe.experts.", "w1", "w3", "w2", _L + "mlp.experts."),
 )
 _QWEN_MOE = _ROUTED + _QWEN_ROUTER + _QWEN_EXPERTS + _OPTIONAL_GATED_MLP
 _SHARED_EXPERT = (
@@ -126,10 +91,10 @@ _TRANSFORMER += (("ln_f.", "transformer.ln_f."), ("word_embeddings", "transforme
 _GPT2_ENDS = (
     Rule("transformer.wte.weight", "embedding"),
     Rule("lm_head.{P}", "unembedding", optional=True),
-    *_norms("transformer.", "ln_f"),
+    *norms("transformer.", "ln_f"),
 )
 _POSITIONS = (Rule("transformer.wpe.weight", "position_embedding"),)
-_GPT2_NORMS = _norms(_H, "ln_1 ln_2")
+_GPT2_NORMS = norms(_H, "ln_1 ln_2")
 _GPT2_SITES = Sites(
     layers="transformer.h",
     final_norm="transformer.ln_f",
@@ -152,13 +117,13 @@ _BLOOM_SITES = replace(
 _BLOOM_ENDS = (
     Rule("transformer.word_embeddings.weight", "embedding"),
     Rule("lm_head.{P}", "unembedding", optional=True),
-    *_norms("transformer.", "ln_f"),
+    *norms("transformer.", "ln_f"),
 )
-_DENSE_4H = _plain_mlp(_H + "mlp.", "dense_h_to_4h", "dense_4h_to_h")
+_DENSE_4H = plain_mlp(_H + "mlp.", "dense_h_to_4h", "dense_4h_to_h")
 _D = "model.decoder.layers.{L}."
 _N = "gpt_neox.layers.{L}."
 _B = "transformer.blocks.{L}."
-_M = "block_sparse_moe."
+_G = _L + "block_sparse_moe."
 
 _ROWS = (
     LLAMA,
@@ -183,20 +148,20 @@ _ROWS = (
     ),
     _like_llama("qwen3", _QK_LLAMA),
     _like_llama("exaone4", _OLMO2),
-    _like_llama("hunyuan_v1_dense", LLAMA.rules + _norms(_L + "self_attn.", "query_layernorm key_layernorm")),
+    _like_llama("hunyuan_v1_dense", LLAMA.rules + norms(_L + "self_attn.", "query_layernorm key_layernorm")),
     _like_llama("gemma2", _EMBED + _ATTENTION + _GATED_MLP + _SANDWICH_NORMS + _FINAL_NORM, tied=True),
     _like_llama("gemma3_text", _EMBED + _ATTENTION + _GATED_MLP + _SANDWICH_NORMS + _QK_NORMS + _FINAL_NORM, tied=True),
     _like_llama("olmo2", _OLMO2),
     _like_llama("olmo3", _OLMO2),
     _like_llama(
         "nemotron",
-        _EMBED + _ATTENTION + _plain_mlp(_L + "mlp.", "up_proj", "down_proj") + _PRE_NORMS + _FINAL_NORM,
+        _EMBED + _ATTENTION + plain_mlp(_L + "mlp.", "up_proj", "down_proj") + _PRE_NORMS + _FINAL_NORM,
         sites=Sites(keys=("mlp.up_proj",)),
     ),
     _like_llama(
         "phi3",
         _EMBED
-        + _fused_qkv(_L + "self_attn.", "qkv_proj", "qkv_grouped", "o_proj")
+        + fused_qkv(_L + "self_attn.", "qkv_proj", "qkv_grouped", "o_proj")
         + _FUSED_GATED_MLP
         + _PRE_NORMS
         + _FINAL_NORM,
@@ -213,18 +178,18 @@ _ROWS = (
         + _ATTENTION
         + _FUSED_GATED_MLP
         + _PRE_NORMS
-        + _norms(_L, "post_self_attn_layernorm post_mlp_layernorm")
+        + norms(_L, "post_self_attn_layernorm post_mlp_layernorm")
         + _FINAL_NORM,
         sites=Sites(keys=("mlp.gate_up_proj",)),
     ),
     _like_llama(
         "phi",
         _EMBED
-        + _qkv(_L + "self_attn.", "dense")
-        + _plain_mlp(_L + "mlp.", "fc1", "fc2")
-        + _norms(_L, "input_layernorm")
-        + _norms("model.", "final_layernorm")
-        + _norms(_L + "self_attn.", "q_layernorm k_layernorm", optional=True),
+        + qkv(_L + "self_attn.", "dense")
+        + plain_mlp(_L + "mlp.", "fc1", "fc2")
+        + norms(_L, "input_layernorm")
+        + norms("model.", "final_layernorm")
+        + norms(_L + "self_attn.", "q_layernorm k_layernorm", optional=True),
         sites=Sites(
             final_norm="model.final_layernorm",
             attention_output="self_attn.dense",
@@ -234,7 +199,7 @@ _ROWS = (
     ),
     _like_llama(
         "starcoder2",
-        _EMBED + _ATTENTION + _plain_mlp(_L + "mlp.", "c_fc", "c_proj") + _PRE_NORMS + _FINAL_NORM,
+        _EMBED + _ATTENTION + plain_mlp(_L + "mlp.", "c_fc", "c_proj") + _PRE_NORMS + _FINAL_NORM,
         sites=Sites(value_vectors="mlp.c_proj", keys=("mlp.c_fc",)),
         tied=True,
     ),
@@ -265,25 +230,9 @@ _ROWS = (
         "granitemoe",
         (
             *_ROUTED,
-            Rule(_L + _M + "router.layer.{P}", "router", module=_L + _M + "router.{P}"),
-            Rule(
-                _L + _M + "input_linear.weight",
-                "",
-                "gate_up",
-                1,
-                0,
-                "experts_gate_up",
-                _L + _M + "experts.gate_up_proj",
-            ),
-            Rule(
-                _L + _M + "output_linear.weight",
-                "value_vectors",
-                "down",
-                2,
-                0,
-                "experts",
-                _L + _M + "experts.down_proj",
-            ),
+            Rule(_G + "router.layer.{P}", "router", module=_G + "router.{P}"),
+            Rule(_G + "input_linear.weight", "", "gate_up", 1, 0, "experts_gate_up", _G + "experts.gate_up_proj"),
+            Rule(_G + "output_linear.weight", "value_vectors", "down", 2, 0, "experts", _G + "experts.down_proj"),
         ),
         sites=replace(_MOE_SITES, mlp="block_sparse_moe", experts="block_sparse_moe.experts"),
     ),
@@ -291,8 +240,8 @@ _ROWS = (
         "gpt2",
         _GPT2_ENDS
         + _POSITIONS
-        + _fused_qkv(_H + "attn.", "c_attn", "thirds_conv1d", "c_proj")
-        + _plain_mlp(_H + "mlp.", "c_fc", "c_proj", conv1d=True)
+        + fused_qkv(_H + "attn.", "c_attn", "thirds_conv1d", "c_proj")
+        + plain_mlp(_H + "mlp.", "c_fc", "c_proj", conv1d=True)
         + _GPT2_NORMS,
         _GPT2_SITES,
         prefixes=_TRANSFORMER,
@@ -304,8 +253,8 @@ _ROWS = (
         "gpt_bigcode",
         _GPT2_ENDS
         + _POSITIONS
-        + _fused_qkv(_H + "attn.", "c_attn", "bigcode", "c_proj")
-        + _plain_mlp(_H + "mlp.", "c_fc", "c_proj")
+        + fused_qkv(_H + "attn.", "c_attn", "bigcode", "c_proj")
+        + plain_mlp(_H + "mlp.", "c_fc", "c_proj")
         + _GPT2_NORMS,
         _GPT2_SITES,
         prefixes=_TRANSFORMER,
@@ -314,7 +263,7 @@ _ROWS = (
     ),
     Architecture(
         "gptj",
-        _GPT2_ENDS + _qkv(_H + "attn.", "out_proj") + _plain_mlp(_H + "mlp.", "fc_in", "fc_out") + _norms(_H, "ln_1"),
+        _GPT2_ENDS + qkv(_H + "attn.", "out_proj") + plain_mlp(_H + "mlp.", "fc_in", "fc_out") + norms(_H, "ln_1"),
         replace(
             _GPT2_SITES,
             attention_output="attn.out_proj",
@@ -329,8 +278,8 @@ _ROWS = (
         "gpt_neo",
         _GPT2_ENDS
         + _POSITIONS
-        + _qkv(_H + "attn.attention.", "out_proj")
-        + _plain_mlp(_H + "mlp.", "c_fc", "c_proj")
+        + qkv(_H + "attn.attention.", "out_proj")
+        + plain_mlp(_H + "mlp.", "c_fc", "c_proj")
         + _GPT2_NORMS,
         replace(_GPT2_SITES, attention_output="attn.attention.out_proj", layer_returns_tuple=True),
         prefixes=_TRANSFORMER,
@@ -342,10 +291,10 @@ _ROWS = (
         (
             Rule("gpt_neox.embed_in.weight", "embedding"),
             Rule("embed_out.{P}", "unembedding", module="lm_head.{P}", optional=True),
-            *_fused_qkv(_N + "attention.", "query_key_value", "heads", "dense"),
-            *_plain_mlp(_N + "mlp.", "dense_h_to_4h", "dense_4h_to_h"),
-            *_norms(_N, "input_layernorm post_attention_layernorm"),
-            *_norms("gpt_neox.", "final_layer_norm"),
+            *fused_qkv(_N + "attention.", "query_key_value", "heads", "dense"),
+            *plain_mlp(_N + "mlp.", "dense_h_to_4h", "dense_4h_to_h"),
+            *norms(_N, "input_layernorm post_attention_layernorm"),
+            *norms("gpt_neox.", "final_layer_norm"),
         ),
         Sites(
             layers="gpt_neox.layers",
@@ -365,10 +314,10 @@ _ROWS = (
             Rule("model.decoder.embed_tokens.weight", "embedding"),
             Rule("model.decoder.embed_positions.weight", "position_embedding"),
             Rule("lm_head.{P}", "unembedding", optional=True),
-            *_qkv(_D + "self_attn.", "out_proj"),
-            *_plain_mlp(_D, "fc1", "fc2"),
-            *_norms(_D, "self_attn_layer_norm final_layer_norm"),
-            *_norms("model.decoder.", "final_layer_norm", optional=True),
+            *qkv(_D + "self_attn.", "out_proj"),
+            *plain_mlp(_D, "fc1", "fc2"),
+            *norms(_D, "self_attn_layer_norm final_layer_norm"),
+            *norms("model.decoder.", "final_layer_norm", optional=True),
             Rule("model.decoder.project_in.weight", "other", optional=True),
             Rule("model.decoder.project_out.weight", "other", optional=True),
         ),
@@ -387,10 +336,10 @@ _ROWS = (
     Architecture(
         "bloom",
         _BLOOM_ENDS
-        + _fused_qkv(_H + "self_attention.", "query_key_value", "heads", "dense")
+        + fused_qkv(_H + "self_attention.", "query_key_value", "heads", "dense")
         + _DENSE_4H
-        + _norms(_H, "input_layernorm post_attention_layernorm")
-        + _norms("transformer.", "word_embeddings_layernorm"),
+        + norms(_H, "input_layernorm post_attention_layernorm")
+        + norms("transformer.", "word_embeddings_layernorm"),
         replace(_BLOOM_SITES, attention_adds_residual=True),
         prefixes=_TRANSFORMER,
         tied=True,
@@ -398,9 +347,9 @@ _ROWS = (
     Architecture(
         "falcon",
         _BLOOM_ENDS
-        + _fused_qkv(_H + "self_attention.", "query_key_value", "falcon", "dense")
+        + fused_qkv(_H + "self_attention.", "query_key_value", "falcon", "dense")
         + _DENSE_4H
-        + _norms(_H, "input_layernorm ln_attn ln_mlp post_attention_layernorm", optional=True),
+        + norms(_H, "input_layernorm ln_attn ln_mlp post_attention_layernorm", optional=True),
         _BLOOM_SITES,
         prefixes=_TRANSFORMER,
         tied=True,
@@ -410,10 +359,10 @@ _ROWS = (
         (
             Rule("transformer.wte.weight", "embedding"),
             Rule("lm_head.{P}", "unembedding", optional=True),
-            *_fused_qkv(_B + "attn.", "Wqkv", "thirds", "out_proj"),
-            *_plain_mlp(_B + "ffn.", "up_proj", "down_proj"),
-            *_norms(_B, "norm_1 norm_2"),
-            *_norms("transformer.", "norm_f"),
+            *fused_qkv(_B + "attn.", "Wqkv", "thirds", "out_proj"),
+            *plain_mlp(_B + "ffn.", "up_proj", "down_proj"),
+            *norms(_B, "norm_1 norm_2"),
+            *norms("transformer.", "norm_f"),
         ),
         Sites(
             layers="transformer.blocks",

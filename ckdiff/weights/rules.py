@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.comparison import Component
 
 
+CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+CONV1D_NAMES = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
+"""Where transformers uses Conv1D, whose weight is [in, out]; there PEFT corrects `fan_in_fan_out` by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One family of stored tensors and what it is.
@@ -92,3 +97,43 @@ class Architecture:
     tied: bool = False
     conv1d: bool = False
     other_forms: tuple[Rule, ...] = ()
+
+
+def norms(prefix: str, names: str, optional: bool = False) -> tuple[Rule, ...]:
+    """Norms of these names behind a prefix."""
+    return tuple(Rule(f"{prefix}{name}.{{P}}", "norms", optional=optional) for name in names.split())
+
+
+def qkv(prefix: str, out: str, q: str = "q_proj", k: str = "k_proj", v: str = "v_proj") -> tuple[Rule, ...]:
+    """Queries, keys, values and the output projection, each a matrix."""
+    return (
+        Rule(f"{prefix}{q}.{{P}}", "attn_q", "q"),
+        Rule(f"{prefix}{k}.{{P}}", "attn_k", "k"),
+        Rule(f"{prefix}{v}.{{P}}", "attn_v", "v"),
+        Rule(f"{prefix}{out}.{{P}}", "attn_o", "o"),
+    )
+
+
+def fused_qkv(prefix: str, fused: str, split: str, out: str) -> tuple[Rule, ...]:
+    """Queries, keys and values in one matrix, cut by a split, and the output projection."""
+    return Rule(f"{prefix}{fused}.{{P}}", "", "qkv", split=split), Rule(f"{prefix}{out}.{{P}}", "attn_o", "o")
+
+
+def plain_mlp(prefix: str, first: str, second: str, conv1d: bool = False) -> tuple[Rule, ...]:
+    """An MLP without a gate: two matrices."""
+    axis = 1 if conv1d else 0
+    return (
+        Rule(f"{prefix}{first}.{{P}}", "keys", "up", neuron_axis=axis),
+        Rule(f"{prefix}{second}.{{P}}", "value_vectors", "down", neuron_axis=1 - axis),
+    )
+
+
+def experts(prefix: str, gate: str, up: str, down: str, module: str = "") -> tuple[Rule, ...]:
+    """One gated MLP an expert, stacked in memory."""
+    at = f"{prefix}{{E}}."
+    stacked = module or prefix
+    return (
+        Rule(f"{at}{gate}.weight", "keys", "gate", neuron_axis=0, module=f"{stacked}gate_up_proj"),
+        Rule(f"{at}{up}.weight", "keys", "up", neuron_axis=0, module=f"{stacked}gate_up_proj"),
+        Rule(f"{at}{down}.weight", "value_vectors", "down", neuron_axis=1, module=f"{stacked}down_proj"),
+    )

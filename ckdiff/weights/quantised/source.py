@@ -10,6 +10,7 @@ import numpy as np
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
 from ckdiff.weights.checkpoint import Derived
+from ckdiff.weights.rules import CONV1D_MODELS, CONV1D_NAMES
 from ckdiff.weights.storage import Mapped, decode64
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     Round = Callable[[Mapped, AnyArray, int, int], AnyArray]
 
 REMEDY = "dequantise the checkpoint to bf16 first"
-CONV1D_MODELS = frozenset({"gpt2"})
-CONV1D_NAMES = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
-"""Where a checkpoint stores matrices as [in, out], and quantisers nevertheless write [out, in]."""
 
 
 @dataclass(frozen=True, slots=True)
