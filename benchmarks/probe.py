@@ -41,7 +41,7 @@ from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair, Sweep, ends_of
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.runs import Plan, planned_runs, window_of
+from ckdiff.scoring.runs import Plan, plan_runs, window_of
 from ckdiff.scoring.scores import QuestionLosses, probe_run
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
@@ -353,7 +353,7 @@ def measure(options: argparse.Namespace) -> int:
     centres = range(size.layers)
 
     def planned(modes: Sequence[str], variant: str, layers: Sequence[int] = centres, controls: bool = False) -> Plan:
-        return planned_runs(("restore",), modes, (variant,), layers, WINDOW, size.layers, controls)
+        return plan_runs(("restore",), modes, (variant,), layers, WINDOW, size.layers, controls)
 
     four, isolated, controlled = (
         planned(OPEN, "open"),

@@ -46,7 +46,7 @@ from ckdiff.probes.preparation import DTYPES
 from ckdiff.probes.sweep import SIDES, Pair
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.runs import planned_runs
+from ckdiff.scoring.runs import plan_runs
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def measure_process(directory: Path, options: argparse.Namespace) -> int:
     centres = range(size.layers)
 
     def planned(layers: Sequence[int]) -> Plan:
-        return planned_runs(("restore",), modes, variants, layers, WINDOW, size.layers, controls=False)
+        return plan_runs(("restore",), modes, variants, layers, WINDOW, size.layers, controls=False)
 
     plan, plain = planned(centres), Plain(pair.base.model, pair.unlearned.model, asked, clock)
     windows = len(windowed) * len(variants) * size.layers

@@ -46,7 +46,7 @@ def everywhere(layer: Layer) -> bool:
     return True
 
 
-def gated(layer: Layer) -> bool:
+def has_gate(layer: Layer) -> bool:
     """Its MLP is gated, and is no mixture of experts (whose gates are those of the experts that a router chose)."""
     return "gate" in layer.key_outputs
 
@@ -148,7 +148,7 @@ MODES: dict[str, Mode] = {
         meaning="the output of the MLP's gate projection, of which m is made anew; only where every layer's MLP is"
         " gated and no mixture of experts",
         role="shown",
-        applies=gated,
+        applies=has_gate,
         needs="a gated MLP that is no mixture of experts",
         key_outputs=("gate",),
     ),

@@ -15,10 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff import ProbeSpec, probe
-from ckdiff.probes.live.patches import gated as patched
+from ckdiff.probes.live.patches import gate_neurons
 from ckdiff.probes.losses import Scorer
 from ckdiff.probes.neurons.gated_window import GatedWindow, neuron_count
-from ckdiff.probes.neurons.search import COMPLETE, INTERIOR, RANDOM_SETS, SEED, _Tried, first_sizes, interior, matters
+from ckdiff.probes.neurons.search import (
+    COMPLETE,
+    INTERIOR,
+    RANDOM_SETS,
+    SEED,
+    _Tried,
+    best_window,
+    first_sizes,
+    interior,
+)
 from ckdiff.probes.prompts import batches
 from ckdiff.probes.sweep import SIDES
 from ckdiff.progress import Listener, Stopped
@@ -128,7 +137,7 @@ def test_gates_of_0_and_1_are_exact(pairs: Pairs, name: str) -> None:
     gates = torch.rand(3, donor.shape[-1], dtype=torch.float64, generator=generator).round()
     chosen = torch.where(gates[:, None, None] == 1, donor, own.view(3, *donor.shape)).view(own.shape)
     assert sites.values is not None
-    with torch.no_grad(), patched(sites, donor, gates):
+    with torch.no_grad(), gate_neurons(sites, donor, gates):
         found = sites.values(own)
     with torch.no_grad():
         assert torch.equal(found, sites.values(chosen))
@@ -445,12 +454,12 @@ def test_settings_that_cannot_find_any(changes: dict[str, Any], words: str) -> N
 def test_the_window_that_matters_is_the_best_whose_band_lies_above_0() -> None:
     """The band of the sample is 0.1 wide on each side; widened at the highest window, the next one matters."""
     found = run(scores=(bump(8, 7, 0.9), bump(8, 7, 0.9), bump(8, 3, 0.6)))
-    assert matters(found) == 3
+    assert best_window(found) == 3
     low = np.array(found.krs_kl.band_low)
     low[3] = -0.01
-    assert matters(replace(found, krs_kl=replace(found.krs_kl, band_low=low))) in (2, 4)
+    assert best_window(replace(found, krs_kl=replace(found.krs_kl, band_low=low))) in (2, 4)
     nothing = np.full(8, np.nan)
-    assert matters(replace(found, krs_kl=replace(found.krs_kl, band_low=nothing))) is None
+    assert best_window(replace(found, krs_kl=replace(found.krs_kl, band_low=nothing))) is None
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 3, 7, 8, 9, 1000, 46080])

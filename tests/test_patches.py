@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.live.patches import Seen, captured, pinned, replaced, swapped
-from ckdiff.probes.live.sites import spared
+from ckdiff.probes.live.patches import Seen, capture, pin, replace_forward, swap
+from ckdiff.probes.live.sites import spared_modules
 from ckdiff.weights.architectures import ARCHITECTURES
 from tests.tiny_families import ALL
 from tests.tiny_pairs import Folders, live_pair, load
@@ -66,7 +66,7 @@ def inputs(live: LiveModel) -> tuple[Tensor, Any]:
 
 def ran(live: LiveModel) -> tuple[Seen, Tensor]:
     states, call = inputs(live)
-    with torch.inference_mode(), captured(live.sites[1], 2) as seen:
+    with torch.inference_mode(), capture(live.sites[1], 2) as seen:
         result = live.layer(1, states, call)
     return seen, result
 
@@ -84,18 +84,18 @@ def stop(*done: object) -> None:
 
 def test_replaced_leaves_nothing(pair: Pair) -> None:
     for module in pair.base.model.modules():
-        with untouched(pair.base), pytest.raises(Stop), replaced(module, lambda *args: None):
+        with untouched(pair.base), pytest.raises(Stop), replace_forward(module, lambda *args: None):
             stop(vars(module)["forward"]())
 
 
 def test_captured_leaves_nothing(pair: Pair) -> None:
     states, call = inputs(pair.base)
-    with untouched(pair.base), pytest.raises(Stop), captured(pair.base.sites[1], 2):
+    with untouched(pair.base), pytest.raises(Stop), capture(pair.base.sites[1], 2):
         stop(pair.base.layer(1, states, call))
-    with untouched(pair.base), pytest.raises(Stop), captured(pair.base.sites[1], 2):
+    with untouched(pair.base), pytest.raises(Stop), capture(pair.base.sites[1], 2):
         raise Stop
     # An exception of the layer itself.
-    with untouched(pair.base), pytest.raises(RuntimeError), captured(pair.base.sites[1], 2):
+    with untouched(pair.base), pytest.raises(RuntimeError), capture(pair.base.sites[1], 2):
         pair.base.layer(1, states[..., :-1], call)
 
 
@@ -105,29 +105,29 @@ def test_pinned_leaves_nothing(pair: Pair, which: tuple[bool, bool]) -> None:
     attention, mlp = (
         value if wanted else None for value, wanted in zip((seen.attention, seen.mlp), which, strict=True)
     )
-    with untouched(pair.base), pytest.raises(Stop), pinned(pair.base.sites[1], seen, attention, mlp):
+    with untouched(pair.base), pytest.raises(Stop), pin(pair.base.sites[1], seen, attention, mlp):
         raise Stop
 
 
 def test_pinned_key_outputs_leave_nothing(pair: Pair) -> None:
     sites, (states, call) = pair.base.sites[1], inputs(pair.base)
     names = tuple(sites.key_outputs)[:1]
-    with untouched(pair.base), pytest.raises(Stop), captured(sites, 2, names) as seen:
+    with untouched(pair.base), pytest.raises(Stop), capture(sites, 2, names) as seen:
         stop(pair.base.layer(1, states, call))
-    with untouched(pair.base), pytest.raises(Stop), pinned(sites, seen, keys=seen.key_outputs):
+    with untouched(pair.base), pytest.raises(Stop), pin(sites, seen, keys=seen.key_outputs):
         stop(pair.base.layer(1, states, call))
 
 
 def test_swapped_leaves_nothing(pair: Pair) -> None:
     one, other = pair.base.sites[1], pair.unlearned.sites[1]
-    with untouched(pair.base, pair.unlearned), pytest.raises(Stop), swapped(one, other, KINDS):
+    with untouched(pair.base, pair.unlearned), pytest.raises(Stop), swap(one, other, KINDS):
         raise Stop
     # Nested, and both ways at once.
     with (
         untouched(pair.base, pair.unlearned),
         pytest.raises(Stop),
-        swapped(one, other, KINDS[:2]),
-        swapped(other, one, KINDS),
+        swap(one, other, KINDS[:2]),
+        swap(other, one, KINDS),
     ):
         raise Stop
 
@@ -138,7 +138,7 @@ def test_swapped_leaves_nothing_when_the_donor_lacks_a_part(pairs: Pairs) -> Non
     with (
         untouched(one, other),
         pytest.raises(AttributeError, match="gate_proj"),
-        swapped(one.sites[1], other.sites[1], ("norms", "value_vectors", "keys")),
+        swap(one.sites[1], other.sites[1], ("norms", "value_vectors", "keys")),
     ):
         raise AssertionError("not reached")
 
@@ -148,9 +148,9 @@ def test_all_of_them_together_leave_nothing(pair: Pair) -> None:
 
     def enter(stack: ExitStack) -> None:
         for one, other in zip(pair.base.sites, pair.unlearned.sites, strict=True):
-            stack.enter_context(swapped(one, other, KINDS))
-            stack.enter_context(pinned(one, seen, seen.attention, seen.mlp))
-            stack.enter_context(captured(other, 2))
+            stack.enter_context(swap(one, other, KINDS))
+            stack.enter_context(pin(one, seen, seen.attention, seen.mlp))
+            stack.enter_context(capture(other, 2))
         raise Stop
 
     with untouched(pair.base, pair.unlearned), pytest.raises(Stop), ExitStack() as stack:
@@ -164,16 +164,16 @@ def test_patching_twice_is_refused(pair: Pair) -> None:
     sites = pair.base.sites[1]
     seen, _ = ran(pair.base)
     module = sites.attention
-    with untouched(pair.base), replaced(module, lambda: 1):
-        with pytest.raises(RuntimeError, match="patched already"), replaced(module, lambda: 2):
+    with untouched(pair.base), replace_forward(module, lambda: 1):
+        with pytest.raises(RuntimeError, match="patched already"), replace_forward(module, lambda: 2):
             raise AssertionError("not reached")
         # The first patch still stands.
         assert vars(module)["forward"]() == 1
     for outer, inner in (
-        (captured(sites, 2), captured(sites, 2)),
-        (pinned(sites, seen, seen.attention, None), captured(sites, 2)),
-        (pinned(sites, seen, seen.attention, None), pinned(sites, seen, seen.attention, seen.mlp)),
-        (pinned(sites, seen, None, seen.mlp), pinned(sites, seen, seen.attention, seen.mlp)),
+        (capture(sites, 2), capture(sites, 2)),
+        (pin(sites, seen, seen.attention, None), capture(sites, 2)),
+        (pin(sites, seen, seen.attention, None), pin(sites, seen, seen.attention, seen.mlp)),
+        (pin(sites, seen, None, seen.mlp), pin(sites, seen, seen.attention, seen.mlp)),
     ):
         with untouched(pair.base), pytest.raises(RuntimeError, match="patched already"), outer, inner:
             raise AssertionError("not reached")
@@ -183,7 +183,7 @@ def test_a_layer_that_never_ran_is_no_capture(pair: Pair) -> None:
     with (
         untouched(pair.base),
         pytest.raises(CheckpointError, match="without its attention"),
-        captured(pair.base.sites[1], 2),
+        capture(pair.base.sites[1], 2),
     ):
         pass
 
@@ -212,7 +212,7 @@ def test_captured_is_what_hooks_see(pairs: Pairs, name: str) -> None:
     with torch.inference_mode():
         plain = live.layer(1, states, call).clone()
         expected = dict(hooked)
-        with captured(sites, 2) as seen:
+        with capture(sites, 2) as seen:
             result = live.layer(1, states, call)
     for handle in handles:
         handle.remove()
@@ -241,7 +241,7 @@ def test_a_layer_with_its_own_states_pinned_is_itself(pairs: Pairs, name: str, w
                 sites.layer.get_parameter(parameter).fill_(float("nan"))
         attention = seen.attention if which[0] else None
         mlp = seen.mlp if which[1] else None
-        with pinned(sites, seen, attention, mlp):
+        with pin(sites, seen, attention, mlp):
             found = live.layer(1, states, call)
     assert torch.equal(found, expected)
     assert seen.attention is not None
@@ -257,11 +257,11 @@ def test_a_layer_with_its_own_key_outputs_is_itself(pairs: Pairs, name: str, nam
     live = load(live_pair(pairs(name), torch.float32)).base
     sites, (states, call) = live.sites[1], inputs(live)
     with torch.inference_mode():
-        with captured(sites, 2, names) as seen:
+        with capture(sites, 2, names) as seen:
             expected = live.layer(1, states, call)
-        for module in spared(sites, names):
+        for module in spared_modules(sites, names):
             module.get_parameter("weight").fill_(float("nan"))
-        with pinned(sites, seen, keys=seen.key_outputs):
+        with pin(sites, seen, keys=seen.key_outputs):
             assert torch.equal(live.layer(1, states, call), expected)
         if len(names) == 2:
             modules = dict(live.layers[1].get_submodule(live.row.sites.mlp).named_modules())
@@ -270,7 +270,7 @@ def test_a_layer_with_its_own_key_outputs_is_itself(pairs: Pairs, name: str, nam
             torch.testing.assert_close(made, seen.coefficients, rtol=0, atol=1e-6)
     fused = len(sites.keys) == 1
     assert set(seen.key_outputs) == set(names)
-    assert len(spared(sites, names)) == (len(names) // 2 if fused else len(names))
+    assert len(spared_modules(sites, names)) == (len(names) // 2 if fused else len(names))
 
 
 def test_swapped_has_the_donors_values_inside(pair: Pair) -> None:
@@ -279,7 +279,7 @@ def test_swapped_has_the_donors_values_inside(pair: Pair) -> None:
         assert one.parameters[kind]
         others = set(dict(one.layer.named_parameters())) - set(one.parameters[kind])
         own = {name: one.layer.get_parameter(name) for name in others}
-        with swapped(one, other, (kind,)):
+        with swap(one, other, (kind,)):
             for name in one.parameters[kind]:
                 assert one.layer.get_parameter(name) is other.layer.get_parameter(name)
             for name in others:
@@ -294,7 +294,7 @@ def test_swapped_computes_with_the_donors_values(pair: Pair) -> None:
     every = tuple(pair.base.sites[1].parameters)
     with torch.inference_mode():
         own, theirs = pair.base.layer(1, states, call), pair.unlearned.layer(1, states, call)
-        with swapped(pair.base.sites[1], pair.unlearned.sites[1], every):
+        with swap(pair.base.sites[1], pair.unlearned.sites[1], every):
             found = pair.base.layer(1, states, call)
         assert torch.equal(found, theirs)
         assert torch.equal(pair.base.layer(1, states, call), own)

@@ -18,7 +18,7 @@ import pytest
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.audit.verify.report import check
-from ckdiff.modes import MODES, Mode, gated
+from ckdiff.modes import MODES, Mode, has_gate
 from ckdiff.report.formats import FORMATS
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.weights.architectures import ARCHITECTURES, LLAMA
@@ -39,7 +39,7 @@ ROW = Mode(
     gist="what the gates let through",
     meaning="the output of the MLP's up projection",
     role="shown",
-    applies=gated,
+    applies=has_gate,
     needs="a gated MLP",
     key_outputs=("up",),
 )

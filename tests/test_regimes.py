@@ -13,7 +13,7 @@ import torch
 from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.probes.forcing import Way, forced_logprobs, greedy_streamed
 from ckdiff.probes.live.model import LiveModel, context_length
-from ckdiff.scoring.runs import planned_runs
+from ckdiff.scoring.runs import plan_runs
 from ckdiff.scoring.settings import Settings
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import Ids
@@ -166,7 +166,7 @@ def test_answers_beside_each_other_are_those_alone(made: Made, name: str) -> Non
 @pytest.mark.parametrize("name", DEPENDS)
 def test_a_probe_of_many_is_that_of_each(made: Made, name: str) -> None:
     pair = load(live_pair(made(name), torch.float32))
-    plan = planned_runs(("restore", "break"), ("coeff", "attn"), ("open", "isolated"), (0, 1), 1, 2, True, False)
+    plan = plan_runs(("restore", "break"), ("coeff", "attn"), ("open", "isolated"), (0, 1), 1, 2, True, False)
     together = {how: measure(pair, plan, ASKED, how) for how in (How(batch_size=8), How(batch_size=2))}
     for number, one in enumerate(ASKED):
         single = measure(pair, plan, (one,))

@@ -9,7 +9,7 @@ import pytest
 
 from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 from ckdiff.probes.sweep import donor_of, ends_of, host_of
-from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, planned_runs, tiles, window_of, wrong_prompt
+from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, plan_runs, tiles, window_of, wrong_prompt
 
 if TYPE_CHECKING:
     from ckdiff.scoring.runs import Plan, Source
@@ -91,7 +91,7 @@ def test_what_is_put_back_and_what_is_pinned(mode: str, variant: str) -> None:
     inside, behind = TABLE[mode, variant]
     assert inside_patch(MODES[mode], VARIANTS[variant]) == inside
     assert behind_patch(MODES[mode], VARIANTS[variant]) == behind
-    plan = planned_runs(DIRECTIONS, [mode], [variant], [2], 3, 6, controls=False)
+    plan = plan_runs(DIRECTIONS, [mode], [variant], [2], 3, 6, controls=False)
     assert plan.runs == tuple(Run(direction, 1, 3, inside, behind) for direction in DIRECTIONS)
     for run in plan.runs:
         assert [run.patch(layer) for layer in range(2, 6)] == [inside, inside, behind, behind]
@@ -101,7 +101,7 @@ def test_what_is_put_back_and_what_is_pinned(mode: str, variant: str) -> None:
 
 @pytest.mark.parametrize("mode", EVERY_LAYER)
 def test_the_whole_model_is_one_window(mode: str) -> None:
-    plan = planned_runs(DIRECTIONS, [mode], ["whole"], [2, 4], 3, 6)
+    plan = plan_runs(DIRECTIONS, [mode], ["whole"], [2, 4], 3, 6)
     inside = EVERY_LAYER[mode]
     for direction, sweep in zip(DIRECTIONS, plan.sweeps, strict=True):
         assert (sweep.direction, sweep.centres, len(sweep.runs)) == (direction, (-1,), 1)
@@ -114,7 +114,7 @@ def test_the_whole_model_is_one_window(mode: str) -> None:
 
 @pytest.mark.parametrize("variant", WHOLE)
 def test_the_ancillary_parameters_are_those_of_the_whole_model(variant: str) -> None:
-    plan = planned_runs(DIRECTIONS, ["ancillary"], [variant], range(6), 3, 6, controls=False)
+    plan = plan_runs(DIRECTIONS, ["ancillary"], [variant], range(6), 3, 6, controls=False)
     assert len(plan.runs) == 2
     for run, direction, sweep in zip(plan.runs, DIRECTIONS, plan.sweeps, strict=True):
         assert (run.direction, run.first, run.last, run.donor_ends) == (direction, 0, 5, True)
@@ -188,7 +188,7 @@ def test_tiles_of_some_centres() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_wrong_prompts_are_where_states_are(mode: str, variant: str) -> None:
-    plan = planned_runs(DIRECTIONS, [mode], [variant], range(6), 3, 6)
+    plan = plan_runs(DIRECTIONS, [mode], [variant], range(6), 3, 6)
     for sweep in plan.sweeps:
         chosen = {-1} if variant == "whole" else set(tiles(range(6), 3))
         assert sweep.wrong.keys() == (chosen if mode in STATES else set())
@@ -216,7 +216,7 @@ def runs_of(plan: Plan, mode: str, variant: str, direction: str = "restore") -> 
 
 
 def test_what_is_the_same_is_computed_once() -> None:
-    plan = planned_runs(DIRECTIONS, MODES, VARIANTS, range(6), 3, 6)
+    plan = plan_runs(DIRECTIONS, MODES, VARIANTS, range(6), 3, 6)
     assert len(set(plan.runs)) == len(plan.runs)
     same = [
         (("attn+coeff", "open"), ("attn+coeff", "isolated")),
@@ -239,7 +239,7 @@ def test_what_is_the_same_is_computed_once() -> None:
 
 
 def test_controls() -> None:
-    plan = planned_runs(DIRECTIONS, ["coeff"], ["open"], range(4), 1, 4)
+    plan = plan_runs(DIRECTIONS, ["coeff"], ["open"], range(4), 1, 4)
     assert plan.self_patch.keys() == plan.everything.keys() == set(DIRECTIONS)
     for direction in DIRECTIONS:
         own, whole = plan.runs[plan.self_patch[direction]], plan.runs[plan.everything[direction]]
@@ -248,7 +248,7 @@ def test_controls() -> None:
         assert (whole.direction, whole.first, whole.donor_ends) == (direction, 0, True)
         all_of_it = Patch("donor", "donor", donor_values=True, donor_norms=True)
         assert [whole.patch(layer) for layer in range(4)] == [all_of_it] * 4
-    bare = planned_runs(DIRECTIONS, ["coeff"], ["open"], range(4), 1, 4, controls=False)
+    bare = plan_runs(DIRECTIONS, ["coeff"], ["open"], range(4), 1, 4, controls=False)
     assert len(bare.runs) == 8
     assert (bare.self_patch, bare.everything) == ({}, {})
     assert not any(sweep.wrong for sweep in bare.sweeps)
@@ -263,7 +263,7 @@ def test_who_is_host_and_donor() -> None:
 
 
 def test_chosen_centres_alone_are_run() -> None:
-    plan = planned_runs(["restore"], ["coeff"], ["open"], [5, 1], 3, 6, controls=False)
+    plan = plan_runs(["restore"], ["coeff"], ["open"], [5, 1], 3, 6, controls=False)
     (sweep,) = plan.sweeps
     assert sweep.centres == (5, 1)
     assert [(plan.runs[number].first, plan.runs[number].last) for number in sweep.runs] == [(4, 5), (0, 2)]

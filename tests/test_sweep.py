@@ -21,12 +21,12 @@ from ckdiff.probes.assembly import NothingToRecoverError
 from ckdiff.probes.cost import SHARE, TooLittleMemoryError
 from ckdiff.probes.kept_sweep import Progress
 from ckdiff.probes.losses import Scorer
-from ckdiff.probes.preparation import prepare, recorded, settle
+from ckdiff.probes.preparation import prepare, settings_record, settle
 from ckdiff.probes.probe import probe_pair
 from ckdiff.probes.sweep import SIDES, State, host_of
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.questions import Question, QuestionSet
-from ckdiff.scoring.runs import Patch, Plan, Run, planned_runs, window_of
+from ckdiff.scoring.runs import Patch, Plan, Run, plan_runs, window_of
 from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import STATES, Reference
@@ -72,7 +72,7 @@ def assert_same(
     pair = load(live_pair(folders, attention=attention))
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, attention)
     assert modes_of(pair) == tuple(mode for mode in MODES if mode in reference.modes())
-    plan = planned_runs(directions, modes_of(pair), VARIANTS, range(LAYERS), width, LAYERS)
+    plan = plan_runs(directions, modes_of(pair), VARIANTS, range(LAYERS), width, LAYERS)
     measured = measure(pair, plan)
     whole = reference.unlearned()
     assert_losses(measured, None, whole, whole, tolerance, "unlearned")
@@ -121,7 +121,7 @@ def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, wid
 def test_in_float32_scores_are_the_float64_references(pairs: Pairs, name: str) -> None:
     folders = pairs(name)
     pair = load(live_pair(folders, torch.float32))
-    plan = planned_runs(DIRECTIONS, modes_of(pair), VARIANTS, range(LAYERS), 3, LAYERS)
+    plan = plan_runs(DIRECTIONS, modes_of(pair), VARIANTS, range(LAYERS), 3, LAYERS)
     measured = measure(pair, plan)
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, None)
     whole = reference.unlearned()
@@ -163,7 +163,7 @@ def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_restoring_everything_and_nothing(pairs: Pairs, name: str) -> None:
     pair = load(live_pair(pairs(name)))
-    plan = planned_runs(DIRECTIONS, (), (), (), 1, LAYERS)
+    plan = plan_runs(DIRECTIONS, (), (), (), 1, LAYERS)
     measured = measure(pair, plan)
     for loss in LOSSES[:3]:
         whole, found = getattr(measured.unlearned, loss).mean(), getattr(measured.losses, loss).mean(1)
@@ -210,7 +210,7 @@ WAYS = {
 
 
 def every_mode(pair: Pair, step: int = 1) -> Plan:
-    return planned_runs(DIRECTIONS, modes_of(pair)[::step], tuple(VARIANTS)[::step], range(LAYERS), 2, LAYERS)
+    return plan_runs(DIRECTIONS, modes_of(pair)[::step], tuple(VARIANTS)[::step], range(LAYERS), 2, LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +328,7 @@ def planted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 
 def test_a_planted_edit_is_found_in_its_layer_and_nowhere_else(planted: Folders) -> None:
-    plan = planned_runs(DIRECTIONS, ["values", "keys", "coeff"], ["open"], range(LAYERS), 1, LAYERS)
+    plan = plan_runs(DIRECTIONS, ["values", "keys", "coeff"], ["open"], range(LAYERS), 1, LAYERS)
     measured = measure(load(live_pair(planted)), plan)
     found = {(run.direction, run.mode): run for run in scores(measured, plan, 1)}
     for direction in DIRECTIONS:
@@ -421,7 +421,7 @@ def test_a_mode_that_an_architecture_lacks_is_left_out_or_refused(
     reason = f"needs a gated MLP that is no mixture of experts, and {place} has none"
     job = prepare(base, unlearned, ASKED, settings)
     assert job.settings.modes == tuple(mode for mode in MODES if mode != "gate")
-    assert recorded(job)["modes"] == ",".join(job.settings.modes)
+    assert settings_record(job)["modes"] == ",".join(job.settings.modes)
     assert f"mode gate was left out: it {reason}" in job.notes
     with pytest.raises(SettingsError) as caught:
         prepare(base, unlearned, ASKED, replace(settings, modes=("coeff", "gate")))
@@ -437,7 +437,7 @@ def test_what_comes_from_outside_is_not_counted_as_work(pairs: Pairs, name: str,
     assert size.spared == {("gate",): matrices * one, ("up",): matrices * one, ("gate", "up"): 2 * one}
     bare = cost.operations(Plan(LAYERS, (), (), {}, {}), size, kl=True)
     for variant in ("isolated", "direct"):
-        plan = planned_runs(["restore"], ["gate"], [variant], [LAYERS - 1], 1, LAYERS, controls=False)
+        plan = plan_runs(["restore"], ["gate"], [variant], [LAYERS - 1], 1, LAYERS, controls=False)
         spared = (2 if variant == "direct" else matrices) * one
         work = (3 * one - spared + size.head) * size.scored
         assert cost.operations(plan, size, kl=True) == pytest.approx(bare + 2 * work)

@@ -11,7 +11,7 @@ import torch
 
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.probes.losses import PositionLosses, Scorer
-from ckdiff.probes.preparation import DTYPES, recorded
+from ckdiff.probes.preparation import DTYPES, settings_record
 from ckdiff.probes.sweep import SIDES, ends_of, host_of
 from ckdiff.report.schema.probe import SCORES, Control, Probe, QuestionRecord
 from ckdiff.scoring.runs import window_of
@@ -102,7 +102,7 @@ def assemble(job: Job, finals: Finals) -> Probe:
         questions=_records(job, unlearned),
         loss_unlearned=loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1),
         controls=(*_own_controls(job, finals, found), *_wrong_prompts(job, runs, found)),
-        settings=recorded(job),
+        settings=settings_record(job),
         notes=tuple(notes),
     )
 

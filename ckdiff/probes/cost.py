@@ -13,7 +13,7 @@ import torch
 
 from ckdiff.errors import CkdiffError
 from ckdiff.modes import KEY_OUTPUTS
-from ckdiff.probes.live.sites import spared, widths
+from ckdiff.probes.live.sites import spared_modules, widths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,15 +76,15 @@ def sizes(live: LiveModel, prompts: Sequence[Prompt]) -> Sizes:
     positions = sum(prompt.length for prompt in prompts)
     d_model = int(head.shape[1])
     attention, mlp = per_layer
-    return Sizes(positions, scored, len(live.layers), d_model, attention, mlp, float(head.numel()), _spared(live))
+    return Sizes(positions, scored, len(live.layers), d_model, attention, mlp, float(head.numel()), _spared_work(live))
 
 
-def _spared(live: LiveModel) -> dict[tuple[str, ...], float]:
+def _spared_work(live: LiveModel) -> dict[tuple[str, ...], float]:
     """By some names of outputs of the keys, in the order of the table: the mean over the layers."""
     found = {}
     for size in range(1, len(KEY_OUTPUTS) + 1):
         for names in combinations(KEY_OUTPUTS, size):
-            modules = [module for sites in live.sites if sites.key_outputs for module in spared(sites, names)]
+            modules = [module for sites in live.sites if sites.key_outputs for module in spared_modules(sites, names)]
             found[names] = sum(module.get_parameter("weight").numel() for module in modules) / len(live.layers)
     return found
 

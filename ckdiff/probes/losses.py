@@ -151,7 +151,7 @@ class Scorer:
     def logit_size(self) -> float:
         """Root mean square of the base's logits, at a few positions: what a difference is small against."""
         base = self.heads["base"]
-        parts = [_capped(base, linear(self.hidden[:16], *self._part(base, block))).double() for block in self._slices()]
+        parts = [_cap(base, linear(self.hidden[:16], *self._part(base, block))).double() for block in self._slices()]
         return float(torch.cat(parts, -1).square().mean().sqrt())
 
     def largest_change(self, side: Side, a: Tensor, b: Tensor) -> float:
@@ -162,8 +162,8 @@ class Scorer:
             if head.cap is None:
                 change = linear((a - b).to(self.dtype), weight)
             else:
-                change = _capped(head, linear(a.to(self.dtype), weight, bias))
-                change -= _capped(head, linear(b.to(self.dtype), weight, bias))
+                change = _cap(head, linear(a.to(self.dtype), weight, bias))
+                change -= _cap(head, linear(b.to(self.dtype), weight, bias))
             found = float(change.abs().max())
             if math.isnan(found):
                 return found
@@ -196,7 +196,7 @@ class Scorer:
                 change += linear(hidden, weight - weight_base)
                 if bias is not None and bias_base is not None:
                     change += bias - bias_base
-            logits.append(_capped(base, plain))
+            logits.append(_cap(base, plain))
             changes.append(_capped_change(base, head, plain, change))
         return torch.cat(logits, -1).double(), torch.cat(changes, -1).double()
 
@@ -204,7 +204,7 @@ class Scorer:
         """Log of the sum of exp of the base's logits, float64 [position], and its favourite token [position]."""
         base, totals, best, favourite = self.heads["base"], [], None, None
         for block in self._slices():
-            logits = _capped(base, linear(self.hidden, *self._part(base, block)))
+            logits = _cap(base, linear(self.hidden, *self._part(base, block)))
             totals.append(torch.logsumexp(logits, -1).double())
             value, where = logits.max(-1)
             where = where + block.start
@@ -220,7 +220,7 @@ class Scorer:
         for block in self._slices():
             weight_base, bias_base = self._part(base, block)
             plain = linear(self.hidden, weight_base, bias_base)
-            logits = _capped(base, plain)
+            logits = _cap(base, plain)
             weight, bias = (weight_base, bias_base) if head is base else self._part(head, block)
             other = None
             if head is not base:
@@ -291,7 +291,7 @@ class Scorer:
 
     def _log_probabilities(self, side: Side, hidden: Tensor) -> Tensor:
         head = self.heads[side]
-        logits = [_capped(head, linear(hidden[None], *self._part(head, block))).double()[0] for block in self._slices()]
+        logits = [_cap(head, linear(hidden[None], *self._part(head, block))).double()[0] for block in self._slices()]
         return torch.log_softmax(torch.cat(logits), -1)
 
 
@@ -322,7 +322,7 @@ class _Sums:
         self.excess[part] += torch.linalg.vecdot(excess, block.probability.expand_as(excess)).double()
 
 
-def _capped(head: Unembedding, logits: Tensor) -> Tensor:
+def _cap(head: Unembedding, logits: Tensor) -> Tensor:
     return logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
 
 
@@ -332,7 +332,7 @@ def _capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: 
     cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
     """
     if base.cap != head.cap:
-        return _capped(head, plain + change) - _capped(base, plain)
+        return _cap(head, plain + change) - _cap(base, plain)
     if base.cap is None:
         return change
     before, after = torch.tanh(plain / base.cap), torch.tanh((plain + change) / base.cap)

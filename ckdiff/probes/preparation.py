@@ -22,7 +22,7 @@ from ckdiff.probes.sweep import SIDES, Pair
 from ckdiff.probes.wording.remarks import merge, recorded_date, remarks
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import digest_of
-from ckdiff.scoring.runs import planned_runs
+from ckdiff.scoring.runs import plan_runs
 from ckdiff.scoring.scores import METHOD
 from ckdiff.scoring.settings import SettingsError
 from ckdiff.weights.reader import read_json
@@ -216,7 +216,7 @@ def prepare(
         notes.append(
             "one question: no intervals, and no other question to take states from for the wrong-prompt control"
         )
-    plan = planned_runs(
+    plan = plan_runs(
         settings.directions,
         settings.modes,
         settings.variants,
@@ -270,7 +270,7 @@ def _lack(mode: Mode, live: LiveModel) -> str:
     return f"needs {mode.needs}, and layer {number} of {live.location} (model_type {live.row.model_type!r}) has none"
 
 
-def recorded(job: Job) -> dict[str, str]:
+def settings_record(job: Job) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them; `neurons` only where they are looked for."""
     settings = job.settings
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"

@@ -20,7 +20,7 @@ from ckdiff.probes.assembly import Finals, assemble
 from ckdiff.probes.forcing import Way, greedy_streamed
 from ckdiff.probes.kept_sweep import Progress
 from ckdiff.probes.neurons.search import neuron_sets
-from ckdiff.probes.preparation import chunk_of, prepare, recorded, settle
+from ckdiff.probes.preparation import chunk_of, prepare, settings_record, settle
 from ckdiff.probes.prompts import batches
 from ckdiff.probes.shared_answers import answered, library_versions
 from ckdiff.probes.sweep import SIDES, Sweep
@@ -241,6 +241,13 @@ def _key(job: Job, weights: str) -> str:
     """Digest of everything that determines the numbers."""
     prompts_ids = [prompt.ids for prompt in job.prompts]
     text = json.dumps(
-        [recorded(job), prompts_ids, weights, library_versions(), torch.get_num_threads(), job.settings.batch_size]
+        [
+            settings_record(job),
+            prompts_ids,
+            weights,
+            library_versions(),
+            torch.get_num_threads(),
+            job.settings.batch_size,
+        ]
     )
     return hashlib.sha256(text.encode()).hexdigest()

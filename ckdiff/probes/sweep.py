@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.probes.live.patches import Seen, captured, pinned, swapped
+from ckdiff.probes.live.patches import Seen, capture, pin, swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -153,7 +153,7 @@ class Sweep:
     def _own(self, side: Side, number: int, state: State) -> list[Seen]:
         live, notes, after = self.pair.side(side), [], []
         for index, states in enumerate(state.own[side]):
-            with captured(live.sites[number], len(states), self._key_outputs(side, number)) as seen:
+            with capture(live.sites[number], len(states), self._key_outputs(side, number)) as seen:
                 after.append(live.layer(number, states, self.calls[side][index][number]))
             notes.append(seen)
         state.own[side] = after
@@ -212,10 +212,10 @@ class Sweep:
                 inputs = [state.runs[member][unit] for member in part]
                 joined = inputs[0] if len(part) == 1 else torch.cat(inputs)
                 with ExitStack() as stack:
-                    stack.enter_context(swapped(sites, other.sites[number], patch.swaps))
+                    stack.enter_context(swap(sites, other.sites[number], patch.swaps))
                     a, c = (None if value is None else _times(value[unit], len(part)) for value in (attention, mlp))
                     given = {name: _times(value[unit], len(part)) for name, value in keys.items()}
-                    stack.enter_context(pinned(sites, states.notes[host][0], a, c, given))
+                    stack.enter_context(pin(sites, states.notes[host][0], a, c, given))
                     result = live.layer(number, joined, call)
                 for member, piece in zip(part, result.split(rows), strict=True):
                     state.runs[member][unit] = piece
@@ -274,7 +274,7 @@ class LayerStates:
         own, other = self.pair.side(coefficients).sites[self.number], self.pair.side(values).sites[self.number]
         if own.mlp is not None:
             # In a mixture m is the routed experts' coefficients with their weights: run the block anew with other W_V.
-            with swapped(own, other, ("value_vectors",)):
+            with swap(own, other, ("value_vectors",)):
                 result = own.mlp(seen.mlp_input)
             found: Tensor = result[0] if isinstance(result, tuple) else result
             return found

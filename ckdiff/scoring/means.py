@@ -42,17 +42,17 @@ def mean(values: Float64, least: float = -math.inf, most: float = math.inf) -> M
         value, missed = float(values[0]), 1 - TAIL ** (1 / len(values))
         return Mean(value, value - missed * (value - least), value + missed * (most - value))
     if not bounded:
-        return _resampled(values, least, most)
+        return _resample(values, least, most)
     low, high = (
         least + (most - least) * share for share in _binomial(np.clip((values - least) / (most - least), 0, 1))
     )
     if ((values == least) | (values == most)).all():
         return Mean(float(values.mean()), low, high)
-    found = _resampled(values, least, most)
+    found = _resample(values, least, most)
     return Mean(found.value, max(found.low, min(low, found.value)), min(found.high, max(high, found.value)))
 
 
-def _resampled(values: Float64, least: float, most: float) -> Mean:
+def _resample(values: Float64, least: float, most: float) -> Mean:
     # A ratio of means whose divisor is 1 for every question; what is divided must not be negative.
     flipped = not math.isfinite(least)
     distances = most - values if flipped else values - least

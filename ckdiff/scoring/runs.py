@@ -1,6 +1,6 @@
 """What one run does in each layer: direction x mode x variant x window becomes a first layer, a last one, two patches.
 
-    plan = planned_runs(spec, layers)        # every run of a probe, controls included, each computed once
+    plan = plan_runs(spec, layers)        # every run of a probe, controls included, each computed once
 
 Two runs that would do the same (`attn+coeff` open and isolated) are one run under two names.
 """
@@ -211,7 +211,7 @@ def tiles(centres: Sequence[int], width: int) -> tuple[int, ...]:
     return (*found, centres[-1]) if rest else tuple(found)
 
 
-def planned_runs(
+def plan_runs(
     directions: Iterable[Direction],
     modes: Iterable[str],
     variants: Iterable[str],

@@ -225,7 +225,7 @@ def t_quantile(probability: float, degrees: int) -> float:
         probability: in [0.5, 1).
         degrees: 1 or more.
     """
-    return _bisected(probability, degrees) if degrees <= 200 else _expanded(probability, degrees)
+    return _bisect(probability, degrees) if degrees <= 200 else _expand(probability, degrees)
 
 
 def _check(losses: LayerQuestion, unlearned: Float64) -> None:
@@ -258,7 +258,7 @@ def _ends(ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int,
     still = error <= NO_SPREAD
     student, tail = t_quantile(1 - TAIL, len(unlearned) - 1), _tail(len(unlearned))
     most = BAND_LIMIT * student
-    spread = np.clip(_studentised(residuals, weights, seed, draws), -most, most)
+    spread = np.clip(_studentise(residuals, weights, seed, draws), -most, most)
     spread[still], error[still] = 0.0, 0.0
     over, under = np.quantile(spread, 1 - tail, axis=1), -np.quantile(spread, tail, axis=1)
     over, under = np.clip(over, student, LIMIT * student), np.clip(under, student, LIMIT * student)
@@ -291,15 +291,15 @@ def _jackknife_error(residuals: LayerQuestion, weights: Float64) -> PerLayer:
     return error
 
 
-def _studentised(residuals: LayerQuestion, weights: Float64, seed: int, draws: int) -> Float64:
+def _studentise(residuals: LayerQuestion, weights: Float64, seed: int, draws: int) -> Float64:
     """(R* - R) / se* of every ratio in every resample: [layer, draw]."""
     result = np.empty((len(residuals), draws))
     for drawn, counts in _resamples(len(weights), seed, draws):
-        weight, square = _summed(counts, weights), _summed(counts, weights**2)
+        weight, square = _sums(counts, weights), _sums(counts, weights**2)
         for row, residual in zip(result, residuals, strict=True):
-            total = _summed(counts, residual)
+            total = _sums(counts, residual)
             shift = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-            own = _summed(counts, residual**2) - shift * (2 * _summed(counts, residual * weights) - shift * square)
+            own = _sums(counts, residual**2) - shift * (2 * _sums(counts, residual * weights) - shift * square)
             row[drawn] = _quotient(total, np.sqrt(np.maximum(own, 0.0) * len(weights) / (len(weights) - 1)))
     return result
 
@@ -316,7 +316,7 @@ def _resamples(questions: int, seed: int, draws: int) -> Iterator[tuple[slice, F
         yield slice(start, start + count), counts.astype(np.float64)
 
 
-def _summed(counts: Float64, values: Float64) -> Float64:
+def _sums(counts: Float64, values: Float64) -> Float64:
     """Sum over questions in each resample; einsum, because BLAS may add a row up differently in a smaller chunk."""
     total: Float64 = np.einsum("dq,q->d", counts, values)
     return total
@@ -329,7 +329,7 @@ def _quotient(total: Float64, error: Float64) -> Float64:
     return quotient
 
 
-def _bisected(probability: float, degrees: int) -> float:
+def _bisect(probability: float, degrees: int) -> float:
     low, high = 0.0, 1.0
     while _below(high, degrees) < probability:
         low, high = high, 2 * high
@@ -351,7 +351,7 @@ def _below(point: float, degrees: int) -> float:
     return 0.5 + share / 2
 
 
-def _expanded(probability: float, degrees: int) -> float:
+def _expand(probability: float, degrees: int) -> float:
     z = NormalDist().inv_cdf(probability)
     terms: tuple[float, ...] = (
         (z**3 + z) / 4,

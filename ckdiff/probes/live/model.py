@@ -23,7 +23,7 @@ import torch
 
 from ckdiff.errors import CheckpointError
 from ckdiff.probes.live.filling import Part, check_layer_count, components, inside, place, shared_names, sources, twins
-from ckdiff.probes.live.patches import replaced
+from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.live.regimes import Regimes
 from ckdiff.probes.live.sites import LayerSites, layer_sites
@@ -50,10 +50,10 @@ class Call(NamedTuple):
 
     def of(self, batch: int) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments for a batch of some size."""
-        args = [self._sized(place, value, batch) for place, value in enumerate(self.args)]
-        return args, {name: self._sized(name, value, batch) for name, value in self.kwargs.items()}
+        args = [self._resize(place, value, batch) for place, value in enumerate(self.args)]
+        return args, {name: self._resize(name, value, batch) for name, value in self.kwargs.items()}
 
-    def _sized(self, place: int | str, value: Any, batch: int) -> Any:
+    def _resize(self, place: int | str, value: Any, batch: int) -> Any:
         if place not in self.grows:
             return value
         if value.shape[0] == 1:
@@ -278,9 +278,9 @@ class LiveModel:
         They come from the model's own forward, with its layers and its head replaced by stubs. Ids are padded on the
         right and no mask is given, which is exact for causal models.
         """
-        states, _ = self._stubbed(ids)
-        _, one = self._stubbed(ids[:1])
-        _, two = self._stubbed(ids[:1].expand(2, -1))
+        states, _ = self._run_stubs(ids)
+        _, one = self._run_stubs(ids[:1])
+        _, two = self._run_stubs(ids[:1].expand(2, -1))
         return states, [_call(a, b) for a, b in zip(one, two, strict=True)]
 
     def layer(self, number: int, states: Tensor, call: Call) -> Tensor:
@@ -378,7 +378,7 @@ class LiveModel:
         self._regimes.reset()
         return self.model(**inputs)
 
-    def _stubbed(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    def _run_stubs(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
         first: list[Tensor] = []
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
@@ -418,11 +418,11 @@ class LiveModel:
     def _stubs(self, layers: Sequence[Any], norm: Any, head: Any) -> ExitStack:
         with ExitStack() as stack:
             for module, forward in zip(self.layers, layers, strict=True):
-                stack.enter_context(replaced(module, forward))
+                stack.enter_context(replace_forward(module, forward))
             final = self._final_norm()
             if norm is not None and final is not None:
-                stack.enter_context(replaced(final, norm))
-            stack.enter_context(replaced(self._module(self.row.sites.unembed), head))
+                stack.enter_context(replace_forward(final, norm))
+            stack.enter_context(replace_forward(self._module(self.row.sites.unembed), head))
             return stack.pop_all()
 
     def _final_norm(self) -> nn.Module | None:
@@ -463,11 +463,11 @@ def context_length(live: LiveModel) -> int | None:
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         value = getattr(live.config, name, None)
         if isinstance(value, int) and value > 0:
-            return max(value, _stretched(live, value))
+            return max(value, _stretched_length(live, value))
     return None
 
 
-def _stretched(live: LiveModel, length: int) -> int:
+def _stretched_length(live: LiveModel, length: int) -> int:
     """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
     found = getattr(live.config, "rope_parameters", None) or {}
     parts = [found, *found.values()] if isinstance(found, dict) else []

@@ -1,10 +1,10 @@
 """Capture and restore: context managers over the parts of one layer, gone after an exception.
 
-    with captured(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
-    with pinned(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
-    with pinned(sites, keys={"gate": G}): layer(...)      # m is made of the gate's output that comes from outside
-    with swapped(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
-    with gated(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
+    with capture(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
+    with pin(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
+    with pin(sites, keys={"gate": G}): layer(...)      # m is made of the gate's output that comes from outside
+    with swap(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
+    with gate_neurons(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
 
 A module is patched by an attribute `forward` on the instance, which hides the method of its class. What a patch
 returns is always a fresh tensor: some layers add into what their attention or MLP gave them.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.live.sites import spared, widths
+from ckdiff.probes.live.sites import spared_modules, widths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class Seen:
 
 
 @contextmanager
-def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Give one module another forward, for as long as the block runs."""
     if "forward" in vars(module):
         raise RuntimeError(f"{type(module).__name__} is patched already")
@@ -66,7 +66,7 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def captured(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Iterator[Seen]:
+def capture(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Iterator[Seen]:
     """Note A, m and W_V m while the layer runs as it is.
 
     Args:
@@ -76,23 +76,23 @@ def captured(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Itera
     """
     seen = Seen()
     with ExitStack() as stack:
-        stack.enter_context(replaced(sites.attention, _noting_attention(sites, seen)))
+        stack.enter_context(replace_forward(sites.attention, _note_attention(sites, seen)))
         if sites.adds_residual:
-            stack.enter_context(replaced(sites.attention_output, _noting_output(sites.attention_output, seen)))
+            stack.enter_context(replace_forward(sites.attention_output, _note_output(sites.attention_output, seen)))
         if sites.mlp is not None:
-            stack.enter_context(replaced(sites.mlp, _noting_block(sites.mlp, seen)))
+            stack.enter_context(replace_forward(sites.mlp, _note_block(sites.mlp, seen)))
         else:
             assert sites.values is not None
-            stack.enter_context(replaced(sites.values, _noting_values(sites.values, seen, batch)))
+            stack.enter_context(replace_forward(sites.values, _note_values(sites.values, seen, batch)))
         for module, names in _by_module(sites, keys):
-            stack.enter_context(replaced(module, _noting_keys(sites, module, names, seen, batch)))
+            stack.enter_context(replace_forward(module, _note_keys(sites, module, names, seen, batch)))
         yield seen
     if seen.attention is None or seen.mlp is None:
         raise CheckpointError("a layer ran without its attention or its MLP; this model cannot be probed")
 
 
 @contextmanager
-def pinned(
+def pin(
     sites: LayerSites,
     seen: Seen,
     attention: Tensor | None = None,
@@ -110,24 +110,26 @@ def pinned(
     """
     with ExitStack() as stack:
         if attention is not None:
-            stack.enter_context(replaced(sites.attention, _giving_attention(sites, attention, seen.attention_items)))
+            stack.enter_context(
+                replace_forward(sites.attention, _give_attention(sites, attention, seen.attention_items))
+            )
         if mlp is not None and sites.mlp is not None:
-            stack.enter_context(replaced(sites.mlp, _giving_block(mlp, seen.mlp_items)))
+            stack.enter_context(replace_forward(sites.mlp, _give_block(mlp, seen.mlp_items)))
         elif mlp is not None:
             assert sites.values is not None
             for module in sites.keys:
-                stack.enter_context(replaced(module, _stub))
-            stack.enter_context(replaced(sites.values, _giving(mlp)))
+                stack.enter_context(replace_forward(module, _stub))
+            stack.enter_context(replace_forward(sites.values, _give_output(mlp)))
         else:
             for module, names in _by_module(sites, keys):
                 given = [(sites.key_outputs[name].columns, keys[name]) for name in names]
-                runs = all(module is not other for other in spared(sites, keys))
-                stack.enter_context(replaced(module, _giving_keys(module, given, runs)))
+                runs = all(module is not other for other in spared_modules(sites, keys))
+                stack.enter_context(replace_forward(module, _give_keys(module, given, runs)))
         yield
 
 
 @contextmanager
-def swapped(sites: LayerSites, donor: LayerSites, components: Iterable[str]) -> Iterator[None]:
+def swap(sites: LayerSites, donor: LayerSites, components: Iterable[str]) -> Iterator[None]:
     """Let the layer use the donor's parameters of some components; nothing is copied."""
     kept: list[tuple[nn.Module, str, Any]] = []
     try:
@@ -144,7 +146,7 @@ def swapped(sites: LayerSites, donor: LayerSites, components: Iterable[str]) -> 
 
 
 @contextmanager
-def gated(sites: LayerSites, donor: Tensor, gates: Tensor) -> Iterator[None]:
+def gate_neurons(sites: LayerSites, donor: Tensor, gates: Tensor) -> Iterator[None]:
     """Let each neuron's coefficient be (1 - g) times the layer's own and g times the donor's; 0 and 1 are exact.
 
     Args:
@@ -159,11 +161,11 @@ def gated(sites: LayerSites, donor: Tensor, gates: Tensor) -> Iterator[None]:
         own = coefficients.reshape(len(gates), *donor.shape)
         return original(torch.lerp(own, donor, gates[:, None, None]).reshape(coefficients.shape))
 
-    with replaced(sites.values, forward):
+    with replace_forward(sites.values, forward):
         yield
 
 
-def _noting_attention(sites: LayerSites, seen: Seen) -> Callable[..., Any]:
+def _note_attention(sites: LayerSites, seen: Seen) -> Callable[..., Any]:
     original = sites.attention.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -176,7 +178,7 @@ def _noting_attention(sites: LayerSites, seen: Seen) -> Callable[..., Any]:
     return forward
 
 
-def _noting_output(module: nn.Module, seen: Seen) -> Callable[..., Any]:
+def _note_output(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -187,7 +189,7 @@ def _noting_output(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     return forward
 
 
-def _noting_values(module: nn.Module, seen: Seen, batch: int) -> Callable[..., Any]:
+def _note_values(module: nn.Module, seen: Seen, batch: int) -> Callable[..., Any]:
     original = module.forward
 
     def forward(coefficients: Tensor) -> Any:
@@ -208,7 +210,7 @@ def _by_module(sites: LayerSites, keys: Iterable[str]) -> list[tuple[nn.Module, 
     return list(found.values())
 
 
-def _noting_keys(
+def _note_keys(
     sites: LayerSites, module: nn.Module, names: Sequence[str], seen: Seen, batch: int
 ) -> Callable[..., Any]:
     original = module.forward
@@ -223,7 +225,7 @@ def _noting_keys(
     return forward
 
 
-def _noting_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
+def _note_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     original = module.forward
 
     def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -236,7 +238,7 @@ def _noting_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     return forward
 
 
-def _giving_attention(sites: LayerSites, state: Tensor, items: int) -> Callable[..., Any]:
+def _give_attention(sites: LayerSites, state: Tensor, items: int) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         # BLOOM hands the residual stream to its attention as the second argument and wants it added.
         result = args[1] + state if sites.adds_residual else state.clone()
@@ -245,14 +247,14 @@ def _giving_attention(sites: LayerSites, state: Tensor, items: int) -> Callable[
     return forward
 
 
-def _giving(state: Tensor) -> Callable[..., Any]:
+def _give_output(state: Tensor) -> Callable[..., Any]:
     def forward(stub: Tensor) -> Any:
         return state.reshape(*stub.shape[:-1], state.shape[-1]).clone()
 
     return forward
 
 
-def _giving_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs: bool) -> Callable[..., Any]:
+def _give_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs: bool) -> Callable[..., Any]:
     """What a keys' module gives, with some columns from outside; it runs where others are its own."""
     original, width = module.forward, widths(module)[1]
 
@@ -265,7 +267,7 @@ def _giving_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs:
     return forward
 
 
-def _giving_block(state: Tensor, items: int) -> Callable[..., Any]:
+def _give_block(state: Tensor, items: int) -> Callable[..., Any]:
     def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         result = state.reshape(hidden.shape).clone()
         return result if items == 1 else (result, *(None,) * (items - 1))
@@ -274,7 +276,7 @@ def _giving_block(state: Tensor, items: int) -> Callable[..., Any]:
 
 
 def _stub(hidden: Tensor) -> Tensor:
-    """Two columns in the place of the keys' output: enough for what halves it, and thrown away by `_giving`."""
+    """Two columns in the place of the keys' output: enough for what halves it, and thrown away by `_give_output`."""
     return hidden[..., :2]
 
 

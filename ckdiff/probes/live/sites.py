@@ -104,7 +104,7 @@ def widths(module: nn.Module) -> tuple[int, int]:
     return (second, first) if isinstance(module, nn.Linear) else (first, second)
 
 
-def spared(sites: LayerSites, names: Collection[str]) -> list[nn.Module]:
+def spared_modules(sites: LayerSites, names: Collection[str]) -> list[nn.Module]:
     """The keys' modules that need not run where these of their outputs come from outside."""
     needed = [output.module for name, output in sites.key_outputs.items() if name not in names]
     given = {id(sites.key_outputs[name].module): sites.key_outputs[name].module for name in names}

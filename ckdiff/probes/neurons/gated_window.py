@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.probes.live.patches import captured, gated
+from ckdiff.probes.live.patches import capture, gate_neurons
 from ckdiff.probes.live.sites import widths
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class GatedWindow:
         Args:
             gates: [run, neuron], the neurons of the window's layers one layer after the other.
         """
-        states = self._started(len(gates))
+        states = self._start_runs(len(gates))
         for number in range(self.first, len(self.host.layers)):
             states = self._forward(number, states, gates)
         scored = self._scored(states)
@@ -104,7 +104,7 @@ class GatedWindow:
             gates: as in `finals`.
             by_hidden: from what `finals` gives to the gradient of each run's loss by it, of the same shape.
         """
-        kept = [self._started(len(gates))]
+        kept = [self._start_runs(len(gates))]
         for number in range(self.first, len(self.host.layers)):
             kept.append(self._forward(number, kept[-1], gates))
         back = self._ends(kept.pop(), by_hidden)
@@ -162,7 +162,7 @@ class GatedWindow:
         found, inputs = [], self.inputs[number]
         with self._there(self.donor, number):
             for states, calls in zip(inputs, self.calls[self.donor], strict=True):
-                with captured(self.donor.sites[number], len(states)) as seen:
+                with capture(self.donor.sites[number], len(states)) as seen:
                     self.donor.layer(number, states, calls[number])
                 found.append(seen.coefficients)
         return found
@@ -172,7 +172,7 @@ class GatedWindow:
         before = sum(self.neurons[: number - self.first])
         return slice(before, before + (self.neurons[number - self.first] if number <= self.last else 0))
 
-    def _started(self, runs: int) -> Units:
+    def _start_runs(self, runs: int) -> Units:
         """The host's own state before the window, once a run: [run, question, position, d_model]."""
         return [states.expand(runs, *states.shape) for states in self.start]
 
@@ -195,7 +195,7 @@ class GatedWindow:
     def _layer(self, number: int, unit: int, states: Tensor, donor: Tensor | None, gates: Tensor) -> Tensor:
         """One layer of the host for some runs of one batch."""
         call = self.calls[self.host][unit][number]
-        with gated(self.host.sites[number], donor, gates) if donor is not None else nullcontext():
+        with gate_neurons(self.host.sites[number], donor, gates) if donor is not None else nullcontext():
             return self.host.layer(number, states.flatten(0, 1), call).reshape(states.shape)
 
     def _backward(self, number: int, states: Units, back: Units, gates: Tensor, found: Tensor) -> Units:

@@ -116,8 +116,8 @@ def neuron_sets(
     chosen, notes = [], []
     for run in found.runs:
         if run.mode == "coeff" and run.variant in VARIANTS:
-            index = matters(run)
-            reason = no_window(run) if index is None else mixed(job, run, index)
+            index = best_window(run)
+            reason = no_window(run) if index is None else mixture_reason(job, run, index)
             if index is None or reason:
                 notes.append(f"no neurons were looked for in {run.direction} coeff {run.variant}: {reason}")
             else:
@@ -140,7 +140,7 @@ def neuron_sets(
     return tuple(sets), notes
 
 
-def matters(run: ProbeRun) -> int | None:
+def best_window(run: ProbeRun) -> int | None:
     """The best window by krs_kl among those whose band lies above 0, or None."""
     scores = np.where(run.krs_kl.band_low > 0, run.krs_kl.score, np.nan)
     return None if np.isnan(scores).all() else int(np.nanargmax(scores))
@@ -155,7 +155,7 @@ def no_window(run: ProbeRun) -> str:
     return "no window's band of krs_kl lies above 0"
 
 
-def mixed(job: Job, run: ProbeRun, index: int) -> str:
+def mixture_reason(job: Job, run: ProbeRun, index: int) -> str:
     """Why the neurons of a window cannot be told apart; empty where they can."""
     layers = range(int(run.first[index]), int(run.last[index]) + 1)
     several = [number for number in layers if job.pair.base.sites[number].mlp is not None]
