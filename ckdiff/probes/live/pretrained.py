@@ -50,8 +50,14 @@ def config_of(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.location}: no architecture row for model_type {str(model_type)[:60]!r}; known: {known}"
         )
     # What is read as values is a plain matrix here; what cannot be read so was refused when it was opened.
-    for key in ("quantization_config", "quantization"):
-        settings.pop(key, None)
+    quantised = settings.pop("quantization_config", None) or settings.pop("quantization", None) or {}
+    method = quantised.get("quant_method", "fp8") if isinstance(quantised, dict) else None
+    if method != "fp8" and not any(one.label for one in checkpoint.derived.values()):
+        raise CheckpointError(
+            f"{checkpoint.location}: config.json says that the weights are quantised, and none of them is; give the"
+            " config.json that belongs to them"
+        )
+    settings.pop("quantization", None)
     for key in [key for key in settings if key in UNUSED or "_implementation" in key]:
         # An implementation may name a kernel on the hub: code, and the checkpoint's choice of it.
         del settings[key]
