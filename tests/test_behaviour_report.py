@@ -29,10 +29,10 @@ from ckdiff.report.words.behaviour import (
     SHOWN_POINTS,
     SHOWN_WORDS,
     changes,
-    marked,
-    most_changed,
+    mark_piece,
     of_base,
     of_unlearned,
+    rank_by_change,
     saved_remark,
     shown_points,
 )
@@ -192,7 +192,7 @@ def test_a_set_that_cannot_be_stored_is_not_dropped_in_silence(names: tuple[str,
 
 def both(base: str, unlearned: str) -> tuple[str, str]:
     pieces = changes(base, unlearned)
-    base_words, unlearned_words = (" ".join(map(marked, side(pieces))) for side in (of_base, of_unlearned))
+    base_words, unlearned_words = (" ".join(map(mark_piece, side(pieces))) for side in (of_base, of_unlearned))
     return base_words, unlearned_words
 
 
@@ -223,9 +223,9 @@ def test_long_answers_are_cut_and_said_to_be() -> None:
 def test_the_most_changed_come_first_and_the_undefined_last() -> None:
     rows = tuple(answer(str(place), "", "", bleu) for place, bleu in enumerate((0.5, math.nan, 0.1, 0.5, 0.0)))
     found = answer_set("target", *rows)
-    assert [row.text for row in most_changed(found, 9)] == ["4", "2", "0", "3", "1"]
-    assert [row.text for row in most_changed(found, 2)] == ["4", "2"]
-    assert most_changed(found, 0) == []
+    assert [row.text for row in rank_by_change(found, 9)] == ["4", "2", "0", "3", "1"]
+    assert [row.text for row in rank_by_change(found, 2)] == ["4", "2"]
+    assert rank_by_change(found, 0) == []
 
 
 def test_the_saved_checkpoint_differs() -> None:

@@ -37,13 +37,13 @@ from ckdiff.report.words.campaign import (
     gates_text,
     group_names,
     job_line,
-    lacking,
     mean_cells,
+    missing_jobs,
+    open_jobs,
     overview,
-    undone,
 )
 from ckdiff.report.words.numbers import UNDEFINED
-from ckdiff.report.words.probe import best_window, beyond_chance, ranked_by
+from ckdiff.report.words.probe import best_window, beyond_chance, ranking_score
 from tests.campaigns import (
     CAMPAIGNS,
     CONCEPTS,
@@ -111,7 +111,7 @@ def test_the_overview_has_a_row_for_each_cell_with_its_own_figures() -> None:
 
 def test_the_best_window_is_ranked_by_krs_kl_and_stands_on_its_band() -> None:
     one = average()
-    assert (ranked_by(one), best_window(one)) == ("krs_kl", 2)
+    assert (ranking_score(one), best_window(one)) == ("krs_kl", 2)
     assert beyond_chance(one)
     cells = average_cells(one)
     assert cells[2:5] == ("2", "5", "0.80 [0.70, 0.90]")
@@ -134,7 +134,7 @@ def test_a_band_that_reaches_0_shows_nothing(low: float, out: bool) -> None:
 def test_without_krs_kl_the_next_score_ranks() -> None:
     gap = curve([NAN] * 6)
     one = average(krs_kl=gap)
-    assert (ranked_by(one), best_window(one)) == ("krs_centred", 2)
+    assert (ranking_score(one), best_window(one)) == ("krs_centred", 2)
     assert average_cells(one)[4:6] == (UNDEFINED, "0.72 [0.62, 0.82]")
     nothing = average(krs_kl=gap, krs_centred=gap, krs=gap)
     assert (best_window(nothing), beyond_chance(nothing)) == (None, False)
@@ -174,23 +174,23 @@ def test_means_are_shares_or_losses_in_nats() -> None:
 
 
 def test_jobs_without_a_result_name_their_reasons_the_required_ones_first() -> None:
-    lines = list(map(job_line, undone(campaign().jobs)))
+    lines = list(map(job_line, open_jobs(campaign().jobs)))
     assert lines == [
         "gd-2, Ωmega, probe: failed: out of memory: 40 GB are needed, 32 GB are there",
         "gd-2, Ωmega, behave: missing: not run",
         "npo-2, Star Wars, probe (not required): inconclusive: nothing to recover: the two models say the same",
     ]
-    turned = undone(campaign().jobs[::-1])
+    turned = open_jobs(campaign().jobs[::-1])
     assert [one.required for one in turned] == [True, True, False]
 
 
 def test_a_job_of_the_whole_pair_is_lacking_in_each_of_its_concepts() -> None:
     found = passed_campaign()
     jobs = (job("gd-1", "", "compare", "failed", "corrupt"), *found.jobs[1:])
-    left = lacking(dataclasses.replace(found, jobs=jobs))
+    left = missing_jobs(dataclasses.replace(found, jobs=jobs))
     assert {place for place, words in left.items() if words} == {("gd-1", concept) for concept in CONCEPTS}
     optional = (dataclasses.replace(jobs[0], required=False), *found.jobs[1:])
-    assert not any(lacking(dataclasses.replace(found, jobs=optional)).values())
+    assert not any(missing_jobs(dataclasses.replace(found, jobs=optional)).values())
 
 
 @pytest.mark.parametrize(

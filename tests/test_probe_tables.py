@@ -20,7 +20,7 @@ from ckdiff.report.words.probe import (
     disagreement,
     inconclusive,
     interval,
-    ranked_by,
+    ranking_score,
     window_text,
     wrong_prompt,
 )
@@ -61,7 +61,7 @@ def joined(text: str) -> str:
 
 
 def test_the_best_window_is_that_of_krs_kl() -> None:
-    assert (ranked_by(FAR), best_window(FAR), best_window(FAR, "krs")) == ("krs_kl", 22, 28)
+    assert (ranking_score(FAR), best_window(FAR), best_window(FAR, "krs")) == ("krs_kl", 22, 28)
     assert window_text(FAR, best_window(FAR)) == "21-23"
     assert window_text(WHOLE, best_window(WHOLE)) == "all"
     assert window_text(dataclasses.replace(FAR, first=FAR.layers, last=FAR.layers), 7) == "7"
@@ -69,11 +69,11 @@ def test_the_best_window_is_that_of_krs_kl() -> None:
 
 def test_without_krs_kl_the_next_best_score_ranks() -> None:
     found = dataclasses.replace(FAR, krs_kl=UNMEASURED)
-    assert (ranked_by(found), best_window(found)) == ("krs_centred", 24)
+    assert (ranking_score(found), best_window(found)) == ("krs_centred", 24)
     found = dataclasses.replace(found, krs_centred=UNMEASURED)
-    assert (ranked_by(found), best_window(found)) == ("krs", 28)
+    assert (ranking_score(found), best_window(found)) == ("krs", 28)
     found = dataclasses.replace(found, krs=UNMEASURED)
-    assert (ranked_by(found), best_window(found), beyond_chance(found)) == (None, None, False)
+    assert (ranking_score(found), best_window(found), beyond_chance(found)) == (None, None, False)
 
 
 def test_nan_is_never_the_best_window() -> None:

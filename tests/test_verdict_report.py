@@ -37,10 +37,10 @@ from ckdiff.report.words.verdict import (
     STATUSES,
     exit_status,
     exit_text,
-    fired,
     gate_line,
     rule_line,
-    ruled_out,
+    rules_that_do_not,
+    rules_that_hold,
     share_cells,
 )
 from ckdiff.untrusted import printable
@@ -272,8 +272,8 @@ def test_rules_and_shares_in_words() -> None:
         "restores: coefficients of layers 21-23 bring back 0.84 or more (0.84, ≥ 0.8)",
         "controls: all 4 controls passed",
     ]
-    assert [rule.name for rule in fired(verdict())] == ["restores"]
-    assert [rule.name for rule in ruled_out(verdict())] == ["identical", "controls"]
+    assert [rule.name for rule in rules_that_hold(verdict())] == ["restores"]
+    assert [rule.name for rule in rules_that_do_not(verdict())] == ["identical", "controls"]
     rows = [share_cells(row) for row in verdict().explanations]
     assert rows[0] == ("coeff*", "restore", "21-23", "0.90 [0.84, 0.94]", "0.80 [0.70, 0.90]")
     assert rows[2] == ("values", "restore", "all", UNDEFINED, UNDEFINED)

@@ -184,7 +184,7 @@ def _plan_lines(plan: Plan, store: Any, there: Standing, ways: Ways) -> Iterator
     from ckdiff.campaign.engines.local import places_for
     from ckdiff.campaign.run.estimate import estimates, left
     from ckdiff.campaign.run.tasks import name_of
-    from ckdiff.report.words.numbers import counted
+    from ckdiff.report.words.numbers import count_of
     from ckdiff.untrusted import printable
 
     todo = {task.key for task in there.todo}
@@ -207,7 +207,7 @@ def _plan_lines(plan: Plan, store: Any, there: Standing, ways: Ways) -> Iterator
     if not remaining:
         yield f"results   {plan.results}"
         return
-    yield f"workers   {count} at a time, {counted(plan.resources.threads, 'thread')} each"
+    yield f"workers   {count} at a time, {count_of(plan.resources.threads, 'thread')} each"
     yield f"memory    {f'up to {memory / 1e9:.3g} GB a job' if memory else 'not known'}"
     yield f"reads     {sum(one.bytes for one in remaining) / 1e9:.3g} GB from the checkpoints, hashing aside"
     yield f"time      {'not known' if math.isnan(seconds) else f'about {duration(seconds)}, roughly'}"

@@ -10,7 +10,7 @@ from ckdiff.cli.options import FORMAT, REPORT, SHOW_QUESTIONS, TABLE, TOP
 from ckdiff.errors import CkdiffError
 from ckdiff.options import Option
 from ckdiff.report.formats import FORMATS
-from ckdiff.report.words.sections import SECTIONS, held
+from ckdiff.report.words.sections import SECTIONS, sections_of
 
 ALONE = ", ".join(name for name, row in FORMATS.items() if row.carries != "all")
 """The formats that can carry one section."""
@@ -36,7 +36,7 @@ def show(
             raise CkdiffError(f"{report}: holds a campaign, which has no sections; leave --section away")
         present(found, output_format)
         return
-    there = held(found)
+    there = sections_of(found)
     if section is not None and section not in there:
         raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section].command}` puts one in")
     if FORMATS[output_format].carries == "one" and section is None and len(there) > 1:

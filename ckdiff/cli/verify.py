@@ -87,12 +87,12 @@ def _status(outcome: Outcome) -> ExitStatus:
 
 def _text(report: Path, outcome: Outcome) -> str:
     """The differences, and the outcome as the last line; "verified" only where a key has signed this very file."""
-    from ckdiff.report.words.numbers import counted
+    from ckdiff.report.words.numbers import count_of
     from ckdiff.untrusted import printable
 
     found, name = outcome.differences.found, printable(report)
     if found:
-        return "".join(_lines(found)) + f"differs: {name}: {counted(len(found), 'difference')}\n"
+        return "".join(_lines(found)) + f"differs: {name}: {count_of(len(found), 'difference')}\n"
     if outcome.empty:
         return f"inconclusive: {name}: nothing to check, the report holds no measurement and no verdict\n"
     done = [f"{outcome.differences.compared:,} figures recomputed"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.merge import SCOPE
 from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.report.schema.campaign import ALL
-from ckdiff.report.words.numbers import counted, listed
+from ckdiff.report.words.numbers import count_of, names_of
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -76,12 +76,13 @@ def _undone(jobs: Sequence[JobRecord]) -> Iterator[str]:
         counts = {state: sum(job.state == state for job in own) for state in ("failed", "inconclusive", "missing")}
         if lacking := sum(counts.values()):
             kinds = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-            yield f"{lacking:,} of {counted(len(own), f'{words} job')} {_are(lacking)} not done: {kinds}"
+            yield f"{lacking:,} of {count_of(len(own), f'{words} job')} {_are(lacking)} not done: {kinds}"
 
 
 def _unsound(pieces: Sequence[Piece]) -> Iterator[str]:
     if found := [_place(piece) for piece in pieces if piece.failed_controls]:
-        yield f"controls of the probe failed: {listed(found)}; these scores are in the averages, and not to be trusted"
+        words = "these scores are in the averages, and not to be trusted"
+        yield f"controls of the probe failed: {names_of(found)}; {words}"
 
 
 def _sampling(known: Known) -> Iterator[str]:
@@ -97,8 +98,8 @@ def _sampling(known: Known) -> Iterator[str]:
     mixed = [concept or "(none)" for concept in known.concepts if len(groups.get(concept, ())) > 1]
     if mixed and ALL in known.groups:
         yield (
-            f"asked of pairs of several groups: {listed(mixed)}; in {ALL!r} the pairs of a concept are averaged first,"
-            " whatever their groups"
+            f"asked of pairs of several groups: {names_of(mixed)}; in {ALL!r} the pairs of a concept are averaged"
+            " first, whatever their groups"
         )
 
 
@@ -111,7 +112,7 @@ def _settings(known: Known) -> Iterator[str]:
     parts: dict[tuple[str, str], list[str]] = {}
     for (part, key), found in values.items():
         if len(found) > 1:
-            words = listed([f"{shorten(value, SHOWN)} ({_pairs(pairs)})" for value, pairs in found.items()])
+            words = names_of([f"{shorten(value, SHOWN)} ({_pairs(pairs)})" for value, pairs in found.items()])
             parts.setdefault((key, words), []).append(part)
     for (key, words), own in parts.items():
         what = f"{printable(key)} of the {' and '.join(own)}"
@@ -129,11 +130,12 @@ def _questions(pieces: Sequence[Piece]) -> Iterator[str]:
             of_concept.setdefault(piece.concept, set()).add(digest)
             of_digest.setdefault(digest, {})[piece.concept] = None
         if other := [concept or "(none)" for concept, found in of_concept.items() if len(found) > 1]:
-            yield f"other questions were {kind} in one pair than in another of the same concept: {listed(other)}"
+            yield f"other questions were {kind} in one pair than in another of the same concept: {names_of(other)}"
         for same in of_digest.values():
             if len(same) > 1:
                 yield (
-                    f"the same questions were {kind} under several concepts, which count as one each: {listed([*same])}"
+                    f"the same questions were {kind} under several concepts, which count as one each:"
+                    f" {names_of([*same])}"
                 )
 
 
@@ -150,8 +152,8 @@ def _layers(known: Known) -> Iterator[str]:
         if left_out:
             words = [f"{_axis(axis)} ({known.pairs[place].name})" for axis, place in axes.items()]
             yield (
-                f"{printable(group)}: its pairs have different window centres, {listed(words)}, so that there is no"
-                f" average of {listed(left_out)}"
+                f"{printable(group)}: its pairs have different window centres, {names_of(words)}, so that there is no"
+                f" average of {names_of(left_out)}"
             )
 
 
@@ -162,7 +164,7 @@ def _uneven(averages: Sequence[Averaged]) -> Iterator[str]:
             groups.setdefault(run.group, []).append(f"{run.direction} {run.mode} {run.variant}")
     for group, names in groups.items():
         yield (
-            f"{printable(group)}: a score is not defined in every pair and window of {listed(names)}: each window's"
+            f"{printable(group)}: a score is not defined in every pair and window of {names_of(names)}: each window's"
             " average is over those where it is"
         )
 
@@ -173,7 +175,7 @@ def _alone(known: Known) -> Iterator[str]:
         counts[concept] = counts.get(concept, 0) + 1
     alone = [concept or "(none)" for concept in known.concepts if counts.get(concept) == 1]
     if alone and len(known.pairs) > 1:
-        yield f"asked of one pair only: {listed(alone)}"
+        yield f"asked of one pair only: {names_of(alone)}"
 
 
 def _twice(asked: Mapping[tuple[str, str], frozenset[str]]) -> Iterator[str]:
@@ -184,15 +186,15 @@ def _twice(asked: Mapping[tuple[str, str], frozenset[str]]) -> Iterator[str]:
     ]
     if found:
         yield (
-            f"audited, and probed or asked by a run of its own as well: {listed(found)}; the run's own figures take the"
-            " place of the audit's, and the verdict is about them"
+            f"audited, and probed or asked by a run of its own as well: {names_of(found)}; the run's own figures take"
+            " the place of the audit's, and the verdict is about them"
         )
 
 
 def _versions(versions: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for name, found in versions.items():
         if len(found) > 1:
-            yield f"the reports were made with different versions of {printable(name)}: {listed(found)}"
+            yield f"the reports were made with different versions of {printable(name)}: {names_of(found)}"
 
 
 def _place(piece: Piece) -> str:
@@ -201,7 +203,7 @@ def _place(piece: Piece) -> str:
 
 def _pairs(names: Iterable[str]) -> str:
     own = list(dict.fromkeys(names))
-    return own[0] if len(own) == 1 else f"{own[0]} and {counted(len(own) - 1, 'other')}"
+    return own[0] if len(own) == 1 else f"{own[0]} and {count_of(len(own) - 1, 'other')}"
 
 
 def _axis(axis: tuple[int, ...]) -> str:

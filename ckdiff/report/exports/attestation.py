@@ -55,7 +55,7 @@ def statement(report: Report, sha256: str) -> dict[str, Any]:
     Raises:
         ReportError: it lacks one of them; and which command puts it in.
     """
-    verdict, gate = _judged(report)
+    verdict, gate = _demand_gate(report)
     subjects = [row for side in SIDES for row in _subjects(side, getattr(report.provenance, side))]
     return {
         "_type": STATEMENT_TYPE,
@@ -75,7 +75,7 @@ def payload(found: dict[str, Any]) -> bytes:
     return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _judged(report: Report) -> tuple[Verdict, Gate]:
+def _demand_gate(report: Report) -> tuple[Verdict, Gate]:
     verdict = report.verdict
     if verdict is None or verdict.gate is None:
         lacks = "no verdict" if verdict is None else "a verdict that was held against no policy"

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from ckdiff.report.schema.campaign import Campaign
-from ckdiff.report.words.campaign import complete_text, gates_text, job_line, lacking, undone
+from ckdiff.report.words.campaign import complete_text, gates_text, job_line, missing_jobs, open_jobs
 from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable
 
@@ -111,7 +111,7 @@ def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
 
 
 def _add_rule(case: Element, rule: RuleResult) -> None:
-    said = f"{rule.text}{_held(rule.value, rule.threshold, rule.sense)}"
+    said = f"{rule.text}{_figures_text(rule.value, rule.threshold, rule.sense)}"
     if rule.fired:
         _out(case, said)
     else:
@@ -119,7 +119,7 @@ def _add_rule(case: Element, rule: RuleResult) -> None:
 
 
 def _add_check(case: Element, check: GateCheck) -> None:
-    said = f"{check.text}{_held(check.value, check.threshold)}"
+    said = f"{check.text}{_figures_text(check.value, check.threshold)}"
     if check.outcome == "passed":
         _out(case, said)
     else:
@@ -140,7 +140,7 @@ def _campaign_properties(found: Campaign) -> Iterator[tuple[str, object]]:
 
 def _add_campaign(suite: Element, found: Campaign) -> None:
     """A case that says whether all was measured, and one a pair and concept."""
-    names, left = _Names(), lacking(found)
+    names, left = _Names(), missing_jobs(found)
     _add_complete(_case(suite, CASES, names.of(CASES, "complete")), found)
     for cell in found.cells:
         kind = printable(f"{CASES}.{cell.pair}")
@@ -152,7 +152,7 @@ def _add_complete(case: Element, found: Campaign) -> None:
     if found.complete:
         _out(case, gates_text(found))
     else:
-        left = "; ".join(job_line(job) for job in undone(found.jobs) if job.required)
+        left = "; ".join(job_line(job) for job in open_jobs(found.jobs) if job.required)
         _told(case, "error", "incomplete", complete_text(found), left)
 
 
@@ -169,10 +169,10 @@ def _add_cell(case: Element, cell: Cell, left: str) -> None:
         _told(case, "skipped", "", f"held against no policy: {said}")
 
 
-def _held(value: float, threshold: float, sense: str = "against") -> str:
+def _figures_text(value: float, threshold: float, sense: str = "against") -> str:
     """The figure and the threshold in full, where there are both.
 
-    >>> _held(0.25, 0.5, "at_most"), _held(float("nan"), 0.5)
+    >>> _figures_text(0.25, 0.5, "at_most"), _figures_text(float("nan"), 0.5)
     (' (0.25, at most 0.5)', '')
     """
     if value != value or threshold != threshold:

@@ -78,12 +78,12 @@ def write_campaign_figure(
     name, suffix = printable(path), check_suffix(path)
     if not found.averages:
         raise ReportError(f"{name}: the campaign holds no averages to draw; its plan must have a probe that was run")
-    runs = _chosen(found.averages, variant, direction)
+    runs = _choose_runs(found.averages, variant, direction)
     scores = choose_scores(runs, score, f"{name}: campaign")
-    write_image(path, draw_image(lambda: _settled(_figure(found, runs, scores)), suffix))
+    write_image(path, draw_image(lambda: _settle_layout(_figure(found, runs, scores)), suffix))
 
 
-def _chosen(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
+def _choose_runs(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
     """The averages of a variant and a direction, where they were chosen."""
     for option, chosen in (("variant", variant), ("direction", direction)):
         there = list(dict.fromkeys(getattr(run, option) for run in runs))
@@ -186,7 +186,7 @@ def _legend(figure: Figure, looks: Looks, runs: Sequence[AverageRun]) -> None:
     )
 
 
-def _settled(figure: Figure) -> Figure:
+def _settle_layout(figure: Figure) -> Figure:
     """The same figure, its layout done and rounded.
 
     The solver of the layout goes through sets: the last bits of what it finds differ from run to run, and the names of
@@ -223,7 +223,7 @@ def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
     if not points:
         words = "no pair of the campaign has BLEU of target and of unrelated answers; its plan must have a behave"
         raise ReportError(f"{printable(path)}: {words} that was run")
-    write_image(path, draw_image(lambda: _settled(_behaviour(found, points)), suffix))
+    write_image(path, draw_image(lambda: _settle_layout(_behaviour(found, points)), suffix))
 
 
 def _behaviour_points(found: Campaign) -> list[Point]:

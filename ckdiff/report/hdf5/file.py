@@ -31,7 +31,7 @@ from ckdiff.report.schema import campaign as campaign_schema
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.schema.report import Report
-from ckdiff.report.words.numbers import counted
+from ckdiff.report.words.numbers import count_of
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def read_report(path: str | Path) -> Report:
     if isinstance(found, Report):
         return found
     raise ReportError(
-        f"{printable(path)}: holds a campaign of {counted(len(found.pairs), 'pair')}; `ckdiff show` shows it, and each"
+        f"{printable(path)}: holds a campaign of {count_of(len(found.pairs), 'pair')}; `ckdiff show` shows it, and each"
         " pair's own reports are under jobs/ of its results directory"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import behaviour as words
 from ckdiff.untrusted import shorten
 
@@ -24,14 +24,14 @@ def parts(report: Report) -> Iterator[str]:
     """Everything, a paragraph, list or table each."""
     yield "## ckdiff behave"
     found = report.behaviour
-    if not words.measured(found):
+    if not words.asks_anything(found):
         yield f"**{words.NOTHING_ASKED}**"
     if found is None:
         return
     method = [f"method: {found.method}, as the unlearned checkpoint says"] if found.method else []
     settings = words.behaviour_settings(found) or "settings not stated"
     sources = [f"{name}: {line}" for name, line in words.source_lines(found)]
-    yield listed([found.model_type or "model type not stated", *method, settings, *sources])
+    yield bullet_list([found.model_type or "model type not stated", *method, settings, *sources])
     yield from _numbers(found)
     yield from _texts(found)
 
@@ -64,14 +64,14 @@ def _texts(found: Behaviour) -> Iterator[str]:
         rows = ([step, state, *figures] for step, *figures, state in points)
         yield table(("step", "weights", "epoch", "loss", "target BLEU", "unrelated BLEU"), rows, left=2)
     if remark := words.saved_remark(found.history):
-        yield listed([remark])
+        yield bullet_list([remark])
     if found.notes:
         yield "### Notes"
-        yield listed(found.notes)
+        yield bullet_list(found.notes)
 
 
 def _said(answers: AnswerSet) -> Iterator[list[str]]:
-    for question in words.most_changed(answers, LISTED_ANSWERS):
+    for question in words.rank_by_change(answers, LISTED_ANSWERS):
         pieces = words.changes(question.answer_base, question.answer_unlearned)
-        sides = (" ".join(map(words.marked, side(pieces))) for side in (words.of_base, words.of_unlearned))
+        sides = (" ".join(map(words.mark_piece, side(pieces))) for side in (words.of_base, words.of_unlearned))
         yield [shorten(question.text, 200), *(side or "(no words)" for side in sides), words.answer_facts(question)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import campaign as words
 from ckdiff.report.words.probe import direction_words
 
@@ -23,7 +23,7 @@ def parts(found: Campaign) -> Iterator[str]:
     (_, name), *rest = words.campaign_facts(found)
     yield f"## Campaign: {escape(name)}"
     yield f"**{escape(words.exit_text(found))}**"
-    yield listed(f"{label}: {value}" for label, value in rest)
+    yield bullet_list(f"{label}: {value}" for label, value in rest)
     yield "### Pairs"
     if found.cells:
         yield table(OVERVIEW_HEADS, _overview(found), left=5)
@@ -32,14 +32,14 @@ def parts(found: Campaign) -> Iterator[str]:
         yield f"**{words.NOTHING}**"
     if missed := [f"{_place(cell)}: {cell.checks}" for cell in found.cells if cell.checks]:
         yield "### Checks that did not pass"
-        yield listed(missed)
+        yield bullet_list(missed)
     yield from _averages(found)
-    if jobs := words.undone(found.jobs):
+    if jobs := words.open_jobs(found.jobs):
         yield "### Jobs without a result"
-        yield listed(map(words.job_line, jobs))
+        yield bullet_list(map(words.job_line, jobs))
     if found.notes:
         yield "### Notes"
-        yield listed(found.notes)
+        yield bullet_list(found.notes)
     yield "### What this is about"
     yield table(PAIR_HEADS, map(words.pair_cells, found.pairs), left=6)
     yield f"ckdiff {escape(found.versions.get('ckdiff', '(version not stated)'))}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import compare as words
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def parts(report: Report) -> Iterator[str]:
 
 def _sections(found: Comparison) -> Iterator[str]:
     yield "### Coverage"
-    yield listed(words.coverage_lines(found))
+    yield bullet_list(words.coverage_lines(found))
     if same := words.sameness_line(found):
         yield escape(same)
     elif found.tensors:

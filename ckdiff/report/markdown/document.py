@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import escape
 from ckdiff.report.schema.campaign import Campaign
-from ckdiff.report.words.sections import SECTIONS, WHOLE, Selection, file_of, presented
+from ckdiff.report.words.sections import SECTIONS, WHOLE, Selection, file_of, reading_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ def to_markdown(found: Report | Campaign, selection: Selection = WHOLE) -> str:
 
 
 def _parts(report: Report) -> Iterator[str]:
-    for place, name in enumerate(presented(report)):
+    for place, name in enumerate(reading_order(report)):
         title, *rest = file_of("markdown", name).parts(report)
         yield title
         if place == 0 and SECTIONS[name].measured:

@@ -15,7 +15,7 @@ BREAK = "&#8203;"
 """A space of no width."""
 
 
-def listed(lines: Iterable[str]) -> str:
+def bullet_list(lines: Iterable[str]) -> str:
     """A list with one item a line."""
     return "\n".join(f"- {escape(line)}" for line in lines)
 

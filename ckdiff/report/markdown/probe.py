@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.words import probe as words
 from ckdiff.report.words.numbers import percent
@@ -34,13 +34,13 @@ def parts(report: Report) -> Iterator[str]:
 def _sections(found: Probe) -> Iterator[str]:
     if reason := words.inconclusive(found):
         yield f"**INCONCLUSIVE: {reason}**"
-    yield listed(_facts(found))
+    yield bullet_list(_facts(found))
     for direction, runs in words.by_direction(found.runs):
         yield f"### Best windows, {escape(words.direction_words(direction))}"
         yield table(WINDOW_HEADS, map(words.window_cells, runs), left=3)
     yield CAUTION
     if lines := [line for run in found.runs for line in words.remarks(run)]:
-        yield listed(lines)
+        yield bullet_list(lines)
     if found.neurons:
         yield "### Which coefficients"
         yield table(words.SET_HEADS, map(words.set_cells, found.neurons), left=1)
@@ -48,10 +48,10 @@ def _sections(found: Probe) -> Iterator[str]:
     yield "### Controls"
     controls = words.control_lines(found)
     verdicts = [f"{line}: {'passed' if passed else 'FAILED: INCONCLUSIVE'}" for line, passed in controls]
-    yield listed([*verdicts, *words.wrong_prompt_lines(found)])
+    yield bullet_list([*verdicts, *words.wrong_prompt_lines(found)])
     if found.notes:
         yield "### Notes"
-        yield listed(found.notes)
+        yield bullet_list(found.notes)
 
 
 def _facts(found: Probe) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.markdown.parts import escape, listed, table
+from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import verdict as words
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def parts(report: Report) -> Iterator[str]:
         yield from _gate(found.gate)
     yield from _evidence(found)
     yield "### Not measured"
-    yield listed(found.unmeasured or ("nothing that a verdict looks at is lacking",))
+    yield bullet_list(found.unmeasured or ("nothing that a verdict looks at is lacking",))
     yield "### What this is about"
     yield table(("", "place", "digest"), words.digest_lines(report), left=3)
     yield f"ckdiff {escape(report.versions.get('ckdiff', '(version not stated)'))}; {words.exit_text(found)}."
@@ -47,7 +47,10 @@ def _gate(found: Gate) -> Iterator[str]:
 
 def _evidence(found: Verdict) -> Iterator[str]:
     """The rules, the shares and the side effects of a verdict."""
-    for title, rules in (("Rules that hold", words.fired(found)), ("Rules that do not hold", words.ruled_out(found))):
+    for title, rules in (
+        ("Rules that hold", words.rules_that_hold(found)),
+        ("Rules that do not hold", words.rules_that_do_not(found)),
+    ):
         if rules:
             yield f"### {title}"
             cells = ((name, text, value, needed) for name, value, needed, text in map(words.rule_cells, rules))
@@ -59,4 +62,4 @@ def _evidence(found: Verdict) -> Iterator[str]:
         yield escape(words.SHARES_LEGEND)
     if found.side_effects:
         yield "### Side effects"
-        yield listed(found.side_effects)
+        yield bullet_list(found.side_effects)

@@ -10,10 +10,10 @@ from ckdiff.report.page.svg import Steps, steps
 from ckdiff.report.words.behaviour import (
     Piece,
     arrow,
+    asks_anything,
+    choice_text,
     has_bleu,
     history_cells,
-    measured,
-    picked,
     short_number,
     shown_points,
 )
@@ -31,7 +31,7 @@ BUDGET = 80_000
 def show(report: Report) -> Mapping[str, object] | None:
     """Everything that was asked, target first."""
     found = report.behaviour
-    if found is None or not measured(found):
+    if found is None or not asks_anything(found):
         return None
     return {
         "sets": sorted(found.answers, key=lambda one: one.name != "target"),
@@ -56,11 +56,11 @@ def _whole(one: AnswerRecord) -> list[Piece]:
 def _picks(found: ChoiceSet) -> Iterator[tuple[object, ...]]:
     for one in sorted(found.questions, key=lambda one: one.picked_base == one.picked_unlearned):
         picks = (_pick(one, index) for index in (one.picked_base, one.picked_unlearned))
-        yield cut(one.text, 300), cut(picked(one, one.answer), 120), *picks
+        yield cut(one.text, 300), cut(choice_text(one, one.answer), 120), *picks
 
 
 def _pick(one: ChoiceRecord, index: int) -> tuple[bool, str]:
-    return index == one.answer, cut(picked(one, index), 120)
+    return index == one.answer, cut(choice_text(one, index), 120)
 
 
 def _texts(found: NeutralSet) -> Iterator[tuple[str, ...]]:

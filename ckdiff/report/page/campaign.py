@@ -19,12 +19,12 @@ from ckdiff.report.words.campaign import (
     gates_text,
     group_names,
     job_line,
-    lacking,
     mean_cells,
     means_of,
+    missing_jobs,
+    open_jobs,
     overview,
     sample_text,
-    undone,
 )
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.probe import best_window, direction_words, score_text
@@ -58,7 +58,7 @@ def show_overview(found: Campaign) -> Mapping[str, object]:
 
 
 def _rows(found: Campaign) -> Iterator[tuple[object, ...]]:
-    figures, missing = Figures(found), lacking(found)
+    figures, missing = Figures(found), missing_jobs(found)
     for cell, row in zip(found.cells, overview(found), strict=True):
         lost = missing.get((cell.pair, cell.concept))
         label = f"{NOT_MEASURED}: jobs are missing" if row.label == NOT_JUDGED and lost else row.label
@@ -75,7 +75,7 @@ def _figure(text: str) -> str:
 
 def show_jobs(found: Campaign) -> Mapping[str, object] | None:
     """The jobs without a result, each with its reason."""
-    lines = [job_line(job) for job in undone(found.jobs)]
+    lines = [job_line(job) for job in open_jobs(found.jobs)]
     return {"lines": lines} if lines else None
 
 

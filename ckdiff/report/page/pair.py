@@ -8,7 +8,7 @@ from ckdiff.modes import MODES, VARIANTS
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.words.behaviour import source_lines
 from ckdiff.report.words.compare import neuron_cells, top_neurons_of_all
-from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted, percent
+from ckdiff.report.words.numbers import BYTE_UNITS, amount, count_of, percent
 from ckdiff.report.words.probe import score_text, set_cells
 from ckdiff.report.words.sections import MEASURED, SECTIONS
 
@@ -30,7 +30,7 @@ def show_coverage(report: Report) -> Mapping[str, object]:
     return {
         "report": report,
         "changes": list(_changes(report.compare)),
-        "asked": list(_asked(report)),
+        "asked": list(_sources(report)),
         "notes": [(name, note) for name, section in there if section is not None for note in section.notes],
         "lacking": [SECTIONS[name] for name, section in there if section is None],
     }
@@ -42,10 +42,10 @@ def _changes(found: Comparison | None) -> Iterator[Cells]:
         yield cut(one.key, 120), cut(one.file, 120), *values
 
 
-def _asked(report: Report) -> Iterator[Cells]:
+def _sources(report: Report) -> Iterator[Cells]:
     if report.probe is not None:
         source = report.probe.settings.get("questions_source", "no stated source")
-        yield "probe", cut(f"{counted(len(report.probe.questions), 'question')} from {source}")
+        yield "probe", cut(f"{count_of(len(report.probe.questions), 'question')} from {source}")
     if report.behaviour is not None:
         yield from ((cut(name, 80), cut(words)) for name, words in source_lines(report.behaviour))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.page.svg import Panel, Scale, outside, panel
-from ckdiff.report.words.numbers import counted, percent
+from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.report.words.probe import (
     RANKING,
     best_window,
@@ -15,14 +15,14 @@ from ckdiff.report.words.probe import (
     curve,
     inconclusive,
     loss_text,
-    ranked_by,
+    ranking_score,
     remarks,
     score_text,
-    scored,
+    window_score,
     window_text,
     wrong_prompt_lines,
 )
-from ckdiff.report.words.verdict import banded
+from ckdiff.report.words.verdict import band_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +87,7 @@ def show(report: Report) -> Mapping[str, object] | None:
     probe = report.probe
     if probe is None:
         return None
-    ranges = dict.fromkeys(layer_ends(run) for run in probe.runs if layered(run))
+    ranges = dict.fromkeys(layer_ends(run) for run in probe.runs if has_windows(run))
     scales = {ends: Scale(f"axes{n}", *ends) for n, ends in enumerate(ranges)}
     asked = sorted(probe.questions, key=lambda one: -one.kl if one.kl == one.kl else 1.0)
     return {
@@ -113,24 +113,24 @@ def layer_ends(run: ProbeRun) -> Ends:
     return int(run.layers.min()), int(run.layers.max())
 
 
-def layered(run: ProbeRun) -> bool:
+def has_windows(run: ProbeRun) -> bool:
     """Whether a run has windows, and not one score for the whole model."""
     return bool(len(run.layers)) and bool((run.layers >= 0).all())
 
 
 def _direction(name: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], first: bool) -> Direction:
-    curves = [run for run in runs if layered(run)]
+    curves = [run for run in runs if has_windows(run)]
     variants = [
         _variant(name, variant, [run for run in curves if run.variant == variant], scales)
         for variant in dict.fromkeys(run.variant for run in curves)
     ]
-    singles = [row for run in runs if not layered(run) for row in _singles(run)]
+    singles = [row for run in runs if not has_windows(run) for row in _singles(run)]
     return Direction(name, first, singles, variants, [words for run in runs for words in remarks(run)])
 
 
 def _variant(direction: str, variant: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale]) -> Variant:
     widths = ", ".join(str(width) for width in dict.fromkeys(run.window for run in runs))
-    name = cut(f"{direction}, {variant}: {counted(len(runs), 'curve')}, windows of {widths} layers", 120)
+    name = cut(f"{direction}, {variant}: {count_of(len(runs), 'curve')}, windows of {widths} layers", 120)
     return Variant(name, [_figure(run, scales[layer_ends(run)]) for run in runs])
 
 
@@ -144,10 +144,10 @@ def _figure(run: ProbeRun, scale: Scale) -> Figure:
 
 
 def _best_text(run: ProbeRun, best: int | None) -> str:
-    name = ranked_by(run)
+    name = ranking_score(run)
     if best is None or name is None:
         return "Not measured."
-    return f"Highest {name}: {scored(run, name, best)} at layers {window_text(run, best)}."
+    return f"Highest {name}: {window_score(run, name, best)} at layers {window_text(run, best)}."
 
 
 def _all(run: ProbeRun, index: int) -> str:
@@ -156,7 +156,7 @@ def _all(run: ProbeRun, index: int) -> str:
 
 def _pointwise(run: ProbeRun, name: str, index: int) -> str:
     values = curve(run, name)
-    return banded(*(float(part[index]) for part in (values.score, values.low, values.high)))
+    return band_text(*(float(part[index]) for part in (values.score, values.low, values.high)))
 
 
 def _numbers(run: ProbeRun) -> Iterator[tuple[str, ...]]:

@@ -37,7 +37,7 @@ def environment() -> Environment:
     found = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_shown, auto_reload=False
     )
-    found.filters |= {"counted": numbers.counted, "cut": cut, "lines": _lines}
+    found.filters |= {"count_of": numbers.count_of, "cut": cut, "lines": _lines}
     modules = {"behaviour": behaviour, "campaign": campaign, "compare": compare, "numbers": numbers}
     words = SimpleNamespace(**modules, probe=probe, verdict=verdict)
     found.globals |= {"svg": svg, "words": words}

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
-from ckdiff.report.words.verdict import check_cells, fired, rule_cells, ruled_out, share_cells, verdict_facts
+from ckdiff.report.words.verdict import (
+    check_cells,
+    rule_cells,
+    rules_that_do_not,
+    rules_that_hold,
+    share_cells,
+    verdict_facts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +37,8 @@ def show(report: Report) -> Mapping[str, object]:
         "tone": tone(found),
         "facts": [(name.capitalize(), cut(words, 2000)) for name, words in verdict_facts(found)],
         "checks": [_check(one) for one in found.gate.checks] if found.gate is not None else [],
-        "held": [_rule(one) for one in fired(found)],
-        "other": [_rule(one) for one in ruled_out(found)],
+        "held": [_rule(one) for one in rules_that_hold(found)],
+        "other": [_rule(one) for one in rules_that_do_not(found)],
         "shares": [_share(one) for one in shares],
     }
 

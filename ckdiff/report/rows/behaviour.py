@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ckdiff.report.schema.behaviour import NeutralRecord
 from ckdiff.report.schema.report import Side
-from ckdiff.report.words.behaviour import picked
+from ckdiff.report.words.behaviour import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,8 +45,8 @@ def _choice_rows(found: ChoiceSet) -> Iterator[Sequence[object]]:
     sides = get_args(Side)
     yield ["set", "text", "choices", "answer", *(f"{name}_{side}" for side in sides for name in ("picked", "right"))]
     for row in found.questions:
-        picks = [(picked(row, index), index == row.answer) for index in (row.picked_base, row.picked_unlearned)]
-        yield [found.name, row.text, len(row.choices), picked(row, row.answer), *chain.from_iterable(picks)]
+        picks = [(choice_text(row, index), index == row.answer) for index in (row.picked_base, row.picked_unlearned)]
+        yield [found.name, row.text, len(row.choices), choice_text(row, row.answer), *chain.from_iterable(picks)]
 
 
 def _neutral_rows(found: NeutralSet) -> Iterator[Sequence[object]]:

@@ -1,4 +1,4 @@
-"""Rows of values as lines of text: `separated(report, Selection("probe"), ",")`."""
+"""Rows of values as lines of text: `join_rows(report, Selection("probe"), ",")`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.numbers import shape_text
-from ckdiff.report.words.sections import SECTIONS, Selection, file_of, held
+from ckdiff.report.words.sections import SECTIONS, Selection, file_of, sections_of
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 
-def separated(found: Report | Campaign, selection: Selection, mark: str) -> str:
+def join_rows(found: Report | Campaign, selection: Selection, mark: str) -> str:
     """One section of a report, or a campaign, a row a line; an empty cell is "not defined".
 
     Args:
@@ -35,7 +35,7 @@ def _rows(found: Report | Campaign, selection: Selection) -> Iterable[Sequence[o
     if isinstance(found, Campaign):
         rows: Iterable[Sequence[object]] = file_of("rows", "campaign").rows(found)
         return rows
-    name = selection.section or next(iter((*held(found), *SECTIONS)))
+    name = selection.section or next(iter((*sections_of(found), *SECTIONS)))
     rows = file_of("rows", name).rows(getattr(found, name))
     return rows
 

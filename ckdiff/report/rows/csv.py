@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.report.rows.cells import separated
+from ckdiff.report.rows.cells import join_rows
 from ckdiff.report.words.sections import WHOLE, Selection
 
 if TYPE_CHECKING:
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 def to_csv(found: Report | Campaign, selection: Selection = WHOLE) -> str:
     """Lines with commas between their cells; a cell with a comma or a quotation mark in it is quoted."""
-    return separated(found, selection, ",")
+    return join_rows(found, selection, ",")

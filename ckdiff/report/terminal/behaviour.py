@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
+    add_rows,
     bare,
     bullets,
     dim,
     facts,
-    filled,
     number_columns,
     pair_facts,
     plain_table,
-    titled,
     warnings,
+    with_title,
     words_column,
 )
 from ckdiff.report.words import behaviour as words
@@ -73,7 +73,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     """Everything a reader of `ckdiff behave` needs."""
     found = report.behaviour
     yield facts([*pair_facts(report), *(_facts_of(found) if found is not None else ())])
-    yield from warnings(report, "" if words.measured(found) else words.NOTHING_ASKED)
+    yield from warnings(report, "" if words.asks_anything(found) else words.NOTHING_ASKED)
     if found is not None:
         yield from _numbers(found)
         yield from _texts(found, selection.questions)
@@ -92,12 +92,12 @@ def _numbers(found: Behaviour) -> Iterator[RenderableType]:
         rows = [_on_two_lines(*words.answer_cells(one)) for one in found.answers]
         chrf = words.chrf_line(found.answers)
         lines = [_table(ANSWER_HEADS, rows), *([] if chrf is None else [Text(chrf)])]
-        yield titled("Answers", *lines, dim(*ANSWER_LEGEND))
+        yield with_title("Answers", *lines, dim(*ANSWER_LEGEND))
     if (choices := found.choices) is not None:
         row = _on_two_lines(choices.name or "choices", *words.choice_cells(choices))
-        yield titled("Multiple choice", _table(CHOICE_HEADS, [row]), dim(*CHOICE_LEGEND))
+        yield with_title("Multiple choice", _table(CHOICE_HEADS, [row]), dim(*CHOICE_LEGEND))
     if found.neutral is not None:
-        yield titled("Neutral text", _table(NEUTRAL_HEADS, [words.neutral_cells(found.neutral)]))
+        yield with_title("Neutral text", _table(NEUTRAL_HEADS, [words.neutral_cells(found.neutral)]))
 
 
 def _on_two_lines(name: str, *figures: str) -> list[str | Text]:
@@ -110,24 +110,24 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Render
     table = bare(1)
     words_column(table, heads[0])
     number_columns(table, heads[1:])
-    return filled(table, rows)
+    return add_rows(table, rows)
 
 
 def _texts(found: Behaviour, limit: int) -> Iterator[RenderableType]:
     for answers in found.answers:
         if limit > 0 and answers.questions:
-            yield titled(f"What they say, {printable(answers.name)}: most changed first", *_answers(answers, limit))
+            yield with_title(f"What they say, {printable(answers.name)}: most changed first", *_answers(answers, limit))
     if found.history:
-        yield titled("While it was unlearned", *_history(found.history))
+        yield with_title("While it was unlearned", *_history(found.history))
     if remark := words.saved_remark(found.history):
-        yield titled("Read with care", bullets([remark]))
+        yield with_title("Read with care", bullets([remark]))
     if found.notes:
-        yield titled("Notes", bullets(found.notes))
+        yield with_title("Notes", bullets(found.notes))
 
 
 def _answers(answers: AnswerSet, limit: int) -> Iterator[RenderableType]:
     """Those that changed most first, an empty line between them."""
-    for place, question in enumerate(words.most_changed(answers, limit)):
+    for place, question in enumerate(words.rank_by_change(answers, limit)):
         asked = Text(shorten(printable(question.text), 400), style="bold")
         yield from [Text()] if place else []
         yield asked.append(f"\n{words.answer_facts(question)}", style="not bold dim")
@@ -149,13 +149,13 @@ class _Pair:
         for name in ("base", "unlearned"):
             words_column(table, name, ratio=1)
         sides = (side(self.pieces) for side in (words.of_base, words.of_unlearned))
-        yield filled(table, [[_answer(pieces, colour) for pieces in sides]])
+        yield add_rows(table, [[_answer(pieces, colour) for pieces in sides]])
 
 
 def _answer(pieces: Sequence[Piece], colour: bool) -> Text:
     if not pieces:
         return dim("(no words)")
-    said = ((piece.words, CHANGED[piece.kind]) if colour else (words.marked(piece), "") for piece in pieces)
+    said = ((piece.words, CHANGED[piece.kind]) if colour else (words.mark_piece(piece), "") for piece in pieces)
     return Text(" ").join(Text(text, style=style) for text, style in said)
 
 
@@ -165,7 +165,7 @@ def _history(history: Sequence[HistoryPoint]) -> Iterator[RenderableType]:
     shown = words.shown_points(history)
     for point in shown:
         *cells, state = words.history_cells(point)
-        filled(table, [[*cells, Text(printable(state), style="bold" if state == "saved" else "")]])
+        add_rows(table, [[*cells, Text(printable(state), style="bold" if state == "saved" else "")]])
     yield table
     yield dim(HISTORY_LEGEND)
     if len(shown) < len(history):

@@ -13,19 +13,19 @@ from rich.text import Text
 from ckdiff.errors import ExitStatus
 from ckdiff.report.terminal.parts import (
     STYLES,
+    add_rows,
     bare,
     bullets,
     dim,
     facts,
-    filled,
     number_columns,
     plain_table,
-    titled,
     warning,
+    with_title,
     words_column,
 )
 from ckdiff.report.words import campaign as words
-from ckdiff.report.words.numbers import counted
+from ckdiff.report.words.numbers import count_of
 from ckdiff.report.words.probe import direction_words
 from ckdiff.untrusted import printable
 
@@ -50,17 +50,17 @@ def parts(found: Campaign) -> Iterator[RenderableType]:
     if not found.complete:
         yield warning(words.complete_text(found))
     if found.cells:
-        yield titled("Pairs", _overview(found), dim(words.OVERVIEW_LEGEND))
+        yield with_title("Pairs", _overview(found), dim(words.OVERVIEW_LEGEND))
     else:
         yield warning(words.NOTHING)
     for group in words.group_names(found):
         yield from _group(found, group)
     if legend := words.averages_legend(found):
         yield dim(legend)
-    if jobs := words.undone(found.jobs):
-        yield titled(f"Jobs without a result ({len(jobs):,})", bullets(_job_lines(jobs)))
+    if jobs := words.open_jobs(found.jobs):
+        yield with_title(f"Jobs without a result ({len(jobs):,})", bullets(_job_lines(jobs)))
     if found.notes:
-        yield titled("Notes", bullets(found.notes))
+        yield with_title("Notes", bullets(found.notes))
     yield Text(words.exit_text(found), style=STYLES[ENDS[words.exit_status(found)]])
 
 
@@ -75,7 +75,7 @@ def _overview(found: Campaign) -> RenderableType:
     for row in words.overview(found):
         names = _two(row.pair, row.concept), _two(row.label, row.carrier), _two(row.explained, row.interval, indent="")
         gate = Text(row.gate, style=STYLES.get(row.outcome, ""))
-        filled(table, [(*names, row.target_bleu, row.unrelated_bleu, gate)])
+        add_rows(table, [(*names, row.target_bleu, row.unrelated_bleu, gate)])
     return table
 
 
@@ -84,9 +84,9 @@ def _group(found: Campaign, group: str) -> Iterator[RenderableType]:
     name = printable(group)
     for direction, runs in words.averages_of(found, group):
         title = f"Averages of {name} over {words.sample_text(runs)}, {direction_words(direction)}"
-        yield titled(title, _averages(runs))
+        yield with_title(title, _averages(runs))
     if means := words.means_of(found, group):
-        yield titled(f"Means of {name} over concepts", _means(means))
+        yield with_title(f"Means of {name} over concepts", _means(means))
 
 
 def _averages(runs: Iterable[AverageRun]) -> RenderableType:
@@ -99,7 +99,7 @@ def _averages(runs: Iterable[AverageRun]) -> RenderableType:
         mode, variant, best, width, *scores = words.average_cells(run)[: -len(COUNTS)]
         where = Text(best.replace(" (", "\n("), style="" if best.startswith("unsure") else "bold")
         cells = (Text(score.replace(" [", "\n[", 1).replace(" (", "\n(", 1)) for score in scores)
-        filled(table, [(_two(mode, variant), where if "\n" in where.plain else Text(f"{best}\n {width}"), *cells)])
+        add_rows(table, [(_two(mode, variant), where if "\n" in where.plain else Text(f"{best}\n {width}"), *cells)])
     return table
 
 
@@ -107,13 +107,13 @@ def _means(means: Iterable[GroupMean]) -> RenderableType:
     table = plain_table(words.MEAN_HEADS[0], ())
     table.add_column(words.MEAN_HEADS[1])
     number_columns(table, words.MEAN_HEADS[2:])
-    return filled(table, map(words.mean_cells, means))
+    return add_rows(table, map(words.mean_cells, means))
 
 
 def _job_lines(jobs: Sequence[JobRecord]) -> Iterator[str]:
     yield from map(words.job_line, jobs[:LISTED_JOBS])
     if len(jobs) > LISTED_JOBS:
-        yield f"and {counted(len(jobs) - LISTED_JOBS, 'other')}"
+        yield f"and {count_of(len(jobs) - LISTED_JOBS, 'other')}"
 
 
 def _two(first: str, second: str, indent: str = " ") -> Text:

@@ -15,17 +15,17 @@ from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
     RAMP,
+    add_rows,
     bar,
     bullets,
     dim,
     facts,
-    filled,
     number_columns,
     pair_facts,
     plain_table,
     safe,
-    titled,
     warnings,
+    with_title,
 )
 from ckdiff.report.words import compare as words
 from ckdiff.report.words.numbers import UNDEFINED, number
@@ -62,17 +62,17 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     yield from warnings(report, words.NOTHING if found is None or not found.tensors else "")
     if found is None:
         return
-    yield titled("Coverage", bullets(words.coverage_lines(found)))
+    yield with_title("Coverage", bullets(words.coverage_lines(found)))
     if same := words.sameness_line(found):
         yield Text(same, style="bold green" if words.is_complete(found) else "bold yellow")
     elif found.tensors:
-        yield titled("Components", *_components(found))
+        yield with_title("Components", *_components(found))
         yield from _layers(found.grid)
         yield from _top(found, selection.top)
     if found.config_changes:
-        yield titled("Settings", _settings(found))
+        yield with_title("Settings", _settings(found))
     if found.notes:
-        yield titled("Notes", bullets(found.notes))
+        yield with_title("Notes", bullets(found.notes))
 
 
 def _components(found: Comparison) -> Iterator[RenderableType]:
@@ -95,10 +95,10 @@ def _top(found: Comparison, top: int) -> Iterator[RenderableType]:
         table.add_column("component", no_wrap=True)
         number_columns(table, ("1-cos", "rel. L2", "changed"))
         moved = ((shorten(row.name, 160), row.component, *words.drift_cells(row.drift)[:3]) for row in tensors)
-        yield titled("Tensors that moved most", filled(table, moved))
+        yield with_title("Tensors that moved most", add_rows(table, moved))
     if neurons := words.top_neurons_of_all(found, top):
         heads = ("layer", "neuron", "1-cos", "rel. L2")
-        yield titled("Neurons that moved most", plain_table("component", heads, map(words.neuron_cells, neurons)))
+        yield with_title("Neurons that moved most", plain_table("component", heads, map(words.neuron_cells, neurons)))
 
 
 def _settings(found: Comparison) -> RenderableType:
@@ -125,7 +125,7 @@ def _layers(grid: Grid) -> Iterator[RenderableType]:
     for label, index in _runs(grid):
         cells = ((float(values[column, index]), grid.changed_fraction[column, index] > 0) for column in columns)
         table.add_row(label, *(_cell(value, bool(moved), scale) for value, moved in cells))
-    yield titled("Relative L2 by layer", table, _legend(grid, scale))
+    yield with_title("Relative L2 by layer", table, _legend(grid, scale))
 
 
 def _runs(grid: Grid) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from ckdiff.report.words.numbers import BYTE_UNITS, amount, counted
+from ckdiff.report.words.numbers import BYTE_UNITS, amount, count_of
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def bar(step: int, width: int) -> Text:
 
 def file_facts(shards: Sequence[ShardRecord]) -> str:
     """How many weight files, and how large together."""
-    return f"{counted(len(shards), 'file')}, {amount(sum(shard.bytes for shard in shards), BYTE_UNITS)}"
+    return f"{count_of(len(shards), 'file')}, {amount(sum(shard.bytes for shard in shards), BYTE_UNITS)}"
 
 
 def safe(value: str) -> Text:
@@ -72,7 +72,7 @@ def dim(*lines: str) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def titled(title: str, *body: RenderableType) -> Group:
+def with_title(title: str, *body: RenderableType) -> Group:
     """A part of the view under its heading."""
     return Group(Text(title, style="bold"), *body)
 
@@ -118,10 +118,10 @@ def plain_table(first: str, numbers: Sequence[str], rows: Iterable[Sequence[str]
     table = bare()
     words_column(table, first, vertical="bottom")
     number_columns(table, numbers)
-    return filled(table, rows)
+    return add_rows(table, rows)
 
 
-def filled(table: Table, rows: Iterable[Sequence[str | Text]]) -> Table:
+def add_rows(table: Table, rows: Iterable[Sequence[str | Text]]) -> Table:
     """The same table with these rows."""
     for cells in rows:
         table.add_row(*(cell if isinstance(cell, Text) else safe(cell) for cell in cells))

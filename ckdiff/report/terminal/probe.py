@@ -15,22 +15,22 @@ from rich.text import Text
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.terminal.parts import (
     RAMP,
+    add_rows,
     bar,
     bare,
     bullets,
     dim,
     facts,
-    filled,
     pair_facts,
     plain_table,
     safe,
-    titled,
     warning,
     warnings,
+    with_title,
     words_column,
 )
 from ckdiff.report.words import probe as words
-from ckdiff.report.words.numbers import UNDEFINED, counted, percent
+from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
 
 
 def _facts_of(found: Probe) -> Iterator[tuple[str, str]]:
-    yield "model type", f"{found.model_type or 'not stated'}, {counted(found.layer_count, 'layer')}"
+    yield "model type", f"{found.model_type or 'not stated'}, {count_of(found.layer_count, 'layer')}"
     yield "settings", words.settings_text(found) or "not stated"
     source = found.settings.get("questions_source")
     yield "questions", f"{len(found.questions):,}{f' from {shorten(source, 160)}' if source else ''}"
@@ -91,24 +91,24 @@ def _scores(found: Probe) -> Iterator[RenderableType]:
     if reason := words.inconclusive(found):
         yield warning(f"INCONCLUSIVE: {reason}, so no score below counts")
     for direction, runs in words.by_direction(found.runs):
-        yield titled(f"Best windows, {words.direction_words(direction)}", _windows(runs))
+        yield with_title(f"Best windows, {words.direction_words(direction)}", _windows(runs))
     if found.runs:
         yield dim(*_legend(found))
     if lines := [line for run in found.runs for line in words.remarks(run)]:
-        yield titled("Read with care", bullets(lines))
+        yield with_title("Read with care", bullets(lines))
     for direction, runs in words.by_direction(found.runs):
         if layered := [run for run in runs if len(run.layers) > 1]:
-            yield titled(f"By layer, {words.direction_words(direction)}", *_curves(layered))
+            yield with_title(f"By layer, {words.direction_words(direction)}", *_curves(layered))
 
 
 def _evidence(found: Probe, questions: int) -> Iterator[RenderableType]:
     if found.neurons:
-        yield titled("Which coefficients", *_neurons(found.neurons))
-    yield titled("Controls", _controls(found))
+        yield with_title("Which coefficients", *_neurons(found.neurons))
+    yield with_title("Controls", _controls(found))
     if questions > 0 and found.questions:
-        yield titled("Questions", *_questions(found, questions))
+        yield with_title("Questions", *_questions(found, questions))
     if found.notes:
-        yield titled("Notes", bullets(found.notes))
+        yield with_title("Notes", bullets(found.notes))
 
 
 def _windows(runs: Iterable[ProbeRun]) -> RenderableType:
@@ -135,16 +135,16 @@ def _legend(found: Probe) -> Iterator[str]:
     yield from LEGEND
     if any(not words.beyond_chance(run) for run in found.runs):
         yield "unsure (n-m): highest at n-m, but its band reaches 0: nothing is shown there"
-    yield from (f"ranked by {rank}: {names}" for rank, names in _ranked_otherwise(found).items())
+    yield from (f"ranked by {rank}: {names}" for rank, names in _other_ranks(found).items())
     if len(found.questions) < 2:
         yield "no intervals: they need two questions and more"
 
 
-def _ranked_otherwise(found: Probe) -> dict[str, str]:
+def _other_ranks(found: Probe) -> dict[str, str]:
     """Runs whose windows another score than `krs_kl` ranks, by that score."""
     names: dict[str, list[str]] = {}
     for run in found.runs:
-        rank = words.ranked_by(run)
+        rank = words.ranking_score(run)
         if rank not in (None, "krs_kl"):
             names.setdefault(str(rank), []).append(printable(f"{run.mode} {run.variant}"))
     return {rank: ", ".join(dict.fromkeys(runs)) for rank, runs in names.items()}
@@ -165,7 +165,7 @@ def _curves(runs: Iterable[ProbeRun]) -> Iterator[Text]:
 
 def _line(scores: PerLayer) -> Text:
     line, width = Text(), _cell_width(len(scores))
-    for value in _averaged(scores):
+    for value in _average_cells(scores):
         if np.isnan(value):
             line.append(" " * width)
         elif value <= 0:
@@ -175,7 +175,7 @@ def _line(scores: PerLayer) -> Text:
     return line
 
 
-def _averaged(scores: PerLayer) -> list[float]:
+def _average_cells(scores: PerLayer) -> list[float]:
     """At most `CURVE_CELLS` values: neighbours averaged where there are more, NaN left out."""
     cells = np.array_split(scores, min(len(scores), CURVE_CELLS))
     with python_warnings.catch_warnings():
@@ -224,7 +224,7 @@ def _questions(found: Probe, limit: int) -> Iterator[RenderableType]:
         asked = Text(shorten(printable(question.text), 200))
         asked.append(f"\n  {shorten(printable(question.answer), 200)}", style="dim")
         losses = (words.loss_text(value) for value in (question.kl, question.mse_centred, question.mse))
-        filled(table, [(asked, *losses, words.score_text(question.top1))])
+        add_rows(table, [(asked, *losses, words.score_text(question.top1))])
     yield table
     if (left := len(found.questions) - limit) > 0:
         yield safe(f"… and {left:,} more")

@@ -13,16 +13,16 @@ from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
     STYLES,
+    add_rows,
     bare,
     bullets,
     dim,
     facts,
-    filled,
     number_columns,
     pair_facts,
     plain_table,
-    titled,
     warnings,
+    with_title,
     words_column,
 )
 from ckdiff.report.words import verdict as words
@@ -45,7 +45,7 @@ def parts(report: Report, _: Selection) -> Iterator[RenderableType]:
     yield from warnings(report, NOTHING if found is None else "")
     if found is not None:
         yield from _judgement(found)
-    yield titled("The weights that this is about", facts(pair_facts(report)))
+    yield with_title("The weights that this is about", facts(pair_facts(report)))
     yield dim(words.exit_text(found))
 
 
@@ -54,18 +54,18 @@ def _judgement(found: Verdict) -> Iterator[RenderableType]:
     yield head if gate is None else Group(head, Text(words.gate_line(gate), style=STYLES[gate.outcome]))
     yield facts(words.verdict_facts(found))
     if gate is not None:
-        yield titled(f"Gate: policy {words.policy_text(gate)}", _checks(gate))
-    if rules := words.fired(found):
-        yield titled("Rules that hold", _rules(rules))
-    if rules := words.ruled_out(found):
-        yield titled("Rules that do not hold", _rules(rules))
+        yield with_title(f"Gate: policy {words.policy_text(gate)}", _checks(gate))
+    if rules := words.rules_that_hold(found):
+        yield with_title("Rules that hold", _rules(rules))
+    if rules := words.rules_that_do_not(found):
+        yield with_title("Rules that do not hold", _rules(rules))
     if found.explanations:
         title = "What brings the answers back, and what takes them away"
-        yield titled(title, _shares(found.explanations), dim(words.SHARES_LEGEND))
+        yield with_title(title, _shares(found.explanations), dim(words.SHARES_LEGEND))
     if found.side_effects:
-        yield titled("Side effects", bullets(found.side_effects))
+        yield with_title("Side effects", bullets(found.side_effects))
     if found.unmeasured:
-        yield titled("Not measured", bullets(found.unmeasured))
+        yield with_title("Not measured", bullets(found.unmeasured))
 
 
 def _checks(gate: Gate) -> RenderableType:
@@ -77,7 +77,7 @@ def _checks(gate: Gate) -> RenderableType:
     words_column(table, "what was found", ratio=1)
     for check in gate.checks:
         outcome, name, _, _, text = words.check_cells(check)
-        filled(table, [(Text(outcome, style=STYLES[check.outcome]), name, text)])
+        add_rows(table, [(Text(outcome, style=STYLES[check.outcome]), name, text)])
     return table
 
 
@@ -86,11 +86,11 @@ def _rules(rules: Iterable[RuleResult]) -> RenderableType:
     words_column(table, "rule", max_width=20)
     number_columns(table, ("found", "needed"))
     words_column(table, "what was looked at", ratio=1)
-    return filled(table, map(words.rule_cells, rules))
+    return add_rows(table, map(words.rule_cells, rules))
 
 
 def _shares(rows: Iterable[Explanation]) -> RenderableType:
     table = plain_table("put back", ())
     words_column(table, "direction")
     number_columns(table, ("layers", "krs_kl", "krs_centred"))
-    return filled(table, map(words.share_cells, rows))
+    return add_rows(table, map(words.share_cells, rows))

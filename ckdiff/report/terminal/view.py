@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ckdiff.report.schema.campaign import Campaign
-from ckdiff.report.words.sections import WHOLE, Selection, file_of, presented
+from ckdiff.report.words.sections import WHOLE, Selection, file_of, reading_order
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +27,6 @@ def to_view(found: Report | Campaign, selection: Selection = WHOLE) -> Renderabl
             part for one in file_of("terminal", "campaign").parts(found) for part in (Text(), one)
         ]
         return Group(*parts[1:])
-    names = [selection.section] if selection.section else presented(found)
+    names = [selection.section] if selection.section else reading_order(found)
     sections = (file_of("terminal", name).parts(found, selection) for name in names)
     return Group(*(part for section in sections for one in section for part in (one, Text())))

@@ -12,7 +12,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ckdiff.report.words.numbers import UNDEFINED, counted
+from ckdiff.report.words.numbers import UNDEFINED, count_of
 from ckdiff.scripts import is_blankless, set_apart
 from ckdiff.untrusted import printable, shorten
 
@@ -95,12 +95,12 @@ def of_unlearned(pieces: Sequence[Piece]) -> list[Piece]:
     return [piece for piece in pieces if piece.kind != "gone"]
 
 
-def marked(piece: Piece) -> str:
+def mark_piece(piece: Piece) -> str:
     """A piece with marks that need no colour: `[-gone-]`, `{+new+}`."""
     return {"same": "{}", "gone": "[-{}-]", "new": "{{+{}+}}"}[piece.kind].format(piece.words)
 
 
-def most_changed(answers: AnswerSet, limit: int) -> list[AnswerRecord]:
+def rank_by_change(answers: AnswerSet, limit: int) -> list[AnswerRecord]:
     """The questions whose answers changed most, by BLEU; ties in their own order, undefined ones last."""
     return sorted(answers.questions, key=lambda one: math.inf if math.isnan(one.bleu) else one.bleu)[: max(0, limit)]
 
@@ -145,7 +145,7 @@ def history_cells(point: HistoryPoint) -> tuple[str, ...]:
     return f"{point.step:,}", short_number(point.epoch), short_number(point.loss), *bleus, point.state
 
 
-def picked(question: ChoiceRecord, index: int) -> str:
+def choice_text(question: ChoiceRecord, index: int) -> str:
     """The text of one choice; empty where there is no such choice."""
     return question.choices[index] if 0 <= index < len(question.choices) else ""
 
@@ -228,16 +228,19 @@ def behaviour_settings(found: Behaviour) -> str:
 def source_lines(found: Behaviour) -> Iterator[tuple[str, str]]:
     """What was asked: the name of each set and where it comes from."""
     for answers in found.answers:
-        yield answers.name, f"{counted(len(answers.questions), 'question')} from {answers.source or 'no stated source'}"
+        yield (
+            answers.name,
+            f"{count_of(len(answers.questions), 'question')} from {answers.source or 'no stated source'}",
+        )
     if found.choices is not None:
         source = found.choices.source or "no stated source"
-        yield "choices", f"{counted(len(found.choices.questions), 'question')} from {source}"
+        yield "choices", f"{count_of(len(found.choices.questions), 'question')} from {source}"
     if found.neutral is not None:
         source = found.neutral.source or "no stated source"
-        yield "neutral", f"{counted(len(found.neutral.texts), 'text')} from {source}"
+        yield "neutral", f"{count_of(len(found.neutral.texts), 'text')} from {source}"
 
 
-def measured(found: Behaviour | None) -> bool:
+def asks_anything(found: Behaviour | None) -> bool:
     """Whether anything was asked at all."""
     if found is None:
         return False

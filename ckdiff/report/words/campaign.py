@@ -12,9 +12,9 @@ import numpy as np
 
 from ckdiff.errors import ExitStatus
 from ckdiff.report.schema.probe import SCORES
-from ckdiff.report.words.numbers import UNDEFINED, counted
-from ckdiff.report.words.probe import best_window, beyond_chance, by_direction, loss_text, score_text, scored
-from ckdiff.report.words.verdict import OUTCOME_WORDS, banded
+from ckdiff.report.words.numbers import UNDEFINED, count_of
+from ckdiff.report.words.probe import best_window, beyond_chance, by_direction, loss_text, score_text, window_score
+from ckdiff.report.words.verdict import OUTCOME_WORDS, band_text
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ def campaign_facts(found: Campaign) -> Iterator[tuple[str, str]]:
     """Which campaign this is, as names and values."""
     groups = dict.fromkeys(pair.group for pair in found.pairs if pair.group)
     yield "campaign", printable(found.name) or "unnamed"
-    sizes = [counted(len(found.pairs), "pair"), counted(len(found.concepts), "concept")]
-    yield "holds", ", ".join([*sizes, counted(len(found.jobs), "job")])
+    sizes = [count_of(len(found.pairs), "pair"), count_of(len(found.concepts), "concept")]
+    yield "holds", ", ".join([*sizes, count_of(len(found.jobs), "job")])
     if groups:
         yield "groups", ", ".join(map(printable, groups))
     types = dict.fromkeys(printable(pair.model_type) for pair in found.pairs if pair.model_type)
@@ -185,8 +185,8 @@ def average_cells(run: AverageRun) -> tuple[str, ...]:
         return *name, "not measured", *(UNDEFINED,) * 5, *counts
     layer = int(run.layers[index])
     centre, width = ("all", UNDEFINED) if layer < 0 else (str(layer), str(run.window))
-    scores = (scored(run, score, index) for score in reversed(SCORES))
-    top1 = banded(float(run.top1[index]), float(run.top1_low[index]), float(run.top1_high[index]))
+    scores = (window_score(run, score, index) for score in reversed(SCORES))
+    top1 = band_text(float(run.top1[index]), float(run.top1_low[index]), float(run.top1_high[index]))
     top1 += f" ({score_text(run.top1_unrestored)})"
     return *name, centre if beyond_chance(run) else f"unsure ({centre})", width, *scores, top1, *counts
 
@@ -198,7 +198,7 @@ def sample_text(runs: Sequence[AverageRun]) -> str:
 
 
 def _span(counts: Sequence[int], noun: str) -> str:
-    most = counted(max(counts), noun)
+    most = count_of(max(counts), noun)
     return most if min(counts) == max(counts) else f"{min(counts):,} to {most}"
 
 
@@ -229,7 +229,7 @@ def measure_text(name: str) -> str:
     return MEASURE_WORDS.get(name, printable(name))
 
 
-def undone(jobs: Iterable[JobRecord]) -> list[JobRecord]:
+def open_jobs(jobs: Iterable[JobRecord]) -> list[JobRecord]:
     """The jobs without a result, in the order of the plan, those first without which the campaign is incomplete."""
     return sorted((job for job in jobs if job.state != "done"), key=lambda job: not job.required)
 
@@ -241,13 +241,13 @@ def job_line(job: JobRecord) -> str:
     return ": ".join(filter(None, (f"{name}{extra}", job.state, printable(job.reason))))
 
 
-def lacking(found: Campaign) -> dict[tuple[str, str], str]:
+def missing_jobs(found: Campaign) -> dict[tuple[str, str], str]:
     """By pair and concept the required jobs about it that are not done, in words; empty where all are.
 
     Those about the whole pair are about each of its concepts.
     """
     of_pair: dict[str, list[JobRecord]] = {}
-    for job in undone(found.jobs):
+    for job in open_jobs(found.jobs):
         if job.required:
             of_pair.setdefault(job.pair, []).append(job)
     return {
@@ -278,7 +278,7 @@ def gates_text(found: Campaign) -> str:
     if not gates:
         return "no policy was given, so that there is no gate"
     failed, unknown = (gates.count(name) for name in ("failed", "inconclusive"))
-    count = f"{counted(len(gates), 'gate')}"
+    count = f"{count_of(len(gates), 'gate')}"
     words = [f"{failed:,} of {count} failed"] if failed else []
     if unknown:
         words.append(f"{f'{unknown:,}' if words else f'{unknown:,} of {count}'} without enough evidence")
@@ -288,7 +288,7 @@ def gates_text(found: Campaign) -> str:
 def complete_text(found: Campaign) -> str:
     """Whether every required job is done: `INCOMPLETE: 2 of 24 required jobs are not done`."""
     required = [job for job in found.jobs if job.required]
-    left = len(undone(required))
+    left = len(open_jobs(required))
     if found.complete:
         return "complete"
-    return f"INCOMPLETE: {left:,} of {counted(len(required), 'required job')} {'is' if left == 1 else 'are'} not done"
+    return f"INCOMPLETE: {left:,} of {count_of(len(required), 'required job')} {'is' if left == 1 else 'are'} not done"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ckdiff.report.words.numbers import FIRST_NAMED, amount, counted, listed, number, percent, shape_text
+from ckdiff.report.words.numbers import FIRST_NAMED, amount, count_of, names_of, number, percent, shape_text
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def sameness_line(comparison: Comparison) -> str:
     own = sum(not row.tied for row in comparison.tensors) or len(comparison.tensors)
     if is_complete(comparison):
         return f"identical: all {own:,} tensors hold the same values"
-    return f"NOT ALL WAS COMPARED: {counted(own, 'tensor')} are the same; not compared: {_unmatched(comparison)}"
+    return f"NOT ALL WAS COMPARED: {count_of(own, 'tensor')} are the same; not compared: {_unmatched_text(comparison)}"
 
 
 def coverage_lines(comparison: Comparison) -> list[str]:
@@ -147,13 +147,13 @@ def coverage_lines(comparison: Comparison) -> list[str]:
     own = [row for row in comparison.tensors if not row.tied]
     same = sum(row.drift.identical for row in own)
     parameters = sum(row.parameters for row in own)
-    lines = [f"matched: {counted(len(own), 'tensor')}, {amount(parameters)} parameters; "]
+    lines = [f"matched: {count_of(len(own), 'tensor')}, {amount(parameters)} parameters; "]
     lines[0] += f"{same:,} identical, {len(own) - same:,} changed"
-    lines.append(f"not compared: {_unmatched(comparison)}")
+    lines.append(f"not compared: {_unmatched_text(comparison)}")
     if not comparison.known_architecture and own:
         kind = printable(comparison.model_type) or "without a model type"
         lines.append(f"architecture not known ({kind}): everything counts as `other`")
-    lines += [f"{label} ({len(names):,}): {listed(names)}" for label, names in findings(comparison) if names]
+    lines += [f"{label} ({len(names):,}): {names_of(names)}" for label, names in findings(comparison) if names]
     return lines + settings_lines(comparison)
 
 
@@ -166,11 +166,11 @@ def settings_lines(comparison: Comparison) -> list[str]:
         lines.append(f"settings not compared: {len(comparison.config_uncompared) - FIRST_NAMED:,} more")
     if comparison.config_spellings:
         names = [f"{row.file} {row.key}" for row in comparison.config_spellings]
-        lines.append(f"settings written otherwise, the same to transformers ({len(names):,}): {listed(names)}")
+        lines.append(f"settings written otherwise, the same to transformers ({len(names):,}): {names_of(names)}")
     return lines
 
 
-def _unmatched(comparison: Comparison) -> str:
+def _unmatched_text(comparison: Comparison) -> str:
     counts = (
         (len(comparison.only_in_base), "only in base"),
         (len(comparison.only_in_unlearned), "only in unlearned"),

@@ -61,7 +61,7 @@ def amount(count: int, units: Iterable[tuple[float, str]] = UNITS) -> str:
     return str(count)
 
 
-def counted(count: int, noun: str) -> str:
+def count_of(count: int, noun: str) -> str:
     """A number and its noun: `1 tensor`, `2 tensors`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
@@ -71,10 +71,10 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def listed(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
+def names_of(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
     """The first names, and how many more there are.
 
-    >>> listed(["a", "b", "c"], limit=2)
+    >>> names_of(["a", "b", "c"], limit=2)
     'a, b … and 1 more'
     """
     first = ", ".join(shorten(printable(name), 120) for name in names[:limit])

@@ -58,14 +58,14 @@ def direction_words(direction: str) -> str:
     return f"{printable(direction)}: {DIRECTIONS.get(direction, 'score')}"
 
 
-def ranked_by(run: ProbeRun | AverageRun) -> str | None:
+def ranking_score(run: ProbeRun | AverageRun) -> str | None:
     """The score that ranks the windows of a run: the first of `RANKING` that was measured, or None."""
     return next((name for name in RANKING if not np.isnan(curve(run, name).score).all()), None)
 
 
 def best_window(run: ProbeRun | AverageRun, score: str | None = None) -> int | None:
     """Index of the best window by a score, by default the one that ranks the run; None where it is not measured."""
-    score = score or ranked_by(run)
+    score = score or ranking_score(run)
     if score is None or np.isnan(curve(run, score).score).all():
         return None
     return int(np.nanargmax(curve(run, score).score))
@@ -91,7 +91,7 @@ def window_text(run: ProbeRun, index: int | None) -> str:
 def interval(run: ProbeRun | AverageRun, score: str, index: int) -> tuple[float, float]:
     """The interval to show at a window: for the score that ranks the windows the band, for others the pointwise one."""
     found = curve(run, score)
-    low, high = (found.band_low, found.band_high) if score == ranked_by(run) else (found.low, found.high)
+    low, high = (found.band_low, found.band_high) if score == ranking_score(run) else (found.low, found.high)
     return float(low[index]), float(high[index])
 
 
@@ -100,7 +100,7 @@ def beyond_chance(run: ProbeRun | AverageRun, score: str | None = None) -> bool:
 
     When an effect is broken into a model its score is positive by construction, so that this says nothing there.
     """
-    score = score or ranked_by(run)
+    score = score or ranking_score(run)
     index = best_window(run, score)
     if score is None or index is None:
         return False
@@ -127,7 +127,7 @@ def interval_text(run: ProbeRun | AverageRun, score: str, index: int) -> str:
     return "" if np.isnan(low) or np.isnan(high) else f"[{score_text(low)}, {score_text(high)}]"
 
 
-def scored(run: ProbeRun | AverageRun, score: str, index: int) -> str:
+def window_score(run: ProbeRun | AverageRun, score: str, index: int) -> str:
     """A score and its interval at a window: `0.62 [0.51, 0.70]`."""
     return f"{score_text(curve(run, score).score[index])} {interval_text(run, score, index)}".rstrip()
 
@@ -138,7 +138,7 @@ def window_cells(run: ProbeRun) -> list[str]:
     if best is None:
         return [*name, *("not measured",) * 6]
     where = window_text(run, best) if beyond_chance(run) else f"unsure ({window_text(run, best)})"
-    scores = [scored(run, score, best) for score in reversed(SCORES)]
+    scores = [window_score(run, score, best) for score in reversed(SCORES)]
     return [*name, where, *scores, score_text(run.top1[best]), window_text(run, best_window(run, "krs"))]
 
 
@@ -161,7 +161,7 @@ def disagreement(run: ProbeRun) -> str | None:
     `MISLEADING` at a window at which the other is less than half of that. A `krs` that is itself no more than chance
     tells no story.
     """
-    rank, raw = ranked_by(run), best_window(run, "krs")
+    rank, raw = ranking_score(run), best_window(run, "krs")
     best = best_window(run, rank)
     if rank in (None, "krs") or best is None or raw is None or not beyond_chance(run, "krs"):
         return None
@@ -177,7 +177,7 @@ def disagreement(run: ProbeRun) -> str | None:
 
 def _widest_gap(run: ProbeRun) -> int | None:
     """The window at which `krs` is high and furthest above a ranking score of less than half of it."""
-    raw, other = run.krs.score, curve(run, ranked_by(run) or "krs").score
+    raw, other = run.krs.score, curve(run, ranking_score(run) or "krs").score
     misleads = (raw >= MISLEADING) & (other < raw / 2)
     gaps = np.full(len(raw), np.nan)
     gaps[misleads] = raw[misleads] - other[misleads]
@@ -191,7 +191,7 @@ def _layers(run: ProbeRun, index: int) -> str:
 
 def _both(run: ProbeRun, index: int) -> str:
     """`krs` and the ranking score at one window."""
-    scores = dict.fromkeys(("krs", ranked_by(run) or "krs"))
+    scores = dict.fromkeys(("krs", ranking_score(run) or "krs"))
     return ", ".join(f"{name} {score_text(curve(run, name).score[index])}" for name in scores)
 
 
@@ -319,7 +319,7 @@ def wrong_prompt(probe: Probe, run: ProbeRun) -> Control | None:
         if control.name == "wrong_prompt" and (control.direction, control.mode, control.variant) == own
     ]
     centre = int(run.layers[best])
-    rank = ranked_by(run)
+    rank = ranking_score(run)
     return min(found, key=lambda one: (one.score != rank, abs((one.layer or 0) - centre)), default=None)
 
 

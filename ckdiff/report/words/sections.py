@@ -60,14 +60,14 @@ class Selection(NamedTuple):
 WHOLE = Selection()
 
 
-def held(report: Report) -> list[str]:
+def sections_of(report: Report) -> list[str]:
     """The sections that a report has, in the order of the table."""
     return [name for name in SECTIONS if getattr(report, name) is not None]
 
 
-def presented(report: Report) -> list[str]:
+def reading_order(report: Report) -> list[str]:
     """The sections that a report has, as they are read: derived ones first. The first of all where it has none."""
-    return sorted(held(report) or list(SECTIONS)[:1], key=lambda name: SECTIONS[name].measured)
+    return sorted(sections_of(report) or list(SECTIONS)[:1], key=lambda name: SECTIONS[name].measured)
 
 
 def file_of(folder: str, name: str) -> Any:

@@ -169,7 +169,7 @@ def layers_text(layers: Sequence[int]) -> str:
 
 def explained_text(found: Verdict) -> str:
     """How much of the effect is explained, with the band it rests on: `0.90 [0.84, 0.94]`."""
-    return banded(found.explained, found.explained_low, found.explained_high)
+    return band_text(found.explained, found.explained_low, found.explained_high)
 
 
 def detectable_text(found: Verdict) -> str:
@@ -179,19 +179,19 @@ def detectable_text(found: Verdict) -> str:
     return f"a change in fewer than {percent(found.detectable)} of such answers: so few questions may not show it"
 
 
-def fired(found: Verdict) -> list[RuleResult]:
+def rules_that_hold(found: Verdict) -> list[RuleResult]:
     """The rules that hold."""
     return [rule for rule in found.rules if rule.fired]
 
 
-def ruled_out(found: Verdict) -> list[RuleResult]:
+def rules_that_do_not(found: Verdict) -> list[RuleResult]:
     """The rules that were looked at and do not hold."""
     return [rule for rule in found.rules if not rule.fired]
 
 
 def rule_cells(rule: RuleResult) -> tuple[str, str, str, str]:
     """A rule as name, figure, threshold (`≥ 0.8`) and words."""
-    return printable(rule.name), figure(rule.value), needed(rule.sense, rule.threshold), printable(rule.text)
+    return printable(rule.name), figure(rule.value), threshold_text(rule.sense, rule.threshold), printable(rule.text)
 
 
 def rule_line(rule: RuleResult) -> str:
@@ -201,7 +201,7 @@ def rule_line(rule: RuleResult) -> str:
     return f"{name}: {text}{f' ({figures})' if figures else ''}"
 
 
-def needed(sense: Sense, threshold: float) -> str:
+def threshold_text(sense: Sense, threshold: float) -> str:
     """A threshold with its sense; a dash where there is none."""
     return UNDEFINED if math.isnan(threshold) else f"{SIGNS[sense]}{figure(threshold)}"
 
@@ -218,7 +218,7 @@ def figure(value: float) -> str:
 def share_cells(row: Explanation) -> tuple[str, str, str, str, str]:
     """An explanation as what is put back (`*`: decisive), direction, layers, krs_kl and krs_centred with bands."""
     mark = "*" if row.decisive else ""
-    kl, centred = banded(row.kl, row.kl_low, row.kl_high), banded(row.centred, row.centred_low, row.centred_high)
+    kl, centred = band_text(row.kl, row.kl_low, row.kl_high), band_text(row.centred, row.centred_low, row.centred_high)
     return f"{printable(row.mode)}{mark}", printable(row.direction), share_layers(row), kl, centred
 
 
@@ -229,10 +229,10 @@ def share_layers(row: Explanation) -> str:
     return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
 
 
-def banded(value: float, low: float, high: float) -> str:
+def band_text(value: float, low: float, high: float) -> str:
     """A score and its band: `0.90 [0.84, 0.94]`; the band is left out where there is none.
 
-    >>> banded(0.9, 0.84, 0.94), banded(0.9, float("nan"), float("nan"))
+    >>> band_text(0.9, 0.84, 0.94), band_text(0.9, float("nan"), float("nan"))
     ('0.90 [0.84, 0.94]', '0.90')
     """
     text = score_text(value)
