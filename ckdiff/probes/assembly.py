@@ -51,7 +51,7 @@ class NotFiniteError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """What the sweep ends in.
+    """The end of a sweep: both unembeddings, and what goes into them.
 
     Attributes:
         heads: by side its unembedding.
@@ -212,7 +212,7 @@ def _own_controls(job: Job, finals: Finals, found: _Losses) -> Iterator[Control]
 
 
 def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterator[Control]:
-    """What states of another question bring, beside what the right ones bring in the same window."""
+    """The scores of another question's states, beside those of the right ones in the same window."""
     for sweep, run in zip(job.plan.sweeps, runs, strict=True):
         for centre, number in sweep.wrong.items():
             for score, value in found.scores(number, sweep.direction).items():
