@@ -14,7 +14,6 @@ from ckdiff.report.schema.layout import (
     OneOf,
     Places,
     Rank,
-    Row,
     Rows,
     Says,
     Scale,
@@ -252,7 +251,7 @@ class Campaign:
     """
 
     name: str
-    plan: Annotated[str, Row("plan")]
+    plan: Annotated[str, Rows("plan", one=True)]
     pairs: Annotated[tuple[PairRecord, ...], Rows("pair", key="name", shared=True)]
     concepts: Annotated[tuple[str, ...], Shared("concept", within="verdict")]
     jobs: Annotated[tuple[JobRecord, ...], Rows("job")]
