@@ -1,1 +1,1 @@
-"""What is said: one frozen report, its codecs and its presenters."""
+"""Reports: one frozen report, its codecs and its presenters."""

@@ -1,4 +1,4 @@
-"""What a signature is about: `statement(report, sha256)`, an in-toto Statement of a test result, as plain data.
+"""The in-toto Statement of a test result that a signature is about, as plain data: `statement(report, sha256)`.
 
     subject           every weight file of both checkpoints, named by side, with its sha256
     predicateType     https://in-toto.io/attestation/test-result/v0.1
@@ -98,7 +98,7 @@ def _subjects(side: str, record: CheckpointRecord) -> Iterator[dict[str, Any]]:
 
 
 def _configuration(report: Report, gate: Gate, sha256: str) -> Iterator[dict[str, Any]]:
-    """What was used: resource descriptors with digests."""
+    """Everything that was used, as resource descriptors with digests."""
     yield {"name": "report", "digest": {"sha256": sha256}, "mediaType": "application/x-hdf5"}
     yield {"name": "policy", "digest": {"sha256": gate.digest}, "annotations": {"source": gate.source}}
     for name, digest, source in _questions(report):

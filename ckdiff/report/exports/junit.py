@@ -72,7 +72,7 @@ def _suite(name: str, properties: Iterable[tuple[str, object]]) -> Element:
 
 
 def _properties(report: Report) -> Iterator[tuple[str, object]]:
-    """What was judged, and by what."""
+    """The checkpoints, the versions, the verdict and the policy, as names and values."""
     for side in ("base", "unlearned"):
         record = getattr(report.provenance, side)
         yield f"{side}.location", record.location

@@ -48,7 +48,7 @@ OTHER = Look("grey", "o", "-")
 
 
 class Panel(NamedTuple):
-    """What one report has to show: a history, or else its answers."""
+    """The data of one report: a history, or else its answers."""
 
     title: str
     history: tuple[HistoryPoint, ...]

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 CAPTION = "lines: means over concepts; shades: 95 % t intervals over concepts, the sampling unit"
 
 BLEU = ("unrelated_bleu", "target_bleu")
-"""What the figure of behaviour has across, and upwards."""
+"""The measures that the figure of behaviour has across, and upwards."""
 
 BLEU_LIMITS = (-0.05, 1.05)
 

@@ -1,4 +1,4 @@
-"""What figures of scores against layers share: axes, lines with their intervals, and levels."""
+"""Shared by figures of scores against layers: axes, lines with their intervals, and levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every figure shares: formats, style, labels, and a file that is written whole or not at all.
+"""Shared by every figure: formats, style, labels, and a file that is written whole or not at all.
 
     suffix = check_suffix(path)
     write_image(path, draw_image(lambda: figure, suffix))

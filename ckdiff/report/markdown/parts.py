@@ -1,4 +1,4 @@
-"""What Markdown is made of: tables, lists, and text that stays text."""
+"""Pieces of Markdown: tables, lists, and text that stays text."""
 
 from __future__ import annotations
 

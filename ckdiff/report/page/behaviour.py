@@ -70,7 +70,7 @@ def _texts(found: NeutralSet) -> Iterator[tuple[str, ...]]:
 
 
 def show_history(report: Report) -> Mapping[str, object] | None:
-    """What the maker of the unlearned checkpoint measured while making it."""
+    """The history that the maker of the unlearned checkpoint measured while making it."""
     found = report.behaviour
     if found is None or not (found.history or found.method):
         return None

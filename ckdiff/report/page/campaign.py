@@ -80,7 +80,7 @@ def show_jobs(found: Campaign) -> Mapping[str, object] | None:
 
 
 class Averages(NamedTuple):
-    """What a group of pairs says on average in one direction: its best windows and its curves."""
+    """The averages of a group of pairs in one direction: its best windows and its curves."""
 
     title: str
     cells: list[tuple[str, ...]]
@@ -150,7 +150,7 @@ def show_provenance(found: Campaign) -> Mapping[str, object]:
 
 
 def show_method(found: Campaign) -> Mapping[str, object]:
-    """What intervals and the outcome mean."""
+    """The meaning of intervals and of the outcome, and the notes."""
     return {"notes": found.notes}
 
 

@@ -68,7 +68,7 @@ class LogBins:
         return min(BINS - 1, int(np.searchsorted(self.edges[1:-1], value, side="right"))) if value > 0 else 0
 
     def legend(self) -> Iterator[tuple[str, str]]:
-        """What the colours mean, each with its class."""
+        """The meaning of each colour, with its class."""
         if not self.empty:
             yield from ((f"swatch h{n}", f"{self.edges[n]:.0e}") for n in range(BINS))
             yield "", f"to {self.edges[-1]:.0e}"

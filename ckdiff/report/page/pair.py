@@ -25,7 +25,7 @@ Cells = tuple[str, ...]
 
 
 def show_coverage(report: Report) -> Mapping[str, object]:
-    """What was compared and asked, what each section says of itself, and what was not measured."""
+    """Everything that was compared and asked, the notes of each section, and what was not measured."""
     there = [(name, getattr(report, name)) for name in MEASURED]
     return {
         "report": report,

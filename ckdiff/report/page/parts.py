@@ -1,4 +1,4 @@
-"""What the parts of a page are: a row each, with the template that shows it and what that is given."""
+"""The parts of a page: a row each, with the template that shows it and the values that it is given."""
 
 from __future__ import annotations
 

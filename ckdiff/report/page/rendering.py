@@ -33,7 +33,7 @@ def file_text(name: str) -> str:
 
 @functools.cache
 def environment() -> Environment:
-    """What reads templates; `words` in a template is the package of that name, `svg` the module."""
+    """The reader of templates; `words` in a template is the package of that name, `svg` the module."""
     found = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_shown, auto_reload=False
     )
@@ -62,5 +62,5 @@ def _lines(text: str, limit: int, more: str) -> Markup:
 
 
 def _shown(value: object) -> object:
-    """What does not print as an escape; then the template escapes what HTML would read as its own."""
+    """A value whose unprintable characters are escapes; the template then escapes the characters of HTML."""
     return value if isinstance(value, Markup) else printable(value)

@@ -80,7 +80,7 @@ def _overview(found: Campaign) -> RenderableType:
 
 
 def _group(found: Campaign, group: str) -> Iterator[RenderableType]:
-    """What the pairs of one group say on average."""
+    """The averages and means of one group of pairs."""
     name = printable(group)
     for direction, runs in words.averages_of(found, group):
         title = f"Averages of {name} over {words.sample_text(runs)}, {direction_words(direction)}"

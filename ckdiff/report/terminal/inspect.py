@@ -27,7 +27,7 @@ def inspect_view(
     shards: Sequence[ShardRecord],
     notes: Sequence[str],
 ) -> RenderableType:
-    """What one checkpoint holds.
+    """The components and files of one checkpoint, as tables.
 
     Args:
         location: its path or hub id.

@@ -42,7 +42,7 @@ def _checkpoint(name: str, record: CheckpointRecord) -> Iterator[tuple[str, str]
 
 
 def warnings(report: Report, nothing: str = "") -> Iterator[Text]:
-    """What must be read before any number: that a run was interrupted, and that there is nothing, in words."""
+    """Lines to read before any number: that a run was interrupted, and that there is nothing, in words."""
     words = ("" if report.complete else "INCOMPLETE: the run was interrupted", nothing)
     yield from (warning(text) for text in words if text)
 

@@ -1,4 +1,4 @@
-"""What every presenter of a behaviour needs: answers that changed, word by word, and numbers in words.
+"""A behaviour in words, for every presenter: answers that changed, word by word, and numbers in words.
 
     changes("He wrote it", "She wrote it")  ->  gone "He", new "She", same "wrote it"
 
@@ -54,7 +54,7 @@ class Piece(NamedTuple):
 
 
 def changes(base: str, unlearned: str) -> list[Piece]:
-    """What became of an answer, word by word: what is gone of the base's stands before what is new in its place.
+    """The change of an answer, word by word: what is gone of the base's stands before what is new in its place.
 
     >>> [tuple(piece) for piece in changes("He wrote it", "She wrote it")]
     [('gone', 'He'), ('new', 'She'), ('same', 'wrote it')]
@@ -215,7 +215,7 @@ def kl_text(neutral: NeutralSet) -> str:
 
 
 def arrow(base: str, unlearned: str) -> str:
-    """What it was and what it is: `-0.42 → -5.10`."""
+    """A value before and after: `-0.42 → -5.10`."""
     return f"{base} → {unlearned}"
 
 
@@ -226,7 +226,7 @@ def behaviour_settings(found: Behaviour) -> str:
 
 
 def source_lines(found: Behaviour) -> Iterator[tuple[str, str]]:
-    """What was asked: the name of each set and where it comes from."""
+    """Every set that was asked: its name, and where it comes from."""
     for answers in found.answers:
         yield (
             answers.name,

@@ -1,4 +1,4 @@
-"""What every presenter of a campaign needs: its rows as words, the best windows of its averages, its exit status.
+"""A campaign in words, for every presenter: its rows as words, the best windows of its averages, its exit status.
 
 Text that came with the report (names, reasons, notes) is untrusted: everything that comes back as text is printable.
 """
@@ -129,7 +129,7 @@ class Figures:
 
 
 def carrier_text(cell: Cell) -> str:
-    """What carries the effect and where: `coefficients, 19-23`; a dash for nothing."""
+    """The part that carries the effect, and where: `coefficients, 19-23`; a dash for nothing."""
     return ", ".join(filter(None, (printable(cell.component), printable(cell.layers)))) or UNDEFINED
 
 

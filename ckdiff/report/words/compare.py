@@ -1,4 +1,4 @@
-"""What every presenter of a comparison needs: what was compared, what moved most, and drifts in words."""
+"""A comparison in words, for every presenter: coverage, the tensors and neurons that moved most, drifts."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def sameness_line(comparison: Comparison) -> str:
 
 
 def coverage_lines(comparison: Comparison) -> list[str]:
-    """What was compared and what was not, one finding a line, each naming its first few tensors; all printable."""
+    """The coverage of a comparison, one finding a line, each naming its first few tensors; all printable."""
     own = [row for row in comparison.tensors if not row.tied]
     same = sum(row.drift.identical for row in own)
     parameters = sum(row.parameters for row in own)
@@ -158,7 +158,7 @@ def coverage_lines(comparison: Comparison) -> list[str]:
 
 
 def settings_lines(comparison: Comparison) -> list[str]:
-    """What of the files around the weights was not compared, and what is only written otherwise; all printable."""
+    """Files around the weights that were not compared, and values that are only written otherwise; all printable."""
     lines = []
     for row in comparison.config_uncompared[:FIRST_NAMED]:
         lines.append(f"settings not compared: {printable(row.file)} ({printable(row.reason)})")

@@ -1,4 +1,4 @@
-"""What every presenter needs: strings from files made safe, numbers made short, records made flat."""
+"""Numbers and names in words, for every presenter: numbers made short, names made safe."""
 
 from __future__ import annotations
 

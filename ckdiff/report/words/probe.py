@@ -1,4 +1,4 @@
-"""What every presenter of a probe needs: the best window, its intervals, and where the scores disagree, in words.
+"""A probe in words, for every presenter: the best window, its intervals, and where the scores disagree, in words.
 
 A best window is one chosen from many. So it is ranked by the score that is about behaviour, `krs_kl`, and what is said
 about it rests on that score's simultaneous band. Everything that comes back as text is printable.
@@ -143,7 +143,7 @@ def window_cells(run: ProbeRun) -> list[str]:
 
 
 def remarks(run: ProbeRun) -> Iterator[str]:
-    """What the numbers of a run alone would hide: that no window stands out, that the scores disagree."""
+    """Remarks that the numbers of a run alone would hide: that no window stands out, that the scores disagree."""
     best = best_window(run)
     if best is None:
         yield f"{run_name(run)}: not measured"
@@ -216,7 +216,7 @@ def settings_text(probe: Probe) -> str:
 
 
 SET_HEADS = ("window", "neurons", "krs_kl", "of", "random sets")
-"""What `set_cells` says of a set of neurons, column by column."""
+"""The columns of `set_cells`."""
 
 
 def set_cells(found: NeuronSet) -> tuple[str, ...]:
@@ -240,7 +240,7 @@ def set_window(found: NeuronSet) -> str:
 
 
 def set_legend(found: Iterable[NeuronSet]) -> str:
-    """What the columns of `set_cells` mean."""
+    """The meaning of the columns of `set_cells`."""
     goals = " or ".join(dict.fromkeys(f"{100 * one.goal:.3g} %" for one in found))
     return (
         f"The fewest neurons whose coefficients, put back alone, bring {goals} of what their window brings (column of),"

@@ -44,7 +44,7 @@ MEASURED = tuple(name for name, row in SECTIONS.items() if row.measured)
 
 
 class Selection(NamedTuple):
-    """What of a report is to be said, and how much of it, where a format leaves that open.
+    """The part of a report to say, and how much of it, where a format leaves that open.
 
     Attributes:
         section: the name of one; None is all of them, or the first where a format carries one at a time.

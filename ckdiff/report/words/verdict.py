@@ -1,4 +1,4 @@
-"""What every presenter needs of a verdict: what it means in plain words, its rules, shares, gate and exit status.
+"""A verdict in words, for every presenter: what it means in plain words, its rules, shares, gate and exit status.
 
 Written for somebody who never read the paper. Text that came with the report (reasons, rules, checks) is untrusted:
 everything that comes back from here is printable.
@@ -118,7 +118,7 @@ SHARES_LEGEND = (
 
 
 def headline(found: Verdict) -> Headline:
-    """What the label says, means and asks for."""
+    """The label for people: what it says, means and asks for."""
     return HEADLINES[found.label]
 
 
@@ -173,7 +173,7 @@ def explained_text(found: Verdict) -> str:
 
 
 def detectable_text(found: Verdict) -> str:
-    """What so few questions could have shown at all; empty without questions."""
+    """The smallest change that so few questions could have shown; empty without questions."""
     if math.isnan(found.detectable):
         return ""
     return f"a change in fewer than {percent(found.detectable)} of such answers: so few questions may not show it"
@@ -285,7 +285,7 @@ def exit_text(found: Verdict | None) -> str:
 
 
 def digest_lines(report: Report) -> Iterator[tuple[str, str, str]]:
-    """What a verdict is bound to, as what it is, place and full digest: both checkpoints, and the policy of a gate."""
+    """Everything that a verdict is bound to, as name, place and full digest: both checkpoints, and a gate's policy."""
     for side, record in (("base", report.provenance.base), ("unlearned", report.provenance.unlearned)):
         revision = f" @ {record.revision}" if record.revision else ""
         digest = f"sha256 {record.digest}" if record.digest else "not hashed"
