@@ -343,9 +343,9 @@ def test_the_first_concept_has_every_method(
 def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_path: Path) -> None:
     from typer.main import get_command
 
-    from ckdiff.cli.app import app
+    from ckdiff.cli.app import build_app
 
-    parser = get_command(app)
+    parser = get_command(build_app())
     for pair in scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ()):
         words = scripts.make_pairs.command(pair, place / "base")
         parser.commands["unlearn"].make_context("unlearn", words[2:])  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ import typer
 
 from ckdiff.audit.gate.policy import MEASURES
 from ckdiff.calls.specs import NAMES, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, Target, audit_settings
-from ckdiff.cli.app import COMMANDS, app
+from ckdiff.cli.app import COMMANDS, build_app
 from ckdiff.cli.audit import MEASURED
 from ckdiff.cli.groups import Given, flatten
 from ckdiff.options import Argument, Option, OptionError, assemble, check_options, options_of
@@ -53,7 +53,7 @@ def declared() -> list[str]:
 
 def shown() -> set[str]:
     """The long name of every option that some command takes."""
-    commands: Any = typer.main.get_command(app)
+    commands: Any = typer.main.get_command(build_app())
     names = {name for command in commands.commands.values() for one in command.params for name in one.opts}
     return {name for name in names if name.startswith("--")} - {"--help"}
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, r
 from ckdiff.cli.groups import flatten
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = (
     "compare",
@@ -41,16 +44,19 @@ INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
 
 
-app = typer.Typer(
-    name="ckdiff",
-    help="What did unlearning change in a model, and did the knowledge go away?",
-    pretty_exceptions_enable=False,
-)
-for name in COMMANDS:
-    app.command()(flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
+def build_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands; what is not built costs nothing."""
+    app = typer.Typer(
+        name="ckdiff",
+        help="What did unlearning change in a model, and did the knowledge go away?",
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(door)
+    for name in commands:
+        app.command()(flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
+    return app
 
 
-@app.callback(invoke_without_command=True)
 def door(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
@@ -98,7 +104,9 @@ def run(arguments: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     open_streams()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        app = build_app(words[:1] if words and words[0] in COMMANDS else COMMANDS)
         result: Any = typer.main.get_command(app).main(arguments, prog_name="ckdiff", standalone_mode=False)
         flush_stdout()
         # typer turns a KeyboardInterrupt into this status itself.
