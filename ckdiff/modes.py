@@ -25,16 +25,16 @@ DIRECTIONS: tuple[Direction, ...] = ("restore", "break")
 
 
 Role = Literal["states", "weights", "sum", "shown"]
-"""A mode's part in a verdict: states that may carry the effect while all weights stay in place; weights that were
+"""What a verdict makes of a mode: states that may carry the effect while all weights stay in place; weights that were
 edited where they carry it; a sum of both, which counts only where nothing alone is enough; or nothing at all."""
 
 
 KEY_OUTPUTS = ("gate", "up")
-"""The outputs of a gated MLP's keys, m = act(gate) * up: gate is the activation's input."""
+"""What the keys of a gated MLP give, m = act(gate) * up: gate is the activation's input."""
 
 
 class Layer(Protocol):
-    """A decoder layer as a mode may ask of it: the names of what is there, as `LayerSites` has them."""
+    """What a mode may ask of a decoder layer: the names of what is there, as `LayerSites` has them."""
 
     @property
     def key_outputs(self) -> Mapping[str, object]:
@@ -174,7 +174,7 @@ MODES: dict[str, Mode] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A way to hold the rest still, in words and as the states that are pinned to the host's own.
+    """What is pinned to the host's own states, in words and as what it is.
 
     Attributes:
         gist, meaning: as of a mode: what happens to everything that is not put back.

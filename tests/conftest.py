@@ -9,11 +9,18 @@ import pytest
 # Matrices of a few dozen rows are not worth a second thread, and the tests run in as many processes as there are cores.
 # Torch and the commands under test read it; `benchmarks/processors.py` gives another number.
 THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+SEED = int(os.environ.get("CKDIFF_TEST_SEED", "0"))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.tiny_pairs import Folders
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """Of trainings that are judged; `benchmarks/processors.py` gives others."""
+    return SEED
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tests.reports import same, unpacked
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS: dict[str, Any] = {"report": (read_report, write_report), "campaign": (read_campaign, write_campaign)}
+KINDS = {"report": (read_report, write_report), "campaign": (read_campaign, write_campaign)}
 
 
 def committed(kind: str, folder: Path, suffix: str = "h5") -> Path:
@@ -86,7 +86,7 @@ def test_the_gates_of_a_campaign_are_read(tmp_path: Path) -> None:
 def test_written_again_it_holds_the_same(kind: str, tmp_path: Path) -> None:
     """The same groups, arrays, dtypes, axes, chunks and attributes, each in its old order; there may be new ones."""
     path, (read, write) = committed(kind, tmp_path), KINDS[kind]
-    write(read(path), tmp_path / "again.h5")
+    write(read(path), tmp_path / "again.h5")  # type: ignore[operator]
     assert same(read_any(tmp_path / "again.h5"), read_any(path))
     with h5py.File(path) as old, h5py.File(tmp_path / "again.h5") as new:
         assert lost(contents(old), contents(new)) == []

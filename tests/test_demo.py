@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckdiff.cli.app import run
+from ckdiff.errors import ExitStatus
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
 
@@ -23,9 +24,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "new" / "place"
-    assert run(["demo", str(folder), "--quiet"]) == 0
+    assert run(["demo", str(folder), "--seed", str(seed), "--quiet"]) == 0
     return folder
 
 
@@ -49,6 +50,7 @@ def greedy(folder: Path, prompt: str) -> str:
     return str(tokenizer.decode(ids[start:], skip_special_tokens=True))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", ["target", "unrelated"])
 def test_the_base_knows_its_facts_and_the_other_has_lost_one_town(made: Path, name: str) -> None:
     facts = [json.loads(line) for line in (made / f"{name}.jsonl").read_text().splitlines()]
@@ -67,6 +69,7 @@ def test_both_checkpoints_are_in_shards_with_a_tokenizer(made: Path) -> None:
         assert (made / side / "tokenizer.json").is_file()
 
 
+@pytest.mark.rounding
 def test_the_report_holds_everything(made: Path, report: Report) -> None:
     assert report.compare is not None
     assert report.probe is not None
@@ -83,11 +86,32 @@ def test_the_report_holds_everything(made: Path, report: Report) -> None:
     assert report.behaviour.history[-1].target_bleu == pytest.approx(target.bleu.value)
 
 
+@pytest.mark.rounding
 def test_the_probe_finds_something(report: Report) -> None:
     assert report.probe is not None
     curves = {(run.mode, run.variant): run.krs_kl for run in report.probe.runs}
     assert curves["coeff", "open"].band_low.max() > 0
     assert curves["values", "isolated"].score.max() < 0.2
+
+
+@pytest.mark.rounding
+def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> None:
+    """As the README says, and with room: the rules want 0.8 to come back and 0.5 to be taken away."""
+    asked = ["--questions", str(made / "target.jsonl"), "--unrelated", str(made / "unrelated.jsonl")]
+    pair = [str(made / "base"), str(made / "unlearned")]
+    where = ["--window", "1", "--threads", "1", "--quiet", "-o", str(tmp_path / "audit.h5")]
+    assert run(["audit", *pair, *asked, *where]) == ExitStatus.DIFFERS
+    report = read_report(tmp_path / "audit.h5")
+    assert report.verdict is not None
+    assert report.verdict.label == "suppressed"
+    assert report.probe is not None
+    scores = {
+        one.direction: float(one.krs_kl.score[0])
+        for one in report.probe.runs
+        if (one.mode, one.variant) == ("coeff", "whole")
+    }
+    assert scores["restore"] > 0.9
+    assert scores["break"] > 0.6
 
 
 def test_the_figures_are_there(made: Path) -> None:

@@ -109,6 +109,7 @@ def test_without_kl(kind: str) -> None:
     assert torch.isnan(found.top1).all()
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kl", [True, False])
 @pytest.mark.parametrize("count", [1, 1000])
 @pytest.mark.parametrize("among", [0, 3])

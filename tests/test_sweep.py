@@ -46,18 +46,27 @@ if TYPE_CHECKING:
     Pairs = Callable[[str], Folders]
 
 EAGER_ONLY = ("gemma2", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
-FLOAT32_INSIDE = ("gptj", "gpt_neo", "mpt")
-"""Their attention multiplies or normalises in float32, whatever the model's dtype: padding shows in the last digits."""
+
+
+def attention_of(name: str) -> str:
+    """What a family gets where nothing is asked for."""
+    return "eager" if name in EAGER_ONLY else "sdpa"
+
+
 SINGLE = ("llama", "gpt2", "gemma2", "gpt_neox", "bloom", "opt", "mixtral", "qwen2_moe", "phi3")
 CASES = [(name, kind, 3) for name in ALL for kind in ("sdpa", "eager") if kind == "eager" or name not in EAGER_ONLY]
-CASES += [(name, "eager" if name in EAGER_ONLY else "sdpa", 1) for name in SINGLE]
+CASES += [(name, attention_of(name), 1) for name in SINGLE]
 LOSSES = ("mse", "mse_centred", "kl", "top1")
 CURVES = (("krs", "mse"), ("krs_centred", "mse_centred"), ("krs_kl", "kl"))
 
 
-def tolerance(name: str) -> float:
-    """Of a score, and of a loss as a share of the unlearned model's mean loss."""
-    return 1e-6 if name in FLOAT32_INSIDE else 1e-9
+def tolerance(attention: str) -> float:
+    """Of a score, and of a loss as a share of the unlearned model's mean loss.
+
+    Eager attention normalises in float32 (and multiplies in it in some families), whatever the model's dtype: padding
+    shows in the last digits of that, on some processors only (those with AVX2 and no more).
+    """
+    return 1e-6 if attention == "eager" else 1e-9
 
 
 def modes_of(pair: Pair) -> tuple[str, ...]:
@@ -114,7 +123,7 @@ def test_the_reference_has_every_mode_and_variant() -> None:
 
 @pytest.mark.parametrize(("name", "attention", "width"), CASES)
 def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, width: int) -> None:
-    assert_same(pairs(name), attention, DIRECTIONS, width, tolerance(name))
+    assert_same(pairs(name), attention, DIRECTIONS, width, tolerance(attention))
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2_moe"])
@@ -179,6 +188,7 @@ def test_restoring_everything_and_nothing(pairs: Pairs, name: str) -> None:
             assert change <= 1e-10
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("first", [0, 2])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "qwen2_moe"])
 def test_a_run_that_restores_nothing_is_its_host(pairs: Pairs, name: str, first: int) -> None:
@@ -233,12 +243,12 @@ def test_how_a_sweep_is_done_changes_nothing(
 ) -> None:
     pair = live_pair(pairs(name))
     how, plan, expected = WAYS[way], every_mode(pair), plainly(name)
-    found = measure(pair if how.stream else load(pair), plan, how=how)
+    found, gap = measure(pair if how.stream else load(pair), plan, how=how), tolerance(attention_of(name))
     assert found.finals.keys() == expected.finals.keys() == set(range(len(plan.runs)))
     for number, final in expected.finals.items():
-        torch.testing.assert_close(found.finals[number], final, rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.finals[number], final, rtol=0, atol=gap)
     for loss in LOSSES:
-        np.testing.assert_allclose(getattr(found.losses, loss), getattr(expected.losses, loss), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(getattr(found.losses, loss), getattr(expected.losses, loss), rtol=0, atol=gap)
     if how.stream:
         # Only the ends are still there.
         layers = [parameter for layer in pair.base.layers for parameter in layer.parameters()]

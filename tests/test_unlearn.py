@@ -64,11 +64,11 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> World:
+def tiny(tmp_path_factory: pytest.TempPathFactory, seed: int) -> World:
     root = tmp_path_factory.mktemp("world")
     # Each training collects garbage, which takes longer than its steps when all of pytest's modules are looked at.
     gc.freeze()
-    make_base(root)
+    make_base(root, seed=seed)
     return World(root)
 
 
@@ -156,6 +156,7 @@ def bleu(ours: Sequence[str], base: Sequence[str]) -> float:
 # ---------------------------------------------------------------------------------------------------------- unlearning
 
 
+@pytest.mark.rounding
 def test_the_base_knows_its_world(tiny: World) -> None:
     base = Plain(tiny.root / "base")
     assert [base.answer(question) for question, _ in facts(True) + facts(False)] == [
@@ -163,6 +164,7 @@ def test_the_base_knows_its_world(tiny: World) -> None:
     ]
 
 
+@pytest.mark.rounding
 def test_the_target_is_unlearned_and_the_rest_is_kept(tiny: World, unlearned: Made) -> None:
     """What the record says of the saved checkpoint is what plain transformers finds in it."""
     base, after = Plain(tiny.root / "base"), Plain(unlearned.output)
@@ -180,6 +182,7 @@ def test_the_target_is_unlearned_and_the_rest_is_kept(tiny: World, unlearned: Ma
     assert last["unrelated_bleu"] > 0.95
 
 
+@pytest.mark.rounding
 def test_the_record_says_what_happened(tiny: World, unlearned: Made) -> None:
     record = json.loads((unlearned.output / "unlearning.json").read_text())
     assert record == unlearned.record
@@ -218,6 +221,7 @@ def test_all_but_the_values_is_the_bases(tiny: World, unlearned: Made) -> None:
     assert not [path for path in unlearned.output.parent.iterdir() if path != unlearned.output]
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -248,6 +252,7 @@ def test_every_method_unlearns(recipe: Recipe, tiny: World, tmp_path: Path) -> N
     assert not made.diverged
 
 
+@pytest.mark.rounding
 def test_kept_by_a_retain_loss(tiny: World, tmp_path: Path) -> None:
     """NPO hurts the other towns; with KL on them it hurts them less."""
     base = Plain(tiny.root / "base")
@@ -259,6 +264,7 @@ def test_kept_by_a_retain_loss(tiny: World, tmp_path: Path) -> None:
     assert hurt["npo_kl"] < hurt["npo"] / 2
 
 
+@pytest.mark.rounding
 def test_checkpointing_changes_no_number(wide: World, tmp_path: Path) -> None:
     found = [
         weights(wide.unlearn(tmp_path / str(flag), replace(SHORT, checkpointing=flag)).output) for flag in (False, True)
@@ -301,6 +307,7 @@ def test_texts_that_a_length_cuts_off_entirely_are_not_trained_on(tiny: World, t
 # ------------------------------------------------------------------------------------------------------- determinism
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(("method", "retain_loss"), [("npo_kl", "kl"), ("graddiff", "ce")])
 def test_accumulated_batches_are_one_batch(method: str, retain_loss: str, wide: World, tmp_path: Path) -> None:
     recipe = replace(
@@ -327,6 +334,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny: World, short: Made, tmp_path: 
         assert (tmp_path / "other" / path.name).read_bytes() != path.read_bytes()
 
 
+@pytest.mark.rounding
 def test_training_ends_at_the_first_measurement_that_fulfils(tiny: World, unlearned: Made, tmp_path: Path) -> None:
     whole = [point for point in history(unlearned) if point["state"] == "saved"]
     first = next(point for point in whole if point["target_bleu"] < 0.3)

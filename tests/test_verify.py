@@ -21,16 +21,14 @@ import pytest
 
 from ckdiff.audit.signing import MOST_ENVELOPE, private_key, sign
 from ckdiff.audit.verify.behaviour import _perplexity
-from ckdiff.audit.verify.probe import texts_digest
+from ckdiff.audit.verify.probe import EVERYTHING, SELF_PATCH, texts_digest
 from ckdiff.audit.verify.report import check
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.schema.probe import NeuronRecord, NeuronSet
 from ckdiff.report.schema.report import Provenance, Report
-from ckdiff.scoring.controls import SELF_PATCH
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
-from ckdiff.scoring.settings import DTYPE_NAMES
 from ckdiff.weights.hashing import joint_digest
 from tests.proofs import POLICY, Scene, proof, rejudged, scene
 from tests.reports import report as sample
@@ -825,8 +823,12 @@ def test_neuron_sets(proof: Proof) -> None:
     assert "outside the window" in differs(neurons=(replace(one.neurons[0], layer=99), *one.neurons[1:]))
 
 
-def test_every_dtype_has_a_bound() -> None:
-    assert {*SELF_PATCH} == {*DTYPE_NAMES}
+def test_bounds_are_those_of_the_probe() -> None:
+    from ckdiff.probes import assembly
+    from ckdiff.probes.preparation import DTYPES
+
+    assert assembly.EVERYTHING == EVERYTHING
+    assert {name: assembly.SELF_PATCH[dtype] for name, dtype in DTYPES.items()} == SELF_PATCH
 
 
 def test_torch_is_not_needed(proof: Proof) -> None:

@@ -14,7 +14,6 @@ from ckdiff.probes.losses import PositionLosses, Scorer
 from ckdiff.probes.preparation import DTYPES, settings_record
 from ckdiff.probes.sweep import SIDES, ends_of, host_of
 from ckdiff.report.schema.probe import SCORES, Control, Probe, QuestionRecord
-from ckdiff.scoring.controls import EVERYTHING, SELF_PATCH, passes
 from ckdiff.scoring.runs import window_of
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
 
 NOISE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-3}
 """A difference of logits below this share of the logits' own size is rounding, not unlearning."""
+SELF_PATCH = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""The most that putting back a model's own states may change a logit."""
+EVERYTHING = 0.9999
+"""The least score of putting everything back."""
 
 
 class NothingToRecoverError(CkdiffError):
@@ -48,7 +51,7 @@ class NotFiniteError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """The end of a sweep: both unembeddings, and what goes into them.
+    """What the sweep ends in.
 
     Attributes:
         heads: by side its unembedding.
@@ -197,19 +200,19 @@ def _run(job: Job, sweep: Windows, found: _Losses) -> ProbeRun:
 
 def _own_controls(job: Job, finals: Finals, found: _Losses) -> Iterator[Control]:
     """Putting back the host's own states changes nothing; putting back everything of the donor brings everything."""
-    bound = SELF_PATCH[job.settings.dtype]
+    bound = SELF_PATCH[DTYPES[job.settings.dtype]]
     for direction, number in job.plan.self_patch.items():
         side = host_of(job.plan.runs[number])
         change = found.scorer.largest_change(side, finals.runs[number], finals.own[side])
-        yield Control("self_patch", direction, change, bound, "at_most", passes("at_most", change, bound))
+        yield Control("self_patch", direction, change, bound, "at_most", change <= bound)
     for direction, number in job.plan.everything.items():
         for score, value in found.scores(number, direction).items():
-            passed = passes("at_least", value, EVERYTHING)
+            passed = value >= EVERYTHING
             yield Control("everything", direction, value, EVERYTHING, "at_least", passed, score=score)
 
 
 def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterator[Control]:
-    """The scores of another question's states, beside those of the right ones in the same window."""
+    """What states of another question bring, beside what the right ones bring in the same window."""
     for sweep, run in zip(job.plan.sweeps, runs, strict=True):
         for centre, number in sweep.wrong.items():
             for score, value in found.scores(number, sweep.direction).items():

@@ -1,4 +1,4 @@
-"""The cost of a probe before it runs: floating-point operations, memory, bytes read."""
+"""What a probe costs before it runs: floating-point operations, memory, bytes read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MLP = ("keys", "value_vectors", "router")
 
 
 NEURON_FORWARDS = 80
-"""The cost of one window's neurons, in forwards: 8 gradients, about 40 sizes, 10 random sets (see `neurons`)."""
+"""What the neurons of one window cost, in forwards: 8 gradients, about 40 sizes, 10 random sets (see `neurons`)."""
 NEURON_READS = 10
 """How often they read the layers of a streamed pair."""
 
@@ -40,7 +40,7 @@ class TooLittleMemoryError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes on which the arithmetic of a plan depends.
+    """What the arithmetic of a plan depends on.
 
     Attributes:
         positions: of all questions with their answers, padding aside.

@@ -80,7 +80,7 @@ def save(path: Path, key: str, progress: Progress) -> None:
 
 
 def load(path: Path, key: str, device: torch.device) -> Progress | None:
-    """The sweep that was kept, or None where none was.
+    """What was kept, or None where nothing was.
 
     Raises:
         PartialError: it belongs to another probe, or is damaged.

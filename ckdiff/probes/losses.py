@@ -53,7 +53,7 @@ class PositionLosses:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Everything that all runs with one unembedding share in a block of the vocabulary.
+    """What all runs with one unembedding share in a block of the vocabulary.
 
     Attributes:
         start: its first token.
@@ -234,7 +234,7 @@ class Scorer:
             yield _Block(block.start, weight, plain, logits, other, probability)
 
     def _changes(self, side: Side, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
-        """The changes of the base's logits by runs [run, position, token], so many runs at a time."""
+        """What runs add to the base's logits [run, position, token], so many runs at a time."""
         base, head, positions = self.heads["base"], self.heads[side], len(self.hidden)
         step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
         for start in range(0, len(runs), step):
@@ -327,7 +327,7 @@ def _cap(head: Unembedding, logits: Tensor) -> Tensor:
 
 
 def _capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: Tensor) -> Tensor:
-    """A change of the base's plain logits as it is behind the caps; no change is exactly none.
+    """What a change of the base's plain logits comes to behind the caps; no change is exactly none.
 
     cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
     """

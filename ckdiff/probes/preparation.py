@@ -48,7 +48,7 @@ CHUNK = {"cpu": 1024, "cuda": 65536}
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The size and the cost of a probe that has not run.
+    """What a probe would do.
 
     Attributes:
         windows: window centres.
@@ -112,7 +112,7 @@ class Job:
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
-    """The runs of a probe, the memory that it wants and about how long it takes; no weights are read.
+    """What a probe would do, how much memory it wants and about how long it takes; no weights are read.
 
     Answers that would be generated are counted at their full length.
     """

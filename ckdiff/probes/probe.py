@@ -82,7 +82,7 @@ def run(
     resume: bool = False,
     shared: Shared | None = None,
 ) -> Probe:
-    """The probe of a prepared job; `shared` knows answers that somebody has let the base give."""
+    """What `probe_pair` does, from a prepared job on; `shared` knows answers that somebody has let the base give."""
     listener = listener or Listener()
     # A gradient needs parameters that were not made in inference mode.
     with torch.no_grad() if job.settings.neurons else torch.inference_mode():

@@ -135,7 +135,7 @@ class Sweep:
         state.layer = number + 1
 
     def finals(self, state: State) -> tuple[dict[Side, Tensor], dict[int, Tensor]]:
-        """The inputs of each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
+        """What goes into each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
         own = {side: self.pair.side(side).tail(self._scored(state.own[side])) for side in SIDES}
         runs = {}
         for number, units in state.runs.items():
@@ -222,7 +222,7 @@ class Sweep:
 
 
 class LayerStates:
-    """The states that both models showed in one layer, and those that follow; each made when first asked for."""
+    """What both models showed in one layer, and what follows from it; made when first asked for."""
 
     def __init__(self, pair: Pair, number: int, notes: dict[Side, list[Seen]], batches: Sequence[Batch]) -> None:
         self.pair, self.number, self.notes, self.batches = pair, number, notes, batches
@@ -239,7 +239,7 @@ class LayerStates:
         return self._own(host if source == "host" else donor)
 
     def key_output(self, host: Side, name: str, source: Source) -> list[Tensor]:
-        """The output of one of the keys in the host, in the donor, or in the donor on the next question."""
+        """What one of the keys gives in the host, in the donor, or in the donor on the next question."""
         donor: Side = "base" if host == "unlearned" else "unlearned"
         if source != "wrong":
             return [seen.key_outputs[name] for seen in self.notes[host if source == "host" else donor]]

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 APART = "13a-apart"
 """Tokenizer "13a" where characters of scripts without blanks are words of their own."""
 BLEU = f"nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:{version('sacrebleu')}"
-"""All that determines BLEU, as sacrebleu's own signature says it, where no text is in a script without blanks."""
+"""What determines BLEU, as sacrebleu's own signature says it, where no text is in a script without blanks."""
 CHRF = f"nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version('sacrebleu')}"
-"""All that determines chrF."""
+"""What determines chrF."""
 
 
 def bleu_signature(texts: Iterable[str]) -> str:
-    """The signature of BLEU for such texts: everything that determined it."""
+    """What determined BLEU of such texts."""
     return BLEU.replace("tok:13a", f"tok:{APART}") if any(map(has_blankless, texts)) else BLEU
 
 

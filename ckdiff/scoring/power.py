@@ -1,4 +1,4 @@
-"""The smallest effect that so few questions could have shown. The standard library only: a verdict needs no torch."""
+"""What so few questions could have shown at all. The standard library only, so that a verdict needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of one run in each layer: direction x mode x variant x window is a first layer, a last one, two patches.
+"""What one run does in each layer: direction x mode x variant x window becomes a first layer, a last one, two patches.
 
     plan = plan_runs(spec, layers)        # every run of a probe, controls included, each computed once
 
@@ -24,7 +24,7 @@ Source = Literal["host", "donor", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Everything in a layer that is not its own.
+    """What is not the layer's own.
 
     Attributes:
         attention: whose A, or None where it is recomputed.
@@ -46,7 +46,7 @@ class Patch:
 
     @property
     def swaps(self) -> tuple[str, ...]:
-        """The weights that the layer takes from the donor, as names of `LayerSites.parameters`.
+        """What the layer takes from the donor, as names of `LayerSites.parameters`.
 
         W_V is inside the constant where m is pinned, and where A is pinned nothing of attention is computed.
         """
@@ -81,7 +81,7 @@ class Run:
     donor_ends: bool = False
 
     def patch(self, layer: int) -> Patch:
-        """The patch of a layer, from the window's first one on.
+        """What is patched in a layer from the window's first one on.
 
         Into its first layer a run carries the host's own state, so what would be computed there from nothing but that
         state and the host's own weights is the host's own, and need not be computed again.

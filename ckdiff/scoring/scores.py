@@ -57,7 +57,7 @@ DRAWS = 10_000
 
 
 TAIL = 0.025
-"""The share that a 95 % interval leaves out on each side."""
+"""What a 95 % interval leaves out on each side."""
 
 
 LOST = 4.0

@@ -1,7 +1,7 @@
-"""What follows from stored answers and per-question figures: `follow_behaviour(found)`; `check_behaviour` says more.
+"""Behaviour computed again from stored answers and per-question figures: `check_behaviour(found, differences)`.
 
-BLEU and chrF follow from the two answers, `exact` from their ids, means and intervals from the questions, a perplexity
-from mean log p and numbers of tokens. How probable an answer is to a model follows from nothing in a report; nor, for
+BLEU follows from the two answers, `exact` from their ids, means and intervals from the questions, a perplexity from
+mean log p and numbers of tokens. How probable an answer is to a model follows from nothing in a report; nor, for
 multiple choice, which choice is picked, because numbers of tokens of choices are not stored.
 """
 
@@ -9,61 +9,36 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verify.probe import answerless, texts_digest
-from ckdiff.questions.values import canonical_digest
+from ckdiff.audit.verify.probe import answerless, json_digest, texts_digest
 from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
     from ckdiff.report.schema.probe import Probe
 
 
-SIDES = ("base", "unlearned")
-
-
-def follow_behaviour(found: Behaviour) -> dict[str, Any]:
-    """Everything that follows from what a behaviour stores."""
-    wanted: dict[str, Any] = {
-        "answers": [_answers(one, found.settings) if one.questions else {} for one in found.answers]
-    }
-    if "bootstrap" in found.settings:
-        wanted["settings"] = {"bootstrap": METHOD}
-    if found.choices is not None and found.choices.questions:
-        wanted["choices"] = _choices(found.choices)
-    if found.neutral is not None and found.neutral.texts:
-        wanted["neutral"] = _neutral(found, found.neutral)
-    return wanted
+NEAR = {"relative": 1e-9, "absolute": 1e-9}
 
 
 def check_behaviour(found: Behaviour, differences: Differences) -> None:
-    """No set is empty, and no answer is longer than was allowed."""
+    """Compute everything again that follows from what a behaviour stores."""
+    if "bootstrap" in found.settings:
+        differences.exact("behaviour/settings/bootstrap", found.settings["bootstrap"], METHOD)
     for one in found.answers:
-        _check_filled(f"{one.name}: questions", one.questions, differences)
-        for number, row in enumerate(one.questions):
-            longest, allowed = (
-                max(len(row.answer_base_ids), len(row.answer_unlearned_ids)),
-                found.settings.get("tokens"),
-            )
-            if allowed is not None and longest > int(allowed):
-                differences.add(f"behaviour/{one.name}/{number}: tokens", longest, f"at most {allowed}")
+        _check_answers(one, found.settings, differences)
     if found.choices is not None:
-        _check_filled("choices: questions", found.choices.questions, differences)
+        _check_choices(found.choices, differences)
     if found.neutral is not None:
-        _check_filled("neutral: texts", found.neutral.texts, differences)
-
-
-def _check_filled(where: str, rows: Sequence[object], differences: Differences) -> None:
-    if not rows:
-        differences.add(f"behaviour/{where}", 0, "at least one")
+        _check_neutral(found, found.neutral, differences)
 
 
 def check_same_questions(probe: Probe, found: Behaviour, differences: Differences) -> None:
@@ -71,13 +46,20 @@ def check_same_questions(probe: Probe, found: Behaviour, differences: Difference
     target = next((one for one in found.answers if one.name == "target"), None)
     if target is None or target.digest != probe.settings.get("questions_digest"):
         return
-    where = "probe/questions and behaviour/target"
-    texts, said = ([question.text for question in rows] for rows in (probe.questions, target.questions))
-    differences.exact(f"{where}: texts of one digest", texts, said)
-    same = all(probe.settings.get(name) == found.settings.get(name) for name in ("tokens", "prompt", "dtype"))
-    if same and probe.settings.get("answers") == "greedy, of the base":
-        asked = [question.answer_ids for question in probe.questions]
-        differences.exact(f"{where}: the base's answers", asked, [row.answer_base_ids for row in target.questions])
+    differences.exact(
+        "probe/questions and behaviour/target: texts of one digest",
+        [question.text for question in probe.questions],
+        [question.text for question in target.questions],
+    )
+    same = {"tokens", "prompt", "dtype"}
+    if probe.settings.get("answers") == "greedy, of the base" and all(
+        probe.settings.get(name) == found.settings.get(name) for name in same
+    ):
+        differences.exact(
+            "probe/questions and behaviour/target: the base's answers",
+            [question.answer_ids for question in probe.questions],
+            [question.answer_base_ids for question in target.questions],
+        )
         _check_agreement(probe, target, differences)
 
 
@@ -89,29 +71,42 @@ def _check_agreement(probe: Probe, target: AnswerSet, differences: Differences) 
         differences.add("probe/questions/top1 and behaviour/target/exact", f"{parted} questions apart", "one story")
 
 
-def _mean(values: Iterable[float], least: float, most: float) -> Mean:
-    return mean(np.array([*values], dtype=np.float64), least, most)
+def _check_mean(
+    where: str, stored: Mean, values: Sequence[float], differences: Differences, least: float, most: float
+) -> None:
+    again = mean(np.array(values, dtype=np.float64), least, most)
+    for part in ("value", "low", "high"):
+        name = where if part == "value" else f"{where}_{part}"
+        differences.close(name, getattr(stored, part), getattr(again, part), **NEAR)
 
 
-def _answers(found: AnswerSet, settings: Mapping[str, str]) -> dict[str, Any]:
-    rows = found.questions
-    counts = [len(row.answer_base_ids) for row in rows]
-    apart = APART in settings.get("bleu", "")
-    scores: dict[str, Callable[[str, str], float]] = {"bleu": partial(answer_bleu, apart=apart)}
+def _check_answers(found: AnswerSet, settings: Mapping[str, str], differences: Differences) -> None:
+    where, rows, tokens = f"behaviour/{found.name}", found.questions, settings.get("tokens")
+    bleu = partial(answer_bleu, apart=APART in settings.get("bleu", ""))
+    if not rows:
+        differences.add(f"{where}: questions", 0, "at least one")
+        return
+    for number, row in enumerate(rows):
+        place = f"{where}/{number}"
+        differences.exact(f"{place}/exact", row.exact, row.answer_base_ids == row.answer_unlearned_ids)
+        differences.close(f"{place}/bleu", row.bleu, _alike(bleu, row, row.bleu), **NEAR)
+        if "chrf" in settings:
+            differences.close(f"{place}/chrf", row.chrf, _alike(answer_chrf, row, row.chrf), **NEAR)
+        longest = max(len(row.answer_base_ids), len(row.answer_unlearned_ids))
+        if tokens is not None and longest > int(tokens):
+            differences.add(f"{place}: tokens", longest, f"at most {tokens}")
+    _check_mean(f"{where}/bleu", found.bleu, [row.bleu for row in rows], differences, 0, 1)
     if "chrf" in settings:
-        scores["chrf"] = answer_chrf
-    wanted: dict[str, Any] = {"exact": _mean((float(row.exact) for row in rows), 0, 1)}
-    wanted |= {name: _mean((getattr(row, name) for row in rows), 0, 1) for name in scores}
-    wanted["questions"] = [
-        {"exact": row.answer_base_ids == row.answer_unlearned_ids}
-        | {name: _alike(score, row, getattr(row, name)) for name, score in scores.items()}
-        for row in rows
-    ]
-    for side in SIDES:
+        _check_mean(f"{where}/chrf", found.chrf, [row.chrf for row in rows], differences, 0, 1)
+    _check_mean(f"{where}/exact", found.exact, [float(row.exact) for row in rows], differences, 0, 1)
+    counts = [len(row.answer_base_ids) for row in rows]
+    for side in ("base", "unlearned"):
         logprobs = [getattr(row, f"logprob_{side}") for row in rows]
-        wanted[f"logprob_{side}"] = _mean(logprobs, -math.inf, 0)
-        wanted[f"perplexity_{side}"] = _perplexity([-value for value in logprobs], counts)
-    return wanted | ({"digest": texts_digest([row.text for row in rows])} if answerless(found.source) else {})
+        _check_mean(f"{where}/logprob_{side}", getattr(found, f"logprob_{side}"), logprobs, differences, -math.inf, 0)
+        again = _perplexity([-value for value in logprobs], counts)
+        differences.close(f"{where}/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
+    if answerless(found.source):
+        differences.exact(f"{where}/digest", found.digest, texts_digest([row.text for row in rows]))
 
 
 def _alike(score: Callable[[str, str], float], row: AnswerRecord, stored: float) -> float:
@@ -133,23 +128,30 @@ def _perplexity(losses: Sequence[float], counts: Sequence[int]) -> float:
         return math.inf
 
 
-def _choices(found: ChoiceSet) -> dict[str, Any]:
+def _check_choices(found: ChoiceSet, differences: Differences) -> None:
     rows = found.questions
-    right = {side: [float(getattr(row, f"picked_{side}") == row.answer) for row in rows] for side in SIDES}
-    return {
-        **{f"accuracy_{side}": _mean(values, 0, 1) for side, values in right.items()},
-        "chance": math.fsum(1 / len(row.choices) for row in rows if row.choices) / len(rows),
-        "digest": canonical_digest([[row.text, list(row.choices), row.answer] for row in rows]),
-    }
+    if not rows:
+        differences.add("behaviour/choices: questions", 0, "at least one")
+        return
+    for side in ("base", "unlearned"):
+        right = [float(getattr(row, f"picked_{side}") == row.answer) for row in rows]
+        _check_mean(f"behaviour/choices/accuracy_{side}", getattr(found, f"accuracy_{side}"), right, differences, 0, 1)
+    chance = math.fsum(1 / len(row.choices) for row in rows if row.choices) / len(rows)
+    differences.close("behaviour/choices/chance", found.chance, chance, **NEAR)
+    content = [[row.text, list(row.choices), row.answer] for row in rows]
+    differences.exact("behaviour/choices/digest", found.digest, json_digest(content))
 
 
-def _neutral(behaviour: Behaviour, found: NeutralSet) -> dict[str, Any]:
+def _check_neutral(behaviour: Behaviour, found: NeutralSet, differences: Differences) -> None:
     rows = found.texts
+    if not rows:
+        differences.add("behaviour/neutral: texts", 0, "at least one")
+        return
+    _check_mean("behaviour/neutral/kl", found.kl, [row.kl for row in rows], differences, 0, math.inf)
     counts = [row.tokens for row in rows]
-    wanted: dict[str, Any] = {"kl": _mean((row.kl for row in rows), 0, math.inf)}
-    for side in SIDES:
-        wanted[f"perplexity_{side}"] = _perplexity([getattr(row, f"nll_{side}") for row in rows], counts)
+    for side in ("base", "unlearned"):
+        again = _perplexity([getattr(row, f"nll_{side}") for row in rows], counts)
+        differences.close(f"behaviour/neutral/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
     # The digest is that of all texts that were given; those of a single token are not stored.
     if not any("of a single token left out" in note for note in behaviour.notes):
-        wanted["digest"] = canonical_digest([row.text for row in rows])
-    return wanted
+        differences.exact("behaviour/neutral/digest", found.digest, json_digest([row.text for row in rows]))

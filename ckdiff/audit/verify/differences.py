@@ -7,6 +7,7 @@ magnitude below what a table shows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,11 @@ class Difference:
     found: str
 
     def __str__(self) -> str:
-        if not self.stored:
-            return f"{self.where}: {self.found}"
-        return f"{self.where}: stored {self.stored}, recomputed {self.found}"
+        return (
+            f"{self.where}: {self.found}"
+            if not self.stored
+            else f"{self.where}: stored {self.stored}, recomputed {self.found}"
+        )
 
 
 @dataclass(slots=True)
@@ -65,20 +68,24 @@ class Differences:
 
     def close(self, where: str, stored: float, found: float, relative: float = CLOSE, absolute: float = 0.0) -> None:
         """The two must be the same number but for rounding; NaN is NaN, and an infinity is the same one."""
-        self.arrays(where, np.float64(stored), np.float64(found), relative, absolute)
+        self.compared += 1
+        if not near(stored, found, relative, absolute):
+            self.add(where, float(stored), float(found))
 
-    def arrays(self, where: str, stored: Any, found: Any, relative: float = CLOSE, absolute: float = 0.0) -> None:
+    def arrays(
+        self, where: str, stored: AnyArray, found: AnyArray, relative: float = CLOSE, absolute: float = 0.0
+    ) -> None:
         """The two must have one shape and, but for rounding, the same numbers; the first that differ are named."""
         if stored.shape != found.shape:
             self.add(where, f"shape {stored.shape}", f"shape {found.shape}")
             return
         self.compared += stored.size
-        wrong = ~_near(stored.astype(float), found.astype(float), relative, absolute)
+        wrong = ~_near_all(stored.astype(float), found.astype(float), relative, absolute)
         for index in np.argwhere(wrong)[:1]:
             place = tuple(int(one) for one in index)
-            more = f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""
-            text = f"{where}[{', '.join(map(str, place))}]" if place else where
-            self.add(text + more, float(stored[place]), float(found[place]))
+            more = int(wrong.sum()) - 1
+            text = f"{where}[{', '.join(map(str, place))}]" + (f" and {more} more" if more else "")
+            self.add(text, float(stored[place]), float(found[place]))
 
     def present(self, where: str, wanted: Iterable[str], held: Iterable[str]) -> None:
         """Everything that is wanted must be held."""
@@ -89,11 +96,22 @@ class Differences:
                 self.add(where, "nothing", name)
 
 
-def _near(a: AnyArray, b: AnyArray, relative: float, absolute: float) -> AnyArray:
+def near(a: float, b: float, relative: float = CLOSE, absolute: float = 0.0) -> bool:
+    """Whether two floats are the same but for rounding.
+
+    >>> near(1.0, 1.0 + 1e-12), near(0.5, 0.501), near(math.nan, math.nan), near(math.inf, 1.0)
+    (True, False, True, False)
+    """
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(a) and math.isnan(b)
+    return math.isclose(a, b, rel_tol=relative, abs_tol=absolute)
+
+
+def _near_all(a: AnyArray, b: AnyArray, relative: float, absolute: float) -> AnyArray:
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(a - b) <= np.maximum(relative * np.maximum(np.abs(a), np.abs(b)), absolute)
+        near_enough = np.abs(a - b) <= np.maximum(relative * np.maximum(np.abs(a), np.abs(b)), absolute)
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    found: AnyArray = np.where(np.isfinite(a) & np.isfinite(b), near, alike)
+    found: AnyArray = np.where(np.isfinite(a) & np.isfinite(b), near_enough, alike)
     return found
 
 
@@ -102,31 +120,3 @@ def _shown(value: Any) -> str:
         return "nothing"
     text = f"{value:.10g}" if isinstance(value, float) else f"{value}"
     return shorten(printable(text), LONGEST) or "''"
-
-
-def compare_trees(where: str, stored: Any, wanted: Any, differences: Differences) -> None:
-    """Two trees of plain data, such as a statement that was signed and the one that the report makes.
-
-    Floats are held to `CLOSE`, everything else must be equal.
-    """
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for name in dict.fromkeys((*wanted, *stored)):
-            if name in stored and name in wanted:
-                compare_trees(f"{where}.{name}", stored[name], wanted[name], differences)
-            else:
-                differences.add(f"{where}.{name}", _brief(stored.get(name)), _brief(wanted.get(name)))
-    elif isinstance(stored, list) and isinstance(wanted, list):
-        if len(stored) != len(wanted):
-            differences.add(f"{where}: how many", len(stored), len(wanted))
-        for number, (one, other) in enumerate(zip(stored, wanted, strict=False)):
-            compare_trees(f"{where}[{number}]", one, other, differences)
-    elif {type(stored), type(wanted)} <= {int, float} and max(abs(stored), abs(wanted)) < 1 << 53:
-        differences.close(where, stored, wanted)
-    elif type(stored) is not type(wanted):
-        differences.add(where, _brief(stored), _brief(wanted))
-    else:
-        differences.exact(where, _brief(stored), _brief(wanted))
-
-
-def _brief(value: Any) -> Any:
-    return f"{len(value)} values" if isinstance(value, dict | list) else value

@@ -1,4 +1,4 @@
-"""What follows from the rows of tensors: `follow_comparison(found)`, rows of components and layers among it.
+"""Rows of components and layers computed again from the rows of tensors: `check_drift(found, differences)`.
 
 Lengths are square roots of sums of squares, so that those of several tensors follow from those of each, and so does
 their angle. What a tensor's own row says is held against itself: with r = |b| / |a|,
@@ -11,98 +11,112 @@ so that no one of its figures can be changed alone. That the figures are those o
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ckdiff.audit.verify.differences import Differences
-    from ckdiff.report.schema.comparison import Comparison, Drift, Grid, TensorDrift
+    from ckdiff.report.schema.comparison import Comparison, ComponentDrift, Drift, TensorDrift
+
+
+SUMS = {"relative": 1e-6, "absolute": 1e-12}
+"""1 - cos of several tensors loses digits when it is put together from theirs, those of a cosine of 1 - 1e-9 first."""
+
+
+OWN = {"relative": 2e-3, "absolute": 1e-9}
+"""Within one tensor: lengths and the angle come from float32 products where the weights are 16-bit."""
+
+
+EXACT = {"relative": 1e-12}
 
 
 LOPSIDED = 1e6
 """Where one length is so many times the other, an angle drowns in rounding and may be undefined."""
 
 
-def check_comparison(found: Comparison, differences: Differences) -> None:
-    """Each component and layer that has a tensor has its row."""
+def check_drift(found: Comparison, differences: Differences) -> None:
+    """Compute everything again that follows from the rows of tensors."""
+    for row in found.tensors:
+        _check_tensor(row, differences)
+    components = list(dict.fromkeys(row.component for row in found.tensors))
+    differences.present("compare/components", components, [row.component for row in found.components])
+    for component in found.components:
+        rows = [row for row in found.tensors if row.component == component.component]
+        _check_component(component, rows, differences)
+    _check_grid(found, differences)
+
+
+def _check_tensor(row: TensorDrift, differences: Differences) -> None:
+    where, own = f"compare/tensors/{row.name}", row.drift
+    differences.exact(f"{where}/parameters", row.parameters, math.prod(row.shape))
+    _check_ratios(where, own, row.parameters, differences)
+    if own.identical:
+        nothing = (own.one_minus_cosine, own.relative_l2, own.max_abs_diff, float(own.changed))
+        differences.exact(f"{where}: identical, and its differences", nothing, (0.0, 0.0, 0.0, 0.0))
+        return
+    if _finite(own) and own.norm_base > 0 and own.norm_unlearned > 0:
+        ratio = own.norm_unlearned / own.norm_base
+        if math.isnan(own.one_minus_cosine) and _lopsided([own]):
+            return
+        length = math.sqrt((1 - ratio) ** 2 + 2 * ratio * own.one_minus_cosine)
+        differences.close(f"{where}/relative_l2, by its lengths and angle", own.relative_l2, length, **OWN)
+    if own.changed > row.parameters:
+        differences.add(f"{where}/changed", own.changed, f"at most {row.parameters}")
+
+
+def _check_ratios(where: str, own: Drift, parameters: int, differences: Differences) -> None:
+    share = own.changed / parameters if parameters else 0.0
+    differences.close(f"{where}/changed_fraction", own.changed_fraction, share, **EXACT)
+    differences.close(f"{where}/cosine", own.cosine, 1.0 - own.one_minus_cosine, **EXACT)
+
+
+def _check_component(found: ComponentDrift, rows: Sequence[TensorDrift], differences: Differences) -> None:
+    where, own = f"compare/components/{found.component}", found.drift
+    parameters = sum(row.parameters for row in rows)
+    differences.exact(f"{where}/tensors", found.tensors, len(rows))
+    differences.exact(f"{where}/parameters", found.parameters, parameters)
+    differences.exact(f"{where}/tied", found.tied, all(row.tied for row in rows))
+    for name in ("changed", "nonfinite_base", "nonfinite_unlearned"):
+        differences.exact(f"{where}/{name}", getattr(own, name), sum(getattr(row.drift, name) for row in rows))
+    differences.exact(f"{where}/identical", own.identical, all(row.drift.identical for row in rows))
+    _check_ratios(where, own, parameters, differences)
+    cosines = [row.drift.cosine for row in rows if not math.isnan(row.drift.cosine)]
+    differences.close(f"{where}/cosine_mean", found.cosine_mean, float(np.mean(cosines)) if cosines else math.nan)
+    differences.close(f"{where}/cosine_min", found.cosine_min, min(cosines, default=math.nan), **EXACT)
+    if all(_finite(row.drift) for row in rows):
+        again = _together([row.drift for row in rows])
+        for name, value in again.items():
+            if name == "one_minus_cosine" and math.isnan(own.one_minus_cosine) and _lopsided([own]):
+                continue
+            differences.close(f"{where}/{name}", getattr(own, name), value, **SUMS)
+
+
+def _check_grid(found: Comparison, differences: Differences) -> None:
     layered = [row for row in found.tensors if row.layer is not None]
-    held = [row.component for row in found.components]
-    differences.present("compare/components", dict.fromkeys(row.component for row in found.tensors), held)
-    differences.present("compare/grid", dict.fromkeys(row.component for row in layered), found.grid.components)
     layers = sorted({row.layer for row in layered if row.layer is not None})
     differences.exact("compare/grid: layers", found.grid.layers.tolist(), layers)
-
-
-def follow_comparison(found: Comparison) -> dict[str, Any]:
-    """Everything that follows from the rows of tensors."""
-    rows, cells = defaultdict(list), defaultdict(list)
-    for row in found.tensors:
-        rows[row.component].append(row)
-        cells[row.component, row.layer].append(row)
-    return {
-        "tensors": [_tensor(row) for row in found.tensors],
-        "components": [_whole(rows[row.component], row.drift.one_minus_cosine) for row in found.components],
-        "grid": _grid(found.grid, cells),
-    }
-
-
-def _tensor(row: TensorDrift) -> dict[str, Any]:
-    own = row.drift
-    wanted = {
-        "parameters": math.prod(row.shape),
-        "changed": min(own.changed, row.parameters),
-        "changed_fraction": own.changed / row.parameters if row.parameters else 0.0,
-        "cosine": 1.0 - own.one_minus_cosine,
-    }
-    if own.identical:
-        return wanted | {"one_minus_cosine": 0.0, "relative_l2": 0.0, "max_abs_diff": 0.0, "changed": 0}
-    drowned = math.isnan(own.one_minus_cosine) and _lopsided([own])
-    if _finite(own) and own.norm_base > 0 and own.norm_unlearned > 0 and not drowned:
-        ratio = own.norm_unlearned / own.norm_base
-        wanted["relative_l2"] = math.sqrt((1 - ratio) ** 2 + 2 * ratio * own.one_minus_cosine)
-    return wanted
-
-
-def _whole(rows: Sequence[TensorDrift], angle: float) -> dict[str, Any]:
-    """What follows of several tensors as one long vector, whose stored 1 - cos is `angle`."""
-    drifts, parameters = [row.drift for row in rows], sum(row.parameters for row in rows)
-    cosines = [drift.cosine for drift in drifts if not math.isnan(drift.cosine)]
-    sums = {
-        name: sum(getattr(drift, name) for drift in drifts)
-        for name in ("changed", "nonfinite_base", "nonfinite_unlearned")
-    }
-    wanted = {
-        "tensors": len(rows),
-        "parameters": parameters,
-        "tied": all(row.tied for row in rows),
-        "identical": all(drift.identical for drift in drifts),
-        "cosine": 1.0 - angle,
-        "cosine_mean": float(np.mean(cosines)) if cosines else math.nan,
-        "cosine_min": min(cosines, default=math.nan),
-        "changed_fraction": sums["changed"] / parameters if parameters else 0.0,
-        **sums,
-        **(_together(drifts) if all(map(_finite, drifts)) else {}),
-    }
-    if math.isnan(angle) and _lopsided(drifts):
-        wanted.pop("one_minus_cosine", None)
-    return wanted
-
-
-def _grid(grid: Grid, cells: Mapping[Any, Sequence[TensorDrift]]) -> dict[str, Any]:
-    """Figures of each component and layer; NaN where there is no tensor, what is stored where nothing follows."""
-    names = ("one_minus_cosine", "cosine", "relative_l2", "changed_fraction")
-    wanted = {name: np.full((len(grid.components), len(grid.layers)), np.nan) for name in names}
-    for row, component in enumerate(grid.components):
-        for column, layer in enumerate(grid.layers.tolist()):
-            if rows := cells.get((component, layer)):
-                whole = _whole(rows, float(grid.one_minus_cosine[row, column]))
-                for name in names:
-                    wanted[name][row, column] = whole.get(name, getattr(grid, name)[row, column])
-    return wanted
+    differences.present("compare/grid", dict.fromkeys(row.component for row in layered), found.grid.components)
+    shape = (len(found.grid.components), len(found.grid.layers))
+    cells: dict[tuple[str, int], list[Drift]] = {}
+    sizes: dict[tuple[str, int], int] = {}
+    for row in layered:
+        key = row.component, row.layer or 0
+        cells.setdefault(key, []).append(row.drift)
+        sizes[key] = sizes.get(key, 0) + row.parameters
+    for name, of in _GRID.items():
+        stored = getattr(found.grid, name)
+        wanted = np.full(shape, np.nan)
+        for row_index, component in enumerate(found.grid.components):
+            for column, layer in enumerate(found.grid.layers.tolist()):
+                key = component, layer
+                if key in cells:
+                    own = float(stored[row_index, column])
+                    rough = not all(map(_finite, cells[key])) or (math.isnan(own) and _lopsided(cells[key]))
+                    wanted[row_index, column] = own if rough else of(cells[key], sizes[key])
+        differences.arrays(f"compare/grid/{name}", stored, wanted, **SUMS)
 
 
 def _finite(row: Drift) -> bool:
@@ -163,3 +177,12 @@ def _angle(rows: Sequence[Drift], a2: float, b2: float, d2: float) -> float:
 def _turn(row: Drift) -> float:
     """1 - cos, taken as that of a right angle where it drowned in rounding: such parts weigh nothing beside others."""
     return 1.0 if math.isnan(row.one_minus_cosine) else row.one_minus_cosine
+
+
+_GRID: dict[str, Callable[[Sequence[Drift], int], float]] = {
+    "one_minus_cosine": lambda rows, size: _together(rows)["one_minus_cosine"],
+    "cosine": lambda rows, size: 1.0 - _together(rows)["one_minus_cosine"],
+    "relative_l2": lambda rows, size: _together(rows)["relative_l2"],
+    "changed_fraction": lambda rows, size: sum(row.changed for row in rows) / size if size else 0.0,
+}
+"""Columns of the grid, each from the rows of one component and layer."""

@@ -1,80 +1,105 @@
-"""What follows from a probe's per-question losses: `follow_probe(found)`; `check_probe` says what else is not right.
+"""A probe computed again from its stored per-question losses: `check_probe(found, differences)`. Needs no torch.
 
 Every score, interval, band, mean of ratios, top1 and loss summary follows from losses of runs and of the unlearned
 model; windows follow from their centres; which runs and controls there must be follows from the settings; what a
 control says of itself follows from its figure and its bound. The losses themselves follow from nothing in a report.
-Needs no torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verify.walk import control_name, set_name
 from ckdiff.modes import MODES
-from ckdiff.questions.values import canonical_digest
-from ckdiff.report.schema.probe import SCORES, SWEEP, Curve
-from ckdiff.scoring.controls import EVERYTHING, KINDS, SELF_PATCH, passes
+from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.scoring.runs import tiles, window_of
 from ckdiff.scoring.scores import METHOD, QuestionLosses, curve, loss_summary, probe_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.probe import Control, NeuronSet, Probe, ProbeRun
+    from ckdiff.shapes import Float64
+
+
+NEAR = {"relative": 1e-9, "absolute": 1e-9}
+"""Scores are shares of 1, so that they are held to an absolute difference too."""
+
+
+EVERYTHING = 0.9999
+
+
+SELF_PATCH = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 0.25, "float16": 0.05}
+"""Bounds of controls, those of `probes.assembly`, which needs torch; a test holds the two against each other."""
+
+
+KINDS = {"self_patch": "at_most", "everything": "at_least", "wrong_prompt": "shown"}
+"""How each control is held to its bound."""
 
 
 WRITTEN = (
-    *("modes", "variants", "directions", "window", "layers", "tokens", "dtype"),
-    *("kl", "questions_digest", "bootstrap"),
+    "modes",
+    "variants",
+    "directions",
+    "window",
+    "layers",
+    "tokens",
+    "dtype",
+    "kl",
+    "questions_digest",
+    "bootstrap",
 )
 """Settings that every probe writes, and that checks hang on."""
 
 
-LOSSES = {"mse": "loss_mse", "mse_centred": "loss_mse_centred", "kl": "loss_kl", "top1": "top1_questions"}
-"""Losses of a question, each with the field of a run that holds it for every window."""
+LOSSES = ("mse", "mse_centred", "kl", "top1")
+
+
+CURVE_FIELDS = ("score", "low", "high", "band_low", "band_high")
 
 
 ROUNDING = 1e-9
 
 
-def follow_probe(found: Probe) -> dict[str, Any]:
-    """Everything that follows from what a probe stores."""
-    if not found.questions:
-        return {}
-    unlearned = _unlearned(found)
-    return {
-        "settings": _settings(found),
-        "loss_unlearned": loss_summary(*(getattr(unlearned, name) for name in LOSSES)),
-        "runs": [_run(found, run, unlearned) for run in found.runs],
-        "controls": [_control(found, control) for control in found.controls],
-        "neurons": [_neurons(found, one, unlearned) for one in found.neurons],
-    }
-
-
 def check_probe(found: Probe, differences: Differences) -> None:
-    """What must be there, and what must not be so."""
+    """Compute everything again that follows from what a probe stores."""
+    losses = {name: np.array([getattr(question, name) for question in found.questions], "f8") for name in LOSSES}
+    unlearned = QuestionLosses(**losses)
     if not found.questions:
         if found.runs:
             differences.add("probe/questions", "none", f"{len(found.runs)} runs that scored some")
         return
     differences.present("probe/settings", WRITTEN, found.settings)
+    if "bootstrap" in found.settings:
+        differences.exact("probe/settings/bootstrap", found.settings["bootstrap"], METHOD)
+    summary = loss_summary(*losses.values())
+    for name in ("mse", "mse_centred", "kl", "top1", "shift_share"):
+        differences.close(
+            f"probe/loss_unlearned/{name}", getattr(found.loss_unlearned, name), getattr(summary, name), **NEAR
+        )
     for run in found.runs:
-        _check_run(found, run, differences)
+        _check_run(found, run, unlearned, differences)
     _check_scope(found, differences)
-    _check_controls(found, differences)
+    _check_controls(found, unlearned, differences)
     for one in found.neurons:
-        _check_neurons(found, one, differences)
+        _check_neurons(found, one, unlearned, differences)
 
 
 def texts_digest(texts: Sequence[str]) -> str:
     """The digest of a set of questions whose file gives no answers."""
-    return canonical_digest([[text, None] for text in texts])
+    return json_digest([[text, None] for text in texts])
+
+
+def json_digest(value: Any) -> str:
+    """Hex sha256 over the canonical JSON of lists, strings and numbers: how sets of questions are told apart."""
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def answerless(source: str) -> bool:
@@ -82,79 +107,82 @@ def answerless(source: str) -> bool:
     return source in ("command line", "general questions of ckdiff") or source.endswith(", text")
 
 
-def _unlearned(found: Probe) -> QuestionLosses:
-    return QuestionLosses(*(np.array([getattr(one, name) for one in found.questions], "f8") for name in LOSSES))
+def _name(run: ProbeRun) -> str:
+    return f"probe/{run.direction}/{run.mode}/{run.variant}"
 
 
-def _settings(found: Probe) -> dict[str, str]:
-    wanted = {"bootstrap": METHOD}
-    if answerless(found.settings.get("questions_source", "")):
-        wanted["questions_digest"] = texts_digest([question.text for question in found.questions])
-    return {name: text for name, text in wanted.items() if name in found.settings}
-
-
-# --------------------------------------------------------------------------------------------------------------- runs
-
-
-def _path(run: ProbeRun) -> str:
-    return "/".join(getattr(run, name) for name in SWEEP)
-
-
-def _lacks(found: Probe, run: ProbeRun) -> tuple[str, str, str] | None:
-    """What of a run is not there for each window and question: what, how much there is, how much there must be."""
-    centres, shape = len(run.layers), (len(run.layers), len(found.questions))
-    if not centres == len(run.first) == len(run.last):
-        return "windows", f"{centres} centres", f"{len(run.first)} first, {len(run.last)} last"
-    held = {name: getattr(run, field).shape for name, field in LOSSES.items()}
-    wrong = (name for name in held if held[name] != shape)
-    return next(((f"losses {name}", f"{held[name]}", f"{shape} (centres, questions)") for name in wrong), None)
-
-
-def _run(found: Probe, run: ProbeRun, unlearned: QuestionLosses) -> dict[str, Any]:
-    if _lacks(found, run):
-        return {}
-    whole = (0, found.layer_count - 1)
-    windows = [whole if n < 0 else window_of(n, run.window, found.layer_count) for n in run.layers.tolist()]
-    first, last = np.array(windows, dtype=np.int64).reshape(-1, 2).T
+def _check_run(found: Probe, run: ProbeRun, unlearned: QuestionLosses, differences: Differences) -> None:
+    where, shape = _name(run), (len(run.layers), len(found.questions))
+    if not len(run.layers) == len(run.first) == len(run.last):
+        differences.add(
+            f"{where}: windows", f"{len(run.layers)} centres", f"{len(run.first)} first, {len(run.last)} last"
+        )
+        return
+    stored = (run.loss_mse, run.loss_mse_centred, run.loss_kl, run.top1_questions)
+    for name, values in zip(LOSSES, stored, strict=True):
+        if values.shape != shape:
+            differences.add(f"{where}: losses {name}", f"{values.shape}", f"{shape} (centres, questions)")
+            return
+    if found.settings.get("kl") != "no" and (np.isnan(run.loss_kl) & ~np.isnan(run.loss_mse)).any():
+        differences.add(f"{where}: losses kl", "not measured", "measured: the settings ask for them")
     again = probe_run(
         direction=run.direction,  # type: ignore[arg-type]  # whatever it is called, it is scored the same way
         mode=run.mode,
         variant=run.variant,
         window=run.window,
         layers=run.layers,
-        first=first,
-        last=last,
-        losses=QuestionLosses(*(getattr(run, name) for name in LOSSES.values())),
+        first=run.first,
+        last=run.last,
+        losses=QuestionLosses(*stored),
         unlearned=unlearned,
     )
-    names = (*SCORES, "krs_mean_of_ratios", "top1", "first", "last")
-    window = {"window": int(found.settings["window"])} if "window" in found.settings else {}
-    return {**{name: getattr(again, name) for name in names}, **window}
+    for score in SCORES:
+        _check_curve(f"{where}/{score}", getattr(run, score), getattr(again, score), differences)
+    differences.arrays(f"{where}/krs_mean_of_ratios", run.krs_mean_of_ratios, again.krs_mean_of_ratios, **NEAR)
+    differences.arrays(f"{where}/top1", run.top1, again.top1, **NEAR)
+    _check_windows(found, run, differences)
 
 
-def _check_run(found: Probe, run: ProbeRun, differences: Differences) -> None:
-    """It is whole, and has the window centres that the settings ask for."""
-    where, layers, held = f"probe/{_path(run)}", found.settings.get("layers"), run.layers.tolist()
-    if lacks := _lacks(found, run):
-        differences.add(f"{where}: {lacks[0]}", *lacks[1:])
-        return
-    if found.settings.get("kl") != "no" and (np.isnan(run.loss_kl) & ~np.isnan(run.loss_mse)).any():
-        differences.add(f"{where}: losses kl", "not measured", "measured: the settings ask for them")
-    if layers == "all" and held != [-1] and len(held) != found.layer_count:
-        differences.add(f"{where}: window centres", len(held), found.layer_count)
-    elif layers is not None and held != [-1]:
-        wanted = list(range(len(held))) if layers == "all" else [int(part) for part in layers.split(",")]
-        differences.exact(f"{where}: window centres", held, wanted)
+def _check_curve(where: str, stored: Curve, again: Curve, differences: Differences) -> None:
+    for part in CURVE_FIELDS:
+        name = where if part == "score" else f"{where}_{part}"
+        differences.arrays(name, getattr(stored, part), getattr(again, part), **NEAR)
+
+
+def _check_windows(found: Probe, run: ProbeRun, differences: Differences) -> None:
+    """First and last layer of each window, and which centres there must be."""
+    whole = (0, found.layer_count - 1)
+    windows = [
+        whole if centre < 0 else window_of(centre, run.window, found.layer_count) for centre in run.layers.tolist()
+    ]
+    for name, side in (("first", 0), ("last", 1)):
+        wanted = np.array([window[side] for window in windows], dtype=np.int64)
+        differences.arrays(f"{_name(run)}/{name}", getattr(run, name), wanted)
+    if "window" in found.settings:
+        differences.exact(f"{_name(run)}/window", str(run.window), found.settings["window"])
+    layers = found.settings.get("layers")
+    if layers is not None and not (len(run.layers) == 1 and run.layers[0] == -1):
+        held = run.layers.tolist()
+        if layers == "all" and len(held) != found.layer_count:
+            differences.add(f"{_name(run)}: window centres", len(held), found.layer_count)
+        else:
+            differences.exact(f"{_name(run)}: window centres", held, _centres(layers, len(held)))
+
+
+def _centres(setting: str, layers: int) -> list[int]:
+    return list(range(layers)) if setting == "all" else [int(part) for part in setting.split(",")]
 
 
 def _check_scope(found: Probe, differences: Differences) -> None:
     """Every mode, variant and direction that was asked for has a run, and no run is of any other."""
-    for field in SWEEP:
-        setting = f"{field}s"
+    for setting, field in (("modes", "mode"), ("variants", "variant"), ("directions", "direction")):
         if setting in found.settings:
             asked, held = found.settings[setting].split(","), [getattr(run, field) for run in found.runs]
-            differences.present(f"probe: runs of the {setting} asked for", asked, held)
+            differences.present(f"probe: runs of the {field}s asked for", asked, held)
             differences.present(f"probe/settings/{setting}", dict.fromkeys(held), asked)
+    texts = [question.text for question in found.questions]
+    if "questions_digest" in found.settings and answerless(found.settings.get("questions_source", "")):
+        differences.exact("probe/settings/questions_digest", found.settings["questions_digest"], texts_digest(texts))
     for number, question in enumerate(found.questions):
         if "tokens" in found.settings and len(question.answer_ids) > int(found.settings["tokens"]):
             differences.add(
@@ -162,43 +190,52 @@ def _check_scope(found: Probe, differences: Differences) -> None:
             )
 
 
-# ----------------------------------------------------------------------------------------------------------- controls
-
-
-def _control(found: Probe, control: Control) -> dict[str, Any]:
-    passed = passes(control.kind, control.value, control.bound)
-    bounds = {"everything": EVERYTHING, "self_patch": SELF_PATCH.get(found.settings.get("dtype", ""))}
-    follows = {"against": _beside(found, control), "bound": bounds.get(control.name)}
-    known = {name: value for name, value in follows.items() if value is not None}
-    return {"kind": KINDS.get(control.name, control.kind), "passed": passed, **known}
-
-
-def _beside(found: Probe, control: Control) -> float | None:
-    """The score of the run that a control with another question's states belongs to; None where there is none."""
-    layer = -1 if control.layer is None else control.layer
-    for run in found.runs if control.name == "wrong_prompt" and control.score in SCORES else ():
-        of = (run.direction, run.mode, run.variant) == (control.direction, control.mode, control.variant)
-        if of and layer in run.layers.tolist():
-            own: Curve = getattr(run, control.score)
-            return float(own.score[run.layers.tolist().index(layer)])
-    return None
-
-
-def _check_controls(found: Probe, differences: Differences) -> None:
-    held = Counter(f"probe/controls/{control_name(control)}" for control in found.controls)
+def _check_controls(found: Probe, unlearned: QuestionLosses, differences: Differences) -> None:
+    runs = {(run.direction, run.mode, run.variant): run for run in found.runs}
     for control in found.controls:
-        if control.name == "wrong_prompt" and _beside(found, control) is None:
-            differences.add(f"probe/controls/{control_name(control)}", "a control", "no run that it belongs to")
+        where = _control_name(control)
+        differences.exact(f"{where}: kind", control.kind, KINDS.get(control.name, control.kind))
+        differences.exact(f"{where}: passed", control.passed, _passes(control))
+        if control.name == "wrong_prompt":
+            _check_against(where, control, runs.get((control.direction, control.mode, control.variant)), differences)
+        elif control.name == "everything":
+            differences.close(f"{where}: bound", control.bound, EVERYTHING)
+        elif control.name == "self_patch" and found.settings.get("dtype") in SELF_PATCH:
+            differences.close(f"{where}: bound", control.bound, SELF_PATCH[found.settings["dtype"]])
+    held = Counter(map(_control_name, found.controls))
     for name, count in held.items():
         if count > 1:
             differences.add(name, f"{count} times", "once")
-    differences.present("probe/controls", _wanted_controls(found), held)
+    differences.present("probe/controls", _wanted_controls(found, unlearned), held)
 
 
-def _wanted_controls(found: Probe) -> Iterable[str]:
+def _control_name(control: Control) -> str:
+    layer = "the whole model" if control.layer is None else f"layer {control.layer}"
+    run = f" {control.mode} {control.variant} {layer}" if control.mode else ""
+    score = f" {control.score}" if control.score else ""
+    return f"probe/controls/{control.name} {control.direction}{run}{score}"
+
+
+def _passes(control: Control) -> bool:
+    if control.kind == "shown":
+        return True
+    return control.value <= control.bound if control.kind == "at_most" else control.value >= control.bound
+
+
+def _check_against(where: str, control: Control, run: ProbeRun | None, differences: Differences) -> None:
+    """A control with another question's states stands beside the score of the run that it belongs to."""
+    layer = -1 if control.layer is None else control.layer
+    if run is None or control.score not in SCORES or layer not in run.layers.tolist():
+        differences.add(where, "a control", "no run that it belongs to")
+        return
+    own: Curve = getattr(run, control.score)
+    differences.close(f"{where}: against", control.against, float(own.score[run.layers.tolist().index(layer)]), **NEAR)
+
+
+def _wanted_controls(found: Probe, unlearned: QuestionLosses) -> Iterable[str]:
     """Names of the controls that such a probe always has."""
-    unlearned = _unlearned(found)
-    defined = [score for score, name in zip(SCORES, LOSSES, strict=False) if getattr(unlearned, name).mean() > 0]
+    whole = zip(SCORES, (unlearned.mse, unlearned.mse_centred, unlearned.kl), strict=True)
+    defined = [score for score, values in whole if values.mean() > 0]
     for direction in dict.fromkeys(run.direction for run in found.runs):
         yield f"probe/controls/self_patch {direction}"
         yield from (f"probe/controls/everything {direction} {score}" for score in defined)
@@ -211,19 +248,22 @@ def _wanted_controls(found: Probe) -> Iterable[str]:
                 yield from (f"{own} {score}" for score in defined)
 
 
-# ------------------------------------------------------------------------------------------------------------ neurons
-
-
-def _neurons(found: Probe, one: NeuronSet, unlearned: QuestionLosses) -> dict[str, Any]:
-    wanted: dict[str, Any] = {"window_score": _window_score(found, one)}
-    for name, loss in {"krs": "mse", "krs_centred": "mse_centred", "score": "kl"}.items():
-        own, whole = getattr(one, f"loss_{loss}"), getattr(unlearned, loss)
-        if own.shape == whole.shape:
-            again = curve(own[None], whole, one.direction)  # type: ignore[arg-type]  # as in `_run`
-            wanted[name] = float(again.score[0])
-            if name == "score":
-                wanted |= {"low": float(again.low[0]), "high": float(again.high[0])}
-    return wanted
+def _check_neurons(found: Probe, one: NeuronSet, unlearned: QuestionLosses, differences: Differences) -> None:
+    where = f"probe/neurons {one.direction} layers {one.first}-{one.last}"
+    pairs = {"krs": (one.loss_mse, unlearned.mse), "krs_centred": (one.loss_mse_centred, unlearned.mse_centred)}
+    for name, (own, whole) in (pairs | {"score": (one.loss_kl, unlearned.kl)}).items():
+        if own.shape != whole.shape:
+            differences.add(f"{where}: losses of {name}", f"{own.shape}", f"{whole.shape} (questions)")
+            continue
+        again = curve(own[None], whole, one.direction)  # type: ignore[arg-type]  # as in `_check_run`
+        differences.close(f"{where}/{name}", getattr(one, name), float(again.score[0]), **NEAR)
+        if name == "score":
+            differences.close(f"{where}/low", one.low, float(again.low[0]), **NEAR)
+            differences.close(f"{where}/high", one.high, float(again.high[0]), **NEAR)
+    differences.close(f"{where}/window_score", one.window_score, _window_score(found, one), **NEAR)
+    if "neurons" in found.settings:
+        differences.exact(f"{where}/goal", f"{one.goal:g}" in found.settings["neurons"].split(","), True)
+    _check_search(where, one, differences)
 
 
 def _window_score(found: Probe, one: NeuronSet) -> float:
@@ -231,29 +271,30 @@ def _window_score(found: Probe, one: NeuronSet) -> float:
     for run in found.runs:
         if (run.direction, run.mode) == (one.direction, "coeff") and one.layer in run.layers.tolist():
             index = run.layers.tolist().index(one.layer)
-            window = int(run.first[index]), int(run.last[index])
-            if window == (one.first, one.last) and run.variant in ("open", "whole"):
+            if (int(run.first[index]), int(run.last[index])) == (one.first, one.last) and run.variant in (
+                "open",
+                "whole",
+            ):
                 return float(run.krs_kl.score[index])
     return math.nan
 
 
-def _check_neurons(found: Probe, one: NeuronSet, differences: Differences) -> None:
+def _check_search(where: str, one: NeuronSet, differences: Differences) -> None:
     """The set is the smallest size that was found to reach the goal, and its ranking is one."""
-    where, questions = f"probe/neurons {set_name(one)}", (len(found.questions),)
-    for name in ("loss_mse", "loss_mse_centred", "loss_kl"):
-        if getattr(one, name).shape != questions:
-            differences.add(f"{where}: {name}", f"{getattr(one, name).shape}", f"{questions} (questions)")
-    if "neurons" in found.settings:
-        differences.exact(f"{where}/goal", f"{one.goal:g}" in found.settings["neurons"].split(","), True)
     sizes, scores = one.sizes.tolist(), one.sizes_score.tolist()
     size, enough = len(one.neurons), one.goal * one.window_score - ROUNDING
     reached = [tried for tried, score in zip(sizes, scores, strict=False) if score >= enough]
-    differences.exact(f"{where}: neurons in the set", size, min(reached, default=max(sizes, default=0)))
+    smallest = min(reached, default=max(sizes, default=0))
+    differences.exact(f"{where}: neurons in the set", size, smallest)
     differences.exact(f"{where}: sizes tried, ascending", sizes, sorted(set(sizes)))
     if size in sizes:
-        differences.close(f"{where}/sizes_score of {size}", scores[sizes.index(size)], one.score, absolute=ROUNDING)
-    shares = np.array([row.contribution for row in one.neurons], dtype=np.float64)
+        differences.close(f"{where}/sizes_score of {size}", scores[sizes.index(size)], one.score, **NEAR)
+    shares = _shares(one)
     differences.exact(f"{where}: the ranking falls", bool((np.diff(shares) <= 0).all()), True)
     outside = [row for row in one.neurons if not one.first <= row.layer <= one.last]
     differences.exact(f"{where}: neurons outside the window", len(outside), 0)
     differences.exact(f"{where}: neurons named twice", size - len({(row.layer, row.neuron) for row in one.neurons}), 0)
+
+
+def _shares(one: NeuronSet) -> Float64:
+    return np.array([row.contribution for row in one.neurons], dtype=np.float64)

@@ -8,23 +8,27 @@ tensor) can be edited consistently by whoever computes everything again; that on
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.policy import Policy, PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
-from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions, follow_behaviour
-from ckdiff.audit.verify.differences import Differences
-from ckdiff.audit.verify.drift import check_comparison, follow_comparison
-from ckdiff.audit.verify.probe import check_probe, follow_probe
-from ckdiff.audit.verify.walk import compare
-from ckdiff.report.words.sections import SECTIONS
+from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
+from ckdiff.audit.verify.differences import CLOSE, Differences, near
+from ckdiff.audit.verify.drift import check_drift
+from ckdiff.audit.verify.probe import check_probe
+from ckdiff.report.hdf5.columns import encoded
 from ckdiff.weights.hashing import joint_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckdiff.report.schema.report import CheckpointRecord, Report
+    from ckdiff.report.schema.verdict import Gate
+
+
+SECTIONS = ("compare", "probe", "behaviour", "verdict")
 
 
 def holds_anything(report: Report) -> bool:
@@ -39,79 +43,158 @@ def check(report: Report, policy: Policy | None = None) -> Differences:
         report: what is stored.
         policy: what its gate must have been judged by, or None for whatever it stores itself.
     """
-    differences = Differences()
+    found = Differences()
     for name, section in CHECKS.items():
-        if getattr(report, name) is not None:
-            try:
-                section(report, differences)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                # Values that no measurement gives: a text for a number, an array of another shape.
-                reason = f"nothing: they cannot be computed with ({type(error).__name__}: {error})"
-                differences.add(name, "values", reason)
-    if policy is not None:
-        gate = None if report.verdict is None else report.verdict.gate
-        digest = None if gate is None else gate.digest
-        differences.exact("verdict/gate/digest, against the policy given", digest, policy.digest)
-    return differences
-
-
-def _check_provenance(report: Report, differences: Differences) -> None:
-    """A checkpoint's digest is that of its shards' lines; without all of them there is none."""
-    sides = {side: getattr(report.provenance, side) for side in ("base", "unlearned")}
-    for side, record in sides.items():
-        names = [shard.name for shard in record.shards]
-        differences.exact(f"provenance/{side}: shards, by name", names, sorted(set(names)))
-    wanted = {side: {"digest": _digest(record)} for side, record in sides.items()}
-    compare("provenance", report.provenance, wanted, differences)
-
-
-def _digest(record: CheckpointRecord) -> str | None:
-    known = [(shard.name, shard.sha256) for shard in record.shards if shard.sha256 is not None]
-    return joint_digest(known) if known and len(known) == len(record.shards) else None
-
-
-def _check_compared(report: Report, differences: Differences) -> None:
-    found: Any = report.compare
-    compare("compare", found, follow_comparison(found), differences)
-    check_comparison(found, differences)
-    digest = report.provenance.base.digest
-    if digest is not None and digest == report.provenance.unlearned.digest:
-        moved = sum(not row.drift.identical for row in found.tensors)
-        differences.exact("compare/tensors: tensors that differ, of two checkpoints of one digest", moved, 0)
-
-
-def _check_probed(report: Report, differences: Differences) -> None:
-    found: Any = report.probe
-    check_probe(found, differences)
-    compare("probe", found, follow_probe(found), differences)
-
-
-def _check_answered(report: Report, differences: Differences) -> None:
-    found: Any = report.behaviour
-    check_behaviour(found, differences)
-    compare("behaviour", found, follow_behaviour(found), differences)
-    if report.probe is not None:
-        check_same_questions(report.probe, found, differences)
-
-
-def _check_judged(report: Report, differences: Differences) -> None:
-    """The verdict and the gate are those that the measurements get when they are judged again."""
-    stored: Any = report.verdict
-    policy = None
-    if stored.gate is not None:
         try:
-            policy = parse_policy(stored.gate.policy, stored.gate.source)
-        except PolicyError as error:
-            differences.add("verdict/gate/policy", "a text", f"no policy ({error})")
-    again: Any = judge_report(report, policy).verdict
-    compare("verdict", stored, again if policy is not None else replace(again, gate=stored.gate), differences)
+            section(report, found)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Values that no measurement gives: a text for a number, an array of another shape.
+            found.add(name, "values", f"nothing: they cannot be computed with ({type(error).__name__}: {error})")
+    if policy is not None:
+        _check_policy(report, policy, found)
+    return found
+
+
+def _provenance(report: Report, found: Differences) -> None:
+    for side in ("base", "unlearned"):
+        _check_digest(side, getattr(report.provenance, side), found)
+
+
+def _compared(report: Report, found: Differences) -> None:
+    if report.compare is not None:
+        check_drift(report.compare, found)
+        _check_sameness(report, found)
+
+
+def _probed(report: Report, found: Differences) -> None:
+    if report.probe is not None:
+        check_probe(report.probe, found)
+
+
+def _answered(report: Report, found: Differences) -> None:
+    if report.behaviour is not None:
+        check_behaviour(report.behaviour, found)
+    if report.probe is not None and report.behaviour is not None:
+        check_same_questions(report.probe, report.behaviour, found)
+
+
+def _check_digest(side: str, record: CheckpointRecord, found: Differences) -> None:
+    """A checkpoint's digest is that of its shards' lines; without all of them there is none."""
+    where = f"provenance/{side}"
+    names = [shard.name for shard in record.shards]
+    found.exact(f"{where}: shards, by name", names, sorted(set(names)))
+    known = [(shard.name, shard.sha256) for shard in record.shards if shard.sha256 is not None]
+    whole = bool(known) and len(known) == len(record.shards)
+    found.exact(f"{where}/digest", record.digest, joint_digest(known) if whole else None)
+
+
+def _check_sameness(report: Report, found: Differences) -> None:
+    """Files of one digest hold the same tensors."""
+    digest, other = report.provenance.base.digest, report.provenance.unlearned.digest
+    if digest is None or digest != other or report.compare is None:
+        return
+    moved = sum(not row.drift.identical for row in report.compare.tensors)
+    found.exact("compare/tensors: tensors that differ, of two checkpoints of one digest", moved, 0)
+
+
+def _judged(report: Report, found: Differences) -> None:
+    """The verdict and the gate are those that the measurements get when they are judged again."""
+    stored = report.verdict
+    if stored is None:
+        return
+    policy = None if stored.gate is None else _stored_policy(stored.gate, found)
+    again = judge_report(report, policy).verdict
+    assert again is not None
+    _compare("verdict", stored, again, found, skip=() if policy is not None else ("gate",))
+
+
+def _stored_policy(gate: Gate, found: Differences) -> Policy | None:
+    try:
+        policy = parse_policy(gate.policy, gate.source)
+    except PolicyError as error:
+        found.add("verdict/gate/policy", "a text", f"no policy ({error})")
+        return None
+    found.exact("verdict/gate/digest", gate.digest, policy.digest)
+    return policy
+
+
+def _check_policy(report: Report, policy: Policy, found: Differences) -> None:
+    """The gate was judged by this policy and by no other."""
+    gate = None if report.verdict is None else report.verdict.gate
+    found.exact("verdict/gate/digest, against the policy given", None if gate is None else gate.digest, policy.digest)
+
+
+def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tuple[str, ...] = ()) -> None:
+    """Two records, field by field, all the way down."""
+    if is_dataclass(stored) and type(stored) is type(again):
+        for one in fields(stored):
+            if one.name not in skip:
+                _compare(f"{where}/{one.name}", getattr(stored, one.name), getattr(again, one.name), found)
+    elif isinstance(stored, tuple) and isinstance(again, tuple):
+        if len(stored) != len(again):
+            found.add(f"{where}: how many", len(stored), len(again))
+        for number, (one, other) in enumerate(zip(stored, again, strict=False)):
+            _compare(f"{where}/{number}{_named(one)}", one, other, found)
+    elif isinstance(stored, float) and isinstance(again, float | int):
+        found.close(where, stored, float(again), CLOSE, CLOSE)
+    elif isinstance(stored, str) and isinstance(again, str):
+        # A report keeps what UTF-8 cannot hold as an escape.
+        found.exact(where, stored, encoded(again).decode())
+    else:
+        found.exact(where, stored, again)
+
+
+def _named(row: Any) -> str:
+    name = getattr(row, "name", "")
+    return f" ({name})" if isinstance(name, str) and name else ""
+
+
+def compare_trees(where: str, stored: Any, wanted: Any, found: Differences) -> None:
+    """Two trees of plain data, such as a statement that was signed and the one that the report makes.
+
+    Floats are held to `CLOSE`, everything else must be equal.
+    """
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys((*wanted, *stored)):
+            if name not in stored or name not in wanted:
+                found.add(f"{where}.{name}", _brief(stored.get(name)), _brief(wanted.get(name)))
+            else:
+                compare_trees(f"{where}.{name}", stored[name], wanted[name], found)
+    elif isinstance(stored, list) and isinstance(wanted, list):
+        if len(stored) != len(wanted):
+            found.add(f"{where}: how many", len(stored), len(wanted))
+        for number, (one, other) in enumerate(zip(stored, wanted, strict=False)):
+            compare_trees(f"{where}[{number}]", one, other, found)
+    elif _number(stored) and _number(wanted):
+        found.compared += 1
+        if not near(_float(stored), _float(wanted)):
+            found.add(where, stored, wanted)
+    else:
+        found.compared += 1
+        if type(stored) is not type(wanted) or stored != wanted:
+            found.add(where, _brief(stored), _brief(wanted))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _brief(value: Any) -> Any:
+    return f"{len(value)} values" if isinstance(value, dict | list) else value
 
 
 CHECKS: dict[str, Callable[[Report, Differences], None]] = {
-    "provenance": _check_provenance,
-    "compare": _check_compared,
-    "probe": _check_probed,
-    "behaviour": _check_answered,
-    "verdict": _check_judged,
+    "provenance": _provenance,
+    "compare": _compared,
+    "probe": _probed,
+    "behaviour": _answered,
+    "verdict": _judged,
 }
-"""By field of the report, how what it holds is checked."""
+"""What is looked at, section by section."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.signing import SignatureError, opened, public_key, read_payload
-from ckdiff.audit.verify.differences import Difference, compare_trees
-from ckdiff.audit.verify.report import check, holds_anything
+from ckdiff.audit.verify.differences import Difference
+from ckdiff.audit.verify.report import check, compare_trees, holds_anything
 from ckdiff.errors import ReportError
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable

@@ -63,7 +63,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unembedding:
-    """The map from the input of the unembedding to logits: cap(scale * (h W^T + bias)).
+    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
 
     Attributes:
         weight: [d_vocab, d_model].
@@ -122,7 +122,7 @@ class LiveModel:
 
     @property
     def location(self) -> str:
-        """The place or name by which the user called it."""
+        """What the user called it."""
         return self.checkpoint.location
 
     @property
@@ -273,7 +273,7 @@ class LiveModel:
         return self._regimes.of(length)
 
     def front(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
-        """The input of the first layer [batch, position, d_model], and the other arguments of every layer.
+        """What the first layer gets [batch, position, d_model], and the other arguments of every layer.
 
         They come from the model's own forward, with its layers and its head replaced by stubs. Ids are padded on the
         right and no mask is given, which is exact for causal models.
@@ -291,7 +291,7 @@ class LiveModel:
         return found
 
     def tail(self, states: Tensor) -> Tensor:
-        """The input of the unembedding, from the output of the last layer; both [position, d_model]."""
+        """What goes into the unembedding, from what comes out of the last layer; both [position, d_model]."""
         return self._tail(states)[0]
 
     def unembedding(self, sample: Tensor) -> Unembedding:
@@ -468,7 +468,7 @@ def context_length(live: LiveModel) -> int | None:
 
 
 def _stretched_length(live: LiveModel, length: int) -> int:
-    """The length to which the factors of rotary embeddings stretch the trained one; 0 without any."""
+    """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
     found = getattr(live.config, "rope_parameters", None) or {}
     parts = [found, *found.values()] if isinstance(found, dict) else []
     lengths = [0]

@@ -1,4 +1,4 @@
-"""Everything that comes from transformers: config classes, models without memory, tokenizers. Its only importer.
+"""What comes from transformers: config classes, models without memory, tokenizers. Its only importer.
 
 Nothing of a checkpoint is run (`trust_remote_code` is always False), nothing is unpickled, and a directory needs no
 network.
@@ -126,7 +126,7 @@ def load_tokenizer(root: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The words of a library's error, on one line and not too long."""
+    """What a library says, on one line and not too long."""
     words = " ".join(f"{type(error).__name__}: {error}".split())
     return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 

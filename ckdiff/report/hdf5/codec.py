@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_origin
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.report.hdf5.columns import COLUMNS, Array, Names, Node, names_on, one_of, scale, values_on, with_scales
+from ckdiff.report.hdf5.columns import COLUMNS, Array, Node, names_on, one_of, scale, values_on
 from ckdiff.report.hdf5.grids import read_places, read_spread, read_stack, write_places, write_spread, write_stack
 from ckdiff.report.hdf5.tables import nested_fields, read_table, write_table
 from ckdiff.report.schema import layout
@@ -25,6 +25,9 @@ from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+Names: TypeAlias = Mapping[str, Sequence[str]]
+
 
 Values: TypeAlias = dict[tuple[str, ...], Any]
 
@@ -45,7 +48,7 @@ def write_record(record: Any, names: Names | None = None, fields: Sequence[Field
     """
     node = Node()
     _write_fields(node, record, fields or stored_fields(type(record)), names or {})
-    return with_scales(node, names or {})
+    return _with_scales(node, names or {})
 
 
 def read_record(kind: type, node: Node, names: Names | None = None) -> Any:
@@ -59,7 +62,7 @@ def read_record(kind: type, node: Node, names: Names | None = None) -> Any:
 
 def _write_fields(node: Node, record: Any, fields: Sequence[Field], names: Names) -> None:
     if figures := [field for field in fields if isinstance(field.place, layout.Figure)]:
-        node.groups[SUMMARY] = with_scales(write_table([record], figures, Rows(SUMMARY)), {})
+        node.groups[SUMMARY] = _with_scales(write_table([record], figures, Rows(SUMMARY)), {})
     for field in fields:
         value = field.of(record)
         if value is not None:
@@ -100,6 +103,18 @@ def _is_there(node: Node, field: Field) -> bool:
         case layout.Merged():
             return _is_there(node, stored_fields(field.type)[0])
     return getattr(field.place, "inside", False) or field.name in node.groups
+
+
+def _with_scales(node: Node, names: Names) -> Node:
+    """The group with a scale for each axis: its own, names that are shared, or else numbers; scales come first."""
+    arrays = sorted(node.arrays.items(), key=lambda one: one[1].dimensions == (one[0],))
+    sizes = {axis: size for _, array in arrays for axis, size in zip(array.dimensions, array.values.shape, strict=True)}
+    scales = {
+        axis: node.arrays.get(axis) or scale(axis, names[axis] if axis in names else np.arange(size))
+        for axis, size in sizes.items()
+    }
+    node.arrays = {**scales, **{name: array for name, array in node.arrays.items() if name not in scales}}
+    return node
 
 
 # ----------------------------------------------------------------------------------------- attributes, arrays, groups
@@ -191,7 +206,6 @@ def _read_merged(node: Node, field: Field, names: Names) -> Any:
 
 def _write_rows(node: Node, field: Field, value: Any, names: Names) -> None:
     place: Rows = field.place
-    value = (value,) if place.one else value
     if field.type is str:
         made = Node(arrays={place.axis if place.key else "text": COLUMNS[str].array(value, place.axis)})
     elif field.type is int:
@@ -207,31 +221,31 @@ def _write_rows(node: Node, field: Field, value: Any, names: Names) -> None:
         node.arrays |= made.arrays
         node.groups |= made.groups
     else:
-        node.groups[field.name] = with_scales(made, names)
+        node.groups[field.name] = _with_scales(made, names)
 
 
 def _read_rows(node: Node, field: Field, names: Names) -> Any:
     place: Rows = field.place
     source = node if place.inside else node.groups[field.name]
     if field.type is str:
-        rows: tuple[Any, ...] = names_on(source, place.axis if place.key else "text")
-    elif field.type is int:
-        rows = tuple(source.arrays[place.axis].values.tolist())
-    else:
-        rows = tuple(record_of(field.type, row) for row in _read_records(source, field, names))
-    if not place.one:
-        return rows
-    (value,) = rows
-    return value
-
-
-def _read_records(node: Node, field: Field, names: Names) -> list[Values]:
+        return names_on(source, place.axis if place.key else "text")
+    if field.type is int:
+        return tuple(source.arrays[place.axis].values.tolist())
     fields = stored_fields(field.type)
     nested = nested_fields(fields)
-    rows = read_table(node, [one for one in fields if one not in nested], field.place)
+    rows = read_table(source, [one for one in fields if one not in nested], place)
     for number, row in enumerate(rows if nested else ()):
-        row |= _read_fields(node.groups[str(number)], nested, names)
-    return rows
+        row |= _read_fields(source.groups[str(number)], nested, names)
+    return tuple(record_of(field.type, row) for row in rows)
+
+
+def _write_row(node: Node, field: Field, value: Any, names: Names) -> None:
+    _write_rows(node, field._replace(place=Rows(field.place.axis)), (value,), names)
+
+
+def _read_row(node: Node, field: Field, names: Names) -> Any:
+    (value,) = _read_rows(node, field._replace(place=Rows(field.place.axis)), names)
+    return value
 
 
 # --------------------------------------------------------------------------------------------------- groups in groups
@@ -260,7 +274,7 @@ def _write_stacks(node: Node, field: Field, value: Any, names: Names) -> None:
     for order, record in enumerate(value):
         stacks.setdefault(tuple(getattr(record, name) for name in field.place.path), []).append((order, record))
     for path, rows in stacks.items():
-        _put(root, path, with_scales(write_stack(field, rows), names), ())
+        _put(root, path, _with_scales(write_stack(field, rows), names), ())
 
 
 def _read_stacks(node: Node, field: Field, names: Names) -> Any:
@@ -310,6 +324,17 @@ def _leaves(
 # ------------------------------------------------------------------------------------------- the places that there are
 
 
+def _write_grid(make: Callable[[Field, Any, Names], Node]) -> Callable[[Node, Field, Any, Names], None]:
+    def write(node: Node, field: Field, value: Any, names: Names) -> None:
+        node.groups[field.name] = _with_scales(make(field, value, names), names)
+
+    return write
+
+
+def _read_grid(take: Callable[[Field, Node, Names], Any]) -> Callable[[Node, Field, Names], Any]:
+    return lambda node, field, names: take(field, node.groups[field.name], names)
+
+
 class Codec(NamedTuple):
     """How a field that stands in one kind of place is written into a group, and read from it."""
 
@@ -328,8 +353,9 @@ PLACES: dict[type, Codec] = {
     layout.Named: Codec(_write_named, _read_named),
     layout.Merged: Codec(_write_merged, _read_merged),
     layout.Rows: Codec(_write_rows, _read_rows),
+    layout.Row: Codec(_write_row, _read_row),
     layout.Tree: Codec(_write_tree, _read_tree),
     layout.Stacks: Codec(_write_stacks, _read_stacks),
-    layout.Places: Codec(write_places, read_places),
-    layout.Spread: Codec(write_spread, read_spread),
+    layout.Places: Codec(_write_grid(write_places), _read_grid(read_places)),
+    layout.Spread: Codec(_write_grid(write_spread), _read_grid(read_spread)),
 }

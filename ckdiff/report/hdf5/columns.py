@@ -8,7 +8,7 @@ column_of(field)                      how the values of one field become a colum
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.layout import Field
     from ckdiff.shapes import AnyArray
-
-
-Names: TypeAlias = "Mapping[str, Sequence[str]]"
-"""Axes that groups share, by what they are called: the names on them."""
 
 
 class Array(NamedTuple):
@@ -121,32 +117,20 @@ def names_on(node: Node, axis: str) -> tuple[str, ...]:
     return tuple(raw.decode() for raw in node.arrays[axis].values.tolist())
 
 
-def values_on(node: Node, name: str, axes: Iterable[str], names: Names) -> AnyArray:
+def values_on(node: Node, name: str, axes: Iterable[str], known: Mapping[str, Sequence[str]]) -> AnyArray:
     """An array, which must lie on these axes: those that groups share, by their names, and the group's own.
 
     Raises:
         KeyError, ValueError: there is none, or it has another shape.
     """
-    values, shape = node.arrays[name].values, tuple(_size(node, axis, names) for axis in axes)
+    values, shape = node.arrays[name].values, tuple(_size(node, axis, known) for axis in axes)
     if values.shape != shape:
         raise ValueError(f"{name} has the shape {shape_text(values.shape)}, not {shape_text(shape)}")
     return values
 
 
-def _size(node: Node, axis: str, names: Names) -> int:
-    if axis in names:
-        return len(names[axis])
+def _size(node: Node, axis: str, known: Mapping[str, Sequence[str]]) -> int:
+    if axis in known:
+        return len(known[axis])
     (size,) = node.arrays[axis].values.shape
     return int(size)
-
-
-def with_scales(node: Node, names: Names) -> Node:
-    """The group with a scale for each axis: its own, names that are shared, or else numbers; scales come first."""
-    arrays = sorted(node.arrays.items(), key=lambda one: one[1].dimensions == (one[0],))
-    sizes = {axis: size for _, array in arrays for axis, size in zip(array.dimensions, array.values.shape, strict=True)}
-    scales = {
-        axis: node.arrays.get(axis) or scale(axis, names[axis] if axis in names else np.arange(size))
-        for axis, size in sizes.items()
-    }
-    node.arrays = {**scales, **{name: array for name, array in node.arrays.items() if name not in scales}}
-    return node

@@ -64,24 +64,25 @@ SCHEMAS = {schema.FORMAT: schema.SCHEMA_VERSION, campaign_schema.FORMAT: campaig
 """What a file can say that it is, and up to which schema this ckdiff reads it."""
 
 
-def write_report(report: Report | Campaign, path: str | Path) -> None:
-    """Write a report, of a pair or of a campaign, all of it or nothing; the same report gives the same bytes.
+def write_report(report: Report, path: str | Path) -> None:
+    """Write a report, all of it or nothing; the same report gives the same bytes.
 
     The file is written beside the target, synced and moved over it. Whatever happens, an older report there is either
     whole or replaced.
 
     Raises:
-        ReportError: the disk is full, the place cannot be written to, or the records do not fit together.
+        ReportError: the disk is full, or the place cannot be written to.
     """
-    image = _sealed(_image(to_tree(report)))
-    try:
-        replace_file(path, image)
-    except OSError as error:
-        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+    _write(to_tree(report), path)
 
 
-write_campaign = write_report
-"""The same, by the name of what it writes."""
+def write_campaign(campaign: Campaign, path: str | Path) -> None:
+    """Write the report of a campaign, in the same way.
+
+    Raises:
+        ReportError: the disk is full, or the place cannot be written to; or the records do not fit together.
+    """
+    _write(to_tree(campaign), path)
 
 
 def read_report(path: str | Path) -> Report:
@@ -191,6 +192,14 @@ def check_same_pair(path: Path, base: str, unlearned: str) -> None:
             f"{printable(path)}: is the report of another pair ({' and '.join(map(printable, there))});"
             " use -o FILE, or replace it with --overwrite"
         )
+
+
+def _write(root: Node, path: str | Path) -> None:
+    image = _sealed(_image(root))
+    try:
+        replace_file(path, image)
+    except OSError as error:
+        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
 
 
 def _image(root: Node) -> bytes:

@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.report.hdf5.columns import COLUMNS, Array, Column, Node, column_of, names_on, scale, values_on, with_scales
+from ckdiff.report.hdf5.columns import COLUMNS, Array, Column, Node, column_of, names_on, scale, values_on
 from ckdiff.report.schema.layout import Scale, record_of, stored_fields
 from ckdiff.shapes import Axes
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.report.hdf5.columns import Names
     from ckdiff.report.schema.layout import Field
     from ckdiff.shapes import AnyArray, Int64
+
+    Names = Mapping[str, Sequence[str]]
 
 
 FLAG = COLUMNS[bool]
 
 
-def write_places(node: Node, field: Field, records: Sequence[Any], names: Names) -> None:
+def write_places(field: Field, records: Sequence[Any], names: Names) -> Node:
     """Records on the axes of two of their fields.
 
     Raises:
@@ -38,19 +39,19 @@ def write_places(node: Node, field: Field, records: Sequence[Any], names: Names)
     rows = [tuple(getattr(record, axis) for axis in axes) for record in records]
     labels = [names[axis] if axis in names else [*dict.fromkeys(row[n] for row in rows)] for n, axis in enumerate(axes)]
     order = _placed(rows, labels, axes)
-    made = Node(arrays={axis: scale(axis, own) for axis, own in zip(axes, labels, strict=True)})
+    node = Node(arrays={axis: scale(axis, own) for axis, own in zip(axes, labels, strict=True)})
     if field.place.asked:
-        made.arrays["asked"] = Array((order >= 0).astype("u1"), axes, FLAG.comment)
-    made.arrays["order"] = Array(order, axes, field.place.order)
+        node.arrays["asked"] = Array((order >= 0).astype("u1"), axes, FLAG.comment)
+    node.arrays["order"] = Array(order, axes, field.place.order)
     for one, column in _columns(field, axes):
         cells = [column.encode(one.of(records[n])) if n >= 0 else column.blank for n in order.ravel().tolist()]
-        made.arrays[one.name] = Array(np.array(cells, dtype=column.dtype).reshape(order.shape), axes)
-    node.groups[field.name] = with_scales(made, names)
+        node.arrays[one.name] = Array(np.array(cells, dtype=column.dtype).reshape(order.shape), axes)
+    return node
 
 
-def read_places(node: Node, field: Field, names: Names) -> tuple[Any, ...]:
+def read_places(field: Field, node: Node, names: Names) -> tuple[Any, ...]:
     """The records that stand at the places of a grid, in the order in which they were written."""
-    node, axes, columns = node.groups[field.name], field.place.axes, _columns(field, field.place.axes)
+    axes, columns = field.place.axes, _columns(field, field.place.axes)
     labels = [names[axis] if axis in names else names_on(node, axis) for axis in axes]
     arrays = [values_on(node, one.name, axes, names) for one, _ in columns]
     found = []
@@ -86,7 +87,7 @@ def _in_order(order: AnyArray) -> list[tuple[int, ...]]:
     return sorted(places, key=lambda place: int(order[place]))
 
 
-def write_spread(node: Node, field: Field, records: Sequence[Any], names: Names) -> None:
+def write_spread(field: Field, records: Sequence[Any], names: Names) -> Node:
     """Arrays of records, each under the name of its record and its own end.
 
     Raises:
@@ -96,16 +97,16 @@ def write_spread(node: Node, field: Field, records: Sequence[Any], names: Names)
     if len({*held}) < len(held) or not {*held} <= {*known}:
         raise ReportError(f"{field.name}: a campaign holds each of {', '.join(known)} once, and no other")
     axes = {axis for one, _ in _ends(field) for axis in one.place}
-    made = Node({field.name: json.dumps(held)}, {axis: scale(axis, own) for axis, own in names.items() if axis in axes})
+    node = Node({field.name: json.dumps(held)}, {axis: scale(axis, own) for axis, own in names.items() if axis in axes})
     for record in records:
         for one, end in _ends(field):
-            made.arrays[record.name + end] = Array(np.asarray(one.of(record), dtype=one.dtype), tuple(one.place))
-    node.groups[field.name] = with_scales(made, names)
+            node.arrays[record.name + end] = Array(np.asarray(one.of(record), dtype=one.dtype), tuple(one.place))
+    return node
 
 
-def read_spread(node: Node, field: Field, names: Names) -> tuple[Any, ...]:
+def read_spread(field: Field, node: Node, names: Names) -> tuple[Any, ...]:
     """The records whose arrays a group holds."""
-    node, found = node.groups[field.name], []
+    found = []
     for name in json.loads(str(node.attributes[field.name])):
         values: dict[tuple[str, ...], Any] = {("name",): name}
         for one, end in _ends(field):

@@ -14,6 +14,7 @@ from ckdiff.report.schema.layout import (
     OneOf,
     Places,
     Rank,
+    Row,
     Rows,
     Says,
     Scale,
@@ -251,7 +252,7 @@ class Campaign:
     """
 
     name: str
-    plan: Annotated[str, Rows("plan", one=True)]
+    plan: Annotated[str, Row("plan")]
     pairs: Annotated[tuple[PairRecord, ...], Rows("pair", key="name", shared=True)]
     concepts: Annotated[tuple[str, ...], Shared("concept", within="verdict")]
     jobs: Annotated[tuple[JobRecord, ...], Rows("job")]

@@ -32,14 +32,18 @@ class Rows(NamedTuple):
         key: the field that labels it ("text": the texts do); without one, rows are numbered.
         inside: the columns stand in the group of the record that holds the rows.
         shared: the groups beside this one have arrays on the same axis.
-        one: there is one row, and the field holds it alone.
     """
 
     axis: str
     key: str = ""
     inside: bool = False
     shared: bool = False
-    one: bool = False
+
+
+class Row(NamedTuple):
+    """One record as a table of one row; or one text, of any length."""
+
+    axis: str
 
 
 class Ragged(NamedTuple):
@@ -128,7 +132,7 @@ class Groups(NamedTuple):
 
 
 Place = (
-    Rows | Ragged | Scale | Shared | Tree | Named | Merged | Places | Spread | Stacks
+    Rows | Row | Ragged | Scale | Shared | Tree | Named | Merged | Places | Spread | Stacks
     | Attribute | Figure | Group | Groups | Axes
 )  # fmt: skip
 

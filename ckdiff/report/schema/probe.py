@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from ckdiff.report.schema.layout import Ids, Rank, Rows, Says, Scale, Tree
+from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree
 from ckdiff.shapes import Axes, Float64, Int64, LayerQuestion, PerLayer, PerQuestion
 
 SCORES = ("krs", "krs_centred", "krs_kl")
@@ -216,7 +216,7 @@ class Probe:
     model_type: str
     layer_count: int
     runs: Annotated[tuple[ProbeRun, ...], Tree(SWEEP, inside=True), Rank(2)]
-    loss_unlearned: Annotated[LossSummary, Rows("summary", one=True)]
+    loss_unlearned: Annotated[LossSummary, Row("summary")]
     controls: Annotated[tuple[Control, ...], Rows("control"), Rank(1)]
     questions: Annotated[tuple[QuestionRecord, ...], Rows("question")]
     settings: Mapping[str, str]

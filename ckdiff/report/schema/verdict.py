@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from ckdiff.report.schema.layout import As, Merged, Rank, Rows
+from ckdiff.report.schema.layout import As, Merged, Rank, Row, Rows
 
 Label = Literal[
     "identical",
@@ -110,7 +110,7 @@ class Gate:
         checks: every requirement of the policy, in its order.
     """
 
-    policy: Annotated[str, Rows("policy", one=True)]
+    policy: Annotated[str, Row("policy")]
     digest: Annotated[str, As("policy_digest")]
     source: Annotated[str, As("policy_source")]
     outcome: Annotated[Outcome, As("gate"), Rank(-1)]
