@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from ckdiff.cli.app import run
 from ckdiff.unlearn.world import FORGOTTEN, make_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--batch-size", "4", "--accumulation", "1", "--warmup", "1", "--device", "cpu", "--threads", "1")
@@ -195,50 +196,55 @@ def test_a_concept_brings_its_text_its_questions_and_what_to_keep(
     refused(capsys.readouterr().err, "Atlantis", "Oskary")
 
 
-def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(place: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ckdiff", "unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
-    command += ["--retain", str(place / "unrelated.jsonl"), "--questions", str(place / "target.jsonl"), *QUICK]
-    command += ["--steps", "3000", "--eval-steps", "20", "--lr", "1e-5", "-o", str(tmp_path / "made")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+@contextlib.contextmanager
+def elsewhere(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own."""
+    command, environment = [sys.executable, "-m", "ckdiff", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, env=environment, **pipes) as it:  # type: ignore[call-overload]
+        yield it
+
+
+def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
+    command += ["--retain", str(place / "unrelated.jsonl"), "--questions", str(place / "target.jsonl"), *QUICK]
+    command += ["--steps", "3000", "--eval-steps", "2", "--lr", "1e-5", "-o", str(tmp_path / "made")]
+    with elsewhere(command) as it:
         assert it.stderr is not None
         # The first measurement says that training is under way.
-        assert "step 20 " in it.stderr.readline()
+        assert "step 2 " in it.stderr.readline()
         it.send_signal(signal.SIGINT)
         rest = it.stderr.read()
     assert it.returncode == 130, rest
     assert "--resume goes on" in rest
     assert "Traceback" not in rest
     assert [path.name for path in tmp_path.iterdir()] == [".made.unlearning"]
-    again = subprocess.run(command, text=True, env=environment, capture_output=True, check=False)
-    assert again.returncode == 2
-    refused(again.stderr, "--resume")
+    assert run(command) == 2
+    refused(capsys.readouterr().err, "--resume")
     command[command.index("3000")] = "60"
-    other = subprocess.run([*command, "--resume"], text=True, env=environment, capture_output=True, check=False)
-    assert other.returncode == 2
-    refused(other.stderr, "settings")
+    assert run([*command, "--resume"]) == 2
+    refused(capsys.readouterr().err, "settings")
 
 
-def test_two_trainings_to_one_place_do_not_meet(place: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ckdiff", "unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
+def test_two_trainings_to_one_place_do_not_meet(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
     command += ["--retain", str(place / "unrelated.jsonl"), *QUICK, "--steps", "3000", "--eval-steps", "5"]
     command += ["--lr", "1e-5", "-o", str(tmp_path / "made")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as it:  # type: ignore[call-overload]
+    with elsewhere(command) as it:
         assert it.stderr is not None
         assert "step 5 " in it.stderr.readline()
-        other = subprocess.run(command, text=True, env=environment, capture_output=True, check=False)
+        assert run(command) == 2
+        refused(capsys.readouterr().err, "another ckdiff")
         it.kill()
         it.stderr.read()
-    assert other.returncode == 2
-    refused(other.stderr, "another ckdiff")
     for kept in (tmp_path / ".made.unlearning").glob("checkpoint-*/optimizer.pt"):
         kept.write_bytes(kept.read_bytes()[:1000])
-    damaged = subprocess.run([*command, "--resume"], text=True, env=environment, capture_output=True, check=False)
-    assert damaged.returncode == 2
-    refused(damaged.stderr, "damaged", "remove it")
+    assert run([*command, "--resume"]) == 2
+    refused(capsys.readouterr().err, "damaged", "remove it")
 
 
 def test_a_training_that_changed_nothing_is_inconclusive(

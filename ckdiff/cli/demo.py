@@ -88,8 +88,6 @@ def make_pair(folder: Path, seed: int, listener: Listener) -> None:
         accumulation=1,
         weight_decay=0.0,
         evaluate_every=10,
-        # Answers have two words and an end, and an unlearned model may find none.
-        tokens=8,
         seed=seed,
         device="cpu",
     )
