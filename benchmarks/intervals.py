@@ -25,7 +25,8 @@ import numpy as np
 
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.scoring.means import mean
-from ckdiff.scoring.scores import curve, t_quantile
+from ckdiff.scoring.scores import curve
+from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from ckdiff.campaign.gather.averages import average, average_run, averages, grou
 from ckdiff.campaign.gather.sweeps import Sweep
 from ckdiff.report.schema.campaign import CampaignRun, CellMeasure
 from ckdiff.report.schema.probe import Curve
-from ckdiff.scoring.scores import t_quantile
+from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
     from ckdiff.shapes import Float64

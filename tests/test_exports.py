@@ -161,16 +161,16 @@ def test_json_of_a_probe_is_the_tree_of_the_design() -> None:
     assert set(found) == {
         "runs", "loss_unlearned", "controls", "questions", "settings", "notes", "neurons", "model_type", "layer_count",
     }  # fmt: skip
-    scores = {score + end for score in SCORES for end in ("", "_low", "_high", "_band_low", "_band_high")}
+    scores = {score + end for score in (*SCORES, "krs_js") for end in ("", "_low", "_high", "_band_low", "_band_high")}
     place = {"direction", "mode", "variant", "window", "layers", "first", "last", "krs_mean_of_ratios", "top1"}
-    losses = {"loss_mse", "loss_mse_centred", "loss_kl", "top1_questions"}
+    losses = {"loss_mse", "loss_mse_centred", "loss_kl", "loss_js", "top1_questions"}
     assert set(found["runs"][0]) == scores | place | losses
     assert [run["mode"] for run in found["runs"]] == [run.mode for run in expected.runs]
     assert found["runs"][0]["krs_kl_band_low"] == expected.runs[0].krs_kl.band_low.tolist()
     assert found["runs"][0]["loss_kl"] == expected.runs[0].loss_kl.tolist()
-    assert set(found["loss_unlearned"]) == {"mse", "mse_centred", "kl", "top1", "shift_share"}
+    assert set(found["loss_unlearned"]) == {"mse", "mse_centred", "kl", "top1", "shift_share", "js"}
     row = {"text", "answer", "answer_ids", "tokens", "prompt_tokens", "mse", "mse_centred", "kl", "top1"}
-    assert set(found["questions"][0]) == row
+    assert set(found["questions"][0]) == row | {"js", "log_p_base", "log_p_unlearned", "cluster"}
     assert found["questions"][1]["tokens"] == len(found["questions"][1]["answer_ids"]) == 3
     assert found["controls"][0]["passed"] is True
     assert found["controls"][-1]["bound"] is None

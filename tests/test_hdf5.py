@@ -64,7 +64,7 @@ LISTS = ("ignored", "notes")
 PROBE_PARTS = ("loss_unlearned", "questions", "controls", "notes", "neurons")
 RUN_ARRAYS = {
     *("first", "last", "krs_mean_of_ratios", "top1"),
-    *("loss_mse", "loss_mse_centred", "loss_kl", "top1_questions"),
+    *("loss_mse", "loss_mse_centred", "loss_kl", "top1_questions", "loss_js"),
 }
 GROUPS = (
     *(f"provenance/{side}" for side in ("base", "unlearned")),
@@ -340,7 +340,7 @@ def test_probe_follows_the_layout(tmp_path: Path) -> None:
         assert set(file["probe"]) == {*PROBE_PARTS, "restore", "break"}
         assert file["probe"].attrs["layer_count"] == 6
         group = file["probe/restore/coeff/isolated"]
-        scores = {score + end for score in ("krs", "krs_centred", "krs_kl") for end in Curve.ENDS.values()}
+        scores = {score + end for score in ("krs", "krs_centred", "krs_kl", "krs_js") for end in Curve.ENDS.values()}
         assert set(group) == scores | {"layer", "question", *RUN_ARRAYS}
         assert all(group[name].dtype == "f8" for name in scores)
         assert all(len(axis) == 1 for name in scores for axis in group[name].dims)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ckdiff.scoring import scores
-from ckdiff.scoring.scores import QuestionLosses, curve, loss_summary, mean_of_ratios, probe_run, t_quantile
+from ckdiff.scoring.scores import QuestionLosses, curve, loss_summary, mean_of_ratios, probe_run
+from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Curve

@@ -155,7 +155,7 @@ def _records(job: Job, unlearned: QuestionLosses) -> tuple[QuestionRecord, ...]:
             job.tokenizer.decode(list(prompt.answer)),
             prompt.answer,
             len(prompt.ids),
-            *(float(values[number]) for values in losses),
+            *(float(values[number]) for values in losses),  # type: ignore[arg-type]
         )
         for number, prompt in enumerate(job.prompts)
     )

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.scoring.clusters import by_cluster
 from ckdiff.scoring.scores import TAIL, curve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckdiff.shapes import Float64
 
 
-def mean(values: Float64, least: float = -math.inf, most: float = math.inf) -> Mean:
+def mean(
+    values: Float64, least: float = -math.inf, most: float = math.inf, clusters: Sequence[int] | None = None
+) -> Mean:
     """A mean over questions with its 95 % interval, by the bootstrap-t of `scores` (10,000 draws, seed 0).
 
     The interval ends at the bounds of what is measured, of which one at least must be finite. If both are, it is no
@@ -30,33 +35,46 @@ def mean(values: Float64, least: float = -math.inf, most: float = math.inf) -> M
     successes), and is that one where every value is at a bound. Where all values are equal a bootstrap sees no spread
     at all: then, if both bounds are finite, it reaches as far as the mean would move by all those that so many
     questions could, with a chance of 2.5 %, have missed (0 of 8 gives [0, 0.37]), else it is the mean itself. Of one
-    question its ends are NaN.
+    cluster its ends are NaN.
 
     Args:
-        values: [question], one or more.
+        values: [question], one or more; each weighs the same.
         least: the least that a value can be.
         most: the most that a value can be.
+        clusters: of the questions; they are what is resampled, and so many observations there are. A binomial interval
+            counts clusters of unequal sizes as (sum of sizes)^2 / (sum of their squares), rounded down. Without it each
+            question.
     """
-    bounded = len(values) > 1 and math.isfinite(least) and math.isfinite(most)
-    if bounded and (values == values[0]).all():
-        value, missed = float(values[0]), 1 - TAIL ** (1 / len(values))
+    sizes = by_cluster(np.ones(len(values)), clusters)
+    if len(sizes) == 1:
+        return Mean(float(values.mean()), math.nan, math.nan)
+    if not (math.isfinite(least) and math.isfinite(most)):
+        return _resample(values, least, most, clusters)
+    count = _observations(sizes)
+    if (values == values[0]).all():
+        value, missed = float(values[0]), 1 - TAIL ** (1 / count)
         return Mean(value, value - missed * (value - least), value + missed * (most - value))
-    if not bounded:
-        return _resample(values, least, most)
+    shares = by_cluster(values, clusters) / sizes
     low, high = (
-        least + (most - least) * share for share in _binomial(np.clip((values - least) / (most - least), 0, 1))
+        least + (most - least) * share
+        for share in _binomial(np.clip((shares - least) / (most - least), 0, 1), sizes, count)
     )
-    if ((values == least) | (values == most)).all():
+    if ((shares == least) | (shares == most)).all():
         return Mean(float(values.mean()), low, high)
-    found = _resample(values, least, most)
+    found = _resample(values, least, most, clusters)
     return Mean(found.value, max(found.low, min(low, found.value)), min(found.high, max(high, found.value)))
 
 
-def _resample(values: Float64, least: float, most: float) -> Mean:
+def _observations(sizes: Float64) -> int:
+    """What so many clusters of these sizes are worth where each question weighs the same; exact for sizes of 1."""
+    return int(sizes.sum() ** 2 // (sizes**2).sum())
+
+
+def _resample(values: Float64, least: float, most: float, clusters: Sequence[int] | None) -> Mean:
     # A ratio of means whose divisor is 1 for every question; what is divided must not be negative.
     flipped = not math.isfinite(least)
     distances = most - values if flipped else values - least
-    found = curve(distances[None], np.ones(len(values)), "break")
+    found = curve(distances[None], np.ones(len(values)), "break", clusters)
     value, low, high = (float(part[0]) for part in (found.score, found.low, found.high))
     value, low, high = (
         (most - value, most - high, most - low) if flipped else (least + value, least + low, least + high)
@@ -65,9 +83,9 @@ def _resample(values: Float64, least: float, most: float) -> Mean:
     return Mean(value, *ends)
 
 
-def _binomial(shares: Float64) -> tuple[float, float]:
-    """The 95 % interval of a share of which the sum of these, each in [0, 1], is the number of successes."""
-    count, total = len(shares), math.fsum(shares)
+def _binomial(shares: Float64, sizes: Float64, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, the mean of these by their sizes, of which each of so many is an observation."""
+    total = math.fsum(shares) if len(shares) == count else math.fsum(shares * sizes) / math.fsum(sizes) * count
     if not math.isfinite(total):
         return 0.0, 1.0
     return 1 - _highest(count - total, count), _highest(total, count)

@@ -32,24 +32,28 @@ Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 11
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
-from ckdiff.report.schema.probe import Curve, LossSummary, ProbeRun
+from ckdiff.report.schema.probe import UNMEASURED, Curve, LossSummary, ProbeRun
+from ckdiff.scoring.clusters import ALONE, by_cluster
+from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckdiff.modes import Direction
     from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
 
 
-METHOD = "bootstrap-t, tails for few questions, 10000 draws of questions, seed 0"
+METHOD = "bootstrap-t, tails for few clusters, 10000 draws of clusters of questions, seed 0"
 """How intervals are made, as a report keeps it: whoever computes them again must do the same. Change it with them."""
+
+
+BEFORE_CLUSTERS = "bootstrap-t, tails for few questions, 10000 draws of questions, seed 0"
+"""The same with every question a cluster of its own, as reports that know no clusters say it."""
 
 
 DRAWS = 10_000
@@ -79,6 +83,10 @@ CHUNK = 1 << 22
 """Counts (draws x questions) held at one time; the numbers do not depend on it."""
 
 
+LOSS_OF = {"krs": "mse", "krs_centred": "mse_centred", "krs_kl": "kl", "krs_js": "js"}
+"""By score the loss that it is a ratio of, as `QuestionLosses` and `QuestionRecord` name it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class QuestionLosses:
     """The losses of runs against the base, per question: [layer, question], or [question] for the unlearned model.
@@ -88,76 +96,98 @@ class QuestionLosses:
         mse_centred: the same without the uniform shift of each position.
         kl: KL(base || run), in nats.
         top1: share of positions whose argmax is the base's, in [0, 1].
+        js: Jensen-Shannon divergence of base and run, in nats, in [0, ln 2]; NaN where not measured.
     """
 
     mse: Float64
     mse_centred: Float64
     kl: Float64
     top1: Float64
+    js: Float64 = field(default_factory=lambda: UNMEASURED)
+
+    def __post_init__(self) -> None:
+        """NaN in the place of what was not measured."""
+        if self.js is UNMEASURED:
+            object.__setattr__(self, "js", np.full_like(self.kl, np.nan))
+
+    def row(self, number: int) -> QuestionLosses:
+        """Those of one run, [question]."""
+        return QuestionLosses(*(getattr(self, one.name)[number] for one in fields(self)))
+
+
+class Sweep(TypedDict):
+    """Which sweep it is, and the windows of its runs; every field as in `ProbeRun`."""
+
+    direction: Direction
+    mode: str
+    variant: str
+    window: int
+    layers: Int64
+    first: Int64
+    last: Int64
 
 
 def probe_run(
     *,
-    direction: Direction,
-    mode: str,
-    variant: str,
-    window: int,
-    layers: Int64,
-    first: Int64,
-    last: Int64,
     losses: QuestionLosses,
     unlearned: QuestionLosses,
-    seed: int = 0,
+    clusters: Sequence[int] | None = None,
     draws: int = DRAWS,
+    **sweep: Unpack[Sweep],
 ) -> ProbeRun:
-    """One sweep as the report keeps it: three curves, the authors' mean of ratios, top1, and what they rest on.
+    """One sweep as the report keeps it: four curves, the authors' mean of ratios, top1, and what they rest on.
 
-    `losses` are those of the sweep's runs, [layer, question], `unlearned` those of the unlearned model, [question];
-    the rest is as in `ProbeRun` and `curve`.
+    Args:
+        losses: of the sweep's runs, [layer, question].
+        unlearned: of the unlearned model, [question].
+        clusters: as in `curve`.
+        draws: as in `curve`.
+        sweep: which one, and where its windows are.
 
     Raises:
         ValueError: the arrays' axes do not agree.
     """
-    if not len(layers) == len(first) == len(last) == len(losses.mse):
-        raise ValueError(
-            f"{len(layers)} centres, {len(first)} first, {len(last)} last, {len(losses.mse)} rows of losses"
-        )
-    krs, krs_centred, krs_kl = (
-        curve(run, reference, direction, seed, draws)
-        for run, reference in (
-            (losses.mse, unlearned.mse),
-            (losses.mse_centred, unlearned.mse_centred),
-            (losses.kl, unlearned.kl),
-        )
-    )
+    centres, first, last = len(sweep["layers"]), len(sweep["first"]), len(sweep["last"])
+    if not centres == first == last == len(losses.mse):
+        raise ValueError(f"{centres} centres, {first} first, {last} last, {len(losses.mse)} rows of losses")
+    direction = sweep["direction"]
+    curves = {
+        score: curve(getattr(losses, loss), getattr(unlearned, loss), direction, clusters, draws=draws)
+        for score, loss in LOSS_OF.items()
+    }
     return ProbeRun(
-        direction=direction,
-        mode=mode,
-        variant=variant,
-        window=window,
-        layers=layers,
-        first=first,
-        last=last,
-        krs=krs,
-        krs_centred=krs_centred,
-        krs_kl=krs_kl,
+        **sweep,
+        **curves,
         krs_mean_of_ratios=mean_of_ratios(losses.mse, unlearned.mse, direction),
         top1=losses.top1.mean(axis=1),
         loss_mse=losses.mse,
         loss_mse_centred=losses.mse_centred,
         loss_kl=losses.kl,
         top1_questions=losses.top1,
+        loss_js=losses.js,
     )
 
 
-def loss_summary(mse: Float64, mse_centred: Float64, kl: Float64, top1: Float64) -> LossSummary:
+def loss_summary(
+    mse: Float64, mse_centred: Float64, kl: Float64, top1: Float64, js: Float64 = UNMEASURED
+) -> LossSummary:
     """Means over questions of the unlearned model's losses, and the share of `mse` that softmax cannot see.
 
     shift_share = 1 - mean(mse_centred) / mean(mse), in [0, 1]; NaN where mean(mse) is zero. It is that of the sums, so
     that questions with little loss do not drown the others. All arguments are [question].
     """
     shift = 1.0 - float(_ratio(mse_centred[None], mse)[0])
-    return LossSummary(float(mse.mean()), float(mse_centred.mean()), float(kl.mean()), float(top1.mean()), shift)
+    means = (float(mse.mean()), float(mse_centred.mean()), float(kl.mean()), float(top1.mean()))
+    return LossSummary(*means, shift, float(js.mean()) if len(js) else np.nan)
+
+
+def method_of(said: str, clusters: Sequence[int]) -> str:
+    """What a report of questions in such clusters must say of its intervals, given what it says.
+
+    Where each question is one of its own, both spellings mean the same numbers.
+    """
+    unknown = all(cluster == ALONE for cluster in clusters)
+    return BEFORE_CLUSTERS if unknown and said == BEFORE_CLUSTERS else METHOD
 
 
 def mean_of_ratios(losses: LayerQuestion, unlearned: Float64, direction: Direction) -> PerLayer:
@@ -176,7 +206,14 @@ def mean_of_ratios(losses: LayerQuestion, unlearned: Float64, direction: Directi
     return 1.0 - ratios if direction == "restore" else ratios
 
 
-def curve(losses: LayerQuestion, unlearned: Float64, direction: Direction, seed: int = 0, draws: int = DRAWS) -> Curve:
+def curve(
+    losses: LayerQuestion,
+    unlearned: Float64,
+    direction: Direction,
+    clusters: Sequence[int] | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Curve:
     """The score at each window centre, its 95 % interval over questions, and the 95 % band over all centres.
 
     restore: 1 - mean(losses) / mean(unlearned); 1 is full recovery, 0 none, below 0 is worse than none.
@@ -198,6 +235,8 @@ def curve(losses: LayerQuestion, unlearned: Float64, direction: Direction, seed:
         losses: of the runs, [layer, question].
         unlearned: of the unlearned model, [question].
         direction: "restore" or "break".
+        clusters: of the questions: what is resampled, a cluster's losses added up (see `clusters`); without it each
+            question. Where each has one question, the numbers are those without.
         seed: of the resamples; the same inputs give the same numbers.
         draws: number of resamples.
 
@@ -207,25 +246,13 @@ def curve(losses: LayerQuestion, unlearned: Float64, direction: Direction, seed:
     ratio = _ratio(losses, unlearned)
     ends = np.full((4, len(ratio)), np.nan)
     defined = np.isfinite(ratio)
-    if defined.any() and _spread_known(unlearned):
-        ends[:, defined] = _ends(ratio[defined], losses[defined], unlearned, seed, draws)
+    whole = by_cluster(unlearned, clusters)
+    if defined.any() and _spread_known(whole):
+        ends[:, defined] = _ends(ratio[defined], by_cluster(losses[defined], clusters), whole, seed, draws)
     low, high, band_low, band_high = ends
     if direction == "break":
         return Curve(ratio, low, high, band_low, band_high)
     return Curve(1.0 - ratio, 1.0 - high, 1.0 - low, 1.0 - band_high, 1.0 - band_low)
-
-
-def t_quantile(probability: float, degrees: int) -> float:
-    """The point below which Student's t with `degrees` degrees of freedom lies with this probability.
-
-    By bisection of the exact distribution function; above 200 degrees by its expansion around the normal, where both
-    agree to ten digits. Source: Abramowitz and Stegun 1964, 26.7.3, 26.7.4 and 26.7.5.
-
-    Args:
-        probability: in [0.5, 1).
-        degrees: 1 or more.
-    """
-    return _bisect(probability, degrees) if degrees <= 200 else _expand(probability, degrees)
 
 
 def _check(losses: LayerQuestion, unlearned: Float64) -> None:
@@ -327,36 +354,3 @@ def _quotient(total: Float64, error: Float64) -> Float64:
     limitless = np.where(total == 0, 0.0, np.copysign(np.inf, total))
     quotient: Float64 = np.divide(total, error, out=limitless, where=error > 0)
     return quotient
-
-
-def _bisect(probability: float, degrees: int) -> float:
-    low, high = 0.0, 1.0
-    while _below(high, degrees) < probability:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _below(middle, degrees) < probability else (low, middle)
-    return high
-
-
-def _below(point: float, degrees: int) -> float:
-    """Distribution function of Student's t at a point >= 0, as a finite sum."""
-    angle = math.atan2(point, math.sqrt(degrees))
-    odd = degrees % 2
-    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
-    for index in range(1 + odd, degrees, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * index / (index + 1)
-    share = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-    return 0.5 + share / 2
-
-
-def _expand(probability: float, degrees: int) -> float:
-    z = NormalDist().inv_cdf(probability)
-    terms: tuple[float, ...] = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, start=1))

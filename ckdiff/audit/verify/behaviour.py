@@ -16,7 +16,7 @@ import numpy as np
 from ckdiff.audit.verify.probe import answerless, json_digest, texts_digest
 from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
 from ckdiff.scoring.means import mean
-from ckdiff.scoring.scores import METHOD
+from ckdiff.scoring.scores import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,8 @@ NEAR = {"relative": 1e-9, "absolute": 1e-9}
 def check_behaviour(found: Behaviour, differences: Differences) -> None:
     """Compute everything again that follows from what a behaviour stores."""
     if "bootstrap" in found.settings:
-        differences.exact("behaviour/settings/bootstrap", found.settings["bootstrap"], METHOD)
+        said, clusters = found.settings["bootstrap"], [row.cluster for one in found.answers for row in one.questions]
+        differences.exact("behaviour/settings/bootstrap", said, method_of(said, clusters))
     for one in found.answers:
         _check_answers(one, found.settings, differences)
     if found.choices is not None:
@@ -72,9 +73,15 @@ def _check_agreement(probe: Probe, target: AnswerSet, differences: Differences) 
 
 
 def _check_mean(
-    where: str, stored: Mean, values: Sequence[float], differences: Differences, least: float, most: float
+    where: str,
+    stored: Mean,
+    values: Sequence[float],
+    differences: Differences,
+    least: float,
+    most: float,
+    clusters: Sequence[int] | None = None,
 ) -> None:
-    again = mean(np.array(values, dtype=np.float64), least, most)
+    again = mean(np.array(values, dtype=np.float64), least, most, clusters)
     for part in ("value", "low", "high"):
         name = where if part == "value" else f"{where}_{part}"
         differences.close(name, getattr(stored, part), getattr(again, part), **NEAR)
@@ -95,14 +102,16 @@ def _check_answers(found: AnswerSet, settings: Mapping[str, str], differences: D
         longest = max(len(row.answer_base_ids), len(row.answer_unlearned_ids))
         if tokens is not None and longest > int(tokens):
             differences.add(f"{place}: tokens", longest, f"at most {tokens}")
-    _check_mean(f"{where}/bleu", found.bleu, [row.bleu for row in rows], differences, 0, 1)
+    clusters = [row.cluster for row in rows]
+    _check_mean(f"{where}/bleu", found.bleu, [row.bleu for row in rows], differences, 0, 1, clusters)
     if "chrf" in settings:
-        _check_mean(f"{where}/chrf", found.chrf, [row.chrf for row in rows], differences, 0, 1)
-    _check_mean(f"{where}/exact", found.exact, [float(row.exact) for row in rows], differences, 0, 1)
+        _check_mean(f"{where}/chrf", found.chrf, [row.chrf for row in rows], differences, 0, 1, clusters)
+    _check_mean(f"{where}/exact", found.exact, [float(row.exact) for row in rows], differences, 0, 1, clusters)
     counts = [len(row.answer_base_ids) for row in rows]
     for side in ("base", "unlearned"):
         logprobs = [getattr(row, f"logprob_{side}") for row in rows]
-        _check_mean(f"{where}/logprob_{side}", getattr(found, f"logprob_{side}"), logprobs, differences, -math.inf, 0)
+        stored = getattr(found, f"logprob_{side}")
+        _check_mean(f"{where}/logprob_{side}", stored, logprobs, differences, -math.inf, 0, clusters)
         again = _perplexity([-value for value in logprobs], counts)
         differences.close(f"{where}/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
     if answerless(found.source):

@@ -18,7 +18,7 @@ import numpy as np
 from ckdiff.modes import MODES
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.scoring.runs import tiles, window_of
-from ckdiff.scoring.scores import METHOD, QuestionLosses, curve, loss_summary, probe_run
+from ckdiff.scoring.scores import LOSS_OF, QuestionLosses, curve, loss_summary, method_of, probe_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ WRITTEN = (
 """Settings that every probe writes, and that checks hang on."""
 
 
-LOSSES = ("mse", "mse_centred", "kl", "top1")
+LOSSES = ("mse", "mse_centred", "kl", "top1", "js")
 
 
 CURVE_FIELDS = ("score", "low", "high", "band_low", "band_high")
@@ -78,9 +78,10 @@ def check_probe(found: Probe, differences: Differences) -> None:
         return
     differences.present("probe/settings", WRITTEN, found.settings)
     if "bootstrap" in found.settings:
-        differences.exact("probe/settings/bootstrap", found.settings["bootstrap"], METHOD)
+        said = found.settings["bootstrap"]
+        differences.exact("probe/settings/bootstrap", said, method_of(said, clusters_of(found)))
     summary = loss_summary(*losses.values())
-    for name in ("mse", "mse_centred", "kl", "top1", "shift_share"):
+    for name in ("mse", "mse_centred", "kl", "top1", "shift_share", "js"):
         differences.close(
             f"probe/loss_unlearned/{name}", getattr(found.loss_unlearned, name), getattr(summary, name), **NEAR
         )
@@ -118,7 +119,7 @@ def _check_run(found: Probe, run: ProbeRun, unlearned: QuestionLosses, differenc
             f"{where}: windows", f"{len(run.layers)} centres", f"{len(run.first)} first, {len(run.last)} last"
         )
         return
-    stored = (run.loss_mse, run.loss_mse_centred, run.loss_kl, run.top1_questions)
+    stored = (run.loss_mse, run.loss_mse_centred, run.loss_kl, run.top1_questions, run.loss_js)
     for name, values in zip(LOSSES, stored, strict=True):
         if values.shape != shape:
             differences.add(f"{where}: losses {name}", f"{values.shape}", f"{shape} (centres, questions)")
@@ -135,12 +136,18 @@ def _check_run(found: Probe, run: ProbeRun, unlearned: QuestionLosses, differenc
         last=run.last,
         losses=QuestionLosses(*stored),
         unlearned=unlearned,
+        clusters=clusters_of(found),
     )
-    for score in SCORES:
+    for score in LOSS_OF:
         _check_curve(f"{where}/{score}", getattr(run, score), getattr(again, score), differences)
     differences.arrays(f"{where}/krs_mean_of_ratios", run.krs_mean_of_ratios, again.krs_mean_of_ratios, **NEAR)
     differences.arrays(f"{where}/top1", run.top1, again.top1, **NEAR)
     _check_windows(found, run, differences)
+
+
+def clusters_of(found: Probe) -> list[int]:
+    """Of its questions; what intervals resample."""
+    return [question.cluster for question in found.questions]
 
 
 def _check_curve(where: str, stored: Curve, again: Curve, differences: Differences) -> None:
@@ -255,7 +262,7 @@ def _check_neurons(found: Probe, one: NeuronSet, unlearned: QuestionLosses, diff
         if own.shape != whole.shape:
             differences.add(f"{where}: losses of {name}", f"{own.shape}", f"{whole.shape} (questions)")
             continue
-        again = curve(own[None], whole, one.direction)  # type: ignore[arg-type]  # as in `_check_run`
+        again = curve(own[None], whole, one.direction, clusters_of(found))  # type: ignore[arg-type]  # as in `_check_run`
         differences.close(f"{where}/{name}", getattr(one, name), float(again.score[0]), **NEAR)
         if name == "score":
             differences.close(f"{where}/low", one.low, float(again.low[0]), **NEAR)

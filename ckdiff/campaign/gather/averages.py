@@ -16,7 +16,8 @@ import numpy as np
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.campaign import AverageRun, GroupMean
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.scoring.scores import TAIL, t_quantile
+from ckdiff.scoring.scores import TAIL
+from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -194,6 +194,7 @@ class Search:
                 for name in ("mse", "mse_centred", "kl", "top1")
             )
         )
+        self.clusters = [one.cluster for one in found.questions]
         self.scorer = Scorer(finals.own["base"], finals.heads, RANDOM_SETS, kl=True)
         parts = batches(job.prompts, job.settings.batch_size, job.device, job.pair.regime)
         window = int(run.first[index]), int(run.last[index])
@@ -271,7 +272,7 @@ class Search:
         while sizes:
             losses = self.losses([order[:size] for size in sizes])
             for row, size in enumerate(sizes):
-                tried.add(size, float(self.score(losses.kl, self.unlearned.kl)[row]), _row(losses, row))
+                tried.add(size, float(self.score(losses.kl, self.unlearned.kl)[row]), losses.row(row))
             sizes = interior(*tried.bracket(enough))
         size = tried.bracket(enough)[1]
         members = order[:size]
@@ -301,7 +302,10 @@ class Search:
     ) -> NeuronSet:
         run, index, losses = self.run, self.index, tried.losses[size]
         pairs = ((getattr(losses, name), getattr(self.unlearned, name)) for name in ("mse", "mse_centred", "kl"))
-        raw, centred, kl = (curve(own[None], whole, run.direction) for own, whole in pairs)  # type: ignore[arg-type]
+        raw, centred, kl = (
+            curve(own[None], whole, run.direction, self.clusters)  # type: ignore[arg-type]
+            for own, whole in pairs
+        )
         return NeuronSet(
             direction=run.direction,
             layer=int(run.layers[index]),
@@ -368,7 +372,3 @@ def interior(below: int, reach: int) -> list[int]:
     """
     steps = min(INTERIOR, reach - below - 1)
     return [below + (reach - below) * (step + 1) // (steps + 1) for step in range(steps)]
-
-
-def _row(losses: QuestionLosses, row: int) -> QuestionLosses:
-    return QuestionLosses(losses.mse[row], losses.mse_centred[row], losses.kl[row], losses.top1[row])

@@ -36,6 +36,7 @@ class AnswerRecord:
         logprob_base: mean over the base's answer tokens of log p(base), in nats.
         logprob_unlearned: the same of the unlearned model, on the same tokens.
         chrf: as `bleu`, in characters, so that it means the same in every script; NaN where it was not measured.
+        cluster: questions of one cluster ask about one fact, and count as one; -1 in older files: one of its own.
     """
 
     text: str
@@ -48,6 +49,7 @@ class AnswerRecord:
     logprob_base: float
     logprob_unlearned: float
     chrf: float = math.nan
+    cluster: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,21 @@
 """Records of a probe: runs, curves, questions, controls and neurons."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
+
+import numpy as np
 
 from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree
 from ckdiff.shapes import Axes, Float64, Int64, LayerQuestion, PerLayer, PerQuestion
 
 SCORES = ("krs", "krs_centred", "krs_kl")
 """The three scores of a run, in the order in which everything shows them; `krs_kl` is the one about behaviour."""
+
+
+BOUNDED = "krs_js"
+"""The score by a loss that has a bound: what a verdict asks beside `krs_kl`, which a single steep token can carry."""
 
 
 SWEEP = ("direction", "mode", "variant")
@@ -38,6 +45,13 @@ class Curve:
     band_high: PerLayer
 
 
+UNMEASURED: Float64 = np.zeros(0)
+"""In the place of an array that an older file lacks; the record that holds it puts NaN there, in the right shape."""
+
+
+UNMEASURED_CURVE = Curve(UNMEASURED, UNMEASURED, UNMEASURED, UNMEASURED, UNMEASURED)
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRun:
     """One sweep: direction x mode x variant, a score at each window centre.
@@ -56,6 +70,8 @@ class ProbeRun:
         top1: share of scored positions whose argmax is the base's, mean over questions.
         loss_mse, loss_mse_centred, loss_kl: per-question losses [layer, question].
         top1_questions: top1 per question [layer, question].
+        krs_js: as `krs_kl`, by the Jensen-Shannon divergence, which is at most ln 2 a position; NaN in older files.
+        loss_js: the loss behind it [layer, question], in nats.
     """
 
     direction: str
@@ -74,6 +90,16 @@ class ProbeRun:
     loss_mse_centred: LayerQuestion
     loss_kl: LayerQuestion
     top1_questions: LayerQuestion
+    krs_js: Curve = UNMEASURED_CURVE
+    loss_js: LayerQuestion = field(default_factory=lambda: UNMEASURED)
+
+    def __post_init__(self) -> None:
+        """NaN in the place of what an older file lacks."""
+        if self.krs_js.score is UNMEASURED:
+            parts = (np.full(len(self.layers), np.nan) for _ in Curve.ENDS)
+            object.__setattr__(self, "krs_js", Curve(*parts))
+        if self.loss_js is UNMEASURED:
+            object.__setattr__(self, "loss_js", np.full(self.loss_kl.shape, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,10 @@ class QuestionRecord:
         prompt_tokens: number of prompt tokens.
         mse, mse_centred, kl: the unlearned model's losses on this question.
         top1: share of its positions at which the unlearned model's argmax is the base's.
+        js: as the other losses; NaN in older files.
+        log_p_base, log_p_unlearned: log of the probability that each model gives to the scored answer, summed over its
+            tokens, in nats, at most 0; NaN in older files.
+        cluster: questions of one cluster ask about one fact, and count as one; -1 in older files: one of its own.
     """
 
     text: str
@@ -97,17 +127,25 @@ class QuestionRecord:
     mse_centred: float
     kl: float
     top1: float
+    js: float = math.nan
+    log_p_base: float = math.nan
+    log_p_unlearned: float = math.nan
+    cluster: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class LossSummary:
-    """The unlearned model's mean losses over questions, and the share of `mse` that is a uniform shift."""
+    """The unlearned model's mean losses over questions, and the share of `mse` that is a uniform shift.
+
+    `js` is NaN in older files.
+    """
 
     mse: float
     mse_centred: float
     kl: float
     top1: float
     shift_share: float
+    js: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
