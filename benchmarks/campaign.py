@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckdiff.cache import Cache
 from ckdiff.campaign.engines import ENGINES
 from ckdiff.campaign.plan.plan import read_plan
 from ckdiff.campaign.records import CampaignError, Outcome, Task, Ways
 from ckdiff.campaign.run import run as driving
-from ckdiff.campaign.run import sharing
-from ckdiff.campaign.run.store import SharedStore, Store, sha256_of, write_marker
+from ckdiff.campaign.run.store import Store, sha256_of, write_marker
 from ckdiff.files import replace_file
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 JOBS, TURNS = 600, 3
 REPORT = bytes(40_000)
-NEVER = 1 << 60
 
 
 def nothing(task: Task, stop: Stop) -> Outcome:
@@ -102,13 +101,12 @@ def pairs(plan: Plan, turns: int) -> None:
 def shared(plan: Plan, turns: int) -> None:
     """In this process, by its CPU seconds; the first job of all, which imports everything, is not among them."""
     once(plan, "inline", 1)
-    least, known = sharing.LEAST, SharedStore.answers
+    known = Cache.answers
     for _ in range(turns):
         together = once(plan, "inline", 1)[1]
-        sharing.LEAST = NEVER
-        SharedStore.answers = lambda self, key: None  # type: ignore[method-assign]
+        Cache.answers = lambda self, key: None  # type: ignore[method-assign]
         alone = once(plan, "inline", 1)[1]
-        sharing.LEAST, SharedStore.answers = least, known  # type: ignore[method-assign]
+        Cache.answers = known  # type: ignore[method-assign]
         print(f"each for itself {alone:.1f} CPU s, shared {together:.1f}: {1 - together / alone:.1%} saved")
 
 

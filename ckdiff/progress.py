@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ckdiff.cache import Cache
+
 
 class Stopped(KeyboardInterrupt):
     """The user asked to stop, and what was done is kept."""
@@ -21,8 +23,10 @@ class Listener:
         progress: called with (stage, done, in all, detail).
         stop: asked between layers; True stops the sweep and keeps what is done.
         remark: one line for the user.
+        cache: knows what other work has found out about the same weights; None: nobody does.
     """
 
     progress: Callable[[str, int, int, str], None] = lambda stage, done, total, detail: None
     stop: Callable[[], bool] = lambda: False
     remark: Callable[[str], None] = lambda text: None
+    cache: Cache | None = None

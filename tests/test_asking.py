@@ -15,12 +15,10 @@ from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.audit.verify.behaviour import check_behaviour
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import check_probe, texts_digest
-from ckdiff.calls.ask import read_asked
 from ckdiff.cli.app import run
-from ckdiff.probes.behaviour.answer_ahead import answer_ahead
+from ckdiff.progress import Listener
 from ckdiff.scoring.settings import Settings
-from ckdiff.weights.opening import open_checkpoint
-from tests.test_shared import Shelf
+from tests.test_cache import Counted
 from tests.tiny_families import CONFIGS
 from tests.tiny_pairs import disturbed
 from tests.tokenizer_kinds import KINDS
@@ -214,10 +212,10 @@ def test_one_prompt_is_one_question(pair: Path) -> None:
     assert any(note.startswith("one question: no intervals") for note in found.notes)
 
 
-def test_answers_are_made_ahead_for_the_questions_that_are_asked(pair: Path) -> None:
+def test_answers_are_kept_for_the_questions_that_are_asked(pair: Path, tmp_path: Path) -> None:
     (pair / "asked.txt").write_text("\n".join(EQUAL))
     (pair / "other.txt").write_text("Who zug?\nWho rules?\nWho zeg?")
-    settings, shelf = Settings(tokens=4, device="cpu", variants=("open",)), Shelf()
+    settings, cache = Settings(tokens=4, device="cpu", variants=("open",)), Counted(tmp_path)
     spec = BehaveSpec(
         str(pair / "base"),
         str(pair / "unlearned"),
@@ -226,11 +224,9 @@ def test_answers_are_made_ahead_for_the_questions_that_are_asked(pair: Path) -> 
         neutral=False,
         settings=settings,
     )
-    base = open_checkpoint(spec.base)
-    assert answer_ahead(base, tuple(read_asked(spec).open.values()), settings, shelf) == 2
-    behave(spec, shared=shelf)
-    probe(ProbeSpec(spec.base, spec.unlearned, spec.questions, settings=settings), shared=shelf)
-    assert (shelf.hits, shelf.misses) == (3, 2)
+    behave(spec, Listener(cache=cache))
+    probe(ProbeSpec(spec.base, spec.unlearned, spec.questions, settings=settings), Listener(cache=cache))
+    assert (cache.hits, cache.misses) == (1, 2)
 
 
 @pytest.mark.parametrize(

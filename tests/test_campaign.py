@@ -414,34 +414,6 @@ def test_every_kind_of_job_has_a_weight() -> None:
     assert set(WEIGHTS) == set(WORK)
 
 
-def test_damaged_answers_are_made_again(tmp_path: Path) -> None:
-    from ckdiff.campaign.run.store import SharedStore
-
-    store = SharedStore(tmp_path)
-    (tmp_path / "base").mkdir()
-    store.keep("a", [[1, 2], [3]])
-    assert store.answers("a") == [[1, 2], [3]]
-    for text in ("", "{", "[]", '{"answers": 3}', '{"answers": [[-1]]}', '{"answers": [[true]]}', '{"answers": ["a"]}'):
-        (tmp_path / "base" / "a.json").write_text(text)
-        assert store.answers("a") is None
-
-
-def test_a_digest_is_forgotten_when_the_file_changes(tmp_path: Path) -> None:
-    from ckdiff.campaign.run.store import SharedStore, sha256_of, state_of
-
-    Store(tmp_path)
-    store, file = SharedStore(tmp_path), tmp_path / "w.safetensors"
-    file.write_bytes(b"one")
-    store.add(file, sha256_of(file), state_of(file))
-    store.save()
-    times = file.stat()
-    assert SharedStore(tmp_path).digest(file) == sha256_of(file)
-    file.write_bytes(b"two")
-    # A time that can be set is not enough to fool it.
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert SharedStore(tmp_path).digest(file) is None
-
-
 def test_a_damaged_record_counts_as_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / "jobs").mkdir()

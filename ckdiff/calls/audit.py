@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ckdiff.calls.specs import AuditSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.probes.preparation import Job
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.progress import Listener
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
@@ -36,8 +35,6 @@ def audit_pair(
     accept: Callable[[str, str], None] | None = None,
     keep: Path | None = None,
     resume: bool = False,
-    *,
-    shared: Shared | None = None,
 ) -> Report:
     """Compare, behave, probe, and a verdict; with a policy its gate.
 
@@ -48,7 +45,6 @@ def audit_pair(
         accept: called with both locations once the headers are read; it raises where the work should not begin.
         keep: a file to keep an unfinished sweep in.
         resume: go on with what is kept there.
-        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
@@ -59,7 +55,7 @@ def audit_pair(
     listener = listener or Listener()
     work = _prepare(spec, accept)
     report = compare_open(
-        *work.sides, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), shared
+        *work.sides, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
     )
     report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
     if existing is not None:
@@ -71,7 +67,7 @@ def audit_pair(
     if broken := _not_finite(report):
         listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
     else:
-        report = _ask_and_probe(work, report, listener, keep, resume, shared)
+        report = _ask_and_probe(work, report, listener, keep, resume)
     # Only what was asked the same questions in the same way can be evidence beside what was measured now.
     if existing is not None and existing.probe is not None and report.probe is not None:
         report = replace(report, probe=combine_probes(existing.probe, report.probe))
@@ -109,9 +105,7 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
     return _Work((base, unlearned), task, job)
 
 
-def _ask_and_probe(
-    work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool, shared: Shared | None
-) -> Report:
+def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool) -> Report:
     """The report with what both models say, and with what returns when base states are put back."""
     from ckdiff.audit.verdict.side_effects import SWAPPED
     from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
@@ -123,7 +117,7 @@ def _ask_and_probe(
     if made:
         listener.remark(swapped)
     try:
-        said = _behaviour(work.task, report, unlearned.root, listener, shared)
+        said = _behaviour(work.task, report, unlearned.root, listener)
         said = replace(said, notes=(*said.notes, swapped)) if made else said
         report = replace(report, behaviour=said)
         if work.job is not None:
@@ -149,11 +143,11 @@ def _not_finite(report: Report) -> str:
     return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
 
 
-def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener, shared: Shared | None) -> Behaviour:
+def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
     from ckdiff.probes.behaviour.behaviour import run
     from ckdiff.weights.making import read_making
 
-    return run(task, read_making(folder, report.provenance.unlearned.digest), listener, shared)
+    return run(task, read_making(folder, report.provenance.unlearned.digest), listener)
 
 
 def _probe(job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool) -> Probe:

@@ -11,7 +11,6 @@ from ckdiff.calls.provenance import begin_report, open_pair
 
 if TYPE_CHECKING:
     from ckdiff.calls.specs import BehaveSpec
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
@@ -20,8 +19,6 @@ def behave(
     spec: BehaveSpec,
     listener: Listener | None = None,
     existing: Report | None = None,
-    *,
-    shared: Shared | None = None,
 ) -> Report:
     """A report of the answers of both models: on target and unrelated questions, multiple choice and neutral text.
 
@@ -29,7 +26,6 @@ def behave(
         spec: what to ask, and how.
         listener: told of progress.
         existing: a report of the same pair; the behaviour is put into it, in the place of an older one.
-        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it, or `existing` is about other weights.
@@ -41,9 +37,9 @@ def behave(
     spec.settings.check()
     base, unlearned = open_pair(spec)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
-    found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "sacrebleu", "torch", "transformers")
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "sacrebleu", "torch", "transformers")
     making = read_making(unlearned.root, found.provenance.unlearned.digest)
-    said = run(task, making, listener, shared)
+    said = run(task, making, listener)
     digests = found.provenance.base.digest, found.provenance.unlearned.digest
     if digests[0] is not None and digests[0] == digests[1]:
         note = "both checkpoints hold the same weights (one digest): every answer is the same by necessity"

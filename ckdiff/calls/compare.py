@@ -9,8 +9,8 @@ from ckdiff.calls.provenance import record_of, versions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ckdiff.cache import Cache
     from ckdiff.calls.specs import CompareSpec
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.hashing import ShardHasher
@@ -20,8 +20,6 @@ def compare(
     spec: CompareSpec,
     progress: Callable[[int, int], None] | None = None,
     accept: Callable[[str, str], None] | None = None,
-    *,
-    shared: Shared | None = None,
 ) -> Report:
     """A report of the drift between two checkpoints: per tensor, component, layer and neuron.
 
@@ -29,7 +27,6 @@ def compare(
         spec: what to compare.
         progress: called with (elements done, elements in all).
         accept: called with both locations once the headers are read; it raises where the work should not begin.
-        shared: what several jobs have in common.
 
     Raises:
         CheckpointError: a checkpoint cannot be read; nothing has been written.
@@ -40,7 +37,7 @@ def compare(
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
     if accept is not None:
         accept(base.location, unlearned.location)
-    return compare_open(base, unlearned, spec.hash, progress, shared)
+    return compare_open(base, unlearned, spec.hash, progress)
 
 
 def compare_open(
@@ -48,15 +45,15 @@ def compare_open(
     unlearned: Checkpoint,
     hashes: bool,
     progress: Callable[[int, int], None] | None = None,
-    shared: Shared | None = None,
+    cache: Cache | None = None,
 ) -> Report:
-    """A report of the drift between two open checkpoints."""
+    """A report of the drift between two open checkpoints; a cache may know their digests."""
     hasher: ShardHasher | None = None
     if hashes:
         from ckdiff.weights.hashing import ShardHasher
 
         # Started before NumPy is imported: on two cores hashing is what takes longest.
-        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest)
     try:
         from ckdiff.report.schema.report import Provenance, Report
         from ckdiff.weights.pairs import compare_checkpoints

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from ckdiff.calls.specs import ProbeSpec
     from ckdiff.probes.preparation import Outline
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
@@ -25,8 +24,6 @@ def probe(
     existing: Report | None = None,
     keep: Path | None = None,
     resume: bool = False,
-    *,
-    shared: Shared | None = None,
 ) -> Report:
     """A report of restoration probes: where the effect of an unlearning lives, on live activations.
 
@@ -36,7 +33,6 @@ def probe(
         existing: a report of the same pair; the probe is put into it.
         keep: a file to keep an unfinished sweep in.
         resume: go on with what is kept there.
-        shared: what several jobs have in common.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow a probe, or `existing` is about other weights.
@@ -50,9 +46,9 @@ def probe(
     base, unlearned = open_pair(spec)
     # Everything that can be refused is refused before files are hashed, which takes a while.
     job = prepare(base, unlearned, questions, spec.settings)
-    found = begin_report(base, unlearned, spec.hash, listener, existing, shared, "torch", "transformers")
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
     kept = None if keep is None else (keep, identity(base, unlearned, found.provenance))
-    result = run(job, listener, kept, resume, shared)
+    result = run(job, listener, kept, resume)
     return merge_reports(existing, replace(found, probe=result))
 
 

@@ -9,15 +9,15 @@ from ckdiff.calls.merge import check_same_weights
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
-    from ckdiff.calls.specs import BehaveSpec, ProbeSpec
-    from ckdiff.probes.shared_answers import Shared
+    from ckdiff.cache import Cache
+    from ckdiff.calls.specs import Pair
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.hashing import ShardHasher
 
 
-def open_pair(spec: ProbeSpec | BehaveSpec) -> tuple[Checkpoint, Checkpoint]:
+def open_pair(spec: Pair) -> tuple[Checkpoint, Checkpoint]:
     """Both checkpoints of a spec, their headers read."""
     from ckdiff.weights.opening import open_checkpoint
 
@@ -30,15 +30,15 @@ def begin_report(
     hashes: bool,
     listener: Listener | None,
     existing: Report | None,
-    shared: Shared | None,
     *libraries: str,
 ) -> Report:
     """A report of a pair that holds nothing yet; refused where it could not be put into an older one."""
     from ckdiff.report.schema.report import Report
 
+    cache = None if listener is None else listener.cache
     if listener is not None and hashes:
         listener.progress("hashing", 0, 1, "sha256 of the weight files")
-    found = Report(provenance_of(base, unlearned, hashes, shared), versions=versions(*libraries))
+    found = Report(provenance_of(base, unlearned, hashes, cache), versions=versions(*libraries))
     if listener is not None:
         listener.progress("hashing", 1, 1, "")
     if existing is not None:
@@ -47,7 +47,7 @@ def begin_report(
     return found
 
 
-def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, shared: Shared | None) -> Provenance:
+def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: Cache | None) -> Provenance:
     """Both checkpoints as they stand on disk."""
     from ckdiff.report.schema.report import Provenance
 
@@ -55,7 +55,7 @@ def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, shared:
     if hashes:
         from ckdiff.weights.hashing import ShardHasher
 
-        hasher = ShardHasher((*base.shards, *unlearned.shards), None if shared is None else shared.digest)
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest)
     try:
         return Provenance(record_of(base, hasher), record_of(unlearned, hasher))
     finally:

@@ -105,7 +105,7 @@ def watch(quiet: bool) -> Iterator[Watcher]:
     words = "stopping: jobs that run keep what they have done; Ctrl-C again stops at once"
     with bars(quiet) as show, catch_stop(lambda: words, quiet) as stop:
         tally = Tally(show, quiet)
-        yield Watcher(tally.hash, tally.begin, tally.end, lambda text: remark(text, quiet), stop)
+        yield Watcher(tally.hash, tally.begin, tally.end, stop)
 
 
 @dataclass(slots=True)
@@ -168,14 +168,15 @@ def tell(found: Finished, plan: Plan, quiet: bool) -> None:
 
 def print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, ways: Ways) -> None:
     """List the jobs of a plan, and what is left to do."""
+    from ckdiff.cache import Cache
     from ckdiff.campaign.run.run import standing
-    from ckdiff.campaign.run.store import SharedStore, Store, check_folder
+    from ckdiff.campaign.run.store import Store, check_folder
     from ckdiff.campaign.run.tasks import jobs
 
     if plan.results.exists() and check_folder(plan.results) != plan.name:
         raise CkdiffError(f"{plan.results}: holds the results of another plan; name another with -o DIR")
     store = Store(plan.results)
-    found = jobs(plan, SharedStore(plan.results), shard, hashing=False)
+    found = jobs(plan, Cache(plan.results), shard, hashing=False)
     there = standing(plan, store, found, retry)
     write_lines(_plan_lines(plan, store, there, ways))
 

@@ -17,12 +17,12 @@ import torch
 
 from ckdiff.probes import kept_sweep as partial
 from ckdiff.probes.assembly import Finals, assemble
+from ckdiff.probes.base_answers import library_versions, recall_or_make
 from ckdiff.probes.forcing import Way, greedy_streamed
 from ckdiff.probes.kept_sweep import Progress
 from ckdiff.probes.neurons.search import neuron_sets
 from ckdiff.probes.preparation import chunk_of, prepare, settings_record, settle
 from ckdiff.probes.prompts import batches
-from ckdiff.probes.shared_answers import answered, library_versions
 from ckdiff.probes.sweep import SIDES, Sweep
 from ckdiff.probes.wording.remarks import silence
 from ckdiff.progress import Listener, Stopped
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.probes.preparation import Job
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.probes.sweep import State
     from ckdiff.questions.questions import QuestionSet
     from ckdiff.report.schema.probe import Probe
@@ -80,9 +79,8 @@ def run(
     listener: Listener | None = None,
     kept: tuple[Path, str] | None = None,
     resume: bool = False,
-    shared: Shared | None = None,
 ) -> Probe:
-    """What `probe_pair` does, from a prepared job on; `shared` knows answers that somebody has let the base give."""
+    """The probe of a prepared job; see `probe_pair`."""
     listener = listener or Listener()
     # A gradient needs parameters that were not made in inference mode.
     with torch.no_grad() if job.settings.neurons else torch.inference_mode():
@@ -90,7 +88,7 @@ def run(
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
         if resume and progress is None:
             listener.remark("nothing to resume: starting anew")
-        answers = progress.answers if progress else _answers(job, listener, shared)
+        answers = progress.answers if progress else _answers(job, listener)
         job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
         job.notes += silence(job.tokenizer, answers, "questions")
         settle(job)
@@ -117,7 +115,7 @@ def _with_neurons(job: Job, finals: Finals, found: Probe, listener: Listener) ->
     return replace(found, neurons=sets, notes=(*found.notes, *notes))
 
 
-def _answers(job: Job, listener: Listener, shared: Shared | None) -> list[list[int]]:
+def _answers(job: Job, listener: Listener) -> list[list[int]]:
     """The base's first greedily generated tokens, or what the file gave."""
     if not job.generate:
         return [list(prompt.answer) for prompt in job.prompts]
@@ -137,7 +135,7 @@ def _answers(job: Job, listener: Listener, shared: Shared | None) -> list[list[i
         ids, most = [list(prompt.ids) for prompt in job.prompts], job.settings.batch_size
         return base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
 
-    found = answered(job, job.prompts, way, shared, make)
+    found = recall_or_make(job, job.prompts, way, listener.cache, make)
     listener.progress("answers", count, count, "")
     return found
 

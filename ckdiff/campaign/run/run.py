@@ -1,7 +1,7 @@
 """A campaign from its plan to its last job: `run(plan, engine, ways, ...)`.
 
-Jobs whose report is there are skipped. What several jobs ask of one base comes first; then everything else, by an
-engine. What ended is kept at once, so that an interruption costs what was in flight.
+Jobs whose report is there are skipped; an engine does the others. What ended is kept at once, so that an interruption
+costs what was in flight.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ckdiff.cache import Cache
 from ckdiff.campaign.engines import ENGINES
-from ckdiff.campaign.run.sharing import answer_tasks
-from ckdiff.campaign.run.store import SharedStore, open_store
+from ckdiff.campaign.run.store import open_store
 from ckdiff.campaign.run.tasks import jobs, name_of
 from ckdiff.campaign.run.work import perform
 
@@ -31,14 +31,12 @@ class Watcher:
         hashing: called with (bytes hashed, bytes in all).
         begun: called with what is about to run: (tasks, those that were done before).
         ended: called with each job as it ends.
-        remark: one line for the user.
         stop: asked often; True ends the campaign soon, keeping what is done.
     """
 
     hashing: Callable[[int, int], None] = lambda done, total: None
     begun: Callable[[Sequence[Task], int], None] = lambda tasks, before: None
     ended: Callable[[Task, Outcome], None] = lambda task, outcome: None
-    remark: Callable[[str], None] = lambda text: None
     stop: Stop = lambda: False
 
 
@@ -109,8 +107,7 @@ def run(
     label = "all" if shard is None else f"{shard[0]}-of-{shard[1]}"
     with store.at_work(label):
         store.tidy()
-        shared = SharedStore(plan.results)
-        found = standing(plan, store, jobs(plan, shared, shard, watcher.hashing), retry)
+        found = standing(plan, store, jobs(plan, Cache(plan.results), shard, watcher.hashing), retry)
         store.write_manifest(plan.name, plan.text, found.jobs.slots, shard)
         return _run(found, store, engine, ways, watcher)
 
@@ -146,37 +143,23 @@ def _run(found: Standing, store: Store, engine: str, ways: Ways, watcher: Watche
         unreadable={name_of(slot): slot.reason for slot in slots if slot.reason},
     )
     result.total += len(result.unreadable)
-    bases = {slot.key: f"{slot.base_digest} {slot.base}" for slot in slots if slot.key}
-    first = [task for task in answer_tasks(found.todo, bases) if not _answered(store, task)]
     watcher.begun(found.todo, result.before)
     for task in found.todo:
         store.forget(task.key)
 
     def ended(task: Task, outcome: Outcome) -> None:
-        outcome = _checked(store, task, outcome)
-        if task.run == "answers":
-            if outcome.state == "failed":
-                watcher.remark(f"{task.name}: {outcome.reason}; each job makes them itself")
-            return
-        result.outcomes[task.key] = outcome
+        result.outcomes[task.key] = outcome = _check(store, task, outcome)
         watcher.ended(task, outcome)
 
-    for group in (first, found.todo):
-        if group and not watcher.stop():
-            ENGINES[engine](group, perform, ended, watcher.stop, ways)
+    if found.todo and not watcher.stop():
+        ENGINES[engine](found.todo, perform, ended, watcher.stop, ways)
     result.stopped = watcher.stop()
     return result
 
 
-def _answered(store: Store, task: Task) -> bool:
-    """Whether shared answers were made before; whoever misses one makes it itself."""
-    outcome = store.outcome(task.key)
-    return outcome is not None and outcome.state == "done"
-
-
-def _checked(store: Store, task: Task, outcome: Outcome) -> Outcome:
+def _check(store: Store, task: Task, outcome: Outcome) -> Outcome:
     """What an engine says, held against what is there; kept where the worker could not keep it itself."""
-    if outcome.state == "done" and task.run != "answers" and not store.report(task.key).exists():
+    if outcome.state == "done" and not store.report(task.key).exists():
         outcome = replace(
             outcome,
             state="failed",
@@ -186,6 +169,6 @@ def _checked(store: Store, task: Task, outcome: Outcome) -> Outcome:
         try:
             store.keep(outcome)
         except OSError as error:
-            if task.run != "answers" and outcome.state != "done":
+            if outcome.state != "done":
                 outcome = replace(outcome, reason=f"{outcome.reason} (not recorded: {error.strerror})")
     return outcome

@@ -4,8 +4,7 @@
     plan.toml              the plan, as it was read
     manifest.json          every job of the plan with its key (manifest-1-of-3.json: those of a shard)
     jobs/KEY.h5            a report; KEY.json how the job ended, KEY.log what it said
-    base/KEY.json          answers of a base model, which its jobs share
-    digests.json           sha256 of weight files, as long as size and times are the same
+    base/, digests.json    answers of base models and sha256 of weight files; see `ckdiff.cache`
     running/               who is at work, and on what
 
 A job is done where its report is there. Every file is written whole or not at all.
@@ -22,6 +21,7 @@ import time
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+from ckdiff.cache import SHA256
 from ckdiff.campaign.records import CampaignError, Found, Outcome, Results, Slot
 from ckdiff.errors import CkdiffError
 from ckdiff.files import replace_file
@@ -40,9 +40,6 @@ SCHEMA_VERSION = 1
 
 
 Kind = TypeVar("Kind")
-
-
-KEY = re.compile(r"[0-9a-f]{64}")
 
 
 MANIFEST = re.compile(r"manifest(?:-(\d+)-of-(\d+))?\.json")
@@ -172,53 +169,6 @@ class Store:
         return found
 
 
-class SharedStore:
-    """What jobs share about a base model: digests of weight files, and its answers. See `probes.shared.Shared`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._digests: dict[str, list[Any]] = {}
-        with contextlib.suppress(CkdiffError):
-            self._digests = _json(folder / "digests.json")
-
-    def digest(self, path: Path) -> str | None:
-        """sha256 of a file, where it was hashed and nothing about it has changed since."""
-        try:
-            known = self._digests.get(os.path.realpath(path))
-            if isinstance(known, list) and len(known) == 4 and known[:3] == state_of(path) and KEY.fullmatch(known[3]):
-                return str(known[3])
-        except (OSError, TypeError):
-            pass
-        return None
-
-    def add(self, path: Path, sha256: str, state: list[int]) -> None:
-        """Remember a digest of a file that was in this state before it was hashed."""
-        if state_of(path) == state:
-            self._digests[os.path.realpath(path)] = [*state, sha256]
-
-    def save(self) -> None:
-        """Write the digests."""
-        replace_file(self.folder / "digests.json", _text(self._digests))
-
-    def answers(self, key: str) -> list[list[int]] | None:
-        """The answers that were kept under a key; None where there are none, or they are damaged."""
-        try:
-            found = _json(self._answers(key)).get("answers")
-        except CkdiffError:
-            return None
-        if not isinstance(found, list) or not all(isinstance(one, list) and all(map(_is_id, one)) for one in found):
-            return None
-        return found
-
-    def keep(self, key: str, answers: list[list[int]]) -> None:
-        """Keep answers for other jobs; where there is no room, they are made again."""
-        with contextlib.suppress(OSError):
-            replace_file(self._answers(key), _text({"answers": answers}))
-
-    def _answers(self, key: str) -> Path:
-        return self.folder / "base" / f"{key}.json"
-
-
 def open_store(folder: Path, name: str) -> Store:
     """The results directory of a plan, made where there is none.
 
@@ -315,7 +265,7 @@ def _either(one: Slot, other: Slot) -> Slot:
 
 def _found(slot: Slot, stores: Iterable[Store]) -> Found:
     report = outcome = None
-    for store in stores if KEY.fullmatch(slot.key) else ():
+    for store in stores if SHA256.fullmatch(slot.key) else ():
         outcome = outcome or store.outcome(slot.key)
         if report is None and store.report(slot.key).is_file():
             report, outcome = store.report(slot.key), store.outcome(slot.key)
@@ -334,12 +284,6 @@ def sha256_of(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def state_of(path: Path) -> list[int]:
-    """What changes when a file does: its size, and two times, one of which nobody can set."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _text(tree: Any) -> bytes:
@@ -363,10 +307,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CampaignError(f"{path}: damaged (no object); restore it, or run the campaign again")
     return found
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _record(kind: type[Kind], tree: dict[str, Any]) -> Kind:

@@ -13,8 +13,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.cache import state_of
 from ckdiff.campaign.records import RUNS, PlanError, Slot, Task
-from ckdiff.campaign.run.store import sha256_of, state_of
+from ckdiff.campaign.run.store import sha256_of
 from ckdiff.errors import CkdiffError
 from ckdiff.report.schema.report import SCHEMA_VERSION
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from ckdiff.cache import Cache
     from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
     from ckdiff.campaign.records import PairPlan, Plan, Resources, Topic
-    from ckdiff.campaign.run.store import SharedStore
     from ckdiff.questions.asked import Asked
     from ckdiff.questions.questions import QuestionSet
     from ckdiff.scoring.settings import Settings
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Spec = CompareSpec | BehaveSpec | ProbeSpec | AuditSpec
 
 
-WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0, "answers": 5.0}
+WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0}
 """How heavy a job is beside others, roughly, where nothing was measured yet."""
 
 
@@ -70,7 +71,7 @@ class Jobs:
 
 def jobs(
     plan: Plan,
-    shared: SharedStore,
+    cache: Cache,
     shard: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
     hashing: bool = True,
@@ -79,7 +80,7 @@ def jobs(
 
     Args:
         plan: what is asked.
-        shared: knows digests of weight files, and learns those that are computed.
+        cache: knows digests of weight files, and learns those that are computed.
         shard: (i, n): only every n-th job from the i-th on gets a task and a key.
         progress: called with (bytes hashed, bytes in all).
         hashing: False: files whose digest is not known yet are left unhashed, and their jobs have no key.
@@ -95,7 +96,7 @@ def jobs(
         for (pair, _, _, _), mine in zip(wanted, own, strict=True)
         for side in ((pair.base, pair.unlearned) if mine else ())
     ]
-    known = _known(sides, shared, progress, hashing)
+    known = _known(sides, cache, progress, hashing)
     found, questions = Jobs(), Questions()
     for (pair, topic, run, spec), mine in zip(wanted, own, strict=True):
         slot = _slot(pair, topic, run)
@@ -269,7 +270,7 @@ def around(root: Path | None) -> str:
 
 def _known(
     sides: Iterable[tuple[str, str | None]],
-    shared: SharedStore,
+    cache: Cache,
     progress: Callable[[int, int], None] | None,
     hashing: bool,
 ) -> dict[tuple[str, str | None], Known]:
@@ -284,16 +285,16 @@ def _known(
             opened[side] = str(error)
     checkpoints = [one for one in opened.values() if not isinstance(one, str)]
     if hashing:
-        _hash([shard for one in checkpoints for shard in one.shards], shared, progress)
-    return {side: _one(found, shared, hashing) for side, found in opened.items()}
+        _hash([shard for one in checkpoints for shard in one.shards], cache, progress)
+    return {side: _one(found, cache, hashing) for side, found in opened.items()}
 
 
-def _one(found: Checkpoint | str, shared: SharedStore, hashed: bool) -> Known:
+def _one(found: Checkpoint | str, cache: Cache, hashed: bool) -> Known:
     from ckdiff.weights.hashing import joint_digest
 
     if isinstance(found, str):
         return Known(reason=found)
-    files = [(shard.name, shared.digest(shard.path)) for shard in found.shards]
+    files = [(shard.name, cache.digest(shard.path)) for shard in found.shards]
     size = sum(shard.size for shard in found.shards)
     known = [(name, digest) for name, digest in files if digest is not None]
     if hashed and len(known) < len(files):
@@ -304,10 +305,10 @@ def _one(found: Checkpoint | str, shared: SharedStore, hashed: bool) -> Known:
         return Known(reason=f"{found.location}: cannot be read ({error.strerror})")
 
 
-def _hash(shards: list[Shard], shared: SharedStore, progress: Callable[[int, int], None] | None) -> None:
+def _hash(shards: list[Shard], cache: Cache, progress: Callable[[int, int], None] | None) -> None:
     from ckdiff.weights.hashing import ShardHasher
 
-    todo = {shard.path: shard for shard in shards if shared.digest(shard.path) is None}
+    todo = {shard.path: shard for shard in shards if cache.digest(shard.path) is None}
     if not todo:
         return
     done, total = 0, sum(shard.size for shard in todo.values())
@@ -319,7 +320,7 @@ def _hash(shards: list[Shard], shared: SharedStore, progress: Callable[[int, int
             if progress is not None:
                 progress(done, total)
             try:
-                shared.add(path, hasher.digest(shard), states[path])
+                cache.add(path, hasher.digest(shard), states[path])
             except CkdiffError:
                 continue  # its jobs have no key, and say so
             done += shard.size
@@ -327,7 +328,7 @@ def _hash(shards: list[Shard], shared: SharedStore, progress: Callable[[int, int
             progress(total, total)
     finally:
         hasher.close()
-    shared.save()
+    cache.save()
 
 
 def _task(slot: Slot, spec: Spec, plan: Plan) -> Task:

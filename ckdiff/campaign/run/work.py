@@ -14,8 +14,9 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.cache import Cache
 from ckdiff.campaign.records import Outcome
-from ckdiff.campaign.run.store import SharedStore, Store, sha256_of, write_marker
+from ckdiff.campaign.run.store import Store, sha256_of, write_marker
 from ckdiff.errors import CkdiffError, ExitStatus, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -55,12 +56,10 @@ def _performed(task: Task, stop: Stop, store: Store, log: TextIO) -> Outcome:
     from ckdiff.progress import Listener, Stopped
     from ckdiff.report.hdf5.file import write_report
 
-    listener = Listener(lambda stage, done, total, detail: None, stop, lambda text: print(text, file=log, flush=True))
+    listener = Listener(stop=stop, remark=lambda text: print(text, file=log, flush=True), cache=Cache(task.results))
     try:
         _set_threads(task)
         report = WORK[task.run](task, listener)
-        if report is None:
-            return Outcome(task.key, "done")
         place = store.report(task.key)
         write_report(report, place)
         remove(_partial(task))
@@ -90,49 +89,39 @@ def _ended(task: Task, state: Any, reason: str, log: TextIO) -> Outcome:
 
 
 def _compare(task: Task, listener: Listener) -> Report:
-    from ckdiff.calls.compare import compare
+    from ckdiff.calls.compare import compare_open
+    from ckdiff.calls.provenance import open_pair
 
-    return compare(task.spec, shared=SharedStore(task.results))
+    return compare_open(*open_pair(task.spec), task.spec.hash, cache=listener.cache)
 
 
 def _behave(task: Task, listener: Listener) -> Report:
     from ckdiff.calls.behave import behave
 
-    return behave(_with_memory(task), listener, shared=SharedStore(task.results))
+    return behave(_with_memory(task), listener)
 
 
 def _probe(task: Task, listener: Listener) -> Report:
     from ckdiff.calls.probe import probe
 
     place = _partial(task)
-    return probe(_with_memory(task), listener, None, place, place.exists(), shared=SharedStore(task.results))
+    return probe(_with_memory(task), listener, None, place, place.exists())
 
 
 def _audit(task: Task, listener: Listener) -> Report:
     from ckdiff.calls.audit import audit_pair
 
     place = _partial(task)
-    shared = SharedStore(task.results)
-    return audit_pair(_with_memory(task), listener, None, None, place, place.exists(), shared=shared)
+    return audit_pair(_with_memory(task), listener, None, None, place, place.exists())
 
 
-def _answers(task: Task, listener: Listener) -> None:
-    from ckdiff.probes.behaviour.answer_ahead import answer_ahead
-    from ckdiff.weights.opening import open_checkpoint
-
-    spec = _with_memory(task)
-    base = open_checkpoint(spec.base, spec.adapter_base)
-    answer_ahead(base, spec.sets, spec.settings, SharedStore(task.results), listener)
-
-
-WORK: dict[str, Callable[[Task, Listener], Report | None]] = {
+WORK: dict[str, Callable[[Task, Listener], Report]] = {
     "compare": _compare,
     "behave": _behave,
     "probe": _probe,
     "audit": _audit,
-    "answers": _answers,
 }
-"""By kind of job what does it; a job without a report (answers that others share) gives None."""
+"""By kind of job what does it."""
 
 
 def _partial(task: Task) -> Any:

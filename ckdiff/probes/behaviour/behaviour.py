@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from ckdiff.probes import cost
+from ckdiff.probes.base_answers import generate_answers, recall_or_make
 from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
 from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
 from ckdiff.probes.checks import PairError
 from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
 from ckdiff.probes.live.model import context_length
 from ckdiff.probes.preparation import DTYPES, prepare
-from ckdiff.probes.shared_answers import answered, generated
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ckdiff.cache import Cache
     from ckdiff.probes.forcing import Forced
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
-    from ckdiff.probes.shared_answers import Shared
     from ckdiff.questions.asked import Asked
     from ckdiff.report.schema.report import Side
     from ckdiff.scoring.settings import Settings
@@ -78,9 +78,7 @@ class _Said:
     texts: Forced | None
 
 
-def prepare_behaviour(
-    base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings, parts: Sequence[int] | None = None
-) -> Task:
+def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> Task:
     """Everything that can be refused is refused here; of `settings` what is about probes alone is not looked at.
 
     Args:
@@ -88,7 +86,6 @@ def prepare_behaviour(
         unlearned: the model after.
         asked: what both are asked.
         settings: how.
-        parts: how many of the open questions belong together, where not each set by itself; see `prepare`.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it, or one model does not fit into memory.
@@ -105,7 +102,7 @@ def prepare_behaviour(
         settings, modes=("coeff",), variants=("open",), directions=("restore",), window=1, layers=None, kl=True
     )
     least = replace(least, given_answers=False, controls=False)
-    job = prepare(base, unlearned, together, least, parts or [len(one.questions) for one in sets])
+    job = prepare(base, unlearned, together, least, [len(one.questions) for one in sets])
     asked = _once(asked, job.kept)
     context = context_length(job.pair.base)
     choices = [] if asked.choices is None else choice_prompts(job.wording, asked.choices.questions)
@@ -139,22 +136,21 @@ def _once(asked: Asked, kept: Sequence[int]) -> Asked:
     return replace(asked, target=sets.get("target"), unrelated=sets["unrelated"])
 
 
-def run(task: Task, making: Making, listener: Listener | None = None, shared: Shared | None = None) -> Behaviour:
+def run(task: Task, making: Making, listener: Listener | None = None) -> Behaviour:
     """Ask both models, one after the other, and put together what they said.
 
     Args:
         task: from `prepare_behaviour`.
         making: what the unlearned checkpoint says of its own making.
-        listener: told of progress.
-        shared: knows answers that somebody has let the base give.
+        listener: told of progress; its cache may know what the base answers.
 
     Raises:
         NotFiniteError: a model computes NaN or infinity.
     """
     listener = listener or Listener()
     with torch.inference_mode():
-        base = _said(task, "base", None, listener, shared)
-        unlearned = _said(task, "unlearned", base.answers, listener, None)
+        base = _said(task, "base", None, listener)
+        unlearned = _said(task, "unlearned", base.answers, listener)
         listener.progress("numbers", 0, 1, "probabilities of both models")
         result = _assembled(task, base, unlearned, making)
         listener.progress("numbers", 1, 1, "")
@@ -166,7 +162,6 @@ def _said(
     side: Side,
     base_answers: list[tuple[int, ...]] | None,
     listener: Listener,
-    shared: Shared | None,
 ) -> _Said:
     """Let one model answer, measure it on the base's answers, and give its layers' memory back."""
     job, live, way = task.job, task.job.pair.side(side), task.way
@@ -176,10 +171,10 @@ def _said(
             live.load_layer(number)
             tick(number + 1)
     with _stage(listener, f"the {side} answers", job.settings.tokens if way.stream else len(job.prompts)) as tick:
-        if shared is None:
-            found = generated(live, job, job.prompts, way, tick)
+        if side == "base" and listener.cache is not None:
+            found = _answer_by_set(task, live, listener.cache, tick)
         else:
-            found = _answers_by_set(task, live, shared, tick)
+            found = generate_answers(live, job, job.prompts, way, tick)
     answers = [tuple(answer) for answer in found]
     given = _given(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
@@ -195,7 +190,7 @@ def _said(
     return _Said(answers, logprobs, texts)
 
 
-def _answers_by_set(task: Task, live: LiveModel, shared: Shared, tick: Callable[[int], None]) -> list[list[int]]:
+def _answer_by_set(task: Task, live: LiveModel, cache: Cache, tick: Callable[[int], None]) -> list[list[int]]:
     """The base's answers, each set of questions by itself, so that others who ask one of them can use it."""
     job, way, found = task.job, task.way, list[list[int]]()
     for questions in task.asked.open.values():
@@ -203,9 +198,9 @@ def _answers_by_set(task: Task, live: LiveModel, shared: Shared, tick: Callable[
         prompts = job.prompts[begun : begun + len(questions.questions)]
 
         def make(prompts: Sequence[Prompt] = prompts, begun: int = begun) -> list[list[int]]:
-            return generated(live, job, prompts, way, None if way.stream else lambda done: tick(begun + done))
+            return generate_answers(live, job, prompts, way, None if way.stream else lambda done: tick(begun + done))
 
-        found += answered(job, prompts, way, shared, make)
+        found += recall_or_make(job, prompts, way, cache, make)
     return found
 
 

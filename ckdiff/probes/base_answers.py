@@ -1,9 +1,9 @@
-"""What the jobs of one base have in common, where that saves work: digests of weight files, and the base's answers.
+"""The base's greedy answers, made once where a cache keeps them for other jobs on the same base.
 
-    found = answered(job, prompts, way, shared, make)   # what is kept under the key, or else what `make` gives, kept
+    answers = recall_or_make(job, prompts, way, cache, make)   # what the cache has, or what `make` gives, kept
 
-A key is a digest of everything that determines the answers, to the last bit of the arithmetic: it does not matter who
-made them, or whether anybody did. Whoever keeps them implements `Shared`.
+They are kept under a digest of everything that determines them, to the last bit of the arithmetic: it does not matter
+who made them, or whether anybody did.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,8 +21,8 @@ from ckdiff.weights.reader import ADAPTER_CONFIG, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from ckdiff.cache import Cache
     from ckdiff.probes.forcing import Way
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
@@ -34,34 +34,25 @@ AROUND = ("config.json", "generation_config.json", ADAPTER_CONFIG)
 """Files beside the weights that say how a model computes; what the tokenizer says is in the prompts' ids."""
 
 
-class Shared(Protocol):
-    """What somebody keeps for several jobs."""
-
-    def digest(self, path: Path) -> str | None:
-        """sha256 of a weight file as it is now, in hexadecimal, where it has been hashed already."""
-
-    def answers(self, key: str) -> list[list[int]] | None:
-        """The answers that were kept under a key; what is damaged may be given, and is not used."""
-
-    def keep(self, key: str, answers: list[list[int]]) -> None:
-        """Keep answers for others; a place without room may drop them."""
-
-
-def answered(
-    job: Job, prompts: Sequence[Prompt], way: Way, shared: Shared | None, make: Callable[[], list[list[int]]]
+def recall_or_make(
+    job: Job, prompts: Sequence[Prompt], way: Way, cache: Cache | None, make: Callable[[], list[list[int]]]
 ) -> list[list[int]]:
-    """The base's greedy answers to one set of questions: what is kept, or else what `make` gives, kept from then on."""
-    key = None if shared is None else answers_key(job, prompts, way, shared)
-    if shared is None or key is None:
+    """The base's greedy answers to one set of questions: those that were kept, or what `make` gives, kept from then on.
+
+    Without a cache, or where it does not know the digest of a weight file, nothing is kept.
+    """
+    weights = None if cache is None else weights_digest(job.pair.base.checkpoint, cache)
+    if cache is None or weights is None:
         return make()
-    found = shared.answers(key)
-    if found is None or not _usable(job, prompts, found):
-        found = make()
-        shared.keep(key, found)
-    return found
+    key = answers_key(job, prompts, way, weights)
+    answers = cache.answers(key)
+    if answers is None or not _can_be(job, prompts, answers):
+        answers = make()
+        cache.keep(key, answers)
+    return answers
 
 
-def generated(
+def generate_answers(
     live: LiveModel, job: Job, prompts: Sequence[Prompt], way: Way, tick: Callable[[int], None] | None = None
 ) -> list[list[int]]:
     """A model's greedy answers; all of it must be loaded, or, where it is streamed, what lies outside its layers.
@@ -74,14 +65,8 @@ def generated(
     return live.greedy([prompt.ids for prompt in prompts], tokens, job.stops, way.batch_size, tick)
 
 
-def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, shared: Shared) -> str | None:
-    """sha256 over everything that determines the base's greedy answers to one set of questions, in hexadecimal.
-
-    None where the digest of a weight file is not known: nothing is shared then.
-    """
-    weights = weights_digest(job.pair.base.checkpoint, shared)
-    if weights is None:
-        return None
+def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, weights: str) -> str:
+    """sha256 over everything that determines the base's greedy answers to one set of questions, in hexadecimal."""
     tree = {
         "weights": weights,
         "around": _around(job.pair.base.checkpoint),
@@ -99,9 +84,9 @@ def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, shared: Shared) -
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def weights_digest(checkpoint: Checkpoint, shared: Shared) -> str | None:
+def weights_digest(checkpoint: Checkpoint, cache: Cache) -> str | None:
     """One digest of a checkpoint's weight files, or None where one of them has not been hashed."""
-    digests = [(shard.name, shared.digest(shard.path)) for shard in checkpoint.shards]
+    digests = [(shard.name, cache.digest(shard.path)) for shard in checkpoint.shards]
     known = [(name, digest) for name, digest in digests if digest is not None]
     return joint_digest(known) if len(known) == len(digests) else None
 
@@ -127,7 +112,7 @@ def _processor(device: torch.device) -> str:
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _usable(job: Job, prompts: Sequence[Prompt], found: list[list[int]]) -> bool:
+def _can_be(job: Job, prompts: Sequence[Prompt], answers: list[list[int]]) -> bool:
     """Whether these can be the answers: so many, ids that the model has, each as long as it must be."""
     live, tokens, stops = job.pair.base, job.settings.tokens, job.stops
     head = live.model.get_submodule(live.row.sites.unembed).weight
@@ -139,4 +124,4 @@ def _usable(job: Job, prompts: Sequence[Prompt], found: list[list[int]]) -> bool
         ended = len(answer) == tokens or answer[-1] in stops
         return ended and not stops.intersection(answer[:-1])
 
-    return len(found) == len(prompts) and all(map(whole, found))
+    return len(answers) == len(prompts) and all(map(whole, answers))
