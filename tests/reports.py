@@ -474,6 +474,9 @@ def verdict(label: Label = "suppressed", **changes: Any) -> Verdict:
         side_effects=("unrelated BLEU fell by 0.10 [0.05, 0.16]",),
         unmeasured=("direction break of mode attn; `ckdiff probe --mode attn --direction both` measures it",),
         detectable=0.26,
+        knowledge_reason="No attack was tried.",
+        lacking=("no attack was tried (`ckdiff attack`)",),
+        edition=2,
     )
     return dataclasses.replace(found, **changes)
 
@@ -488,6 +491,8 @@ def hostile_verdict() -> Verdict:
         explanations=tuple(explanation(text, text, variant=text, decisive=True) for text in HOSTILE),
         side_effects=HOSTILE,
         unmeasured=HOSTILE,
+        knowledge_reason=" ".join(HOSTILE),
+        lacking=HOSTILE,
         gate=gate(policy="\n".join(HOSTILE), source=HOSTILE[4], digest=HOSTILE[3], checks=checks),
     )
 

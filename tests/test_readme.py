@@ -121,9 +121,9 @@ def test_every_method_of_unlearning_is_explained() -> None:
 
 
 def test_every_verdict_is_explained() -> None:
-    from ckdiff.report.schema.verdict import LABELS
+    from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
 
-    for label in LABELS:
+    for label in (*LABELS, *KNOWLEDGE):
         assert f"\n| `{label}` | " in README, label
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verdict import verdict as module
+from ckdiff.audit.verdict.case import Case
 from ckdiff.audit.verdict.evidence import Evidence
 from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
@@ -36,6 +37,9 @@ from tests.judged import (
 from tests.reports import empty_comparison, identical_comparison, same
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Verdict
@@ -139,7 +143,7 @@ def test_every_label_has_a_case_and_every_decision_decides_one() -> None:
     assert {case[1] for case in CASES} == set(LABELS)
     deciders = set()
     for *_, found, _, _ in CASES:
-        case = module.Case(found, Evidence(found))
+        case = Case(found, Evidence(found))
         deciders.add(next(decide for decide in DECISIONS if decide(case) is not None))
     # What is unsure has its own tests below.
     assert set(DECISIONS) - deciders <= {module.unsure}
@@ -183,6 +187,7 @@ def test_every_rule_is_looked_at_by_some_verdict() -> None:
     edited = {**both("values", 1.0, 1.0), ("values", "open", "break"): [0.4, 0, 0, 0.4, 0, 0]}
     seen |= {rule.name for rule in judge(suppressed(probe=probed(edited))).rules}
     seen |= {rule.name for rule in judge(suppressed(probe=probed(both("attn+coeff", 0.6, 0.5)))).rules}
+    seen |= {rule.name for rule in judge(suppressed(behaviour=said(["Ada"] * 3))).rules}
     assert seen == RULES.keys()
 
 
@@ -200,6 +205,55 @@ def test_the_raw_score_decides_nothing() -> None:
 
 def _parts(curve: Curve) -> tuple[Any, ...]:
     return tuple(getattr(curve, field.name) for field in fields(curve))
+
+
+# ------------------------------------------------------------------------------------------------------- knowledge
+
+
+def said(base: Sequence[str], given: str = "Ada", ids: tuple[int, ...] = (5, 6)) -> Behaviour:
+    """Target answers of the base in words, each beside the answer that its file gives; the other model says another."""
+    target = answered("target", 0.1, 0.0, 0.3, count=len(base))
+    rows = tuple(
+        replace(row, answer_base=text, answer_base_ids=ids, answer_given=given)
+        for row, text in zip(target.questions, base, strict=True)
+    )
+    return behaved(replace(target, questions=rows))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "knowledge", "reason"),
+    [
+        (said(["Ada", *["Bob"] * 4]), "unknown", "not measured"),
+        (said(["Ada", *["Bob"] * 5]), "never there", "does not know it either: the base answers 17% of the questions"),
+        (said(["Bob"] * 5, given=" "), "unknown", "not measured"),
+        (said(["", "..", "", "Ada"], given=""), "never there", "does not say it either: to 75% of the questions"),
+        (said(["", "", "Ada", "Bob"], given=""), "unknown", "not measured"),
+        (said(["the the the the"] * 4, given="", ids=(5,) * 4), "never there", "again and again"),
+    ],
+)
+def test_what_the_base_does_not_know_was_never_there(behaviour: Behaviour, knowledge: str, reason: str) -> None:
+    verdict = judge(suppressed(behaviour=behaviour))
+    assert (verdict.label, verdict.knowledge) == ("suppressed", knowledge)
+    assert reason in verdict.knowledge_reason
+    assert bool(verdict.lacking) == (knowledge == "unknown")
+
+
+def test_what_is_the_same_knows_the_same() -> None:
+    assert judge(report(compare=identical_comparison())).knowledge == "still there"
+
+
+def test_what_is_unknown_names_the_commands_that_would_tell() -> None:
+    for behaviour, words in (
+        (None, "`ckdiff behave --questions FILE`"),
+        (said(["Bob"] * 3, given=""), "have no given answers"),
+    ):
+        lacking = judge(suppressed(behaviour=behaviour)).lacking
+        assert words in lacking[0]
+        assert any("`ckdiff attack" in line for line in lacking)
+        assert any("--reference MODEL" in line for line in lacking)
+    for texts, alike in ((["Bob"] * 3, True), (["Bob"] * 2, False), (["Bob", "Bob", "Cy"], False)):
+        lacking = judge(suppressed(behaviour=said(texts, given=""))).lacking
+        assert any("the same to every question" in line for line in lacking) == alike
 
 
 # ------------------------------------------------------------------------------------------------------ thresholds

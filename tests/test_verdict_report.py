@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Label, Outcome, Verdict
 
-EMPTY = verdict("inconclusive", reason="", rules=(), explanations=(), side_effects=(), unmeasured=())
+EMPTY = verdict("inconclusive", reason="", rules=(), explanations=(), side_effects=(), unmeasured=(), lacking=())
 VERDICTS: dict[str, Verdict] = {
     **{label: verdict(label) for label in LABELS},
     "gated": verdict(gate=gate()),
@@ -74,7 +74,7 @@ VERDICTS: dict[str, Verdict] = {
     "empty": EMPTY,
     "odd figures": verdict(score=-0.0, detectable=math.nan, explained_high=math.inf, layers=(0, 47)),
 }
-GROUPS = ("summary", "layers", "rules", "explanations", "side_effects", "unmeasured", "policy", "checks")
+GROUPS = ("summary", "layers", "rules", "explanations", "side_effects", "unmeasured", "lacking", "policy", "checks")
 
 
 def judged(found: Verdict | None, **changes: object) -> Report:
@@ -377,7 +377,8 @@ def rows_of(tokens: list[Token]) -> list[list[str]]:
 def test_markdown_puts_the_verdict_first() -> None:
     text = to_markdown(judged(verdict(gate=gate())))
     assert text.startswith(
-        "## Verdict: suppressed\n\n**SUPPRESSED: The knowledge is still there, and only held back**  \n"
+        "## Verdict: suppressed\n\n"
+        "**SUPPRESSED: States alone bring the answers back, whatever became of the weights**  \n"
     )
     order = ["GATE FAILED", "**why:**", "### Gate", "### Rules that hold", "### What brings", "### Side effects"]
     order += ["### Not measured", "### What this is about", "exit status 1", "## ckdiff compare", "## ckdiff probe"]
@@ -448,6 +449,9 @@ def test_no_site_finds_an_address_a_mention_or_an_issue_number_in_what_is_shown(
 def test_csv_has_a_row_a_rule_and_a_row_a_check() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(judged(verdict(gate=gate())), Selection("verdict")))))
     assert [(row["kind"], row["name"], row["outcome"]) for row in rows] == [
+        ("statement", "label", "suppressed"),
+        ("statement", "knowledge", "unknown"),
+        ("lacking", "knowledge", ""),
         ("rule", "identical", "not fired"),
         ("rule", "restores", "fired"),
         ("rule", "controls", "not fired"),
@@ -455,10 +459,10 @@ def test_csv_has_a_row_a_rule_and_a_row_a_check() -> None:
         ("check", "fail.labels", "failed"),
         ("check", "fail.unrelated_bleu_loss", "inconclusive"),
     ]
-    assert (rows[1]["value"], rows[1]["sense"], rows[1]["threshold"]) == ("0.84", "at_least", "0.8")
-    assert (rows[4]["value"], rows[4]["threshold"]) == ("", "")
+    assert (rows[4]["value"], rows[4]["sense"], rows[4]["threshold"]) == ("0.84", "at_least", "0.8")
+    assert (rows[7]["value"], rows[7]["threshold"]) == ("", "")
     assert len(to_csv(judged(None), Selection("verdict")).splitlines()) == 1
-    assert len(to_csv(judged(verdict()), Selection("verdict")).splitlines()) == 4
+    assert len(to_csv(judged(verdict()), Selection("verdict")).splitlines()) == 7
     alone = report(None, verdict=verdict())
     assert to_csv(alone) == to_csv(alone, Selection("verdict"))
     hostile = to_csv(judged(hostile_verdict()), Selection("verdict"))

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
+EDITION = 2
+"""Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One documented number.
@@ -146,6 +150,19 @@ RULES: dict[str, Rule] = {
         "at_most",
         "greatest upper end of the bands of everything that was put back alone",
         "only where nothing can be enough, with 95 % certainty, may it be said that nothing brings the answers back",
+    ),
+    "base knows": Rule(
+        0.2,
+        "at_least",
+        "share of the questions with a given answer that the base answers right: with half of the words that only the"
+        " answer has",
+        "who answers fewer than one in five right knows nothing that could be unlearned; guesses reach as much",
+    ),
+    "base speaks": Rule(
+        0.5,
+        "at_most",
+        "share of the questions to which the base says nothing, or one thing again and again",
+        "what is not said cannot be lost",
     ),
 }
 """By name, in the order in which a verdict looks at them."""

@@ -26,24 +26,27 @@ Every threshold is a rule of `rules.RULES`. All scores are `krs_kl` with its sim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.audit.verdict.case import Case, Finding
+from ckdiff.audit.verdict.enough import explains, in_both_directions, weak
 from ckdiff.audit.verdict.evidence import COUNTED, STATES, WEIGHTS, Evidence, marked
-from ckdiff.audit.verdict.location import Place, locate, place_text
-from ckdiff.audit.verdict.rules import RULES
+from ckdiff.audit.verdict.knowledge import state_knowledge
+from ckdiff.audit.verdict.location import Place, locate
+from ckdiff.audit.verdict.rules import EDITION
+from ckdiff.audit.verdict.sentences import carried_text, drift_text, score_text, settings_text
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
 from ckdiff.modes import MODES
-from ckdiff.report.schema.verdict import RuleResult, Verdict
+from ckdiff.report.schema.verdict import Verdict
 from ckdiff.scoring.power import detectable_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Explanation, Label
+    from ckdiff.report.schema.verdict import Label
 
 
 EDITED: dict[str, Label] = {
@@ -62,49 +65,14 @@ SHARE = 0.1
 """Kinds of weights with less than this of the effect are not named as parts of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A label with its reason, its place and what it rests on.
-
-    Attributes:
-        mode: what carries the effect, a key of `MODES`, or "".
-        name: in words, where it is more than one mode.
-        place: where, or None.
-        decisive: what it rests on.
-    """
-
-    label: Label
-    reason: str
-    mode: str = ""
-    place: Place | None = None
-    decisive: tuple[Explanation, ...] = ()
-    name: str = ""
-
-
-@dataclass(slots=True)
-class Case:
-    """A report under judgement: its evidence, and the rules that were looked at so far."""
-
-    report: Report
-    evidence: Evidence
-    rules: list[RuleResult] = field(default_factory=list)
-    unsure: list[str] = field(default_factory=list)
-
-    def rule(self, name: str, value: float, text: str) -> bool:
-        """Look at a rule, note what was found, and say whether it holds."""
-        rule = RULES[name]
-        holds = rule.holds(value)
-        self.rules.append(RuleResult(name, holds, text, float(value), float(rule.threshold), rule.sense))
-        return holds
-
-
 def judge(report: Report) -> Verdict:
     """The verdict of a report; the same report always gets the same one.
 
-    A verdict that it already has is not looked at. `judging.judged` puts the gate of a policy beside it.
+    A verdict that it already has is not looked at. `judge.judge_report` puts the gate of a policy beside it.
     """
     case = Case(report, Evidence(report))
     found = next(finding for decide in DECISIONS if (finding := decide(case)) is not None)
+    known = state_knowledge(case, found.label)
     questions = len(case.evidence.agreement())
     carried = found.decisive[0] if found.decisive else None
     return Verdict(
@@ -121,6 +89,10 @@ def judge(report: Report) -> Verdict:
         side_effects=tuple(side_effects(report)),
         unmeasured=tuple(unmeasured(report, found.label)),
         detectable=detectable_share(questions) if questions else NAN,
+        knowledge=known.knowledge,
+        knowledge_reason=known.reason,
+        lacking=known.lacking,
+        edition=EDITION,
     )
 
 
@@ -262,7 +234,7 @@ def states(case: Case) -> Finding | None:
     """The base's states bring the answers back although all weights of the unlearned model stay in place."""
     values = case.evidence.whole("values", "break")
     text = "the unlearned value vectors alone take away"
-    if values is not None and not case.rule("in place", values.kl, f"{text} {_score(values)}"):
+    if values is not None and not case.rule("in place", values.kl, f"{text} {score_text(values)}"):
         return None
     found = [mode for mode in STATES if explains(case, mode)]
     if not found:
@@ -270,7 +242,7 @@ def states(case: Case) -> Finding | None:
     if values is None:
         case.unsure.append("what the unlearned value vectors do alone was not measured (--mode values)")
         return None
-    if "attn" in found and "coeff" not in found and _weak(case, "coeff"):
+    if "attn" in found and "coeff" not in found and weak(case, "coeff"):
         return _finding(case, "attention rerouted", "attn")
     single = next((mode for mode in found if (place := locate(case.evidence, mode)) and place.single), found[0])
     return _finding(case, "suppressed", single)
@@ -302,11 +274,11 @@ def mixed(case: Case) -> Finding | None:
     rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
     best = max(rows, key=lambda row: row.kl)
     name = MODES[best.mode].subject
-    if not case.rule("partly", best.kl, f"the most comes back by {name}: {_score(best)}"):
+    if not case.rule("partly", best.kl, f"the most comes back by {name}: {score_text(best)}"):
         return None
     if not case.rule("partly.firm", best.kl_low, f"surely more than {best.kl_low:.2f}"):
-        return Finding("inconclusive", f"Too uncertain: {name} bring back {_score(best)}.")
-    pairs = [(mode, *_both(case.evidence, mode)) for mode in WEIGHTS]
+        return Finding("inconclusive", f"Too uncertain: {name} bring back {score_text(best)}.")
+    pairs = [(mode, *in_both_directions(case.evidence, mode)) for mode in WEIGHTS]
     parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)
     shares = ", ".join(f"{MODES[mode].subject} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
     names = [MODES[mode].subject for _, (mode, *_) in parts]
@@ -315,7 +287,7 @@ def mixed(case: Case) -> Finding | None:
     return Finding(
         "mixed",
         f"No one part carries the effect. By kind of weights, what it brings back / takes away alone:"
-        f" {shares or 'nothing'}. The most comes back by {name}: {_score(best)}.",
+        f" {shares or 'nothing'}. The most comes back by {name}: {score_text(best)}.",
         best.mode,
         Place(layers, False, NAN, ()) if layers else None,
         (best,),
@@ -328,13 +300,13 @@ def not_localised(case: Case) -> Finding | None:
     rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
     best = max(rows, key=lambda row: row.kl)
     most = max(rows, key=lambda row: np.inf if np.isnan(row.kl_high) else row.kl_high)
-    text = f"{MODES[most.mode].subject} bring back {_score(most)}"
+    text = f"{MODES[most.mode].subject} bring back {score_text(most)}"
     if not case.rule("ruled out", most.kl_high, f"the highest upper end: {text}"):
         return Finding("inconclusive", f"Too uncertain to say that nothing brings the answers back: {text}.")
     return Finding(
         "not localised",
         f"Nothing that was put back alone brings back half of the answers (the most: {MODES[best.mode].subject},"
-        f" {_score(best)}): {_supported_by_drift(case)}.",
+        f" {score_text(best)}): {drift_text(case)}.",
         decisive=(best,),
     )
 
@@ -356,56 +328,6 @@ DECISIONS: tuple[Callable[[Case], Finding | None], ...] = (
 """In this order; the first that finds something is the verdict."""
 
 
-def explains(case: Case, mode: str) -> bool:
-    """Whether a mode alone brings the answers back, and of the unlearned model alone takes them away.
-
-    What has the scores but not surely is noted as unsure.
-    """
-    restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
-    if restore is None:
-        return False
-    name = MODES[mode].subject
-    if not case.rule("restores", restore.kl, f"{name} of the base bring back {_score(restore)}"):
-        return False
-    if broken is None:
-        case.unsure.append(f"{name} bring back {_score(restore)}, but --direction break was not measured")
-        return False
-    if mode in WEIGHTS and not all(case.evidence.complete(mode, way) for way in ("restore", "break")):
-        # The best window alone may be an edit's, and hide what stands beside it.
-        case.unsure.append(f"{name} bring back {_score(restore)}, but --variant whole was not measured")
-        return False
-    if not case.rule("produces", broken.kl, f"{name} of the unlearned model take away {_score(broken)}"):
-        return False
-    # Weights that are surely enough when they are put back have been edited, however few questions show it.
-    states = mode in STATES
-    if states and not case.rule("produces.firm", broken.kl_low, f"surely more than {broken.kl_low:.2f} of it"):
-        case.unsure.append(f"{name} of the unlearned model take away {_score(broken)}")
-        return False
-    wrong = case.evidence.wrong_prompt(restore)
-    brought = f"{wrong:.2f} of that" if wrong > 0 else "nothing"
-    if not np.isnan(wrong) and not case.rule("specific", wrong, f"{name} of another question bring back {brought}"):
-        return False
-    firm = case.rule("restores.firm", restore.kl_low, f"surely more than {restore.kl_low:.2f} by {name}")
-    centred = "not measured" if np.isnan(restore.centred) else f"{restore.centred:.2f}"
-    real = case.rule("restores.centred", restore.centred, f"krs_centred {centred} by {name}")
-    if not firm or not real:
-        case.unsure.append(f"{name} bring back {_score(restore)}, krs_centred {centred}")
-    return firm and real
-
-
-def _both(evidence: Evidence, mode: str) -> tuple[float, float]:
-    """krs_kl of a mode in the whole model in both directions; 0 where it was not measured."""
-    rows = (evidence.whole(mode, direction) for direction in ("restore", "break"))
-    restored, broken = (0.0 if row is None else row.kl for row in rows)
-    return restored, broken
-
-
-def _weak(case: Case, mode: str) -> bool:
-    """Whether a mode surely brings back, or takes away, less than half."""
-    found = [row for way in ("restore", "break") if (row := case.evidence.whole(mode, way)) is not None]
-    return bool(found) and min(row.kl for row in found) < RULES["partly"].threshold
-
-
 def _finding(case: Case, label: Label, mode: str) -> Finding:
     """The finding that a mode carries the effect, with its place."""
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
@@ -419,56 +341,4 @@ def _finding(case: Case, label: Label, mode: str) -> Finding:
         text = text if place.single else "these windows produce {:.2f} of what all windows do"
         name = "window of weights" if mode in WEIGHTS else "window" if place.single else "windows"
         case.rule(name, place.share, text.format(place.share))
-    return Finding(label, _words(case, label, mode, place) + _only_settings(case), mode, place, decisive)
-
-
-MEANING: dict[Label, str] = {
-    "suppressed": "The knowledge is still in the model: it is suppressed, not erased.",
-    "values edited": "The value vectors themselves were changed: what they held is no longer in them.",
-    "keys edited": "What was changed is what calls on the knowledge; the value vectors that hold it were not needed.",
-    "attention rerouted": "What was changed is how attention moves information; the MLPs' value vectors still hold it.",
-    "ancillary": "What was changed is around the layers (embedding, norms, unembedding); the layers still hold it.",
-}
-
-
-def _only_settings(case: Case) -> str:
-    """A sentence about settings that differ where no weight does; else nothing."""
-    found = case.report.compare
-    if found is None or not found.config_changes or any(not row.drift.identical for row in found.tensors):
-        return ""
-    if found.only_in_base or found.only_in_unlearned or found.shape_mismatch:
-        return ""
-    first = found.config_changes[0]
-    return f" No weight differs: the effect is that of settings ({first.file}: {first.key})."
-
-
-def _words(case: Case, label: Label, mode: str, place: Place | None) -> str:
-    restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
-    name = MODES[mode].subject
-    assert restore is not None
-    there = place.rests_on[0] if place is not None and place.single else restore
-    where, most = "", ""
-    if place is not None and place.layers:
-        text = place_text(place)
-        where, most = (f" of {text}", "") if place.single else (" in all layers", f"; most of it is in {text}")
-    took = "" if broken is None else f", and the unlearned model's take {broken.kl:.2f} of it from the base"
-    return (
-        f"{MEANING[label]} The base's {name}{where} bring back {_score(there)} of what was lost (krs_kl){took}{most}."
-    )
-
-
-def _score(row: Explanation) -> str:
-    return f"{row.kl:.2f} [{row.kl_low:.2f}, {row.kl_high:.2f}]"
-
-
-def _supported_by_drift(case: Case) -> str:
-    """The readings that the drift allows where nothing comes back: destroyed, erased, or retrained."""
-    unrelated = case.evidence.answers.get("unrelated")
-    if unrelated is not None and unrelated.bleu.high < 0.5:
-        return "the other answers are gone as well, so that the model is destroyed rather than unlearned"
-    cosine = case.evidence.cosine()
-    if np.isnan(cosine):
-        return "the weights were not compared, so that nothing more can be said"
-    if cosine < 0.95:
-        return f"the weights moved far (greatest cosine {cosine:.2f}), as in a retraining without the facts"
-    return "the weights moved little, as where knowledge is erased in many places at once"
+    return Finding(label, carried_text(case, label, mode, place) + settings_text(case), mode, place, decisive)

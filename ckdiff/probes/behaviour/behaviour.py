@@ -300,6 +300,7 @@ def _answer_set(
                 logprob_base=float(logprobs["base"][number].mean()),
                 logprob_unlearned=float(logprobs["unlearned"][number].mean()),
                 chrf=answer_chrf(texts[1], texts[0]),
+                answer_given=task.job.prompts[number].question.answer or "",
             )
         )
     return AnswerSet(

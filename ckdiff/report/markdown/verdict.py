@@ -27,6 +27,9 @@ def parts(report: Report) -> Iterator[str]:
     if found.gate is not None:
         yield from _gate(found.gate)
     yield from _evidence(found)
+    if found.lacking:
+        yield "### What it would take to say more of the knowledge"
+        yield bullet_list(found.lacking)
     yield "### Not measured"
     yield bullet_list(found.unmeasured or ("nothing that a verdict looks at is lacking",))
     yield "### What this is about"

@@ -1,4 +1,4 @@
-"""The rows of a verdict: one a rule, then one a check of its gate."""
+"""The rows of a verdict: label and knowledge, then one a rule and one a check of its gate."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ if TYPE_CHECKING:
 
 
 def rows(found: Verdict | None) -> Iterator[Sequence[object]]:
-    """The names of the columns, then rules and checks; `outcome`: whether a rule fired, or what a check came to."""
+    """The names of the columns, then statements, rules and checks; `outcome`: what each came to."""
     yield ["kind", "name", "outcome", "value", "sense", "threshold", "text"]
+    if found is not None:
+        yield ["statement", "label", found.label, found.explained, "", "", found.reason]
+        yield ["statement", "knowledge", found.knowledge, "", "", "", found.knowledge_reason]
+    for sentence in found.lacking if found else ():
+        yield ["lacking", "knowledge", "", "", "", "", sentence]
     for rule in found.rules if found else ():
         outcome = "fired" if rule.fired else "not fired"
         yield ["rule", rule.name, outcome, rule.value, rule.sense, rule.threshold, rule.text]

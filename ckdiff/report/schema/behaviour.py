@@ -37,6 +37,7 @@ class AnswerRecord:
         logprob_unlearned: the same of the unlearned model, on the same tokens.
         chrf: as `bleu`, in characters, so that it means the same in every script; NaN where it was not measured.
         cluster: questions of one cluster ask about one fact, and count as one; -1 in older files: one of its own.
+        answer_given: the answer that the question file gives; "" where it gives none.
     """
 
     text: str
@@ -50,6 +51,7 @@ class AnswerRecord:
     logprob_unlearned: float
     chrf: float = math.nan
     cluster: int = -1
+    answer_given: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,13 @@ LABELS: tuple[Label, ...] = get_args(Label)
 """Every label of a verdict; what each one means stands in `audit.verdict`."""
 
 
+Knowledge = Literal["still there", "not recovered", "gone", "never there", "unknown"]
+
+
+KNOWLEDGE: tuple[Knowledge, ...] = get_args(Knowledge)
+"""Everything that a verdict can say of the knowledge itself; when it does stands in `audit.verdict.knowledge`."""
+
+
 Outcome = Literal["passed", "failed", "inconclusive"]
 
 
@@ -119,7 +126,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the report means: one label, the reason, and everything that it rests on.
+    """What the report means: where the effect lives, what became of the knowledge, and everything that both rest on.
 
     Attributes:
         label: one of `LABELS`.
@@ -139,6 +146,11 @@ class Verdict:
         detectable: the smallest share of changed answers that so many questions would have shown with 95 % certainty;
             NaN without questions.
         gate: what a policy says, or None where none was given.
+        knowledge: what became of the knowledge, one of `KNOWLEDGE`: it rests on what the unlearned model says by
+            itself, and never on states that were borrowed from the base.
+        knowledge_reason: what was found, in plain sentences.
+        lacking: plain sentences about what `knowledge` would need, each with the command that measures it.
+        edition: of the rules and sentences that gave it; 1 where a file says nothing of it.
     """
 
     label: Label
@@ -155,3 +167,7 @@ class Verdict:
     unmeasured: Annotated[tuple[str, ...], Rows("sentence")]
     detectable: float
     gate: Annotated[Gate | None, Merged()] = None
+    knowledge: Knowledge = "unknown"
+    knowledge_reason: str = ""
+    lacking: Annotated[tuple[str, ...], Rows("sentence")] = ()
+    edition: int = 1

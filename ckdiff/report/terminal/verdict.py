@@ -64,6 +64,8 @@ def _judgement(found: Verdict) -> Iterator[RenderableType]:
         yield with_title(title, _shares(found.explanations), dim(words.SHARES_LEGEND))
     if found.side_effects:
         yield with_title("Side effects", bullets(found.side_effects))
+    if found.lacking:
+        yield with_title("What it would take to say more of the knowledge", bullets(found.lacking))
     if found.unmeasured:
         yield with_title("Not measured", bullets(found.unmeasured))
 

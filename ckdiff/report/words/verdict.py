@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, Outcome, RuleResult, Sense, Verdict
+    from ckdiff.report.schema.verdict import (
+        Explanation,
+        Gate,
+        GateCheck,
+        Knowledge,
+        Label,
+        Outcome,
+        RuleResult,
+        Sense,
+        Verdict,
+    )
 
 
 class Headline(NamedTuple):
@@ -48,32 +58,33 @@ HEADLINES: dict[Label, Headline] = {
         "Do not release it as unlearned. Ask more questions, and more directly about what was to go.",
     ),
     "suppressed": Headline(
-        "The knowledge is still there, and only held back",
-        "What the model stores about it can still be called on: with the base's internal signals back in place, the"
-        " answers return. Whoever has the weights can expect to bring them back as well.",
-        "Do not release it as unlearned.",
+        "States alone bring the answers back, whatever became of the weights",
+        "With the base's internal signals put in place the answers return, while every weight of the unlearned model"
+        " stays as it is: no weight that was tested had to be undone. That says what suffices, not what the unlearned"
+        " model knows by itself.",
+        "Do not release it as unlearned: what brings these signals about may bring the answers back as well.",
     ),
     "values edited": Headline(
-        "Stored knowledge was changed",
-        "The edit is in the value vectors, the weights in which a model stores facts, and not only in what calls on"
-        " them. That these answers are gone from there does not prove that they are nowhere else.",
-        "Read the side effects, and ask the same facts in other words before you call it erased.",
+        "Value vectors were changed, and they alone explain it",
+        "The edit is in the value vectors, the weights in which a model is thought to store facts. That the answers"
+        " return with the base's does not say that they are nowhere else in the unlearned model.",
+        "Read what is said of the knowledge, and ask the same facts in other words before you call it erased.",
     ),
     "keys edited": Headline(
-        "What calls on the knowledge was changed, not what stores it",
-        "The edit is in the keys, the weights that decide when stored facts are used. The facts may still be there.",
+        "Keys were changed, and they alone explain it",
+        "The edit is in the keys, the weights that decide when a value vector is used; the value vectors need not be"
+        " put back.",
         "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
     ),
     "attention rerouted": Headline(
-        "Attention was changed, not what stores the knowledge",
-        "The edit is in how the model moves information between words. What its other weights store may still be"
-        " there.",
+        "Attention was changed, and it alone explains it",
+        "The edit is in how the model moves information between words; the MLPs' weights need not be put back.",
         "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
     ),
     "ancillary": Headline(
-        "Only the edges of the model were changed",
-        "The edit is in the embedding, the norms or the unembedding, around the layers that store knowledge. It is"
-        " undone by putting these few weights back.",
+        "Only the edges of the model were changed, or only they explain it",
+        "The edit is in the embedding, the norms or the unembedding, around the layers. It is undone by putting these"
+        " few weights back.",
         "Do not release it as unlearned.",
     ),
     "mixed": Headline(
@@ -84,9 +95,10 @@ HEADLINES: dict[Label, Headline] = {
     ),
     "not localised": Headline(
         "Nothing that was put back brings the answers back",
-        "The knowledge was not found anywhere it could be put back from: the model was retrained, the knowledge erased,"
-        " or the model destroyed. The reason says which of them the weights support.",
-        "Read the side effects: a destroyed model has lost the unrelated answers, too.",
+        "No state and no weights that were put back bring the answers back: the model was trained anew, changed in"
+        " many places at once, or destroyed. The reason says what the weights look like.",
+        "That is no proof of erasure. Read what is said of the knowledge, and the side effects: a destroyed model has"
+        " lost the unrelated answers, too.",
     ),
     "inconclusive": Headline(
         "The evidence is not enough for a verdict",
@@ -94,6 +106,14 @@ HEADLINES: dict[Label, Headline] = {
         " says nothing in favour of the checkpoint.",
         "Do not take it for a pass. Measure what is listed as not measured, and judge again.",
     ),
+}
+
+KNOWLEDGE_WORDS: dict[Knowledge, str] = {
+    "still there": "still there: the unlearned model gives it away by itself",
+    "not recovered": "not recovered: no attack got it out, and no model that never knew it was measured beside it",
+    "gone": "gone: by every attack no nearer to it than a model that never knew it",
+    "never there": "never there: the base does not know it either",
+    "unknown": "unknown: what was measured does not tell",
 }
 
 OUTCOME_WORDS: dict[Outcome, str] = {
@@ -130,19 +150,26 @@ def verdict_line(found: Verdict) -> str:
 def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
     """The verdict and what it rests on, as names and sentences: why, where, how much, what it means, what to do."""
     yield "why", printable(found.reason) or "no reason was given"
+    yield "knowledge", knowledge_text(found)
     if where := where_text(found):
         yield "where", where
     if not math.isnan(found.explained):
         yield "how much", f"{explained_text(found)} of the effect (1: all of it, 0: none)"
     # Without an effect there is nothing to be held back or gone.
     if not math.isnan(found.score) and found.label not in NO_EFFECT:
-        words = "(1: the value vectors still hold it; 0: edited, gone, or trained anew)"
-        yield "still there", f"{score_text(found.score)} {words}"
+        words = "(1: states bring it all back and the value vectors take nothing away; 0: edited, or trained anew)"
+        yield "held back", f"{score_text(found.score)} {words}"
     yield "it means", headline(found).meaning
     passed = found.gate is not None and found.gate.outcome == "passed"
     yield "to do", f"{MET if passed else ''}{headline(found).action}"
     if words := detectable_text(found):
         yield "can miss", words
+
+
+def knowledge_text(found: Verdict) -> str:
+    """The statement about the knowledge itself, with its reason."""
+    reason = printable(found.knowledge_reason)
+    return f"{KNOWLEDGE_WORDS[found.knowledge]}{f'. {reason}' if reason else ''}"
 
 
 def where_text(found: Verdict) -> str:
