@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckdiff.audit.gate.policy import MEASURES
+from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.campaign.plan import kinds as plan_kinds
 from ckdiff.campaign.plan.kinds import memory
 from ckdiff.campaign.plan.plan import MOST_BYTES, MOST_JOBS, read_plan

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from ckdiff.audit.gate.policy import MEASURES
+from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.calls.specs import NAMES, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, Target, audit_settings
 from ckdiff.cli.app import COMMANDS, build_app
 from ckdiff.cli.audit import MEASURED

@@ -129,7 +129,8 @@ def test_every_verdict_is_explained() -> None:
 
 def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
     from ckdiff.audit.gate.checks import CHECKS
-    from ckdiff.audit.gate.policy import MEASURES, parse_policy
+    from ckdiff.audit.gate.measures import MEASURES
+    from ckdiff.audit.gate.policy import parse_policy
     from ckdiff.audit.verdict.rules import RULES
 
     page = (ROOT / "docs" / "audit.md").read_text()

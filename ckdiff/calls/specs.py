@@ -7,7 +7,7 @@ one: what a spec can say, a user can type.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ckdiff.modes import DIRECTIONS, MODES
@@ -165,15 +165,15 @@ def measures_of(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, An
 
     Args:
         policy: whose paths begin in its own directory; None: nothing but what is given.
-        given: keys of `policy.MEASURES`.
+        given: keys of `measures.MEASURES`.
     """
-    from ckdiff.audit.gate.policy import PATHS
+    from ckdiff.audit.gate.measures import FILES
     from ckdiff.hub import data_path
 
     found = {} if policy is None else dict(policy.measure)
-    for name in PATHS:
+    for name in FILES:
         if policy is not None and isinstance(found.get(name), str):
-            found[name] = data_path(policy.folder, found[name])
+            found[name] = data_path(policy.folder or Path(), found[name])
     if "questions" in given and "concept" not in given:
         # A concept is one of a file; with another file the policy's means nothing.
         found.pop("concept", None)

@@ -82,7 +82,7 @@ def _hint(outcome: Outcome) -> str:
 def _status(outcome: Outcome) -> ExitStatus:
     if outcome.differences.found:
         return ExitStatus.DIFFERS
-    return ExitStatus.INCONCLUSIVE if outcome.empty else ExitStatus.OK
+    return ExitStatus.INCONCLUSIVE if outcome.empty or outcome.otherwise else ExitStatus.OK
 
 
 def _text(report: Path, outcome: Outcome) -> str:
@@ -95,6 +95,9 @@ def _text(report: Path, outcome: Outcome) -> str:
         return "".join(_lines(found)) + f"differs: {name}: {count_of(len(found), 'difference')}\n"
     if outcome.empty:
         return f"inconclusive: {name}: nothing to check, the report holds no measurement and no verdict\n"
+    if outcome.otherwise:
+        lines = [f"{one.name}: {printable(one.text)}\n" for one in outcome.otherwise]
+        return f"{''.join(lines)}inconclusive: {name}: its figures agree, but it was not measured as the policy says\n"
     done = [f"{outcome.differences.compared:,} figures recomputed"]
     done += [f"files of {' and '.join(outcome.files)} hashed"] if outcome.files else []
     if outcome.keyid is None:

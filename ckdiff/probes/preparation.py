@@ -21,10 +21,9 @@ from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair
 from ckdiff.probes.wording.remarks import merge, recorded_date, remarks
 from ckdiff.probes.wording.wording import Wording
-from ckdiff.questions.questions import digest_of
 from ckdiff.scoring.runs import plan_runs
 from ckdiff.scoring.scores import METHOD
-from ckdiff.scoring.settings import SettingsError
+from ckdiff.scoring.settings import GIVEN, GREEDY, SettingsError
 from ckdiff.weights.reader import read_json
 from ckdiff.weights.vocabulary import trim_vocabulary
 
@@ -209,7 +208,7 @@ def prepare(
     kept, merged = merge(asked, parts or [len(asked)])
     if len(kept) < len(asked):
         asked, rest = [asked[number] for number in kept], tuple(questions.questions[number] for number in kept)
-        questions = replace(questions, questions=rest, digest=digest_of(rest))
+        questions = questions.narrow(rest)
     notes += merged
     several = len(questions.questions) > 1
     if not several:
@@ -271,7 +270,10 @@ def _lack(mode: Mode, live: LiveModel) -> str:
 
 
 def settings_record(job: Job) -> dict[str, str]:
-    """The settings that determine the numbers, as the report keeps them; `neurons` only where they are looked for."""
+    """The settings that determine the numbers, as the report keeps them.
+
+    `neurons` only where they are looked for, and the digest of everything that was given only where some was left out.
+    """
     settings = job.settings
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
     return {
@@ -281,8 +283,8 @@ def settings_record(job: Job) -> dict[str, str]:
         "window": str(settings.window),
         "layers": "all" if settings.layers is None else ",".join(map(str, settings.layers)),
         "tokens": str(settings.tokens),
-        "prompt": "chat template of the base" if settings.chat else settings.template,
-        "answers": "greedy, of the base" if job.generate else "of the question file",
+        "prompt": settings.prompt,
+        "answers": GREEDY if job.generate else GIVEN,
         "questions_source": job.questions.source,
         "questions_digest": job.questions.digest,
         "dtype": settings.dtype,
@@ -292,6 +294,7 @@ def settings_record(job: Job) -> dict[str, str]:
         "kl": "yes" if settings.kl else "no",
         "bootstrap": METHOD,
         **recorded_date(job.wording),
+        **({"questions_given_digest": job.questions.whole} if job.questions.whole else {}),
         **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
     }
 

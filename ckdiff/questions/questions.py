@@ -10,7 +10,7 @@ counted in `notes`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,23 @@ class QuestionSet:
         source: one line for people: file name, format, concept.
         digest: sha256 over the canonical JSON of texts and answers; equal sets have equal digests whatever their file.
         notes: plain sentences about what was left out.
+        whole: the digest of the set that this one is what is left of; "" where nothing was left out.
     """
 
     questions: tuple[Question, ...]
     source: str
     digest: str
     notes: tuple[str, ...] = ()
+    whole: str = ""
+
+    @property
+    def given(self) -> str:
+        """The digest of everything that was given to be asked."""
+        return self.whole or self.digest
+
+    def narrow(self, kept: tuple[Question, ...]) -> QuestionSet:
+        """What is left where others are not asked."""
+        return replace(self, questions=kept, digest=digest_of(kept), whole=self.given)
 
 
 def read_questions(path: Path, *, concept: str | None = None, unrelated: bool = False) -> QuestionSet:

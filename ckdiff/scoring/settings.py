@@ -31,6 +31,14 @@ from ckdiff.options import (
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 
 
+CHAT_PROMPT = "chat template of the base"
+"""What a report records as its prompt where that is no template of our own."""
+
+
+GREEDY, GIVEN = "greedy, of the base", "of the question file"
+"""What a report records as the answers that were scored."""
+
+
 DTYPE_NAMES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -111,6 +119,11 @@ class Answering:
     template: Annotated[str, TEMPLATE] = DEFAULT_TEMPLATE
     chat: Annotated[bool, Option("--chat-template", "Use the tokenizer's chat template.", ASKED)] = False
     tokenizer: Annotated[Path | None, TOKENIZER] = None
+
+    @property
+    def prompt(self) -> str:
+        """What a report records as the prompt."""
+        return CHAT_PROMPT if self.chat else self.template
 
 
 @dataclass(frozen=True)

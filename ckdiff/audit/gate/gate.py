@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.audit.gate.checks import CHECKS, FAILED, NAN, PASSED, UNKNOWN, verdict_of
+from ckdiff.audit.gate.checks import CHECKS
+from ckdiff.audit.gate.measures import hold_measures, read_files
+from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, verdict_of
 from ckdiff.report.schema.verdict import Gate, GateCheck, Outcome
 
 if TYPE_CHECKING:
@@ -30,12 +32,14 @@ def gate(report: Report, policy: Policy) -> Gate:
         checks.append(
             GateCheck("verdict", UNKNOWN, f"the verdict is inconclusive: {verdict_of(report).reason}", NAN, NAN)
         )
+    files = read_files(policy) if policy.files is None else policy.files
+    checks += hold_measures(report, policy, files)
     for name, wanted in policy.checks.items():
         checks += [
             GateCheck(name, one.outcome, one.text, one.value, one.threshold)
             for one in CHECKS[name].look(report, wanted)
         ]
-    return Gate(policy.text, policy.digest, policy.source, worst(checks), tuple(checks))
+    return Gate(policy.text, policy.digest, policy.source, worst(checks), tuple(checks), dict(files))
 
 
 def _sound(report: Report) -> Iterator[GateCheck]:

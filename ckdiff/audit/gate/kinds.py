@@ -11,6 +11,7 @@ from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.report.words.sections import MEASURED
+from ckdiff.scoring.settings import DTYPE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,20 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text")
     return value
+
+
+def template(value: Any) -> str:
+    """A text with a place for the question."""
+    if "{q}" not in text(value):
+        raise ValueError("a text with {q} where the question goes")
+    return str(value)
+
+
+def dtype(value: Any) -> str:
+    """The name of a number format that models run in."""
+    if value not in DTYPE_NAMES:
+        raise ValueError(f"one of {', '.join(DTYPE_NAMES)}")
+    return str(value)
 
 
 def path_or_flag(value: Any) -> str | bool:

@@ -1,7 +1,8 @@
 """A policy: what an audit measures, how much evidence it wants, and what fails. `read_policy(path)`.
 
-TOML with three tables: `[measure]` (how `ckdiff audit` measures; a gate does not look at it), `[require]` and `[fail]`,
-whose keys are those of `gates.CHECKS`. Unknown keys are refused: nobody would check a misspelt requirement.
+TOML with three tables: `[measure]` (how `ckdiff audit` measures, and how a report must have been measured), `[require]`
+and `[fail]`; their keys are those of `measures.MEASURES` and `checks.CHECKS`. Unknown keys are refused: nobody would
+check a misspelt requirement.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.checks import CHECKS
+from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.errors import CkdiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 MOST_BYTES = 1 << 20
@@ -28,31 +29,6 @@ TABLES = ("measure", "require", "fail")
 
 DEFAULT = Path(__file__).with_name("default.toml")
 """The policy of an audit that names none."""
-
-
-MEASURES: dict[str, Callable[[Any], Any]] = {
-    "questions": kinds.text,
-    "concept": kinds.text,
-    "unrelated": kinds.text,
-    "most_unrelated": kinds.count,
-    "choices": kinds.text,
-    "neutral": kinds.path_or_flag,
-    "modes": kinds.modes,
-    "variants": kinds.variants,
-    "directions": kinds.directions,
-    "window": kinds.count,
-    "tokens": kinds.count,
-    "prompt_template": kinds.text,
-    "chat_template": kinds.flag,
-    "given_answers": kinds.flag,
-    "neurons": kinds.flag,
-    "dtype": kinds.text,
-}
-"""Keys of `[measure]`, each with what its value may be; the names of the options of `ckdiff audit`."""
-
-
-PATHS = ("questions", "unrelated", "choices", "neutral")
-"""Those that name files, from the policy's own directory on."""
 
 
 class PolicyError(CkdiffError):
@@ -66,17 +42,19 @@ class Policy:
     Attributes:
         text: the file's text, as it was read.
         source: the file's name, for people.
-        folder: where the paths in it begin.
-        measure: keys of `MEASURES` with their values.
-        checks: keys of `gates.CHECKS` with their values, in the order of that table.
+        folder: where the paths in it begin; None where nobody knows.
+        measure: keys of `measures.MEASURES` with their values, in the order of that table.
+        checks: keys of `checks.CHECKS` with their values, in the order of that table.
+        files: digests of what its files held when it was judged by, by key of `measure`; None: they are to be read.
     """
 
     text: str
     source: str
-    folder: Path
+    folder: Path | None
     title: str = ""
     measure: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] | None = None
 
     @property
     def digest(self) -> str:
@@ -104,8 +82,14 @@ def read_policy(path: Path | None = None) -> Policy:
     return parse_policy(text, place.name if path is not None else "ckdiff's own", place.parent)
 
 
-def parse_policy(text: str, source: str, folder: Path = Path()) -> Policy:
+def parse_policy(text: str, source: str, folder: Path | None = None, files: Mapping[str, str] | None = None) -> Policy:
     """The policy that a text holds.
+
+    Args:
+        text: TOML.
+        source: a name, for people.
+        folder: where the paths in it begin, or None where nobody knows.
+        files: digests of what its files held, where somebody read them before.
 
     Raises:
         PolicyError: it is no TOML, or it asks for what does not exist.
@@ -123,27 +107,34 @@ def parse_policy(text: str, source: str, folder: Path = Path()) -> Policy:
             raise PolicyError(f"{source}: no table [{name}] in a policy; there are {', '.join(TABLES)}")
         if not isinstance(value, dict):
             raise PolicyError(f"{source}: {name}: must be a table, [{name}]")
-    measure = {
-        key: _value(source, f"measure.{key}", MEASURES.get(key), value, [f"measure.{name}" for name in MEASURES])
-        for key, value in tree.get("measure", {}).items()
-    }
-    given = {f"{table}.{key}": value for table in TABLES[1:] for key, value in tree.get(table, {}).items()}
-    found = {name: _value(source, name, _kind(name), value, list(CHECKS)) for name, value in given.items()}
-    if not found:
+    given = {f"{table}.{key}": value for table in TABLES for key, value in tree.get(table, {}).items()}
+    found = {name: _value(source, name, value) for name, value in given.items()}
+    measure = {key: found[f"measure.{key}"] for key in MEASURES if f"measure.{key}" in found}
+    checks = {name: found[name] for name in CHECKS if name in found}
+    if not checks:
         raise PolicyError(f"{source}: asks for nothing; give it a table [require] or [fail]")
-    return Policy(text, source, folder, title, measure, {name: found[name] for name in CHECKS if name in found})
+    _check_measure(source, measure)
+    return Policy(text, source, folder, title, measure, checks, files)
 
 
-def _kind(name: str) -> Callable[[Any], Any] | None:
-    return CHECKS[name].kind if name in CHECKS else None
+KINDS = {f"measure.{key}": row.kind for key, row in MEASURES.items()} | {name: row.kind for name, row in CHECKS.items()}
+"""By table and key what a value may be."""
 
 
-def _value(source: str, name: str, kind: Callable[[Any], Any] | None, value: Any, known: list[str]) -> Any:
-    if kind is None:
+def _value(source: str, name: str, value: Any) -> Any:
+    if name not in KINDS:
         table = name.partition(".")[0]
-        near = ", ".join(key.partition(".")[2] for key in known if key.startswith(f"{table}."))
+        near = ", ".join(key.partition(".")[2] for key in KINDS if key.startswith(f"{table}."))
         raise PolicyError(f"{source}: no key {name!r} in a policy; [{table}] has {near}")
     try:
-        return kind(value)
+        return KINDS[name](value)
     except ValueError as error:
         raise PolicyError(f"{source}: {name}: must be {error}") from error
+
+
+def _check_measure(source: str, measure: Mapping[str, Any]) -> None:
+    """Refuse what no report can meet."""
+    if "concept" in measure and "questions" not in measure:
+        raise PolicyError(f"{source}: measure.concept: chooses from a file; name it with measure.questions")
+    if measure.get("chat_template") and "prompt_template" in measure:
+        raise PolicyError(f"{source}: measure.chat_template and measure.prompt_template: give one of them")

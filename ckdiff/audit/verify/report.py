@@ -12,6 +12,7 @@ import math
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.audit.gate.measures import measured_otherwise, read_files
 from ckdiff.audit.gate.policy import Policy, PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckdiff.report.schema.report import CheckpointRecord, Report
-    from ckdiff.report.schema.verdict import Gate, Verdict
+    from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
 
 
 SECTIONS = ("compare", "probe", "behaviour", "verdict")
@@ -121,7 +122,7 @@ def _outcome(found: Verdict) -> Verdict:
 
 def _stored_policy(gate: Gate, found: Differences) -> Policy | None:
     try:
-        policy = parse_policy(gate.policy, gate.source)
+        policy = parse_policy(gate.policy, gate.source, files=gate.files)
     except PolicyError as error:
         found.add("verdict/gate/policy", "a text", f"no policy ({error})")
         return None
@@ -130,9 +131,23 @@ def _stored_policy(gate: Gate, found: Differences) -> Policy | None:
 
 
 def _check_policy(report: Report, policy: Policy, found: Differences) -> None:
-    """The gate was judged by this policy and by no other."""
+    """The gate was judged by this policy and by no other, and its files held what they hold."""
     gate = None if report.verdict is None else report.verdict.gate
     found.exact("verdict/gate/digest, against the policy given", None if gate is None else gate.digest, policy.digest)
+    for key, digest in read_files(policy).items():
+        if gate is not None and key in gate.files:
+            found.exact(f"verdict/gate/files/{key}, against the policy given", gate.files[key], digest)
+
+
+def measures_not_met(report: Report, policy: Policy | None = None) -> tuple[GateCheck, ...]:
+    """The checks of `[measure]` that a report does not meet: of a policy, or else of that of its own gate."""
+    gate = None if report.verdict is None else report.verdict.gate
+    if policy is None and gate is not None:
+        policy = _stored_policy(gate, Differences())
+    if policy is None:
+        return ()
+    files = read_files(policy) if policy.files is None else policy.files
+    return measured_otherwise(report, policy, {**(gate.files if gate is not None else {}), **files})
 
 
 def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tuple[str, ...] = ()) -> None:

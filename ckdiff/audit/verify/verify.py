@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.audit.signing import SignatureError, opened, public_key, read_payload
 from ckdiff.audit.verify.differences import Difference
-from ckdiff.audit.verify.report import check, compare_trees, holds_anything
+from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
 from ckdiff.errors import ReportError
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ckdiff.audit.gate.policy import Policy
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import GateCheck
 
 
 SUFFIX = ".intoto.json"
@@ -62,6 +63,7 @@ class Outcome:
         empty: the report holds nothing that could be checked.
         files: checkpoints whose files were hashed.
         writer: the version of ckdiff that wrote the report, or "".
+        otherwise: what was measured in another way than the policy says.
     """
 
     differences: Differences
@@ -69,6 +71,7 @@ class Outcome:
     empty: bool
     files: tuple[str, ...]
     writer: str = ""
+    otherwise: tuple[GateCheck, ...] = ()
 
 
 def sidecar(report: Path) -> Path:
@@ -87,7 +90,8 @@ def verify(spec: VerifySpec) -> Outcome:
     found = check(report, spec.policy)
     files = tuple(_check_side(side, getattr(spec, side), report, spec.adapter_base, found) for side in _given(spec))
     signed = None if key is None else _check_signature(spec, report, sha256, key, found)
-    return Outcome(found, signed, not holds_anything(report), files, str(report.versions.get("ckdiff", "")))
+    writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
+    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise)
 
 
 def file_digest(path: Path) -> str:

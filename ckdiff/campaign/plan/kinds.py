@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate import kinds
-from ckdiff.audit.gate.policy import MEASURES as POLICY_MEASURES
+from ckdiff.audit.gate.measures import MEASURES as POLICY_MEASURES
 from ckdiff.campaign.records import RUNS, PlanError
 from ckdiff.untrusted import printable, quoted, shorten
 
@@ -210,7 +210,7 @@ PLAN: dict[str, Kind] = {
 }
 
 
-MEASURES: dict[str, Kind] = POLICY_MEASURES | ASKED
+MEASURES: dict[str, Kind] = {key: row.kind for key, row in POLICY_MEASURES.items()} | ASKED
 
 
 RESOURCES: dict[str, Kind] = {

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.audit.gate.policy import PATHS, read_policy
+from ckdiff.audit.gate.measures import FILES
+from ckdiff.audit.gate.policy import read_policy
 from ckdiff.campaign.plan.kinds import ASKED, MEASURES, PAIR, PLAN, RESOURCES, Where, checked, label
 from ckdiff.campaign.plan.paths import absolute, checkpoint, checkpoints, data, directory, file, is_glob
 from ckdiff.campaign.plan.topics import NOTHING, Asked, Shelf, topics
@@ -223,7 +224,7 @@ def _measure(reading: _Reading) -> dict[str, Any]:
     """How everything is measured, without what is asked: paths written out."""
     where = reading.where.at("measure")
     return {
-        key: data(where.at(key), reading.folder, value) if key in PATHS and isinstance(value, str) else value
+        key: data(where.at(key), reading.folder, value) if key in FILES and isinstance(value, str) else value
         for key, value in reading.measure.items()
         if key not in ASKED
     }

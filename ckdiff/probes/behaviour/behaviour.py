@@ -26,7 +26,7 @@ from ckdiff.probes.preparation import DTYPES, prepare
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
-from ckdiff.questions.questions import QuestionSet, digest_of
+from ckdiff.questions.questions import QuestionSet
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
 from ckdiff.scoring.bleu import CHRF, answer_bleu, answer_chrf, bleu_signature
 from ckdiff.scoring.means import mean
@@ -131,7 +131,7 @@ def _once(asked: Asked, kept: Sequence[int]) -> Asked:
         last = first + len(one.questions)
         rest = tuple(one.questions[number - first] for number in kept if first <= number < last)
         whole = len(rest) == len(one.questions)
-        sets[name] = one if whole else replace(one, questions=rest, digest=digest_of(rest))
+        sets[name] = one if whole else one.narrow(rest)
         first = last
     return replace(asked, target=sets.get("target"), unrelated=sets["unrelated"])
 
@@ -315,6 +315,7 @@ def _answer_set(
         perplexity_unlearned=perplexity(tokens["unlearned"]),
         questions=tuple(rows),
         chrf=mean(np.array([row.chrf for row in rows]), 0, 1),
+        given_digest=questions.whole,
     )
 
 
@@ -369,7 +370,7 @@ def _recorded(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
     return {
         "tokens": str(settings.tokens),
-        "prompt": "chat template of the base" if settings.chat else settings.template,
+        "prompt": settings.prompt,
         "answers": "greedy, of both models",
         "bleu": bleu_signature(texts),
         "chrf": CHRF,

@@ -66,6 +66,7 @@ class AnswerSet:
         logprob_base, logprob_unlearned: means over questions of the mean over tokens, in nats.
         perplexity_base, perplexity_unlearned: exp(- sum of log p / number of tokens) over all answer tokens.
         chrf: as `bleu`; NaN where it was not measured.
+        given_digest: of everything that was given to be asked, where some of it was left out; else "".
     """
 
     name: str
@@ -79,6 +80,7 @@ class AnswerSet:
     perplexity_unlearned: float
     questions: Annotated[tuple[AnswerRecord, ...], Rows("question", inside=True)]
     chrf: Mean = Mean(math.nan, math.nan, math.nan)
+    given_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Records of a verdict: its label, the rules that it rests on, and a gate."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from ckdiff.report.schema.layout import As, Merged, Rank, Row, Rows
@@ -115,6 +116,8 @@ class Gate:
         source: name of the policy's file, for people.
         outcome: the worst of the checks; "failed" is worse than "inconclusive", and no checks at all are inconclusive.
         checks: every requirement of the policy, in its order.
+        files: digests of what the files hold that its `[measure]` names, by key, as they were when it was judged.
+        notes: plain sentences about the policy itself.
     """
 
     policy: Annotated[str, Row("policy")]
@@ -122,6 +125,8 @@ class Gate:
     source: Annotated[str, As("policy_source")]
     outcome: Annotated[Outcome, As("gate"), Rank(-1)]
     checks: Annotated[tuple[GateCheck, ...], Rows("check")]
+    files: Annotated[Mapping[str, str], As("policy_files")] = field(default_factory=dict)
+    notes: Annotated[tuple[str, ...], As("policy_notes"), Rows("note")] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,169 @@
+"""What a policy forbids. Where it is found, the outcome is "failed"; where it cannot be told, "inconclusive"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckdiff.audit.gate import kinds
+from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, Check, Result, join, least, most, sets, verdict_of
+from ckdiff.audit.verdict.evidence import STATES, Evidence
+from ckdiff.modes import without_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckdiff.report.schema.behaviour import Mean
+    from ckdiff.report.schema.probe import Curve
+    from ckdiff.report.schema.report import Report
+
+
+def _labels(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    label = verdict_of(report).label
+    if label in wanted:
+        yield Result(FAILED, f"the verdict is '{label}'")
+    elif label == "inconclusive":
+        yield Result(UNKNOWN, "the verdict is 'inconclusive'")
+    else:
+        yield Result(PASSED, f"the verdict is '{label}', which the policy allows")
+
+
+def _recovered(report: Report, wanted: float) -> Iterator[Result]:
+    evidence = Evidence(report)
+    rows = [evidence.whole(mode, "restore") for mode in STATES]
+    high = float(np.max([NAN if row is None else row.kl_high for row in rows]))
+    if np.isnan(high):
+        yield Result(
+            UNKNOWN, "how much the base's states bring back was not measured with an interval", threshold=wanted
+        )
+    else:
+        yield most(
+            high, wanted, f"the base's states bring back as much as {high:.2f} (krs_kl), {wanted:.2f} is allowed"
+        )
+
+
+def _scores(report: Report, wanted: tuple[dict[str, Any], ...]) -> Iterator[Result]:
+    for one in wanted:
+        yield _one_score(report, one)
+
+
+def _one_score(report: Report, one: dict[str, Any]) -> Result:
+    name = f"{one['score']} of {one['direction']} {one['mode']} {one['variant']}"
+    upper = "at_most" in one
+    threshold = float(one["at_most"] if upper else one["at_least"])
+    runs = () if report.probe is None else report.probe.runs
+    found = [run for run in runs if all(getattr(run, key) == one[key] for key in ("direction", "mode", "variant"))]
+    curve: Curve | None = getattr(found[0], one["score"]) if found else None
+    if curve is None or np.isnan(curve.score).all():
+        return Result(UNKNOWN, f"{name} was not measured", threshold=threshold)
+    best = int(np.nanargmax(curve.score))
+    windows = not without_window(one["mode"], one["variant"])
+    if upper and windows and report.probe is not None and len(curve.score) < report.probe.layer_count:
+        return Result(UNKNOWN, f"{name} was measured in some windows only (--layers)", threshold=threshold)
+    # "At most" is about every window, "at least" about the best one: each by the end that speaks against it.
+    ends = curve.band_high if upper else curve.band_low[best : best + 1]
+    if np.isnan(ends).any():
+        return Result(UNKNOWN, f"{name} has no interval: more than one question is needed", threshold=threshold)
+    worse = float(ends.max())
+    words = (
+        f"{name} is {curve.score[best]:.2f}, at worst {worse:.2f}; {'at most' if upper else 'at least'} {threshold:.2f}"
+    )
+    return most(worse, threshold, words) if upper else least(worse, threshold, words, FAILED)
+
+
+def _target_bleu(report: Report, wanted: float) -> Iterator[Result]:
+    yield from _worse_mean(report, "target", wanted, "the target answers' BLEU against the base's", loss=False)
+
+
+def _unrelated_loss(report: Report, wanted: float) -> Iterator[Result]:
+    yield from _worse_mean(report, "unrelated", wanted, "the unrelated answers lost BLEU by", loss=True)
+
+
+def _worse_mean(report: Report, name: str, wanted: float, words: str, loss: bool) -> Iterator[Result]:
+    found = next(iter(sets(report, name)), None)
+    if found is None or np.isnan(found.bleu.low):
+        yield Result(UNKNOWN, f"the {name} answers were not compared, or on one question only", threshold=wanted)
+        return
+    value, worse = (1 - found.bleu.value, 1 - found.bleu.low) if loss else (found.bleu.value, found.bleu.high)
+    yield most(worse, wanted, f"{words} {value:.2f}, at worst {worse:.2f}; {wanted:.2f} is allowed")
+
+
+def _choices_loss(report: Report, wanted: float) -> Iterator[Result]:
+    found = None if report.behaviour is None else report.behaviour.choices
+    if found is None or np.isnan(found.accuracy_unlearned.low):
+        yield Result(UNKNOWN, "no multiple-choice questions were asked, or one only", threshold=wanted)
+        return
+    worse = found.accuracy_base.value - found.accuracy_unlearned.low
+    yield most(worse, wanted, f"multiple choice lost at worst {worse:.2f} of its accuracy; {wanted:.2f} is allowed")
+
+
+def _neutral_kl(report: Report, wanted: float) -> Iterator[Result]:
+    found: Mean | None = (
+        None if report.behaviour is None or report.behaviour.neutral is None else report.behaviour.neutral.kl
+    )
+    if found is None or np.isnan(found.high):
+        yield Result(UNKNOWN, "no neutral text was read, or one only", threshold=wanted)
+        return
+    yield most(
+        found.high, wanted, f"mean KL on neutral text is {found.value:.3g} nats a token, at worst {found.high:.3g}"
+    )
+
+
+def _drift(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
+    found, limit = report.compare, wanted["relative_l2"]
+    if found is None or not found.components:
+        yield Result(UNKNOWN, "no weights were compared", threshold=limit)
+        return
+    others = [row for row in found.components if row.component not in wanted["components"]]
+    values = [np.inf if np.isnan(row.drift.relative_l2) else row.drift.relative_l2 for row in others]
+    worse = float(max(values, default=0.0))
+    name = others[int(np.argmax(values))].component if others else ""
+    words = f"{name} moved by {worse:.3g}" if worse > limit else "nothing moved further"
+    where = f"beside {join(wanted['components'])}" if wanted["components"] else "of all components"
+    yield most(worse, limit, f"{where}: {words} (relative L2, {limit:g} is allowed)")
+
+
+def _config(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    if report.compare is None:
+        yield Result(UNKNOWN, "the settings were not compared")
+        return
+    found = [
+        f"{row.file}:{row.key}"
+        for row in report.compare.config_changes
+        if row.file not in wanted and f"{row.file}:{row.key}" not in wanted
+    ]
+    unknown = [row for row in report.compare.config_uncompared if row.file not in wanted]
+    if unknown and not found:
+        words = f"{len(unknown)} settings were not compared, the first {unknown[0].file} ({unknown[0].reason})"
+        yield Result(UNKNOWN, words)
+        return
+    words = f"{len(found)} settings changed, the first {found[0]}" if found else "no other setting changed"
+    yield most(len(found), 0, words)
+
+
+def _tensors(report: Report, wanted: bool) -> Iterator[Result]:
+    found = report.compare
+    if found is None or not found.tensors:
+        yield Result(UNKNOWN, "no weights were compared")
+        return
+    names = [row.name for row in (*found.only_in_base, *found.only_in_unlearned)]
+    names += [row.name for row in found.shape_mismatch]
+    broken = [row.name for row in found.tensors if row.drift.nonfinite_unlearned]
+    words = f"{len(names)} tensors are missing, new or of another shape, {len(broken)} are not finite"
+    yield most(len(names) + len(broken), 0, words)
+
+
+FORBIDDEN: dict[str, Check] = {
+    "labels": Check(kinds.labels, _labels, "verdicts that fail"),
+    "recovered": Check(kinds.number, _recovered, "most that the base's states may bring back (krs_kl, upper end)"),
+    "scores": Check(kinds.scores, _scores, "scores that must be at most, or at least, a number (worse end)"),
+    "target_bleu": Check(kinds.share, _target_bleu, "greatest BLEU of the target answers (upper end)"),
+    "unrelated_bleu_loss": Check(kinds.share, _unrelated_loss, "greatest loss of unrelated BLEU (worse end)"),
+    "choices_loss": Check(kinds.share, _choices_loss, "greatest loss of multiple-choice accuracy (worse end)"),
+    "neutral_kl": Check(kinds.positive, _neutral_kl, "greatest mean KL on neutral text, nats a token (upper end)"),
+    "drift": Check(kinds.drift, _drift, "components that may move, and how far the others may (relative L2)"),
+    "config_changes_except": Check(kinds.names, _config, "settings that may change: file, or file:key"),
+    "unexpected_tensors": Check(kinds.on, _tensors, "tensors missing, new, of another shape, or not finite"),
+}
+"""By the key of a policy's `[fail]`."""

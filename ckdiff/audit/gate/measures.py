@@ -1,0 +1,337 @@
+"""What a policy's `[measure]` says, held against what a report records: `hold_measures(report, policy, files)`.
+
+Whoever measures otherwise than the policy says (another prompt, fewer tokens, other questions) may find something
+else, so that the outcome of such a check is "inconclusive". So it is where a report, or a file that is no longer there,
+does not say how it was measured. A new key is one row of `MEASURES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from ckdiff.audit.gate import kinds
+from ckdiff.audit.gate.results import NAN, PASSED, UNKNOWN, join, sets
+from ckdiff.errors import CkdiffError
+from ckdiff.modes import MODES
+from ckdiff.report.schema.verdict import GateCheck
+from ckdiff.scoring.settings import CHAT_PROMPT, GIVEN, GREEDY
+from ckdiff.untrusted import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.report.schema.report import Report
+
+
+MOST_UNRELATED = 50
+"""Unrelated questions that an audit asks where a policy does not say how many; that of `calls.specs.Beside`."""
+
+
+LONGEST = 80
+"""Characters of a setting that a message repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """How one part of a report was measured.
+
+    Attributes:
+        part: of the report, "probe" or "behaviour".
+        found: the setting as it is recorded, or None where it is not.
+        wanted: as the policy says it.
+        same: whether the two are one.
+    """
+
+    part: str
+    found: str | None
+    wanted: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a policy says of one key, and beside it.
+
+    Attributes:
+        value: of the key.
+        measure: the whole table.
+        files: digests of what its files hold, by key.
+    """
+
+    value: Any
+    measure: Mapping[str, Any]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One key of `[measure]`.
+
+    Attributes:
+        kind: what its value may be, one of `kinds`.
+        look: what a report records of it, a fact a part that was measured.
+    """
+
+    kind: Callable[[Any], Any]
+    look: Callable[[Report, Said], Iterator[Fact]]
+
+
+def hold_measures(report: Report, policy: Policy, files: Mapping[str, str]) -> Iterator[GateCheck]:
+    """A check of each key that a policy says.
+
+    Args:
+        report: what was measured.
+        policy: how it was to be.
+        files: as `read_files` gives them.
+    """
+    for key, value in policy.measure.items():
+        facts = list(MEASURES[key].look(report, Said(value, policy.measure, files)))
+        wrong = next((fact for fact in facts if not fact.same), None)
+        if not facts:
+            yield _check(key, False, "nothing was measured that it is about")
+        elif wrong is None:
+            yield _check(key, True, f"measured as the policy says: {_brief(facts[0].wanted)}")
+        else:
+            yield _check(key, False, _difference(wrong))
+
+
+def measured_otherwise(report: Report, policy: Policy, files: Mapping[str, str]) -> tuple[GateCheck, ...]:
+    """The checks that do not hold of parts that were measured; what was not measured at all was not so otherwise."""
+    checks = zip(policy.measure.items(), hold_measures(report, policy, files), strict=True)
+    return tuple(
+        check
+        for (key, value), check in checks
+        if check.outcome != PASSED and any(MEASURES[key].look(report, Said(value, policy.measure, files)))
+    )
+
+
+def read_files(policy: Policy) -> dict[str, str]:
+    """Digests of what the files of `[measure]` hold, by key, as a report that asked them records them.
+
+    A file that cannot be read has none; nor has any, where nobody knows in which folder a policy lay.
+    """
+    found = {}
+    for key, digest in FILES.items():
+        value = policy.measure.get(key, False)
+        if value is True or (value and policy.folder is not None):
+            with contextlib.suppress(CkdiffError):
+                found[key] = digest(policy)
+    return found
+
+
+def _check(key: str, same: bool, text: str) -> GateCheck:
+    return GateCheck(f"measure.{key}", PASSED if same else UNKNOWN, text, NAN, NAN)
+
+
+def _difference(fact: Fact) -> str:
+    if fact.found is None:
+        return f"{fact.part}: how it was measured is not recorded; the policy says {_brief(fact.wanted)}: measure again"
+    if not fact.wanted:
+        return f"{fact.part}: the file that the policy names cannot be read here: nobody can tell whether it was asked"
+    found = _brief(fact.found) or "nothing of the kind"
+    return f"{fact.part}: measured with {found}, the policy says {_brief(fact.wanted)}: measure again"
+
+
+def _brief(text: str) -> str:
+    return shorten(text, LONGEST)
+
+
+# ------------------------------------------------------------------------------------------------ what reports record
+
+
+def _settings(report: Report) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The settings of each part that asked something."""
+    if report.probe is not None:
+        yield "probe", report.probe.settings
+    if report.behaviour is not None:
+        yield "behaviour", report.behaviour.settings
+
+
+def _setting(name: str, *parts: str, text: Callable[[Any], str] = str) -> Callable[[Report, Said], Iterator[Fact]]:
+    """A setting of that name, of these parts or of both, that must be what the policy says."""
+
+    def look(report: Report, said: Said) -> Iterator[Fact]:
+        for part, settings in _settings(report):
+            if not parts or part in parts:
+                found, wanted = settings.get(name), text(said.value)
+                yield Fact(part, found, wanted, found == wanted)
+
+    return look
+
+
+def _chat(report: Report, said: Said) -> Iterator[Fact]:
+    wanted = CHAT_PROMPT if said.value else "a template of text"
+    for part, settings in _settings(report):
+        found = settings.get("prompt")
+        yield Fact(part, found, wanted, found is not None and (found == CHAT_PROMPT) == said.value)
+
+
+def _neurons(report: Report, said: Said) -> Iterator[Fact]:
+    """More than was asked for is never too much."""
+    if report.probe is not None:
+        looked = "neurons" in report.probe.settings
+        words = {True: "a look for neurons", False: "no look for neurons"}
+        yield Fact("probe", words[looked], words[said.value], looked or not said.value)
+
+
+def _window(report: Report, said: Said) -> Iterator[Fact]:
+    yield from _setting("window", "probe")(report, said)
+    yield from _every_layer(report)
+
+
+def _every_layer(report: Report) -> Iterator[Fact]:
+    """Windows at every layer; `probe --layers` leaves some out."""
+    if report.probe is not None:
+        found = report.probe.settings.get("layers")
+        words = None if found is None else f"window centres {found}"
+        yield Fact("probe", words, "window centres all", found == "all")
+
+
+def _runs(name: str) -> Callable[[Report, Said], Iterator[Fact]]:
+    """Every run that these names ask for, with the others that the policy says, or that there are."""
+
+    def look(report: Report, said: Said) -> Iterator[Fact]:
+        if report.probe is None:
+            return
+        held = {(run.direction, run.mode, run.variant) for run in report.probe.runs}
+        sides = {"directions": 0, "modes": 1, "variants": 2}
+        asked = [
+            said.value if key == name else said.measure.get(key) or {run[side] for run in held}
+            for key, side in sides.items()
+        ]
+        wanted = [run for run in product(*asked) if run not in held and not _left_out(report, run[1], said)]
+        missing = {run[sides[name]] for run in wanted}
+        lacking = [one for one in said.value if not held or one in missing]
+        words = f"no {name} {join(lacking)}" if lacking else f"{name} {join(said.value)}"
+        yield Fact("probe", words, f"{name} {join(said.value)}", not lacking)
+        yield from _every_layer(report)
+
+    return look
+
+
+def _left_out(report: Report, mode: str, said: Said) -> bool:
+    """Whether all modes were asked for, and the architecture has none of this one."""
+    notes = () if report.probe is None else report.probe.notes
+    return set(said.measure.get("modes", ())) >= set(MODES) and any(
+        note.startswith(f"mode {mode} was left out: ") for note in notes
+    )
+
+
+# --------------------------------------------------------------------------------------------------- what was asked
+
+
+def _asked(part: str, found: str | None, said: Said, key: str) -> Fact:
+    """What was asked, by digest, and what the file of a key holds."""
+    wanted = said.files.get(key, "")
+    return Fact(part, found and _sha256(found), _sha256(wanted), bool(wanted) and found == wanted)
+
+
+def _sha256(digest: str) -> str:
+    return f"what has sha256 {digest[:12]}" if digest else ""
+
+
+def _target(report: Report, said: Said) -> Iterator[Fact]:
+    if report.probe is not None:
+        settings = report.probe.settings
+        yield _asked(
+            "probe", settings.get("questions_given_digest", settings.get("questions_digest")), said, "questions"
+        )
+    for one in sets(report, "target"):
+        yield _asked("behaviour", one.given_digest or one.digest, said, "questions")
+
+
+def _unrelated(report: Report, said: Said) -> Iterator[Fact]:
+    for one in sets(report, "unrelated"):
+        yield _asked("behaviour", one.given_digest or one.digest, said, "unrelated")
+
+
+def _most_unrelated(report: Report, said: Said) -> Iterator[Fact]:
+    """As many as the policy says; fewer only where there were no more."""
+    notes = () if report.behaviour is None else report.behaviour.notes
+    cut = any("--most-unrelated asks more" in note for note in notes)
+    for one in sets(report, "unrelated"):
+        count = len(one.questions)
+        same = count == said.value or (count < said.value and not cut)
+        yield Fact("behaviour", f"{count} unrelated questions", f"{said.value}", same)
+
+
+def _choices(report: Report, said: Said) -> Iterator[Fact]:
+    if report.behaviour is not None:
+        held = report.behaviour.choices
+        yield _asked("behaviour", "" if held is None else held.digest, said, "choices")
+
+
+def _neutral(report: Report, said: Said) -> Iterator[Fact]:
+    """More than was asked for is never too much."""
+    if report.behaviour is not None and said.value is not False:
+        held = report.behaviour.neutral
+        yield _asked("behaviour", "" if held is None else held.digest, said, "neutral")
+    elif report.behaviour is not None:
+        yield Fact("behaviour", "", "no neutral texts", True)
+
+
+def _place(policy: Policy, key: str) -> Any:
+    from ckdiff.hub import data_path
+
+    assert policy.folder is not None
+    return data_path(policy.folder, policy.measure[key])
+
+
+def _questions_digest(policy: Policy) -> str:
+    from ckdiff.questions.questions import read_questions
+
+    return read_questions(_place(policy, "questions"), concept=policy.measure.get("concept")).digest
+
+
+def _unrelated_digest(policy: Policy) -> str:
+    from ckdiff.questions.asked import first_questions
+    from ckdiff.questions.questions import read_questions
+
+    most = policy.measure.get("most_unrelated", MOST_UNRELATED)
+    return first_questions(read_questions(_place(policy, "unrelated")), most).digest
+
+
+def _choices_digest(policy: Policy) -> str:
+    from ckdiff.questions.choices import read_choices
+
+    return read_choices(_place(policy, "choices")).digest
+
+
+def _neutral_digest(policy: Policy) -> str:
+    from ckdiff.questions.neutral_texts import neutral_texts, read_texts
+
+    return (neutral_texts() if policy.measure["neutral"] is True else read_texts(_place(policy, "neutral"))).digest
+
+
+FILES: dict[str, Callable[[Policy], str]] = {
+    "questions": _questions_digest,
+    "unrelated": _unrelated_digest,
+    "choices": _choices_digest,
+    "neutral": _neutral_digest,
+}
+"""Keys that name files, from the policy's own directory on, each with the digest of what one holds."""
+
+
+MEASURES: dict[str, Measure] = {
+    "questions": Measure(kinds.text, _target),
+    "concept": Measure(kinds.text, _target),
+    "unrelated": Measure(kinds.text, _unrelated),
+    "most_unrelated": Measure(kinds.count, _most_unrelated),
+    "choices": Measure(kinds.text, _choices),
+    "neutral": Measure(kinds.path_or_flag, _neutral),
+    "modes": Measure(kinds.modes, _runs("modes")),
+    "variants": Measure(kinds.variants, _runs("variants")),
+    "directions": Measure(kinds.directions, _runs("directions")),
+    "window": Measure(kinds.count, _window),
+    "tokens": Measure(kinds.count, _setting("tokens")),
+    "prompt_template": Measure(kinds.template, _setting("prompt")),
+    "chat_template": Measure(kinds.flag, _chat),
+    "given_answers": Measure(kinds.flag, _setting("answers", "probe", text=lambda given: GIVEN if given else GREEDY)),
+    "neurons": Measure(kinds.flag, _neurons),
+    "dtype": Measure(kinds.dtype, _setting("dtype")),
+}
+"""By the key of `[measure]`: the names of the options of `ckdiff audit`."""

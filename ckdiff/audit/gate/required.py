@@ -1,0 +1,153 @@
+"""What a policy requires: how much evidence there must be. Where it lacks, the outcome is "inconclusive"."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.audit.gate import kinds
+from ckdiff.audit.gate.results import (
+    FAILED,
+    PASSED,
+    UNKNOWN,
+    Check,
+    Result,
+    enough,
+    join,
+    least,
+    most,
+    sets,
+    verdict_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ckdiff.report.schema.report import Report
+
+
+def _sections(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    lacking = [name for name in wanted if getattr(report, name) is None]
+    yield enough(not lacking, f"the report holds no {' and no '.join(lacking)}", f"the report holds {join(wanted)}")
+
+
+def _questions(report: Report, wanted: int) -> Iterator[Result]:
+    counts = [] if report.probe is None else [len(report.probe.questions)]
+    counts += [len(one.questions) for one in sets(report, "target")]
+    found = min(counts, default=0)
+    yield least(found, wanted, f"{found} target questions were asked, {wanted} are wanted")
+
+
+def _unrelated(report: Report, wanted: int) -> Iterator[Result]:
+    found = sum(len(one.questions) for one in sets(report, "unrelated"))
+    yield least(found, wanted, f"{found} unrelated questions were asked, {wanted} are wanted")
+
+
+def _runs(field: str) -> Callable[[Report, tuple[str, ...]], Iterator[Result]]:
+    def look(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+        runs = () if report.probe is None else report.probe.runs
+        directions = {run.direction for run in runs}
+        # What was measured in one direction only is not measured in both.
+        held = [{getattr(run, field) for run in runs if run.direction == name} for name in directions]
+        if field == "direction":
+            held = [directions]
+        lacking = [name for name in wanted if not held or any(name not in own for own in held)]
+        option = f"`ckdiff probe --{field} {','.join(lacking)}`"
+        yield enough(not lacking, f"the probe lacks {field} {join(lacking)}: {option}", f"the probe has {join(wanted)}")
+
+    return look
+
+
+def _coverage(report: Report, wanted: float) -> Iterator[Result]:
+    found = report.compare
+    if found is None or not found.tensors:
+        yield Result(UNKNOWN, "no weights were compared", threshold=wanted)
+        return
+    compared = sum(row.parameters for row in found.tensors)
+    shapes = [row.shape for row in (*found.only_in_base, *found.only_in_unlearned)]
+    shapes += [row.shape_base for row in found.shape_mismatch]
+    whole = compared + sum(math.prod(shape) for shape in shapes)
+    value = compared / whole if whole else 0.0
+    yield least(value, wanted, f"{value:.2%} of the parameters were compared, {wanted:.2%} are wanted")
+
+
+def _basis(report: Report, wanted: bool) -> Iterator[Result]:
+    if report.compare is None or not report.compare.tensors:
+        yield Result(UNKNOWN, "no weights were compared")
+        return
+    foreign = any(rule.name == "basis" and not rule.fired for rule in verdict_of(report).rules)
+    yield enough(
+        not foreign,
+        "the two models share no neurons, so that nothing can be put in place: trained anew, destroyed, or reordered",
+        "both models share their neurons",
+    )
+
+
+def _digests(report: Report, wanted: bool) -> Iterator[Result]:
+    lacking = [side for side in ("base", "unlearned") if getattr(report.provenance, side).digest is None]
+    yield enough(
+        not lacking, f"no digest of the {join(lacking)}: measure without --no-hash", "both checkpoints have digests"
+    )
+
+
+def _base_digest(report: Report, wanted: str) -> Iterator[Result]:
+    found = report.provenance.base.digest
+    if found is None:
+        yield Result(UNKNOWN, "the base has no digest: measure without --no-hash")
+    else:
+        same = found == wanted
+        yield Result(PASSED if same else FAILED, f"the base is {'' if same else 'not '}the one that the policy names")
+
+
+def _questions_digest(report: Report, wanted: str) -> Iterator[Result]:
+    found = {one.digest for one in sets(report, "target")}
+    if report.probe is not None:
+        found.add(report.probe.settings.get("questions_digest", ""))
+    yield enough(
+        found == {wanted}, "other questions were asked than the policy names", "the questions are those of the policy"
+    )
+
+
+def _widest(report: Report, wanted: float) -> Iterator[Result]:
+    verdict = verdict_of(report)
+    width = verdict.explained_high - verdict.explained_low
+    if np.isnan(width):
+        # Where there is no effect, or nothing could be put back at all, there is no interval to be narrow.
+        foreign = any(rule.name == "basis" and not rule.fired for rule in verdict.rules)
+        settled = verdict.label in ("identical", "no effect on these questions") or foreign
+        yield Result(PASSED if settled else UNKNOWN, "the verdict rests on no interval", threshold=wanted)
+    else:
+        yield most(
+            width, wanted, f"the interval that the verdict rests on is {width:.2f} wide, {wanted:.2f} at most", UNKNOWN
+        )
+
+
+def _detectable(report: Report, wanted: float) -> Iterator[Result]:
+    value = verdict_of(report).detectable
+    if np.isnan(value):
+        yield Result(UNKNOWN, "no target question was asked", threshold=wanted)
+    else:
+        text = (
+            f"so many questions would have shown an effect on {value:.0%} of all such questions or more; {wanted:.0%}"
+        )
+        yield most(value, wanted, f"{text} is wanted", UNKNOWN)
+
+
+REQUIRED: dict[str, Check] = {
+    "sections": Check(kinds.sections, _sections, "parts that the report must hold: compare, probe, behaviour"),
+    "questions": Check(kinds.count, _questions, "fewest target questions"),
+    "unrelated": Check(kinds.count, _unrelated, "fewest unrelated questions"),
+    "modes": Check(kinds.required_modes, _runs("mode"), 'modes that must have been probed, or "decisive"'),
+    "variants": Check(kinds.variants, _runs("variant"), "variants that must have been probed"),
+    "directions": Check(kinds.directions, _runs("direction"), "directions that must have been probed"),
+    "coverage": Check(kinds.share, _coverage, "least share of the parameters that was compared"),
+    "basis": Check(kinds.on, _basis, "both models must share neurons, so that states can be put in place"),
+    "digests": Check(kinds.on, _digests, "both checkpoints must have digests"),
+    "base_digest": Check(kinds.sha256, _base_digest, "the digest that the base must have"),
+    "questions_digest": Check(kinds.sha256, _questions_digest, "the digest that the questions must have"),
+    "widest_interval": Check(kinds.positive, _widest, "widest interval that the verdict may rest on"),
+    "detectable": Check(kinds.share, _detectable, "largest share of changed answers that may go unseen"),
+}
+"""By the key of a policy's `[require]`."""
