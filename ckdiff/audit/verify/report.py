@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 SECTIONS = ("compare", "probe", "behaviour", "verdict")
 
 
+MEASURED_SINCE = 2
+"""Gates of older editions of a verdict did not look at a policy's `[measure]`; what is said of it stands beside."""
+
+
 def holds_anything(report: Report) -> bool:
     """Whether there is anything to check at all."""
     return any(getattr(report, name) is not None for name in SECTIONS)
@@ -104,6 +108,8 @@ def _judged(report: Report, found: Differences) -> None:
     if stored is None:
         return
     policy = None if stored.gate is None else _stored_policy(stored.gate, found)
+    if policy is not None and stored.edition < MEASURED_SINCE:
+        policy = replace(policy, measure={})
     again = judge_report(report, policy).verdict
     assert again is not None
     skip = () if policy is not None else ("gate",)
@@ -115,7 +121,7 @@ def _judged(report: Report, found: Differences) -> None:
 
 def _outcome(found: Verdict) -> Verdict:
     """A verdict without its words: the label, what carries the effect and how far, and the gate's outcome."""
-    gate = None if found.gate is None else replace(found.gate, checks=())
+    gate = None if found.gate is None else replace(found.gate, checks=(), notes=())
     plain = replace(found, reason="", rules=(), explanations=(), side_effects=(), unmeasured=(), gate=gate)
     return replace(plain, knowledge="unknown", knowledge_reason="", lacking=(), edition=0)
 
