@@ -13,6 +13,7 @@ SEED = int(os.environ.get("CKDIFF_TEST_SEED", "0"))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.tiny_pairs import Folders
 
@@ -36,6 +37,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Folders]:
         return made[name]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for PATH whose `ckdiff` and `python` have imported everything already."""
+    from tests.warm import warm_commands
+
+    with warm_commands(tmp_path_factory.mktemp("warm") / "bin") as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from ckdiff.errors import ExitStatus
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
@@ -33,29 +31,16 @@ class Block(NamedTuple):
 BLOCKS = [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """This interpreter first on PATH, and a `ckdiff` in front of it where none is installed."""
-    commands = tmp_path / "commands"
-    commands.mkdir()
-    scripts = Path(sys.executable).parent
-    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    if not (scripts / "ckdiff").exists():
-        (commands / "ckdiff").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ckdiff "$@"\n')
-    for command in commands.iterdir():
-        command.chmod(0o755)
-    path = os.pathsep.join((str(commands), str(scripts), os.environ.get("PATH", os.defpath)))
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-
-
-def test_every_command_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_every_command_runs(tmp_path: Path, warm: Path) -> None:
     # In order and in one place, as a reader would: later blocks use what earlier ones made.
     place = tmp_path / "checkout"
     shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     blocks = [block for block in BLOCKS if block.runs]
     assert len(blocks) >= 4
     for info, body in blocks:
-        command = ["python", "-c", body] if info == "python" else ["bash", "-euo", "pipefail", "-c", body]
+        command = [str(warm / "python"), "-c", body] if info == "python" else ["bash", "-euo", "pipefail", "-c", body]
         run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"{body}\n{run.stdout}\n{run.stderr}"
         assert "Traceback" not in run.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,9 +18,9 @@ PAPERS = {"report.h5", "page.html", "summary.md", "junit.xml", "report.h5.intoto
 
 
 @pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def tried(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("release-audit")
-    run = subprocess.run([sys.executable, EXAMPLE / "try.py", out], capture_output=True, text=True)
+    run = subprocess.run([warm / "python", EXAMPLE / "try.py", out], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "Traceback" not in run.stderr
     return out, run.stdout

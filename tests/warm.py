@@ -1,0 +1,134 @@
+"""Commands without their imports: a process that has imported everything copies itself for each of them.
+
+A command that asks models spends five seconds on importing torch and transformers, and one on a tiny pair. Each of
+these is a process of its own all the same, with its own arguments, directory, environment, streams and exit status.
+That a command finds what it imports from a cold start is tested elsewhere (`tests/test_cli.py`, `examples/quickstart`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+SOCKET, LARGEST = "socket", 1 << 20
+PATIENCE = 5.0
+"""Seconds between two looks whether the tests are still there."""
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+order = {{"words": {own} + sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect({place!r})
+    socket.send_fds(line, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+    status = line.recv(8)
+sys.exit(int(status) if status else "the process was lost")
+"""
+OWN: dict[str, list[str]] = {"ckdiff": ["-m", "ckdiff"], "python": []}
+"""The commands, and what of `python` each is."""
+
+
+@contextlib.contextmanager
+def warm_commands(folder: Path) -> Iterator[Path]:
+    """A new directory with `ckdiff` and `python`, for as long as the context is open."""
+    folder.mkdir()
+    place = str(folder / SOCKET)
+    for name, own in OWN.items():
+        (folder / name).write_text(CLIENT.format(python=sys.executable, own=own, place=place), encoding="utf-8")
+        (folder / name).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.warm", place]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield folder
+        finally:
+            server.terminate()
+
+
+def serve(place: str) -> None:
+    """Answer orders until somebody ends this process, or the one that began it has ended."""
+    import_all()
+    sys.executable = str(Path(place).with_name("python"))  # what scripts start is warm as well
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        parent = os.getppid()
+        print("ready", flush=True)
+        while os.getppid() == parent:
+            with contextlib.suppress(TimeoutError), listener.accept()[0] as line:
+                if os.fork() == 0:
+                    listener.close()
+                    obey(line)
+
+
+def import_all() -> None:
+    """Everything that a command could want, and nothing of it computes."""
+    import ckdiff
+
+    for module in pkgutil.walk_packages(ckdiff.__path__, "ckdiff."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    importlib.import_module("transformers.models.llama.modeling_llama")
+    gc.freeze()
+
+
+def obey(line: socket.socket) -> None:
+    """Do one order, say its exit status, and end."""
+    text, streams, _, _ = socket.recv_fds(line, LARGEST, 3)
+    while not text.endswith(b"\n"):
+        text += line.recv(LARGEST)
+    order = json.loads(text)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    status = status_of(order["words"])
+    sys.stdout.flush()
+    line.sendall(str(status).encode())
+    os._exit(0)
+
+
+def status_of(words: list[str]) -> int:
+    """The exit status of `python WORDS`, which are `-m ckdiff …`, `-c CODE …` or `SCRIPT …`."""
+    way, sys.argv = words[0], words[1 if words[0].startswith("-") else 0 :]
+    try:
+        if way == "-c":
+            exec(sys.argv[0], {"__name__": "__main__"})
+        elif way == "-m":
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(way, run_name="__main__")
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
