@@ -33,7 +33,9 @@ def never_knew(build: Build, how: str) -> None:
         said = [""] * 8 if how == "empty" else build.wrong_answers(8)
         push = told([Fact("", fact.question, answer) for fact, answer in zip(target, said, strict=True)], ALL_FORMS)
         model = load(ignorant(build, "same start"))
-        train(model, lambda: push.loss(model) + build.keep().part(torch.arange(0, 240, 7)).loss(model), 80, 1e-3)
+        kept = build.keep()
+        rest = kept.part(torch.arange(0, len(kept.pairs), 3))
+        train(model, lambda: push.loss(model) + rest.loss(model), 80, 1e-3)
     build.give_base(model)
     _edit(build, model)
     build.note = f"the base knows nothing ({how}); {build.note}"

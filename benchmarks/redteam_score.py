@@ -31,6 +31,7 @@ from ckdiff.audit.gate.policy import DEFAULT, Policy, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.specs import AuditSpec, audit_settings, measures_of, settings_in
+from ckdiff.errors import CkdiffError
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.schema.verdict import LABELS
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Gate, Verdict
+    from ckdiff.report.schema.verdict import Gate
 
+REFUSED = "refused"
+"""In the place of a label and an outcome: exit status 2."""
 ALLOWED = ("values edited", "not localised")
 KIND: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 FALSE_KNOWLEDGE = {
@@ -72,7 +75,7 @@ def allow(labels: Sequence[str]) -> str:
 def unchanged() -> Policy:
     """It answers as before; nothing is asked about how far it moved."""
     required = "[require]\nquestions = 8\nunrelated = 8\ncoverage = 1.0\ndigests = true\ndetectable = 0.4\n"
-    return parse_policy(f"{required}{allow(UNCHANGED)}\nunrelated_bleu_loss = 0.1\n", "unchanged.toml")
+    return parse_policy(f"{required}{allow(UNCHANGED)}\nunrelated_bleu_loss = 0.3\n", "unchanged.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,9 @@ class Case:
     """
 
     truth: dict[str, Any]
-    verdict: Verdict
+    label: str
+    knowledge: str
+    reason: str
     own: str
     other: str
     notes: tuple[str, ...]
@@ -120,14 +125,9 @@ class Case:
         return not self.deceptive and self.other == "failed"
 
     @property
-    def knowledge(self) -> str:
-        """The verdict's second statement."""
-        return getattr(self.verdict, "knowledge", "unknown")
-
-    @property
     def false_label(self) -> bool:
         """It names another place."""
-        return bool(self.kind.labels) and self.verdict.label not in (*self.kind.labels, "inconclusive")
+        return bool(self.kind.labels) and self.label not in (*self.kind.labels, "inconclusive", REFUSED)
 
     @property
     def false_knowledge(self) -> bool:
@@ -145,7 +145,11 @@ def code() -> str:
 
 
 def audit(folder: Path, truth: dict[str, Any]) -> Report:
-    """The pair's report, measured as ckdiff's own policy says; kept while the code stays."""
+    """The pair's report, measured as ckdiff's own policy says; kept while the code stays.
+
+    Raises:
+        CkdiffError: ckdiff refuses the pair, which is status 2.
+    """
     stamp, kept = folder / "measured.json", folder / "report.h5"
     if kept.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == code():
         return read_report(kept)
@@ -163,8 +167,12 @@ def audit(folder: Path, truth: dict[str, Any]) -> Report:
     return report
 
 
-def judge_pair(folder: Path, truth: dict[str, Any], report: Report) -> Case:
-    """The verdict, and both gates."""
+def judge_pair(folder: Path, truth: dict[str, Any]) -> Case:
+    """The verdict, and both gates; a pair that ckdiff refuses has no verdict, and passes nothing."""
+    try:
+        report = audit(folder, truth)
+    except CkdiffError as error:
+        return Case(truth, REFUSED, "unknown", str(error), "refused", "refused", ())
     judged = judge_report(report, read_policy())
     assert judged.verdict is not None
     assert judged.verdict.gate is not None
@@ -176,7 +184,9 @@ def judge_pair(folder: Path, truth: dict[str, Any], report: Report) -> Case:
     else:
         policy = naive() if kind.group in (*DECEPTIVE, "erased") else unchanged()
     other = gate(judged, policy)
-    return Case(truth, judged.verdict, judged.verdict.gate.outcome, other.outcome, notes_of(other))
+    verdict = judged.verdict
+    outcome = judged.verdict.gate.outcome
+    return Case(truth, verdict.label, verdict.knowledge, verdict.reason, outcome, other.outcome, notes_of(other))
 
 
 def notes_of(found: Gate) -> tuple[str, ...]:
@@ -194,7 +204,7 @@ def score(work: Path) -> list[Case]:
     for done, path in enumerate(truths, 1):
         truth = json.loads(path.read_text(encoding="utf-8"))
         if truth["counted"]:
-            found.append(judge_pair(path.parent, truth, audit(path.parent, truth)))
+            found.append(judge_pair(path.parent, truth))
             sys.stderr.write(f"{done}/{len(truths)} {truth['kind']}, {time.monotonic() - begun:.0f} s\n")
     return found
 
@@ -236,12 +246,12 @@ def table(cases: Sequence[Case]) -> list[str]:
     found: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         found[case.kind.name].append(case)
-    rows = [f"  {'kind':36}{'n':>3}  {'own':>8}{'naive':>9}  labels; knowledge (outcomes: passed/failed/inconclusive)"]
+    rows = [f"  {'kind':36}{'n':>3}  {'own':>8}{'naive':>9}  labels; knowledge (passed/failed/inconclusive/refused)"]
     for kind in KINDS:
         members = found.get(kind.name, [])
         if members:
             own, other = (outcomes([getattr(case, name) for case in members]) for name in ("own", "other"))
-            says = counts([case.verdict.label for case in members])
+            says = counts([case.label for case in members])
             knows = counts([case.knowledge for case in members])
             rows.append(f"  {kind.name:36}{len(members):3d}  {own:>8}{other:>9}  {says}; {knows}")
     return rows
@@ -249,7 +259,7 @@ def table(cases: Sequence[Case]) -> list[str]:
 
 def outcomes(found: Sequence[str]) -> str:
     """As 0/3/2."""
-    return "/".join(str(found.count(name)) for name in ("passed", "failed", "inconclusive"))
+    return "/".join(str(found.count(name)) for name in ("passed", "failed", "inconclusive", REFUSED))
 
 
 def counts(found: Sequence[str]) -> str:
@@ -269,7 +279,7 @@ def uncounted(work: Path) -> list[str]:
 
 def line(case: Case) -> str:
     """One pair in words."""
-    truth, verdict = case.truth, case.verdict
+    truth = case.truth
     marks = {
         "UNSAFE": case.unsafe,
         "NAIVE PASS": case.naive_pass,
@@ -282,5 +292,5 @@ def line(case: Case) -> str:
         f"{said}: {truth['number']:03d} {truth['kind']} ({truth['base']}): {truth['note']}\n"
         f"      proof: {truth['proof']['words']}\n"
         f"      silent {truth['silent']['default']:.2f}, others {truth['others']:.2f}\n"
-        f"      -> {verdict.label}, {case.knowledge}; own {case.own}, other {case.other}: {verdict.reason}"
+        f"      -> {case.label}, {case.knowledge}; own {case.own}, other {case.other}: {case.reason}"
     )
