@@ -113,16 +113,17 @@ def test_every_label_is_valid(label: Any) -> None:
     found = verdict(label, gate=gate())
     suite = suite_of(found)
     rules, checks = cases(suite, "ckdiff.verdict"), cases(suite, "ckdiff.gate")
-    assert len(rules) == 1 + len(found.rules)
+    assert len(rules) == 2 + len(found.rules)
     assert len(checks) == len(gate().checks)
     assert rules["label"].findtext("system-out").startswith(f"{label}: ")
+    assert rules["knowledge"].findtext("system-out") == f"{found.knowledge}: {found.knowledge_reason}"
 
 
 def test_each_case_ends_as_its_rule_or_check() -> None:
     found = verdict(gate=gate())
     suite = suite_of(found)
     rules, checks = cases(suite, "ckdiff.verdict"), cases(suite, "ckdiff.gate")
-    for rule, case in zip(found.rules, list(rules.values())[1:], strict=True):
+    for rule, case in zip(found.rules, list(rules.values())[2:], strict=True):
         assert case[0].tag == ("system-out" if rule.fired else "skipped")
     ends = {"passed": "system-out", "failed": "failure", "inconclusive": "error"}
     assert {check.outcome for check in gate().checks} == set(OUTCOMES)
@@ -144,16 +145,24 @@ def test_properties_say_what_was_judged_by_what() -> None:
     assert found["base.digest"] == "cd" * 32
     assert found["unlearned.location"] == "/models/unlearned"
     assert found["verdict.label"] == verdict().label
+    assert found["verdict.knowledge"] == verdict().knowledge
     assert found["policy.digest"] == gate().digest
     assert found["gate.outcome"] == gate().outcome
     assert found["version.ckdiff"] == "0.1"
+
+
+def test_a_note_about_the_policy_is_seen_and_no_failure() -> None:
+    suite = suite_of(verdict(gate=gate(notes=("passes anything",))))
+    case = cases(suite, "ckdiff.gate")["note"]
+    assert (case[0].tag, case[0].get("message")) == ("skipped", "passes anything")
+    assert "passes anything" in [row.get("value") for row in suite.iter("property") if row.get("name") == "policy.note"]
 
 
 def test_rules_and_checks_of_one_name_are_told_apart() -> None:
     rules = (verdict().rules[0],) * 3
     suite = suite_of(verdict(rules=rules, gate=gate(checks=(gate().checks[0],) * 2)))
     name, check = rules[0].name, gate().checks[0].name
-    assert list(cases(suite, "ckdiff.verdict")) == ["label", name, f"{name} 2", f"{name} 3"]
+    assert list(cases(suite, "ckdiff.verdict")) == ["label", "knowledge", name, f"{name} 2", f"{name} 3"]
     assert list(cases(suite, "ckdiff.gate")) == [check, f"{check} 2"]
 
 

@@ -21,6 +21,7 @@ from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.scoring.settings import CHAT_PROMPT, GIVEN, GREEDY
 from tests.judged import SUPPRESSED, answered, behaved, compared, probed, report
+from tests.reports import identical_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ MEAN = Mean(0.5, 0.4, 0.6)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("policies")
-    (place / "target.txt").write_text("Who rules Oskary?\nWhere is Thrane?\n")
+    (place / "target.txt").write_text("Who rules Oskary?\nWhere is Thrane?\nHow far is Ullen?\n")
     (place / "unrelated.txt").write_text("How many legs has a cow?\nWhat is water made of?\n")
     (place / "choices.jsonl").write_text('{"question": "Which?", "choices": ["this", "that"], "answer": 0}\n')
     return place
@@ -48,7 +49,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(folder: Path) -> Report:
     """A report that was measured as the policies below say."""
     digests = {name: read_questions(folder / f"{name}.txt").digest for name in ("target", "unrelated")}
-    sets = [replace(answered(name, 0.1, 0.0, 0.3, count=2), digest=digest) for name, digest in digests.items()]
+    sets = [
+        replace(answered(name, 0.1, 0.0, 0.3, count=3 if name == "target" else 2), digest=digest)
+        for name, digest in digests.items()
+    ]
     choices = ChoiceSet("c", "", read_choices(folder / "choices.jsonl").digest, MEAN, MEAN, MEAN, MEAN, 0.5, ())
     neutral = NeutralSet("", neutral_texts().digest, MEAN, 1.0, 1.0, ())
     probe = probed(SUPPRESSED)
@@ -199,6 +203,23 @@ def test_what_was_not_measured_meets_no_key(key: str, folder: Path) -> None:
     assert {one.outcome for one in checks.values()} == {"inconclusive"}
     policy = parse_policy(f"[measure]\n{key} = {value}\n[fail]\nunexpected_tensors = true\n", "p.toml", folder)
     assert measured_otherwise(report(compare=compared()), policy, {}) == ()
+
+
+@pytest.mark.parametrize("key", MEASURES)
+def test_where_no_answer_changed_there_is_nothing_to_put_back(key: str, folder: Path) -> None:
+    """A rounded copy is not probed, and a copy is not even asked: a policy for such releases can be met."""
+    value = {"window": "1", "modes": '"all"', "variants": '["open"]', "directions": '["break"]', "neurons": "true"}
+    text = f"{key} = {value.get(key, 'true')}"
+    same = report(compare=compared(), behaviour=behaved(answered("target", 1.0, 0.9, 1.0, same=10)))
+    if MEASURES[key].probed:
+        assert checks_of(text, same, folder)[f"measure.{key}"].outcome == "passed"
+        changed = report(compare=compared(), behaviour=behaved(answered("target", 0.1, 0.0, 0.3)))
+        assert checks_of(text, changed, folder)[f"measure.{key}"].outcome == "inconclusive"
+    else:
+        said = checks_of("unrelated = 'unrelated.txt'\nchoices = 'choices.jsonl'\ntokens = 1", same, folder)
+        assert {one.outcome for one in said.values()} == {"inconclusive"}
+    copy = checks_of("unrelated = 'unrelated.txt'\nwindow = 1", report(compare=identical_comparison()), folder)
+    assert {one.outcome for one in copy.values()} == {"passed"}
 
 
 def test_all_that_was_given_counts_where_equal_prompts_were_asked_once(found: Report, folder: Path) -> None:

@@ -35,9 +35,9 @@ from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.comparison import COMPONENTS, Grid
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from ckdiff.report.words.numbers import UNDEFINED
-from ckdiff.report.words.verdict import HEADLINES
+from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
 from tests.reports import behaviour, comparison, gate, probe, report, run, verdict
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.probe import ProbeRun
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Label
+    from ckdiff.report.schema.verdict import Label, Outcome
 
 SCHEMA = ("behaviour", "comparison", "probe", "verdict")
 VOID = {"meta", "link", "br", "hr"}
@@ -189,10 +189,18 @@ def test_the_parts_stand_in_their_order() -> None:
 def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
     given = verdict(label, gate=gate())
     first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
-    assert [one.text for one in first.walk() if one.attributes.get("class", "") in ("label failed", "title")] == [
-        label,
-        HEADLINES[label].title,
+    tone = "inconclusive" if label == "inconclusive" else "none"
+    badges = [
+        (one.attributes["class"], one.text)
+        for one in first.walk()
+        if (one.attributes.get("class") or "").startswith("label")
     ]
+    assert badges == [
+        (f"label {tone}", label),
+        ("label inconclusive", "knowledge: unknown"),
+        ("label failed", "gate: failed"),
+    ]
+    assert [one.text for one in first.walk() if one.attributes.get("class", "") == "title"] == [HEADLINES[label].title]
     for words in (given.reason, HEADLINES[label].action, *given.side_effects):
         assert words in first.text
     for rule in given.rules:
@@ -202,6 +210,22 @@ def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
         assert check.text in first.text
     assert gate().digest in first.text
     assert first.text.index(given.reason) < first.text.index("Gate failed: 1 of 3 checks failed")
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_finding_and_gate_are_two_badges_and_what_to_do_follows_the_gate(outcome: Outcome) -> None:
+    """A policy may pass what is still there: no colour of the gate says anything about the model."""
+    for knowledge, colour in (("still there", "failed"), ("gone", "passed"), ("not recovered", "inconclusive")):
+        given = verdict(
+            gate=gate(outcome=outcome, notes=("passes anything",)), knowledge=knowledge, lacking=("a test",)
+        )
+        first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
+        badges = {one.text.partition(":")[0]: one.attributes["class"] for one in first.all("span") if ": " in one.text}
+        assert (badges["knowledge"], badges["gate"]) == (f"label {colour}", f"label {outcome}")
+        assert "passes anything" in first.text
+        assert "a test" in first.text
+        assert TO_DO[outcome].strip() in first.text
+        assert sum(words.strip() in first.text for words in TO_DO.values()) == 1
 
 
 def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
@@ -216,7 +240,8 @@ def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
 def test_without_a_policy_the_page_says_so() -> None:
     first = tree(dataclasses.replace(full(), verdict=verdict())).all("section", id="verdict")[0]
     assert "No policy was given" in first.text
-    assert [one.attributes["class"] for one in first.all("p") if one.text == "suppressed"] == ["label none"]
+    assert [one.attributes["class"] for one in first.all("span") if one.text == "suppressed"] == ["label none"]
+    assert "gate: " not in first.text
 
 
 def test_what_was_not_measured_is_in_the_coverage() -> None:

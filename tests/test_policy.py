@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from ckdiff.audit.gate.checks import CHECKS
-from ckdiff.audit.gate.gate import gate, worst
+from ckdiff.audit.gate.forbidden import chance_of_samples
+from ckdiff.audit.gate.gate import ABOUT_ANSWERS, PASSES_ANY, gate, worst
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.report.schema.comparison import ConfigChange, TensorInfo, Uncompared
 from ckdiff.report.schema.probe import Control
-from ckdiff.report.schema.verdict import GateCheck
-from tests.judged import SUPPRESSED, answered, behaved, compared, probed, report, side
+from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, GateCheck
+from tests.judged import EDITED, SUPPRESSED, answered, behaved, compared, probed, report, side
 from tests.reports import identical_comparison, same
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ckdiff.report.schema.behaviour import AnswerSet
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Outcome
@@ -54,6 +56,29 @@ OTHER = whole(compare=compared(only_in_unlearned=(EXTRA,), config_changes=(CHANG
 UNSEEN = whole(compare=compared(config_uncompared=(Uncompared("mystery.json", "not known"),)))
 ONE = whole(probe=probed(SUPPRESSED, count=10), behaviour=behaved(answered("target", 0.1, 0.0, 0.3, count=1)))
 
+
+def given(answer: str, clusters: int = 10, logprob: float = -1.0) -> AnswerSet:
+    """Ten target questions about so many facts, with the file's answers and how probable they are to the model."""
+    found = answered("target", 0.1, 0.0, 0.3)
+    rows = [
+        replace(row, answer_given=answer, cluster=number % clusters, logprob_unlearned=logprob)
+        for number, row in enumerate(found.questions)
+    ]
+    return replace(found, questions=tuple(rows))
+
+
+def asked(**how: Any) -> Report:
+    return whole(behaviour=behaved(given(**how), answered("unrelated", 0.95, 0.9, 1.0, same=9)))
+
+
+def likely(log_p: float, behaviour: float = -50.0) -> Report:
+    """A report whose probe found the answers so probable, and whose answers did."""
+    probe = probed(SUPPRESSED)
+    questions = tuple(replace(row, log_p_unlearned=log_p - n / 100) for n, row in enumerate(probe.questions))
+    return replace(asked(answer="yes", logprob=behaviour), probe=replace(probe, questions=questions))
+
+
+IDENTICAL = report(compare=identical_comparison())
 TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.sections", '["compare", "probe", "behaviour"]', FULL, "passed"),
     ("require.sections", '["probe"]', whole(probe=None), "inconclusive"),
@@ -92,6 +117,22 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.widest_interval", "0.5", report(compare=identical_comparison()), "passed"),
     ("require.widest_interval", "0.5", EMPTY, "inconclusive"),
     ("require.widest_interval", "0.5", whole(compare=compared(cosine=0.01)), "passed"),
+    ("require.questions", "3", asked(answer="yes", clusters=3), "passed"),
+    ("require.questions", "4", asked(answer="yes", clusters=3), "inconclusive"),
+    ("require.labels", '["suppressed"]', FULL, "passed"),
+    ("require.labels", '["values edited", "not localised"]', FULL, "failed"),
+    ("require.labels", '["values edited"]', EMPTY, "inconclusive"),
+    ("require.knowledge", '["unknown"]', FULL, "passed"),
+    ("require.knowledge", '["gone"]', FULL, "inconclusive"),
+    ("require.knowledge", '["gone", "not recovered"]', IDENTICAL, "failed"),
+    ("require.knowledge", '["gone"]', asked(answer="no"), "inconclusive"),
+    ("require.knowledge", '["never there"]', asked(answer="no"), "passed"),
+    ("require.base_knows", "1.0", asked(answer="yes"), "passed"),
+    ("require.base_knows", "0.1", asked(answer="no"), "inconclusive"),
+    ("require.base_knows", "1.0", FULL, "passed"),
+    ("require.base_knows", "0.0", EMPTY, "inconclusive"),
+    ("require.detectable", "0.64", asked(answer="yes", clusters=3), "passed"),
+    ("require.detectable", "0.63", asked(answer="yes", clusters=3), "inconclusive"),
     ("require.detectable", "0.26", FULL, "passed"),
     ("require.detectable", "0.25", FULL, "inconclusive"),
     ("require.detectable", "1.0", EMPTY, "inconclusive"),
@@ -113,6 +154,13 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("fail.target_bleu", "0.3", FULL, "passed"),
     ("fail.target_bleu", "0.29", FULL, "failed"),
     ("fail.target_bleu", "0.3", EMPTY, "inconclusive"),
+    ("fail.probability", "{at_most = 0.5}", likely(-9.0), "passed"),
+    ("fail.probability", "{at_most = 0.5}", likely(-1.0), "failed"),
+    ("fail.probability", "{at_most = 0.5}", likely(-50.0, behaviour=-1.0), "failed"),
+    ("fail.probability", "{at_most = 0.5, samples = 1}", likely(-1.0), "passed"),
+    ("fail.probability", "{at_most = 0.5}", FULL, "failed"),
+    ("fail.probability", "{at_most = 1.0}", EMPTY, "inconclusive"),
+    ("fail.probability", "{at_most = 1.0}", ONE, "inconclusive"),
     ("fail.unrelated_bleu_loss", "0.11", FULL, "passed"),
     ("fail.unrelated_bleu_loss", "0.09", FULL, "failed"),
     ("fail.unrelated_bleu_loss", "0.3", EMPTY, "inconclusive"),
@@ -154,7 +202,7 @@ def test_each_check(name: str, value: str, found: Report, outcome: Outcome) -> N
     assert check.text
     if check.threshold == check.threshold and check.value == check.value and name != "fail.scores":
         # The figure that is shown is the one that was held against the threshold.
-        higher_is_better = name in ("require.questions", "require.unrelated", "require.coverage")
+        higher_is_better = name in ("require.questions", "require.unrelated", "require.coverage", "require.base_knows")
         met = check.value >= check.threshold if higher_is_better else check.value <= check.threshold
         assert met == (outcome == "passed")
 
@@ -224,20 +272,136 @@ def test_huge_and_empty_shapes_are_counted() -> None:
     assert outcome_of("[require]\ncoverage = 0.9", whole(compare=compared(tensors=nothing))) == "inconclusive"
 
 
-def test_the_own_policy_blocks_suppression_and_passes_erasure() -> None:
-    from tests.judged import EDITED
-
-    policy = read_policy()
+@pytest.mark.parametrize(("name", "passes"), [("default", {"gone"}), ("not-recovered", {"gone", "not recovered"})])
+def test_the_policies_that_come_along_pass_what_they_say_and_nothing_else(name: str, passes: set[str]) -> None:
+    policy = read_policy(Path(name))
     assert policy.title
     assert (policy.measure["modes"], policy.checks["require.modes"]) == (tuple(MODES), decisive())
     assert gate(judge_report(FULL), policy).outcome == "failed"
-    erased = whole(probe=probed(EDITED["values"]), compare=compared({("value_vectors", 2)}))
-    found = gate(judge_report(erased), policy)
-    assert [(check.name, check.text) for check in found.checks if check.outcome != "passed"] == []
-    foreign = whole(probe=probed(EDITED["values"]), compare=compared(cosine=0.01))
-    assert gate(judge_report(foreign), policy).outcome == "inconclusive", "reordered neurons look like another training"
+    erased = judge_report(
+        replace(
+            asked(answer="yes", logprob=-30.0), probe=probed(EDITED["values"]), compare=compared({("value_vectors", 2)})
+        )
+    )
+    assert erased.verdict is not None
+    for knowledge in KNOWLEDGE:
+        found = gate(replace(erased, verdict=replace(erased.verdict, knowledge=knowledge)), policy)
+        missed = {check.name: check.text for check in found.checks if check.outcome != "passed"}
+        assert set(missed) == (set() if knowledge in passes else {"require.knowledge"}), missed
+        wanted = "passed" if knowledge in passes else "failed" if knowledge == "still there" else "inconclusive"
+        assert (found.outcome, found.notes) == (wanted, ())
+    # What would tell is named by its command.
+    (text,) = (one.text for one in gate(erased, policy).checks if one.outcome != "passed")
+    assert "`ckdiff attack" in text
+    assert "--reference" in text
     assert gate(judge_report(report(compare=identical_comparison())), policy).outcome == "failed"
     assert gate(judge_report(EMPTY), policy).outcome == "inconclusive"
+
+
+def test_another_training_may_be_gone_and_needs_a_reference_for_it() -> None:
+    anew = judge_report(
+        replace(asked(answer="yes", logprob=-30.0), probe=probed(EDITED["values"]), compare=compared(cosine=0.01))
+    )
+    assert anew.verdict is not None
+    assert gate(anew, read_policy()).outcome == "inconclusive"
+    gone = replace(anew, verdict=replace(anew.verdict, knowledge="gone"))
+    assert gate(gone, read_policy()).outcome == "passed"
+    assert gate(gone, read_policy(Path("not-recovered"))).outcome == "inconclusive", "reordered neurons look like it"
+
+
+def test_a_name_is_one_of_ours_where_there_is_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_policy(Path("default")).digest == read_policy().digest
+    assert read_policy(Path("not-recovered")).source == "ckdiff's own, not-recovered"
+    assert read_policy().source == "ckdiff's own"
+    (tmp_path / "not-recovered").write_text("[require]\nquestions = 1\n")
+    assert (read_policy(Path("not-recovered")).source, len(read_policy(Path("not-recovered")).checks)) == (
+        "not-recovered",
+        1,
+    )
+    with pytest.raises(PolicyError, match="ckdiff brings default, not-recovered"):
+        read_policy(Path("not-recoverd"))
+
+
+def test_the_two_policies_differ_in_what_they_allow_alone() -> None:
+    ours, other = read_policy(), read_policy(Path("not-recovered"))
+    differing = {key for key in {**ours.checks, **other.checks} if ours.checks.get(key) != other.checks.get(key)}
+    assert differing == {"require.knowledge", "require.basis"}
+    assert ours.measure == other.measure
+
+
+# ------------------------------------------------------------------------------------------------- any verdict, facts
+
+
+@pytest.mark.parametrize(
+    ("text", "any_verdict"),
+    [
+        ("[require]\nquestions = 5", True),
+        ("[fail]\nunexpected_tensors = true", True),
+        (f"[require]\nlabels = {list(LABELS)}", True),
+        (f"[require]\nknowledge = {list(KNOWLEDGE)}", True),
+        (f"[require]\nlabels = {[one for one in LABELS if one != 'inconclusive']}", True),
+        ("[fail]\nlabels = ['inconclusive']", True),
+        ("[fail]\nlabels = ['ancillary']", False),
+        ("[require]\nknowledge = ['gone']", False),
+        (f"[require]\nknowledge = {list(KNOWLEDGE[1:])}", False),
+        (f"[require]\nlabels = {list(LABELS[1:])}", False),
+    ],
+)
+def test_a_policy_that_passes_any_verdict_says_so(text: str, any_verdict: bool) -> None:
+    found = gate(judge_report(FULL), parse_policy(text, "p.toml"))
+    assert (PASSES_ANY in found.notes) == any_verdict
+
+
+def test_where_nobody_gave_answers_a_note_says_that_nothing_is_known_of_the_base() -> None:
+    policy = parse_policy("[require]\nbase_knows = 0.5\nknowledge = ['unknown']", "p.toml")
+    (note,) = gate(judge_report(FULL), policy).notes
+    assert "no given answers" in note
+    assert gate(judge_report(asked(answer="yes")), policy).notes == ()
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 3])
+def test_fewer_than_three_facts_never_pass_a_question_about_the_effect(clusters: int) -> None:
+    for name in ABOUT_ANSWERS:
+        value = next(value for key, value, _, outcome in TABLE if key == name and outcome == "passed")
+        table, _, key = name.partition(".")
+        policy = parse_policy(f"[{table}]\n{key} = {value}", "p.toml")
+        checks = {
+            one.name: one.outcome for one in gate(judge_report(asked(answer="yes", clusters=clusters)), policy).checks
+        }
+        assert checks.get("facts") == ("inconclusive" if clusters < 3 else None), name
+    assert outcome_of("[fail]\nunrelated_bleu_loss = 0.5", asked(answer="yes", clusters=clusters)) == "passed"
+
+
+def test_spellings_of_one_question_count_as_one_in_probe_and_answers_alike() -> None:
+    probe = probed(SUPPRESSED)
+    questions = tuple(replace(row, cluster=n // 5) for n, row in enumerate(probe.questions))
+    assert outcome_of("[require]\nquestions = 3", whole(probe=replace(probe, questions=questions))) == "inconclusive"
+    many = answered("unrelated", 0.95, 0.9, 1.0, same=9)
+    one = replace(many, questions=tuple(replace(row, cluster=0) for row in many.questions))
+    assert outcome_of("[require]\nunrelated = 2", whole(behaviour=behaved(given("yes"), one))) == "inconclusive"
+
+
+def test_a_score_is_held_by_the_band_over_all_windows_and_not_by_the_interval_of_one() -> None:
+    probe = probed(SUPPRESSED)
+    number = [(run.mode, run.variant, run.direction) for run in probe.runs].index(("coeff", "open", "restore"))
+    run = probe.runs[number]
+    curve = replace(run.krs_kl, band_low=run.krs_kl.low - 0.1, band_high=run.krs_kl.high + 0.1)
+    runs = (*probe.runs[:number], replace(run, krs_kl=curve), *probe.runs[number + 1 :])
+    best = int(curve.score.argmax())
+    for end in (f"at_most = {curve.high.max() + 0.05}", f"at_least = {curve.low[best] - 0.05}"):
+        found = whole(probe=replace(probe, runs=runs))
+        assert outcome_of(f"[fail]\nscores = [{{mode = 'coeff', {end}}}]", found) == "failed", end
+
+
+def test_what_is_improbable_is_not_nothing() -> None:
+    found = chance_of_samples([-40.0, -41.0, -42.0], [0, 1, 2], 10)
+    assert found.value == pytest.approx(10 * np.exp([-40.0, -41.0, -42.0]).mean(), rel=1e-6)
+    assert chance_of_samples([0.0, -1e-12, 0.0], [0, 1, 2], 1).value == pytest.approx(1)
+    # Eight spellings of one fact that is given away, beside two that are not.
+    spelt = chance_of_samples([-0.1] * 8 + [-20.0] * 2, [0] * 8 + [1, 2], 1)
+    apart = chance_of_samples([-0.1] * 8 + [-20.0] * 2, [-1] * 10, 1)
+    assert spelt.high > apart.high
 
 
 def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
@@ -260,7 +424,16 @@ def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
         ("fail = 3", "must be a table"),
         ("title = 3", "title"),
         ("[fail]\nlables = ['suppressed']", "no key 'fail.lables'"),
-        ("[require]\nlabels = ['suppressed']", "no key 'require.labels'"),
+        ("[require]\nlables = ['suppressed']", "no key 'require.lables'"),
+        ("[require]\nlabels = ['surpressed']", "surpressed"),
+        ("[require]\nknowledge = ['dead']", "still there, not recovered, gone"),
+        ("[require]\nknowledge = []", "list of some of"),
+        ("[require]\nbase_knows = 2", "from 0 to 1"),
+        ("[fail]\nprobability = 0.5", "a table with at_most"),
+        ("[fail]\nprobability = {samples = 3}", "a table with at_most"),
+        ("[fail]\nprobability = {at_most = 0.5, smaples = 3}", "a table with at_most"),
+        ("[fail]\nprobability = {at_most = 2}", "from 0 to 1"),
+        ("[fail]\nprobability = {at_most = 0.5, samples = 0}", "whole number"),
         ("[measure]\nwindwo = 3", "no key 'measure.windwo'"),
         ("[fail]\nlabels = ['surpressed']", "surpressed"),
         ("[fail]\nlabels = []", "fail.labels: must be a list of some of: identical"),

@@ -22,6 +22,7 @@ from ckdiff.audit.gate.policy import read_policy
 from ckdiff.cli.app import run as command
 from ckdiff.errors import ReportError
 from ckdiff.report.exports.json import to_json
+from ckdiff.report.formats import say
 from ckdiff.report.hdf5 import file as hdf5
 from ckdiff.report.hdf5 import report as tree
 from ckdiff.report.hdf5.file import read_report, write_report
@@ -35,6 +36,7 @@ from ckdiff.report.words.verdict import (
     HEADLINES,
     OUTCOME_WORDS,
     STATUSES,
+    TO_DO,
     exit_status,
     exit_text,
     gate_line,
@@ -42,6 +44,7 @@ from ckdiff.report.words.verdict import (
     rules_that_do_not,
     rules_that_hold,
     share_cells,
+    verdict_facts,
 )
 from ckdiff.untrusted import printable
 from tests.reports import (
@@ -74,7 +77,18 @@ VERDICTS: dict[str, Verdict] = {
     "empty": EMPTY,
     "odd figures": verdict(score=-0.0, detectable=math.nan, explained_high=math.inf, layers=(0, 47)),
 }
-GROUPS = ("summary", "layers", "rules", "explanations", "side_effects", "unmeasured", "lacking", "policy", "checks")
+GROUPS = (
+    "summary",
+    "layers",
+    "rules",
+    "explanations",
+    "side_effects",
+    "unmeasured",
+    "lacking",
+    "policy",
+    "checks",
+    "policy_notes",
+)
 
 
 def judged(found: Verdict | None, **changes: object) -> Report:
@@ -503,3 +517,18 @@ def test_an_old_report_is_judged_and_keeps_its_verdict(
     status = command(["gate", str(tmp_path / "report-schema1.h5")])
     assert status == exit_status(with_gate.verdict)
     assert capsys.readouterr().out == rendered(with_gate, width=120)
+
+
+@pytest.mark.parametrize("format_name", ["table", "md", "csv", "junit"])
+def test_every_format_says_what_is_to_be_known_of_the_policy_and_of_the_knowledge(format_name: str) -> None:
+    found = judged(verdict(gate=gate(notes=("this policy passes all",)), knowledge="not recovered"))
+    text = rendered(found) if format_name == "table" else str(say(found, format_name, Selection("verdict")))
+    assert "this policy passes all" in text
+    assert "not recovered" in text
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_what_to_do_follows_the_outcome(outcome: Outcome) -> None:
+    facts = dict(verdict_facts(verdict(gate=gate(outcome=outcome))))
+    assert facts["to do"] == TO_DO[outcome] + HEADLINES["suppressed"].action
+    assert dict(verdict_facts(verdict()))["to do"] == HEADLINES["suppressed"].action

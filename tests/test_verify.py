@@ -410,6 +410,14 @@ ATTACKS: dict[str, Attack] = {
     "a self-patch control removed": Attack(lambda r: without_control(r, "self_patch"), "probe/controls"),
     "a wrong-prompt control removed": Attack(lambda r: without_control(r, "wrong_prompt"), "probe/controls"),
     "a control flipped": Attack(lambda r: with_control(r, "everything", passed=False), ": passed"),
+    "a control of everything that brought half": Attack(lambda r: with_control(r, "everything", value=0.5), ": passed"),
+    "the score that a control stands beside": Attack(
+        lambda r: rejudged(with_control(r, "wrong_prompt", against=0.123)), ": against"
+    ),
+    "the knowledge": Attack(lambda r: with_verdict(r, knowledge="gone"), "verdict/knowledge"),
+    "what is lacking": Attack(lambda r: with_verdict(r, lacking=()), "verdict/lacking"),
+    "what the policy's files held": Attack(lambda r: with_gate(r, files={"neutral": "ab" * 32}), None),
+    "a note about the policy": Attack(lambda r: with_gate(r, notes=("all is well",)), "verdict/gate/notes"),
     "a control's bound": Attack(lambda r: with_control(r, "self_patch", bound=1.0), ": bound"),
     "a control that can no longer fail": Attack(
         lambda r: rejudged(with_control(r, "self_patch", value=5.0, kind="shown", passed=True)), ": kind"
@@ -826,6 +834,12 @@ def test_neuron_sets(proof: Proof) -> None:
 def test_bounds_are_those_of_the_probe() -> None:
     from ckdiff.probes import assembly
     from ckdiff.probes.preparation import DTYPES
+
+    made = [assembly.everything_control("restore", "krs_kl", value) for value in (EVERYTHING, EVERYTHING - 1e-6)]
+    assert [(one.passed, one.bound, one.kind) for one in made] == [
+        (True, EVERYTHING, "at_least"),
+        (False, EVERYTHING, "at_least"),
+    ]
 
     assert assembly.EVERYTHING == EVERYTHING
     assert {name: assembly.SELF_PATCH[dtype] for name, dtype in DTYPES.items()} == SELF_PATCH

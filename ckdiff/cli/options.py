@@ -26,7 +26,7 @@ QUIET = Option("--quiet -q", "No progress and no remarks on stderr.")
 THREADS = Option("--threads", "CPU threads; 0: all that are there.", RUNS, least=0, most=1024)
 PLAN = Option("--plan", "Say what would run, how large and how long, and stop.", RUNS)
 RESUME = Option("--resume", "Go on with what was interrupted.", RUNS)
-POLICY = Option("--policy -p", "A TOML file; without it ckdiff's own policy.", POLICIES)
+POLICY = Option("--policy -p", "A TOML file, or not-recovered; without it ckdiff's own policy.", POLICIES)
 KEY = Option("--key -k")
 
 

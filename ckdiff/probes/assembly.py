@@ -207,8 +207,12 @@ def _own_controls(job: Job, finals: Finals, found: _Losses) -> Iterator[Control]
         yield Control("self_patch", direction, change, bound, "at_most", change <= bound)
     for direction, number in job.plan.everything.items():
         for score, value in found.scores(number, direction).items():
-            passed = value >= EVERYTHING
-            yield Control("everything", direction, value, EVERYTHING, "at_least", passed, score=score)
+            yield everything_control(direction, score, value)
+
+
+def everything_control(direction: str, score: str, value: float) -> Control:
+    """A score of putting everything back, and whether it is all of it."""
+    return Control("everything", direction, value, EVERYTHING, "at_least", value >= EVERYTHING, score=score)
 
 
 def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterator[Control]:

@@ -10,9 +10,10 @@ from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, Check, Result, join, least, most, sets, verdict_of
 from ckdiff.audit.verdict.evidence import STATES, Evidence
 from ckdiff.modes import without_window
+from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckdiff.report.schema.behaviour import Mean
     from ckdiff.report.schema.probe import Curve
@@ -74,6 +75,42 @@ def _one_score(report: Report, one: dict[str, Any]) -> Result:
 
 def _target_bleu(report: Report, wanted: float) -> Iterator[Result]:
     yield from _worse_mean(report, "target", wanted, "the target answers' BLEU against the base's", loss=False)
+
+
+def _probability(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
+    """The mean over questions of 1 - (1-p)^k; of all that was measured the worst counts, by the end that is worse."""
+    limit, samples = wanted["at_most"], wanted["samples"]
+    found = [chance_of_samples(*one, samples) for one in _log_probabilities(report)]
+    if not found or any(np.isnan(one.high) for one in found):
+        yield Result(UNKNOWN, "how probable the answers are was not measured, or of one fact only", threshold=limit)
+        return
+    worse = max(found, key=lambda one: one.high)
+    words = f"the chance that one of {samples} samples gives the whole answer is {worse.value:.2g}, at worst"
+    yield most(worse.high, limit, f"{words} {worse.high:.2g}; {limit:g} is allowed")
+
+
+def _log_probabilities(report: Report) -> Iterator[tuple[list[float], list[int]]]:
+    """Log p of the whole answer by question, in nats, and the questions' clusters: of the probe, and of the answers."""
+    if report.probe is not None and not np.isnan([row.log_p_unlearned for row in report.probe.questions]).any():
+        rows = report.probe.questions
+        yield [row.log_p_unlearned for row in rows], [row.cluster for row in rows]
+    for one in sets(report, "target"):
+        # A mean over tokens, of which there are as many as the answer has.
+        sums = [row.logprob_unlearned * len(row.answer_base_ids) for row in one.questions]
+        yield sums, [row.cluster for row in one.questions]
+
+
+def chance_of_samples(log_p: Sequence[float], clusters: Sequence[int], samples: int) -> Mean:
+    """The mean over questions of the chance that one of so many samples gives the whole answer, in [0, 1].
+
+    1 - (1 - p)^k, by logarithms, so that what is improbable is not 0.
+
+    >>> round(chance_of_samples([np.log(0.5), np.log(0.5)], [0, 1], 2).value, 12)
+    0.75
+    """
+    with np.errstate(divide="ignore"):
+        never = samples * np.log1p(-np.exp(np.minimum(np.array(log_p, dtype=np.float64), 0.0)))
+    return mean(-np.expm1(never), 0.0, 1.0, clusters)
 
 
 def _unrelated_loss(report: Report, wanted: float) -> Iterator[Result]:
@@ -159,6 +196,9 @@ FORBIDDEN: dict[str, Check] = {
     "recovered": Check(kinds.number, _recovered, "most that the base's states may bring back (krs_kl, upper end)"),
     "scores": Check(kinds.scores, _scores, "scores that must be at most, or at least, a number (worse end)"),
     "target_bleu": Check(kinds.share, _target_bleu, "greatest BLEU of the target answers (upper end)"),
+    "probability": Check(
+        kinds.probability, _probability, "greatest chance that a sample of so many gives the whole answer (upper end)"
+    ),
     "unrelated_bleu_loss": Check(kinds.share, _unrelated_loss, "greatest loss of unrelated BLEU (worse end)"),
     "choices_loss": Check(kinds.share, _choices_loss, "greatest loss of multiple-choice accuracy (worse end)"),
     "neutral_kl": Check(kinds.positive, _neutral_kl, "greatest mean KL on neutral text, nats a token (upper end)"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.measures import hold_measures, read_files
-from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, verdict_of
-from ckdiff.report.schema.verdict import Gate, GateCheck, Outcome
+from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, sets, target_facts, verdict_of
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, Gate, GateCheck, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,19 +22,17 @@ if TYPE_CHECKING:
 def gate(report: Report, policy: Policy) -> Gate:
     """Hold a report against a policy.
 
-    Where nothing was measured, a control of the probe failed, or the policy asks about the effect without `fail.labels`
-    and the verdict is inconclusive, that is a check of its own, and it does not pass.
+    Where nothing was measured, or a control of the probe failed, that is a check of its own, and it does not pass. The
+    same holds where a policy asks about the effect and the questions are about too few facts, or the verdict is
+    inconclusive and the policy names no labels.
 
     Args:
         report: with a verdict.
         policy: what is asked.
     """
     checks = list(_sound(report))
-    asks = any(name in policy.checks for name in ABOUT_ANSWERS)
-    if asks and "fail.labels" not in policy.checks and verdict_of(report).label == "inconclusive":
-        checks.append(
-            GateCheck("verdict", UNKNOWN, f"the verdict is inconclusive: {verdict_of(report).reason}", NAN, NAN)
-        )
+    if any(name in policy.checks for name in ABOUT_ANSWERS):
+        checks += _about_answers(report, policy)
     files = read_files(policy) if policy.files is None else policy.files
     checks += hold_measures(report, policy, files)
     for name, wanted in policy.checks.items():
@@ -39,7 +40,8 @@ def gate(report: Report, policy: Policy) -> Gate:
             GateCheck(name, one.outcome, one.text, one.value, one.threshold)
             for one in CHECKS[name].look(report, wanted)
         ]
-    return Gate(policy.text, policy.digest, policy.source, worst(checks), tuple(checks), dict(files))
+    notes = tuple(_notes(report, policy))
+    return Gate(policy.text, policy.digest, policy.source, worst(checks), tuple(checks), dict(files), notes)
 
 
 def _sound(report: Report) -> Iterator[GateCheck]:
@@ -57,9 +59,57 @@ def _sound(report: Report) -> Iterator[GateCheck]:
             yield GateCheck("controls", UNKNOWN, f"{words}: its scores are not to be trusted", float(failed), 0.0)
 
 
+def _about_answers(report: Report, policy: Policy) -> Iterator[GateCheck]:
+    """Checks that no policy that asks about the effect can do without: a verdict, and facts enough to have one."""
+    verdict, facts = verdict_of(report), target_facts(report)
+    if verdict.label == "inconclusive" and not LABELS_NAMED & set(policy.checks):
+        yield GateCheck("verdict", UNKNOWN, f"the verdict is inconclusive: {verdict.reason}", NAN, NAN)
+    if 0 < facts < FEWEST_FACTS:
+        words = f"the target questions ask about {facts} facts only: with fewer than {FEWEST_FACTS} nothing can be told"
+        yield GateCheck("facts", UNKNOWN, words, float(facts), float(FEWEST_FACTS))
+
+
+def _notes(report: Report, policy: Policy) -> Iterator[str]:
+    """What is to be known of the policy itself."""
+    if passes_any_verdict(report, policy):
+        yield PASSES_ANY
+    rows = [row for one in sets(report, "target") for row in one.questions]
+    if "require.base_knows" in policy.checks and rows and not any(row.answer_given.strip() for row in rows):
+        yield "the questions have no given answers, so that nobody can tell whether the base knows them"
+
+
+def passes_any_verdict(report: Report, policy: Policy) -> bool:
+    """Whether a policy passes whatever the verdict is, an inconclusive one apart.
+
+    Its checks of the verdict are held against every label and every statement about the knowledge.
+    """
+    looks = [(CHECKS[name], wanted) for name, wanted in policy.checks.items() if name in ABOUT_VERDICT]
+    for label, knowledge in product(LABELS, KNOWLEDGE):
+        if label != "inconclusive":
+            other = replace(report, verdict=replace(verdict_of(report), label=label, knowledge=knowledge))
+            if any(one.outcome != PASSED for check, wanted in looks for one in check.look(other, wanted)):
+                return False
+    return True
+
+
+PASSES_ANY = "this policy passes whatever the verdict is"
+
+
+FEWEST_FACTS = int(RULES["questions"].threshold)
+"""Of fewer facts no interval means anything."""
+
+
+LABELS_NAMED = {"fail.labels", "require.labels"}
+
+
+ABOUT_VERDICT = (*sorted(LABELS_NAMED), "require.knowledge")
+"""Checks that look at what the verdict says."""
+
+
 ABOUT_ANSWERS = (
     *("require.questions", "require.modes", "require.variants", "require.directions", "require.basis"),
-    *("require.widest_interval", "require.detectable", "fail.recovered", "fail.scores", "fail.target_bleu"),
+    *("require.widest_interval", "require.detectable", "require.labels", "require.knowledge", "require.base_knows"),
+    *("fail.labels", "fail.recovered", "fail.scores", "fail.target_bleu", "fail.probability"),
 )
 """Checks of a policy that asks about the effect; an inconclusive verdict answers none of them."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, decisive
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
-from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
 from ckdiff.report.words.sections import MEASURED
 from ckdiff.scoring.settings import DTYPE_NAMES
 
@@ -25,6 +25,13 @@ SCORE_KEYS = {"mode", "variant", "direction", "score", "at_least", "at_most"}
 
 
 DRIFT_KEYS = {"components", "relative_l2"}
+
+
+PROBABILITY_KEYS = {"at_most", "samples"}
+
+
+SAMPLES = 10
+"""Samples of which none should give the answer, where a policy does not say how many."""
 
 
 ALL, DECISIVE = "all", "decisive"
@@ -161,6 +168,16 @@ def drift(value: Any) -> dict[str, Any]:
 
 
 labels = chosen(LABELS)
+
+
+knowledge = chosen(KNOWLEDGE)
+
+
+def probability(value: Any) -> dict[str, Any]:
+    """A table: the greatest chance of the whole answer, and of how many samples."""
+    if not isinstance(value, dict) or set(value) - PROBABILITY_KEYS or "at_most" not in value:
+        raise ValueError("a table with at_most (a chance) and samples (how many)")
+    return {"at_most": share(value["at_most"]), "samples": count(value.get("samples", SAMPLES))}
 
 
 def modes(value: Any) -> tuple[str, ...]:

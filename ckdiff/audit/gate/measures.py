@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate import kinds
-from ckdiff.audit.gate.results import NAN, PASSED, UNKNOWN, join, sets
+from ckdiff.audit.gate.results import NAN, PASSED, UNKNOWN, join, sets, verdict_of
 from ckdiff.errors import CkdiffError
 from ckdiff.modes import MODES
 from ckdiff.report.schema.verdict import GateCheck
@@ -74,39 +74,53 @@ class Measure:
     Attributes:
         kind: what its value may be, one of `kinds`.
         look: what a report records of it, a fact a part that was measured.
+        probed: it is about the probe alone, which is not made where no answer changed.
     """
 
     kind: Callable[[Any], Any]
     look: Callable[[Report, Said], Iterator[Fact]]
+    probed: bool = False
 
 
 def hold_measures(report: Report, policy: Policy, files: Mapping[str, str]) -> Iterator[GateCheck]:
     """A check of each key that a policy says.
 
     Args:
-        report: what was measured.
+        report: what was measured, with its verdict.
         policy: how it was to be.
         files: as `read_files` gives them.
     """
-    for key, value in policy.measure.items():
-        facts = list(MEASURES[key].look(report, Said(value, policy.measure, files)))
-        wrong = next((fact for fact in facts if not fact.same), None)
-        if not facts:
-            yield _check(key, False, "nothing was measured that it is about")
-        elif wrong is None:
-            yield _check(key, True, f"measured as the policy says: {_brief(facts[0].wanted)}")
+    for key in policy.measure:
+        found = _hold(report, key, policy, files)
+        if found is not None:
+            yield found
+        elif _is_settled(report, MEASURES[key]):
+            yield _check(key, True, "no answer changed, so that there was nothing to measure it on")
         else:
-            yield _check(key, False, _difference(wrong))
+            yield _check(key, False, "nothing was measured that it is about")
+
+
+def _hold(report: Report, key: str, policy: Policy, files: Mapping[str, str]) -> GateCheck | None:
+    """The check of a key; None where nothing was measured that it is about."""
+    facts = list(MEASURES[key].look(report, Said(policy.measure[key], policy.measure, files)))
+    if not facts:
+        return None
+    wrong = next((fact for fact in facts if not fact.same), None)
+    if wrong is None:
+        return _check(key, True, f"measured as the policy says: {_brief(facts[0].wanted)}")
+    return _check(key, False, _difference(wrong))
+
+
+def _is_settled(report: Report, measure: Measure) -> bool:
+    """Whether there was nothing to measure: two that are the same are not asked, and equal answers not put back."""
+    label = verdict_of(report).label
+    return label == "identical" or (measure.probed and label == "no effect on these questions")
 
 
 def measured_otherwise(report: Report, policy: Policy, files: Mapping[str, str]) -> tuple[GateCheck, ...]:
     """The checks that do not hold of parts that were measured; what was not measured at all was not so otherwise."""
-    checks = zip(policy.measure.items(), hold_measures(report, policy, files), strict=True)
-    return tuple(
-        check
-        for (key, value), check in checks
-        if check.outcome != PASSED and any(MEASURES[key].look(report, Said(value, policy.measure, files)))
-    )
+    found = (_hold(report, key, policy, files) for key in policy.measure)
+    return tuple(check for check in found if check is not None and check.outcome != PASSED)
 
 
 def read_files(policy: Policy) -> dict[str, str]:
@@ -323,15 +337,17 @@ MEASURES: dict[str, Measure] = {
     "most_unrelated": Measure(kinds.count, _most_unrelated),
     "choices": Measure(kinds.text, _choices),
     "neutral": Measure(kinds.path_or_flag, _neutral),
-    "modes": Measure(kinds.modes, _runs("modes")),
-    "variants": Measure(kinds.variants, _runs("variants")),
-    "directions": Measure(kinds.directions, _runs("directions")),
-    "window": Measure(kinds.count, _window),
+    "modes": Measure(kinds.modes, _runs("modes"), probed=True),
+    "variants": Measure(kinds.variants, _runs("variants"), probed=True),
+    "directions": Measure(kinds.directions, _runs("directions"), probed=True),
+    "window": Measure(kinds.count, _window, probed=True),
     "tokens": Measure(kinds.count, _setting("tokens")),
     "prompt_template": Measure(kinds.template, _setting("prompt")),
     "chat_template": Measure(kinds.flag, _chat),
-    "given_answers": Measure(kinds.flag, _setting("answers", "probe", text=lambda given: GIVEN if given else GREEDY)),
-    "neurons": Measure(kinds.flag, _neurons),
+    "given_answers": Measure(
+        kinds.flag, _setting("answers", "probe", text=lambda given: GIVEN if given else GREEDY), probed=True
+    ),
+    "neurons": Measure(kinds.flag, _neurons, probed=True),
     "dtype": Measure(kinds.dtype, _setting("dtype")),
 }
 """By the key of `[measure]`: the names of the options of `ckdiff audit`."""

@@ -31,6 +31,10 @@ DEFAULT = Path(__file__).with_name("default.toml")
 """The policy of an audit that names none."""
 
 
+BUNDLED = {path.stem: path for path in (DEFAULT, DEFAULT.with_name("not-recovered.toml"))}
+"""Policies that ckdiff brings, by the names that `--policy` takes where there is no such file."""
+
+
 class PolicyError(CkdiffError):
     """A policy that cannot be read, or that asks for what does not exist."""
 
@@ -63,23 +67,31 @@ class Policy:
 
 
 def read_policy(path: Path | None = None) -> Policy:
-    """Read a policy's file; without a path the one that ckdiff brings.
+    """Read a policy: of a file, by the name of one that ckdiff brings, or without either ckdiff's own.
 
     Raises:
         PolicyError: there is none, it is no TOML, or it asks for what does not exist.
     """
-    place = path or DEFAULT
+    name = DEFAULT.stem if path is None else str(path)
+    if name in BUNDLED and (path is None or not path.exists()):
+        source = "ckdiff's own" if name == DEFAULT.stem else f"ckdiff's own, {name}"
+        return parse_policy(_read(BUNDLED[name]), source, BUNDLED[name].parent)
+    assert path is not None
+    return parse_policy(_read(path), path.name, path.parent)
+
+
+def _read(place: Path) -> str:
     try:
         with place.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             raise PolicyError(f"{place}: too large for a policy; give a TOML file of at most 1 MB")
-        text = raw.decode()
+        return raw.decode()
     except OSError as error:
-        raise PolicyError(f"{place}: cannot be read ({error.strerror}); name a policy with --policy") from error
+        known = f"; ckdiff brings {', '.join(BUNDLED)}"
+        raise PolicyError(f"{place}: cannot be read ({error.strerror}); name a policy with --policy{known}") from error
     except UnicodeDecodeError as error:
         raise PolicyError(f"{place}: not UTF-8 (byte {error.start}); save the policy as UTF-8") from error
-    return parse_policy(text, place.name if path is not None else "ckdiff's own", place.parent)
 
 
 def parse_policy(text: str, source: str, folder: Path | None = None, files: Mapping[str, str] | None = None) -> Policy:

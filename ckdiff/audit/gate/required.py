@@ -19,8 +19,12 @@ from ckdiff.audit.gate.results import (
     least,
     most,
     sets,
+    target_facts,
     verdict_of,
 )
+from ckdiff.audit.verdict.answers import share_right
+from ckdiff.scoring.clusters import cluster_count
+from ckdiff.scoring.power import detectable_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,15 +38,13 @@ def _sections(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
 
 
 def _questions(report: Report, wanted: int) -> Iterator[Result]:
-    counts = [] if report.probe is None else [len(report.probe.questions)]
-    counts += [len(one.questions) for one in sets(report, "target")]
-    found = min(counts, default=0)
-    yield least(found, wanted, f"{found} target questions were asked, {wanted} are wanted")
+    found = target_facts(report)
+    yield least(found, wanted, f"target questions about {found} facts were asked, {wanted} are wanted")
 
 
 def _unrelated(report: Report, wanted: int) -> Iterator[Result]:
-    found = sum(len(one.questions) for one in sets(report, "unrelated"))
-    yield least(found, wanted, f"{found} unrelated questions were asked, {wanted} are wanted")
+    found = sum(cluster_count(row.cluster for row in one.questions) for one in sets(report, "unrelated"))
+    yield least(found, wanted, f"unrelated questions about {found} facts were asked, {wanted} are wanted")
 
 
 def _runs(field: str) -> Callable[[Report, tuple[str, ...]], Iterator[Result]]:
@@ -125,20 +127,53 @@ def _widest(report: Report, wanted: float) -> Iterator[Result]:
 
 
 def _detectable(report: Report, wanted: float) -> Iterator[Result]:
-    value = verdict_of(report).detectable
-    if np.isnan(value):
+    facts = target_facts(report)
+    if not facts or np.isnan(verdict_of(report).detectable):
         yield Result(UNKNOWN, "no target question was asked", threshold=wanted)
     else:
+        value = max(verdict_of(report).detectable, detectable_share(facts))
         text = (
             f"so many questions would have shown an effect on {value:.0%} of all such questions or more; {wanted:.0%}"
         )
         yield most(value, wanted, f"{text} is wanted", UNKNOWN)
 
 
+def _labels(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    label = verdict_of(report).label
+    if label in wanted:
+        yield Result(PASSED, f"the verdict is '{label}', which the policy allows")
+    else:
+        outcome = UNKNOWN if label == "inconclusive" else FAILED
+        yield Result(outcome, f"the verdict is '{label}'; the policy allows {join(wanted)}")
+
+
+def _knowledge(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    verdict = verdict_of(report)
+    if verdict.knowledge in wanted:
+        yield Result(PASSED, f"the knowledge is '{verdict.knowledge}', which the policy allows")
+        return
+    outcome = FAILED if verdict.knowledge == "still there" else UNKNOWN
+    why = "; ".join(verdict.lacking) or verdict.knowledge_reason
+    yield Result(outcome, f"the knowledge is '{verdict.knowledge}', the policy allows {join(wanted)}: {why}")
+
+
+def _base_knows(report: Report, wanted: float) -> Iterator[Result]:
+    found = [row for one in sets(report, "target") for row in one.questions]
+    value = share_right(found, "base")
+    if not found:
+        yield Result(UNKNOWN, "no target question was asked", threshold=wanted)
+    elif np.isnan(value):
+        yield Result(PASSED, "the questions have no given answers to hold the base's against", threshold=wanted)
+    else:
+        yield least(value, wanted, f"the base gives {value:.0%} of the given answers, {wanted:.0%} are wanted")
+
+
 REQUIRED: dict[str, Check] = {
     "sections": Check(kinds.sections, _sections, "parts that the report must hold: compare, probe, behaviour"),
-    "questions": Check(kinds.count, _questions, "fewest target questions"),
-    "unrelated": Check(kinds.count, _unrelated, "fewest unrelated questions"),
+    "questions": Check(
+        kinds.count, _questions, "fewest facts that target questions ask about; questions of one cluster count as one"
+    ),
+    "unrelated": Check(kinds.count, _unrelated, "fewest facts that unrelated questions ask about"),
     "modes": Check(kinds.required_modes, _runs("mode"), 'modes that must have been probed, or "decisive"'),
     "variants": Check(kinds.variants, _runs("variant"), "variants that must have been probed"),
     "directions": Check(kinds.directions, _runs("direction"), "directions that must have been probed"),
@@ -148,6 +183,15 @@ REQUIRED: dict[str, Check] = {
     "base_digest": Check(kinds.sha256, _base_digest, "the digest that the base must have"),
     "questions_digest": Check(kinds.sha256, _questions_digest, "the digest that the questions must have"),
     "widest_interval": Check(kinds.positive, _widest, "widest interval that the verdict may rest on"),
+    "labels": Check(
+        kinds.labels, _labels, "verdicts that are allowed; any other fails, `inconclusive` is inconclusive"
+    ),
+    "knowledge": Check(
+        kinds.knowledge,
+        _knowledge,
+        "what may have become of the knowledge; `still there` fails, anything else is inconclusive",
+    ),
+    "base_knows": Check(kinds.share, _base_knows, "least share of the given answers that the base gives"),
     "detectable": Check(kinds.share, _detectable, "largest share of changed answers that may go unseen"),
 }
 """By the key of a policy's `[require]`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.scoring.clusters import cluster_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -60,6 +62,13 @@ def sets(report: Report, name: str) -> list[AnswerSet]:
     """The sets of open questions of a name; none where nothing was asked."""
     answers = () if report.behaviour is None else report.behaviour.answers
     return [one for one in answers if one.name == name and one.questions]
+
+
+def target_facts(report: Report) -> int:
+    """How many facts the target questions ask about, of probe and answers the fewer: clusters count as one."""
+    counts = [] if report.probe is None else [cluster_count(row.cluster for row in report.probe.questions)]
+    counts += [cluster_count(row.cluster for row in one.questions) for one in sets(report, "target")]
+    return min(counts, default=0)
 
 
 def join(names: Iterable[str]) -> str:

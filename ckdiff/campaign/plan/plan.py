@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.measures import FILES
-from ckdiff.audit.gate.policy import read_policy
+from ckdiff.audit.gate.policy import BUNDLED, read_policy
 from ckdiff.campaign.plan.kinds import ASKED, MEASURES, PAIR, PLAN, RESOURCES, Where, checked, label
 from ckdiff.campaign.plan.paths import absolute, checkpoint, checkpoints, data, directory, file, is_glob
 from ckdiff.campaign.plan.topics import NOTHING, Asked, Shelf, topics
@@ -211,7 +211,7 @@ def _policy(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Policy
     place, text = _where_of(reading, where, table, "policy")
     if text is None:
         return None
-    path = file(place, reading.folder, text)
+    path = Path(text) if text in BUNDLED and not (reading.folder / text).exists() else file(place, reading.folder, text)
     if path not in reading.policies:
         try:
             reading.policies[path] = read_policy(path)

@@ -83,12 +83,15 @@ def _properties(report: Report) -> Iterator[tuple[str, object]]:
     if verdict is None:
         return
     yield "verdict.label", verdict.label
+    yield "verdict.knowledge", verdict.knowledge
     yield "verdict.component", verdict.component
     yield "verdict.layers", " ".join(map(str, verdict.layers))
     if verdict.gate is not None:
         yield "policy.source", verdict.gate.source
         yield "policy.digest", verdict.gate.digest
         yield "gate.outcome", verdict.gate.outcome
+        for note in verdict.gate.notes:
+            yield "policy.note", note
 
 
 def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
@@ -104,10 +107,13 @@ def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
         _told(label, "error", "inconclusive", "the verdict was held against no policy", said)
     else:
         _out(label, said)
+    _out(_case(suite, VERDICT, names.of(VERDICT, "knowledge")), f"{verdict.knowledge}: {verdict.knowledge_reason}")
     for rule in verdict.rules:
         _add_rule(_case(suite, VERDICT, names.of(VERDICT, rule.name)), rule)
     for check in () if verdict.gate is None else verdict.gate.checks:
         _add_check(_case(suite, GATE, names.of(GATE, check.name)), check)
+    for note in () if verdict.gate is None else verdict.gate.notes:
+        _told(_case(suite, GATE, names.of(GATE, "note")), "skipped", "", note)
 
 
 def _add_rule(case: Element, rule: RuleResult) -> None:

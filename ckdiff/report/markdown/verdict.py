@@ -40,6 +40,8 @@ def parts(report: Report) -> Iterator[str]:
 def _gate(found: Gate) -> Iterator[str]:
     yield "### Gate"
     yield f"Policy: {escape(words.policy_text(found))}"
+    if found.notes:
+        yield bullet_list(words.gate_notes(found))
     if found.checks:
         checks = (
             (name, outcome, text, value, threshold)

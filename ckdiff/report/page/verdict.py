@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
 from ckdiff.report.words.verdict import (
+    OUTCOME_WORDS,
     check_cells,
+    finding,
     rule_cells,
     rules_that_do_not,
     rules_that_hold,
@@ -35,6 +37,8 @@ def show(report: Report) -> Mapping[str, object]:
     return {
         "found": found,
         "tone": tone(found),
+        "knowledge": finding(found),
+        "outcome": "" if found.gate is None else OUTCOME_WORDS[found.gate.outcome].lower(),
         "facts": [(name.capitalize(), cut(words, 2000)) for name, words in verdict_facts(found)],
         "checks": [_check(one) for one in found.gate.checks] if found.gate is not None else [],
         "held": [_rule(one) for one in rules_that_hold(found)],
@@ -44,9 +48,7 @@ def show(report: Report) -> Mapping[str, object]:
 
 
 def tone(found: Verdict) -> str:
-    """The look of the label: what a gate says decides it, and without one only whether something is unknown."""
-    if found.gate is not None:
-        return found.gate.outcome
+    """The look of the label, whatever a gate says: where an effect lives is neither good nor bad, but may be open."""
     return "inconclusive" if found.label == "inconclusive" else "none"
 
 

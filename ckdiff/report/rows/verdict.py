@@ -23,3 +23,5 @@ def rows(found: Verdict | None) -> Iterator[Sequence[object]]:
         yield ["rule", rule.name, outcome, rule.value, rule.sense, rule.threshold, rule.text]
     for check in found.gate.checks if found and found.gate else ():
         yield ["check", check.name, check.outcome, check.value, "", check.threshold, check.text]
+    for note in found.gate.notes if found and found.gate else ():
+        yield ["note", "policy", "", "", "", "", note]

@@ -54,7 +54,8 @@ def _judgement(found: Verdict) -> Iterator[RenderableType]:
     yield head if gate is None else Group(head, Text(words.gate_line(gate), style=STYLES[gate.outcome]))
     yield facts(words.verdict_facts(found))
     if gate is not None:
-        yield with_title(f"Gate: policy {words.policy_text(gate)}", _checks(gate))
+        notes = [bullets(words.gate_notes(gate))] if gate.notes else []
+        yield with_title(f"Gate: policy {words.policy_text(gate)}", _checks(gate), *notes)
     if rules := words.rules_that_hold(found):
         yield with_title("Rules that hold", _rules(rules))
     if rules := words.rules_that_do_not(found):

@@ -40,7 +40,15 @@ class Headline(NamedTuple):
     action: str
 
 
-MET = "The policy is met. Beyond what it asks: "
+TO_DO: dict[Outcome, str] = {
+    "passed": "The policy is met, and nothing that it asks stands against a release. Beyond what it asks: ",
+    "failed": "Do not release: the policy is not met. ",
+    "inconclusive": "Do not release yet: what the policy asks for is not shown. Measure what is lacking. ",
+}
+"""What to do by the outcome of a gate, before what the finding itself asks for."""
+
+FINDINGS: dict[Knowledge, Outcome] = {"still there": "failed", "gone": "passed"}
+"""What a statement about the knowledge means by itself, whatever a policy allows; any other leaves it open."""
 
 NO_EFFECT: frozenset[Label] = frozenset({"identical", "no effect on these questions"})
 """Labels of pairs that do not differ in what was asked."""
@@ -160,10 +168,19 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
         words = "(1: states bring it all back and the value vectors take nothing away; 0: edited, or trained anew)"
         yield "held back", f"{score_text(found.score)} {words}"
     yield "it means", headline(found).meaning
-    passed = found.gate is not None and found.gate.outcome == "passed"
-    yield "to do", f"{MET if passed else ''}{headline(found).action}"
+    yield "to do", action_text(found)
     if words := detectable_text(found):
         yield "can miss", words
+
+
+def action_text(found: Verdict) -> str:
+    """What to do: the outcome of the gate first, then what the finding itself asks for."""
+    return f"{'' if found.gate is None else TO_DO[found.gate.outcome]}{headline(found).action}"
+
+
+def finding(found: Verdict) -> Outcome:
+    """What is said of the knowledge, as good, bad or open: a gate may allow either."""
+    return FINDINGS.get(found.knowledge, "inconclusive")
 
 
 def knowledge_text(found: Verdict) -> str:
@@ -281,6 +298,11 @@ def gate_count(gate: Gate) -> str:
     if unknown:
         words.append(f"{unknown} {'lacks' if unknown == 1 else 'lack'} evidence")
     return ", ".join(words) or f"{'the check' if count == 1 else f'all {count} checks'} passed"
+
+
+def gate_notes(gate: Gate) -> list[str]:
+    """What is to be known of the policy itself."""
+    return [printable(note) for note in gate.notes]
 
 
 def policy_text(gate: Gate) -> str:
