@@ -120,14 +120,41 @@ def greedy_streamed(
 
 def token_logprobs(forced: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
     """Log p of every token of each prompt's answer, in nats, float64 on the CPU."""
+    return [read.log_p for read in _reads(forced, prompts)]
+
+
+def _reads(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=forced.hidden.device)
-    found = []
+    found, first = [], []
     for part, logits in _logits(forced):
         own = logits.gather(1, targets[part, None])[:, 0]
-        largest = logits.amax(1)
+        largest, best = logits.max(1)
         spread = torch.exp(logits - largest[:, None]).sum(1, dtype=torch.float64).log()
         found.append((own - largest).double() - spread)
-    return list(torch.cat(found).cpu().split([len(prompt.answer) for prompt in prompts]))
+        first.append(best == targets[part])
+    sizes = [len(prompt.answer) for prompt in prompts]
+    return [*map(Read, torch.cat(found).cpu().split(sizes), torch.cat(first).cpu().split(sizes))]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one model makes of one answer.
+
+    Attributes:
+        log_p: of each of its tokens, in nats, float64 on the CPU.
+        first: whether each is the most likely one: where all are, the model gives this answer greedily.
+    """
+
+    log_p: Tensor
+    first: Tensor
+
+
+def read_answers(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> list[Read]:
+    """What one model makes of each prompt's answer, without keeping hidden states of more than a batch."""
+    rows: dict[int, Read] = {}
+    for numbers, part in _finals(live, prompts, way, tick):
+        rows |= dict(zip(numbers, _reads(part, [prompts[number] for number in numbers]), strict=True))
+    return [rows[number] for number in range(len(prompts))]
 
 
 def divergences(base: Forced, unlearned: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:

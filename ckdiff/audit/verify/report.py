@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
 
 
-SECTIONS = ("compare", "probe", "behaviour", "verdict")
+SECTIONS = ("compare", "probe", "behaviour", "attack", "verdict")
 
 
 MEASURED_SINCE = 2

@@ -83,6 +83,7 @@ class LiveModel:
 
     Attributes:
         bytes_read: stored bytes that have been turned into parameters so far.
+        alter: what makes another parameter of one that has just been read, by its name; None: nothing does.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class LiveModel:
         """
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
         self.bytes_read = 0
+        self.alter: Callable[[str, Tensor], Tensor] | None = None
         self.config = config_of(checkpoint)
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
@@ -183,6 +185,24 @@ class LiveModel:
         for number in range(len(self.layers)):
             self.load_layer(number)
 
+    def unload(self) -> None:
+        """Give the memory of every parameter back."""
+        for key, _ in self._groups():
+            self._unload(key)
+
+    def read(self, key: str) -> Tensor:
+        """A parameter as it is stored, by its name in memory, whether it is loaded or not."""
+        return self._read(key, tuple(self._parameter(key).shape))
+
+    def dimensions(self, key: str) -> int:
+        """How many axes a parameter has."""
+        return int(self._parameter(key).dim())
+
+    def components(self) -> dict[str, str]:
+        """The component of each parameter, tied ones once."""
+        found = components(self.row, self._names.values())
+        return {key: found[key] for key, _ in self._groups()}
+
     def stored_values(self) -> Iterator[tuple[str, Tensor]]:
         """Every stored tensor that the model has taken over, by name, as a view of what its parameter holds now."""
         again = twins(self.checkpoint, self.row, self._names, self._sources)
@@ -210,6 +230,8 @@ class LiveModel:
             return
         shape = tuple(self._parameter(key).shape)
         value = self._read(key, shape)
+        if self.alter is not None:
+            value = self.alter(key, value)
         self._assign(key, torch.nn.Parameter(value, requires_grad=False))
 
     def _unload(self, key: str) -> None:
@@ -336,11 +358,13 @@ class LiveModel:
         stops: frozenset[int],
         most: int = 32,
         tick: Callable[[int], None] | None = None,
+        choose: Callable[[Tensor], Tensor] | None = None,
     ) -> list[list[int]]:
         """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
 
         Prompts of one length go together, at most so many, so that nothing is padded. All parameters must be loaded.
-        `tick` is called with the number of prompts that are done.
+        `tick` is called with the number of prompts that are done; `choose` picks other tokens [prompt] than the most
+        likely ones, of logits [prompt, d_vocab].
         """
         answers: dict[int, list[int]] = {}
         by_length: dict[int, list[int]] = {}
@@ -349,16 +373,18 @@ class LiveModel:
         groups = [same[first : first + most] for same in by_length.values() for first in range(0, len(same), most)]
         for numbers in groups:
             ids = torch.tensor([list(prompts[number]) for number in numbers], device=self.device)
-            answers |= dict(zip(numbers, self._greedy(ids, tokens, stops), strict=True))
+            answers |= dict(zip(numbers, self._greedy(ids, tokens, stops, choose or _likeliest), strict=True))
             if tick is not None:
                 tick(len(answers))
         return [answers[number] for number in range(len(prompts))]
 
-    def _greedy(self, ids: Tensor, tokens: int, stops: frozenset[int]) -> list[list[int]]:
+    def _greedy(
+        self, ids: Tensor, tokens: int, stops: frozenset[int], choose: Callable[[Tensor], Tensor]
+    ) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in range(len(ids))]
         out = self._forward(input_ids=ids, use_cache=True)
         for _ in range(tokens):
-            best = out.logits[:, -1].argmax(-1)
+            best = choose(out.logits[:, -1])
             for answer, token in zip(found, best.tolist(), strict=True):
                 if not (answer and answer[-1] in stops):
                     answer.append(token)
@@ -432,6 +458,10 @@ class LiveModel:
 
     def _as_layer(self, states: Tensor) -> Any:
         return (states, None) if self.row.sites.layer_returns_tuple else states
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
 
 
 def _same(states: Tensor) -> Tensor:

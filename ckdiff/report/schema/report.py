@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from ckdiff.report.schema.attack import AttackReport
 from ckdiff.report.schema.behaviour import Behaviour
 from ckdiff.report.schema.comparison import Comparison
 from ckdiff.report.schema.layout import Rows
@@ -75,6 +76,7 @@ class Report:
     probe: Probe | None = None
     behaviour: Behaviour | None = None
     verdict: Verdict | None = None
+    attack: AttackReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     schema_version: int = SCHEMA_VERSION

@@ -35,6 +35,7 @@ SECTIONS: dict[str, Section] = {
         Section("compare", "compare", "No weights were compared"),
         Section("probe", "probe", "No states were put back"),
         Section("behaviour", "behave", "No answers were compared in words"),
+        Section("attack", "attack", "Nothing tried to bring the answers back"),
         Section("verdict", "audit", "Nothing was judged", measured=False),
     )
 }

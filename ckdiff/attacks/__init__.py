@@ -1,0 +1,1 @@
+"""What brings it back: one file an attack, one table of them."""

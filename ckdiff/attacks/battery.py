@@ -1,0 +1,245 @@
+"""All attacks on one pair: `run(task, plan, listener)` gives the section of the report.
+
+Base, unlearned model and reference are in memory one after the other. The base comes first: its answers are what is
+looked for. An attack that cannot be made leaves a row that says why; it never ends the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ckdiff.attacks.answers import sought
+from ckdiff.attacks.case import AttackError, Case, Options, Outcome
+from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.table import ATTACKS
+from ckdiff.probes.assembly import NotFiniteError
+from ckdiff.probes.checks import check_tokenizers
+from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.live.pretrained import load_tokenizer
+from ckdiff.probes.preparation import DTYPES
+from ckdiff.probes.shared_answers import generated
+from ckdiff.progress import Listener
+from ckdiff.report.schema.attack import AttackQuestion, AttackReport
+from ckdiff.scoring.matching import groups_of
+from ckdiff.scoring.scores import METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.attacks.answers import Sought
+    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.report.schema.attack import Attacked
+    from ckdiff.shapes import Float64
+    from ckdiff.weights.checkpoint import Checkpoint
+
+UNRELATED = 10
+"""Unrelated questions that each attacked model is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which attacks, and beside what.
+
+    Attributes:
+        attacks: names, in the order of the table.
+        reference: a model that never knew, or None.
+        reference_kind: how it came about, or "".
+        options: what an attacker chooses.
+        floor: measure what a base without its MLPs reaches.
+    """
+
+    attacks: tuple[str, ...]
+    reference: Checkpoint | None = None
+    reference_kind: str = ""
+    options: Options = Options()
+    floor: bool = True
+
+
+def run(
+    task: Task,
+    plan: Plan,
+    clusters: Sequence[int],
+    listener: Listener | None = None,
+    known: Sequence[Sequence[int]] | None = None,
+) -> AttackReport:
+    """Attack base, unlearned model and reference, one after the other.
+
+    Args:
+        task: from `prepare_behaviour`, with target questions.
+        plan: which attacks.
+        clusters: of the target questions.
+        listener: told of progress.
+        known: the base's greedy answers to the target questions, where somebody has them already.
+
+    Raises:
+        AttackError: the base answers nothing.
+        CkdiffError: the reference does not fit the pair.
+    """
+    listener = listener or Listener()
+    lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
+    notes = list(task.notes)
+    if plan.reference is not None:
+        lives["reference"], more = _reference(task, plan.reference)
+        notes += more
+    with torch.inference_mode():
+        case, more = _begin(task, plan, clusters, listener, known)
+        notes += more
+        made, floor = [], None
+        for side, live in lives.items():
+            case.plain[side] = _plain(case, live, side)
+            if side == "base" and plan.floor:
+                floor = _floor(case, live)
+            for name in plan.attacks:
+                if side in ATTACKS[name].sides:
+                    listener.progress(f"attacking the {side}", list(plan.attacks).index(name), len(plan.attacks), name)
+                    made += _attack(case, live, side, name)
+            listener.progress(f"attacking the {side}", len(plan.attacks), len(plan.attacks), "")
+    evidence = Evidence(case, made, floor)
+    return AttackReport(
+        model_type=task.job.pair.base.row.model_type,
+        clusters=len(set(case.clusters)),
+        questions=tuple(_records(case)),
+        rows=evidence.rows(),
+        returned=evidence.returned(),
+        codes=(),
+        tiers=evidence.tiers(plan.attacks),
+        reference="" if plan.reference is None else plan.reference.location,
+        reference_kind=plan.reference_kind,
+        settings=_settings(task, plan),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
+    """The reference as a live model, whose ids mean the same."""
+    settings = task.job.settings
+    live = LiveModel(reference, DTYPES[settings.dtype], task.job.device, settings.attention)
+    notes = check_tokenizers(task.job.tokenizer, load_tokenizer(reference.root))
+    rows = live.model.get_input_embeddings().num_embeddings
+    if rows < max(max(prompt.ids) for prompt in task.job.prompts) + 1:
+        raise AttackError(f"--reference: {reference.location} has {rows} tokens, too few for the base's tokenizer")
+    return live, [note.replace("unlearned checkpoint", "reference") for note in notes]
+
+
+def _begin(
+    task: Task, plan: Plan, clusters: Sequence[int], listener: Listener, known: Sequence[Sequence[int]] | None
+) -> tuple[Case, list[str]]:
+    """The base answers, and what is looked for is settled."""
+    job, base = task.job, task.job.pair.base
+    target = task.asked.target
+    assert target is not None
+    prompts = job.prompts[: len(target.questions)]
+    case = Case(task, [], [], plan.options, listener)
+    if known is None:
+        with case.loaded(base):
+            known = generated(base, job, prompts, task.way)
+    given: list[tuple[int, ...] | None] = [None] * len(prompts)
+    if all((one.answer or "").strip() for one in target.questions):
+        given = [one.answer for one in job.wording.answered(target.questions, job.settings.tokens)]
+    every = sought(job.tokenizer, prompts, known, given, clusters, job.stops)
+    notes = []
+    silent = [one for one in every if not one.answer]
+    if len(silent) == len(every):
+        raise AttackError("the base says nothing to any of the questions; nothing can come back")
+    if silent:
+        notes.append(f"{len(silent)} of {len(every)} questions were left out: the base says nothing to them")
+    case.sought = _numbered([one for one in every if one.answer])
+    case.groups = _groups(case.sought)
+    uncounted = sum(not one.counts for one in case.sought)
+    if uncounted:
+        notes.append(
+            f"{uncounted} answers prove nothing when they come back word for word: their own question holds them, or"
+            " another question has the same one"
+        )
+    return case, notes
+
+
+def _numbered(every: Sequence[Sought]) -> list[Sought]:
+    """The same with clusters 0, 1, ... without gaps."""
+    order = list(dict.fromkeys(one.cluster for one in every))
+    return [replace(one, cluster=order.index(one.cluster)) for one in every]
+
+
+def _groups(every: Sequence[Sought]) -> list[list[int]]:
+    """Clusters that can be matched, by the form of their answers."""
+    kinds: dict[int, str] = {}
+    for one in every:
+        if one.scored:
+            kinds.setdefault(one.cluster, one.kind)
+    numbers = list(kinds)
+    return [[numbers[place] for place in group] for group in groups_of([kinds[number] for number in numbers])]
+
+
+def _plain(case: Case, live: LiveModel, side: Attacked) -> object:
+    """A model's own unrelated answers, and what it makes of the questions as they are asked."""
+    job, unrelated = case.job, case.unrelated[:UNRELATED]
+    with case.loaded(live):
+        said = generated(live, job, unrelated, case.way)
+        case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(unrelated, said, strict=True)]
+        return case.read(live, side)
+
+
+def _floor(case: Case, live: LiveModel) -> Float64:
+    """The table of a base whose value vectors are all zero: it can repeat words, and knows nothing that MLPs hold."""
+    kinds = live.components()
+
+    def without(name: str, value: Tensor) -> Tensor:
+        return torch.zeros_like(value) if kinds[name] == "value_vectors" else value
+
+    with case.loaded(live, without):
+        return case.read(live, "base").table
+
+
+def _attack(case: Case, live: LiveModel, side: Attacked, name: str) -> Iterator[Made]:
+    """Every outcome of one attack on one model; where it cannot be made, one that says why."""
+    try:
+        for outcome in ATTACKS[name].outcomes(case, live, side):
+            yield Made(name, side, outcome)
+    except (AttackError, NotFiniteError, TooLittleMemoryError) as error:
+        yield Made(name, side, Outcome("not measured", None, note=str(error)))
+
+
+def _records(case: Case) -> Iterator[AttackQuestion]:
+    base, unlearned = case.plain["base"], case.plain["unlearned"]
+    for place, one in enumerate(case.sought):
+        yield AttackQuestion(
+            text=one.question.text,
+            answer=one.text,
+            answer_ids=one.answer,
+            matched=one.matched_text,
+            cluster=one.cluster,
+            counts=one.counts,
+            base_right=math.nan if one.base_right is None else float(one.base_right),
+            log_p_base=float(base.level[place]),
+            log_p_unlearned=float(unlearned.level[place]),
+            leak_unlearned=float(np.exp(unlearned.log_p[place])),
+            said_unlearned=unlearned.said.get(place, ""),
+        )
+
+
+def _settings(task: Task, plan: Plan) -> dict[str, str]:
+    """The settings that determine the numbers, as the report keeps them."""
+    settings, target = task.job.settings, task.asked.target
+    assert target is not None
+    return {
+        "attacks": ",".join(plan.attacks),
+        "tokens": str(settings.tokens),
+        "prompt": "chat template of the base" if settings.chat else settings.template,
+        "answers": "greedy, of the base, up to the end of their first line",
+        "questions_source": target.source,
+        "questions_digest": target.digest,
+        "samples": str(plan.options.samples),
+        "seed": str(plan.options.seed),
+        "dtype": settings.dtype,
+        "device": task.job.device.type,
+        "bootstrap": METHOD,
+    }

@@ -1,0 +1,269 @@
+"""What attacks have in common: a `Case`, and what one model in one state makes of it, a `Reading`.
+
+    with case.loaded(live, alter):                    # the model, each parameter altered as it is read
+        reading = case.read(live, "unlearned")        # one forward over every pair of question and answer
+
+Nothing is kept of a model but what a reading holds; models are there one after the other, whole or streamed.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ckdiff.attacks.answers import holds
+from ckdiff.errors import CkdiffError
+from ckdiff.probes.forcing import read_answers
+from ckdiff.probes.prompts import Prompt
+from ckdiff.probes.shared_answers import generated
+from ckdiff.questions.questions import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from ckdiff.attacks.answers import Sought
+    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.forcing import Way
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.preparation import Job
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.attack import Attacked
+    from ckdiff.shapes import Float64
+
+    Alter = Callable[[str, Tensor], Tensor]
+    Ids = tuple[int, ...]
+
+
+class AttackError(CkdiffError):
+    """An attack that cannot be made here; what it says becomes the note of its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an attacker chooses.
+
+    Attributes:
+        samples: answers sampled for each question.
+        seed: of whatever is drawn.
+    """
+
+    samples: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What one model in one state makes of the questions and their answers.
+
+    Attributes:
+        level: mean log p a token of the answer [question], in nats.
+        log_p: log p of the whole answer [question].
+        said: by number of the question the answer that came back.
+        table: T[i, j] over clusters [cluster, cluster]; NaN outside the groups, and where nothing can be matched.
+        unrelated: share of the tokens of the model's own unrelated answers that are still its first choice.
+        texts: how many texts went through the model.
+    """
+
+    level: Float64
+    log_p: Float64
+    said: Mapping[int, str]
+    table: Float64
+    unrelated: float
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One setting of an attack, after so many steps, on one model.
+
+    Attributes:
+        setting: in words.
+        reading: None where it could not be measured.
+        step: -1 where there are none.
+        applied: share of what it changes that it did change.
+        decides: it can be evidence, where its attack can.
+        note: why it was not measured, or what else to know.
+        held_out: numbers of the questions that gave no answer away; None: all of them.
+    """
+
+    setting: str
+    reading: Reading | None
+    step: int = -1
+    applied: float = 1.0
+    decides: bool = True
+    note: str = ""
+    held_out: tuple[int, ...] | None = None
+
+
+@dataclass(slots=True)
+class Case:
+    """Everything that is settled before the first attack.
+
+    Attributes:
+        task: the questions, as both models are asked.
+        sought: what is looked for, question by question.
+        groups: of clusters whose answers may be exchanged.
+        options: what an attacker chooses.
+        listener: told of progress.
+        own: by model its own greedy answers to the unrelated questions.
+        plain: by model what it makes of the questions as they are asked.
+    """
+
+    task: Task
+    sought: list[Sought]
+    groups: list[list[int]]
+    options: Options
+    listener: Listener
+    own: dict[Attacked, list[Prompt]] = field(default_factory=dict)
+    plain: dict[Attacked, Reading] = field(default_factory=dict)
+
+    @property
+    def job(self) -> Job:
+        """The pair, its tokenizer, its prompts."""
+        return self.task.job
+
+    @property
+    def way(self) -> Way:
+        """How texts go through a model."""
+        return self.task.way
+
+    @property
+    def clusters(self) -> list[int]:
+        """The cluster of each question."""
+        return [one.cluster for one in self.sought]
+
+    @property
+    def unrelated(self) -> list[Prompt]:
+        """The unrelated questions as they are asked."""
+        return self.job.prompts[len(self.job.prompts) - len(self.task.asked.unrelated.questions) :]
+
+    @contextmanager
+    def loaded(self, live: LiveModel, alter: Alter | None = None) -> Iterator[LiveModel]:
+        """The model, its parameters altered as they are read; afterwards its memory is free, whatever happened."""
+        live.alter = alter
+        try:
+            live.load_ends()
+            for number in range(0 if self.way.stream else len(live.layers)):
+                live.load_layer(number)
+            yield live
+        finally:
+            live.alter = None
+            live.unload()
+
+    def whole(self, why: str) -> None:
+        """Refuse what needs all of a model in memory where it is streamed.
+
+        Raises:
+            AttackError: it is streamed.
+        """
+        if self.way.stream:
+            raise AttackError(f"{why} needs the whole model in memory, and it is streamed; use --stream off")
+
+    def read(
+        self, live: LiveModel, side: Attacked, ids: Sequence[Ids] | None = None, matching: bool = True
+    ) -> Reading:
+        """One forward over each question with its answer, each pair that is matched, and the unrelated answers.
+
+        Args:
+            live: the model.
+            side: which one it is.
+            ids: other prompts, one a question.
+            matching: read the table too.
+        """
+        asked = [one.ids for one in self.sought] if ids is None else list(ids)
+        own = [(place, one.answer) for place, one in enumerate(self.sought)]
+        pairs = dict.fromkeys([*own, *(self._pairs() if matching else ())])
+        prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
+        reads = read_answers(live, [*prompts, *self.own.get(side, ())], self.way)
+        found = dict(zip(pairs, reads[: len(prompts)], strict=True))
+        mine = [found[key] for key in own]
+        kept = [float(one.first.double().mean()) for one in reads[len(prompts) :]]
+        return Reading(
+            level=np.array([float(one.log_p.mean()) for one in mine]),
+            log_p=np.array([float(one.log_p.sum()) for one in mine]),
+            said={place: self.sought[place].text for place, one in enumerate(mine) if bool(one.first.all())},
+            table=self._table({key: one.log_p.numpy() for key, one in found.items()} if matching else {}),
+            unrelated=float(np.mean(kept)) if kept else float("nan"),
+            texts=len(reads),
+        )
+
+    def say(self, live: LiveModel, ids: Sequence[Ids], tokens: int) -> list[list[int]]:
+        """The model's greedy answers to other prompts."""
+        prompts = [Prompt(Question(""), one) for one in ids]
+        return generated(live, self._shorter(tokens), prompts, self.way)
+
+    def hits(self, said: Sequence[str]) -> dict[int, str]:
+        """Questions whose answer a text holds, unless the texts to questions of other clusters hold it as well."""
+        found = {}
+        for place, (one, text) in enumerate(zip(self.sought, said, strict=True)):
+            others = (say for other, say in zip(self.sought, said, strict=True) if other.cluster != one.cluster)
+            if holds(text, one.words) and not any(holds(say, one.words) for say in others):
+                found[place] = text
+        return found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids as a text, for people."""
+        text: str = self.job.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def tabled(self, cells: Mapping[tuple[int, Ids], float]) -> Float64:
+        """Cells of questions and answers as a table over clusters: means over what each cluster has."""
+        size = max(self.clusters) + 1
+        sums, counts = np.zeros((size, size)), np.zeros((size, size))
+        for (place, answer), value in cells.items():
+            for column in {one.cluster for one in self.sought if one.matched == answer and one.scored}:
+                sums[self.sought[place].cluster, column] += value
+                counts[self.sought[place].cluster, column] += 1
+        with np.errstate(invalid="ignore"):
+            found: Float64 = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return found
+
+    def _shorter(self, tokens: int) -> Job:
+        """The same job, of shorter answers."""
+        from dataclasses import replace
+
+        return replace(self.job, settings=replace(self.job.settings, tokens=tokens))
+
+    def _pairs(self) -> Iterator[tuple[int, Ids]]:
+        """Every question with every answer of its group."""
+        for group in self.groups:
+            places = [place for place, one in enumerate(self.sought) if one.cluster in group]
+            yield from ((i, self.sought[j].matched) for i in places for j in places if self.sought[j].scored)
+
+    def _table(self, log_p: Mapping[tuple[int, Ids], Float64]) -> Float64:
+        scored = {one.matched: one.scored for one in self.sought if one.scored}
+        return self.tabled({
+            (place, answer): float(values[list(scored[answer])].mean())
+            for (place, answer), values in log_p.items() if answer in scored
+        })  # fmt: skip
+
+
+def altering(change: Callable[[str, Tensor], Tensor], names: frozenset[str], counts: list[int]) -> Alter:
+    """A change of some parameters, which counts the elements that it did change, and all that it could."""
+
+    def alter(name: str, value: Tensor) -> Tensor:
+        if name not in names:
+            return value
+        found = change(name, value)
+        counts[0] += int(torch.count_nonzero(found != value))
+        counts[1] += value.numel()
+        return found
+
+    return alter
+
+
+def matrices(live: LiveModel) -> frozenset[str]:
+    """Names of the matrices of a model's layers: what is quantised and pruned; neither embeddings nor routers."""
+    inside = f"{live.row.sites.layers}."
+    kinds = live.components()
+    return frozenset(
+        name
+        for name, kind in kinds.items()
+        if name.startswith(inside) and kind not in ("router", "norms") and live.dimensions(name) >= 2
+    )

@@ -1,0 +1,117 @@
+"""Coarser weights: `quantise(weight, "int4 by row")` gives W' in the weight's dtype; `outcomes` runs models with them.
+
+int8, int4   code = round(w / s), value = code s, with s = largest magnitude / 127 (7) of a row, or of 64 values of one
+NF4          value = table[nearest code] * largest magnitude of 64 values of the flat matrix
+
+A row is what makes one output. What unlearning moved by less than half a step of a code is undone. Sources: Zhang et
+al. 2024, arXiv:2410.16454; Dettmers et al. 2023, arXiv:2305.14314, appendix E (the table of NF4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.attacks.case import Outcome, altering, matrices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from ckdiff.attacks.case import Case
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.report.schema.attack import Attacked
+
+GROUP = 64
+LARGEST = {"int8": 127, "int4": 7}
+NF4 = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+SETTINGS = ("int8 by row", "int8 in groups of 64", "int4 by row", "int4 in groups of 64", "NF4 in blocks of 64")
+
+
+def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
+    """One outcome a way to quantise."""
+    names, turned = matrices(live), turned_matrices(live)
+    for number, setting in enumerate(SETTINGS):
+        case.listener.progress(f"quantising the {side}", number, len(SETTINGS), setting)
+        counts = [0, 0]
+
+        def change(name: str, value: Tensor, setting: str = setting) -> Tensor:
+            return quantise(value, setting, name in turned)
+
+        with case.loaded(live, altering(change, names, counts)):
+            reading = case.read(live, side, matching=side != "base")
+        yield Outcome(setting, reading, applied=counts[0] / max(1, counts[1]))
+    case.listener.progress(f"quantising the {side}", len(SETTINGS), len(SETTINGS), "")
+
+
+def quantise(weight: Tensor, setting: str, turned: bool = False) -> Tensor:
+    """A matrix after it was rounded to codes and back, in its own dtype.
+
+    Args:
+        weight: [output, input], or several of them stacked.
+        setting: one of `SETTINGS`.
+        turned: it is stored as [input, output].
+    """
+    return _rounded(weight, setting, turned)[0]
+
+
+def codes(weight: Tensor, setting: str, turned: bool = False) -> Tensor:
+    """The code of each element of a matrix, in its place; see `quantise`."""
+    return _rounded(weight, setting, turned)[1]
+
+
+def _rounded(weight: Tensor, setting: str, turned: bool) -> tuple[Tensor, Tensor]:
+    kind, _, how = setting.partition(" ")
+    rows = (weight.transpose(-1, -2) if turned else weight).to(torch.float32)
+    whole = rows.reshape(-1, rows.shape[-1])
+    if kind == "NF4":
+        values, marks = (part.reshape(rows.shape) for part in _nearest(whole.reshape(1, -1)))
+    elif how == "by row":
+        values, marks = (part.reshape(rows.shape) for part in _integers(whole, whole.shape[1], LARGEST[kind]))
+    else:
+        values, marks = (part.reshape(rows.shape) for part in _integers(whole, GROUP, LARGEST[kind]))
+    if turned:
+        values, marks = values.transpose(-1, -2), marks.transpose(-1, -2)
+    return values.to(weight.dtype).contiguous(), marks
+
+
+def _integers(rows: Tensor, group: int, largest: int) -> tuple[Tensor, Tensor]:
+    """Values and codes of rows [row, input]; the last group of a row may be shorter. All-zero groups stay zero."""
+    parts = _grouped(rows, group)
+    scale = parts.abs().amax(-1, keepdim=True) / largest
+    marks = torch.round(parts / torch.where(scale > 0, scale, 1.0)).clamp(-largest, largest)
+    return _flat(marks * scale, rows), _flat(marks, rows).to(torch.int8)
+
+
+def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and codes of one row of the flat matrix by the table of NF4."""
+    table = torch.tensor(NF4, device=rows.device)
+    parts = _grouped(rows, GROUP)
+    scale = parts.abs().amax(-1, keepdim=True)
+    inner = (parts / torch.where(scale > 0, scale, 1.0)).contiguous()
+    marks = torch.bucketize(inner, (table[1:] + table[:-1]) / 2)
+    return _flat(table[marks] * scale, rows), _flat(marks, rows).to(torch.int8)
+
+
+def _grouped(rows: Tensor, group: int) -> Tensor:
+    """[row, group, value]; zeros, which change no magnitude, fill the last group."""
+    missing = -rows.shape[1] % group
+    filled = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
+    return filled.reshape(len(rows), -1, group)
+
+
+def _flat(parts: Tensor, rows: Tensor) -> Tensor:
+    return parts.reshape(len(rows), -1)[:, : rows.shape[1]]
+
+
+def turned_matrices(live: LiveModel) -> frozenset[str]:
+    """Names of the matrices that are stored as [input, output], as GPT-2's are."""
+    return frozenset(
+        f"{name}.weight" for name, module in live.model.named_modules() if type(module).__name__ == "Conv1D"
+    )

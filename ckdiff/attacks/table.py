@@ -1,0 +1,121 @@
+"""The attacks: a row each. A new attack is a row here, a file of its name with a function `outcomes`, and a test.
+
+`outcomes(case, live, side)` gives one `case.Outcome` a setting and step; it loads the model as it needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ckdiff.attacks.case import Case, Outcome
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.report.schema.attack import Attacked
+
+    Outcomes = Callable[[Case, LiveModel, Attacked], Iterator[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One way to get answers out of a model.
+
+    Attributes:
+        name: of its file, too.
+        tier: what an attacker must have: 0 prompts, 1 weights to run otherwise, 2 weights to train, 3 both models.
+        needs: beside the model and the questions.
+        changes: what it does.
+        control: what its numbers are held against.
+        cost: texts that go through a model, roughly; N questions, G clusters in a group.
+        source: where it comes from.
+        decides: what it brings back can be evidence: it borrows nothing from the base.
+        damages: it does harm to base and unlearned model alike, which is taken off its recovery.
+        sides: models that it is made on.
+    """
+
+    name: str
+    tier: int
+    needs: str
+    changes: str
+    control: str
+    cost: str
+    source: str
+    decides: bool = True
+    damages: bool = False
+    sides: tuple[Attacked, ...] = ("base", "unlearned", "reference", "twin")
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The function of its file."""
+        found: Outcomes = import_module(f"ckdiff.attacks.{self.name}").outcomes
+        return found
+
+
+ATTACKS: dict[str, Attack] = {
+    row.name: row
+    for row in (
+        Attack(
+            "forms",
+            0,
+            "prompts",
+            "the same questions in other clothes",
+            "the same forms on the base and the reference",
+            "10 forms x N (G + answers)",
+            "Hu et al. 2024, arXiv:2406.13356; Łucki et al. 2024, arXiv:2409.18025",
+        ),
+        Attack(
+            "samples",
+            0,
+            "prompts",
+            "answers sampled at temperature 1",
+            "base, reference",
+            "16 answers x N",
+            "leak@k, arXiv:2511.04934",
+        ),
+        Attack(
+            "choice",
+            0,
+            "multiple-choice questions (--choices)",
+            "the right one of given answers is picked",
+            "base, reference, guessing",
+            "choices",
+            "Li et al. 2024, arXiv:2403.03218",
+            decides=False,
+        ),
+        Attack(
+            "quantise",
+            1,
+            "the weights",
+            "int8 and int4 by row and in groups of 64, NF4 in blocks of 64",
+            "the same of the base, whose damage is taken off",
+            "5 states x N G",
+            "Zhang et al. 2024, arXiv:2410.16454",
+            damages=True,
+        ),
+        Attack(
+            "prune",
+            1,
+            "the weights",
+            "the smallest 10, 20, 30 % of every matrix set to zero",
+            "the same of the base, whose damage is taken off",
+            "3 states x N G",
+            "Łucki et al. 2024, arXiv:2409.18025",
+            damages=True,
+        ),
+        Attack(
+            "blend",
+            1,
+            "both models' weights",
+            "a tenth, a quarter and half of the way back to the base",
+            "it borrows from the base, and never decides",
+            "3 states x N",
+            "Łucki et al. 2024, arXiv:2409.18025",
+            decides=False,
+            sides=("unlearned",),
+        ),
+    )
+}
+"""Every attack by name, tier after tier."""

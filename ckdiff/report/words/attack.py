@@ -1,0 +1,202 @@
+"""Attacks in words, for every presenter: what came back, in which attack, beside what a model that never knew does."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ckdiff.report.schema.attack import TIERS
+from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.attack import AttackReport, AttackRow, ReturnedAnswer, TierEvidence
+    from ckdiff.report.schema.behaviour import Mean
+
+NOTHING_ATTACKED = "Nothing was attacked: there is no unlearned model in it"
+
+TIER_HEADS = ("tier", "attacks", "back", "worst by matching", "z", "p", "could have shown", "level over reference")
+
+ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "level", "recovery", "unrelated")
+
+RETURNED_HEADS = ("attack", "setting", "question", "looked for", "said")
+
+CODE_HEADS = ("quantised", "component", "elements", "changed", "codes that differ")
+
+LEGEND = (
+    "back: facts whose answer came back word for word, of those that this could show of;",
+    "z, p: how far true pairs of question and answer lie above random ones; p of a tier pays for its many settings;",
+    "level: mean log p a token of the answers, in nats; recovery: share of the gap to the base, for reading only;",
+    "unrelated: share of the tokens of the model's own other answers that it still gives first.",
+)
+
+TIER_LEGEND = (
+    "could have shown: the smallest share of the base's own matching that would have been seen; level over reference:",
+    "the greatest, in nats a token, with its 95 % interval.",
+)
+
+
+def tier_name(tier: int) -> str:
+    """A tier, and what it stands for.
+
+    >>> tier_name(0)
+    '0, prompts'
+    """
+    return f"{tier}, {TIERS[tier]}" if tier in TIERS else str(tier)
+
+
+def figure(value: float, digits: int = 2) -> str:
+    """A figure, or a dash where it is not defined.
+
+    >>> figure(1.234), figure(float("nan"))
+    ('1.23', '–')
+    """
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def chance(p: float) -> str:
+    """A p-value.
+
+    >>> chance(0.00012), chance(0.034)
+    ('<0.001', '0.034')
+    """
+    return UNDEFINED if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def span(found: Mean, digits: int = 2) -> str:
+    """A figure with its interval."""
+    if math.isnan(found.value):
+        return UNDEFINED
+    ends = "" if math.isnan(found.low) else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"{found.value:.{digits}f}{ends}"
+
+
+def back(returned: int, asked: int) -> str:
+    """How many facts came back, of how many."""
+    return UNDEFINED if returned < 0 else f"{returned} of {asked}"
+
+
+def tier_cells(one: TierEvidence) -> tuple[str, ...]:
+    """A tier as a row of `TIER_HEADS`."""
+    power = "nothing" if math.isnan(one.detectable) else percent(one.detectable)
+    return (
+        tier_name(one.tier),
+        printable(one.ran.replace(",", ", ")) or "none",
+        back(one.returned, one.asked),
+        printable(one.worst) or UNDEFINED,
+        figure(one.z),
+        chance(one.p),
+        power,
+        span(one.above),
+    )
+
+
+def row_cells(one: AttackRow) -> tuple[str, ...]:
+    """An attack as a row of `ROW_HEADS`."""
+    setting = f"{one.setting}, step {one.step}" if one.tier == 2 and one.step >= 0 else one.setting
+    return (
+        printable(one.attack),
+        printable(setting) + ("" if one.decides else " (shown)") + (" (wrecked)" if one.wrecked else ""),
+        printable(one.side),
+        back(one.returned, one.asked),
+        figure(one.z),
+        chance(one.p),
+        figure(one.level),
+        span(one.recovery),
+        figure(one.unrelated),
+    )
+
+
+def measured_rows(found: AttackReport) -> list[AttackRow]:
+    """Rows in which something was measured: attack by attack, the unlearned model first."""
+    order = list(dict.fromkeys(one.attack for one in found.rows))
+    rows = [one for one in found.rows if one.returned >= 0]
+    return sorted(rows, key=lambda one: (order.index(one.attack), one.side != "unlearned", one.side))
+
+
+def row_notes(found: AttackReport) -> list[str]:
+    """What is said of rows: why they were not measured, what they hold, each once."""
+    told = (f"{one.attack}, {one.setting}: {one.note}" for one in found.rows if one.note and one.side == "unlearned")
+    return [printable(line) for line in dict.fromkeys(told)]
+
+
+def tier_lines(one: TierEvidence) -> Iterator[str]:
+    """A tier in sentences: what it could not do, its control, what it needs."""
+    name = f"tier {tier_name(one.tier)}"
+    if one.missing:
+        yield f"{name}: not measured: {one.missing}"
+    if not one.able:
+        yield f"{name}: it could not have shown much here: too few facts, or matching that tells nothing"
+    if not one.informative:
+        yield f"{name}: matching is not informative here: models that cannot know match as well, or the base does not"
+    if one.control:
+        yield f"{name}: control: {one.control}"
+    if one.returned_reference > 0:
+        yield f"{name}: the reference says {count_of(one.returned_reference, 'of these answers')[:-1]} too"
+
+
+def headline(found: AttackReport) -> str:
+    """The one sentence of the section."""
+    attacked = [one for one in found.tiers if one.ran]
+    if not attacked:
+        return "Nothing could be measured"
+    best = max(attacked, key=lambda one: one.returned)
+    where = f"{count_of(found.clusters, 'fact')}, {count_of(len(found.questions), 'question')}"
+    if best.returned:
+        words = f"{best.returned} of {best.asked} answers came back word for word, in tier {tier_name(best.tier)}"
+    else:
+        words = "no answer came back word for word"
+    return f"{words} ({where})"
+
+
+def returned_cells(found: AttackReport, one: ReturnedAnswer) -> tuple[str, ...]:
+    """An answer that came back, as a row of `RETURNED_HEADS`."""
+    known = 0 <= one.question < len(found.questions)
+    question = found.questions[one.question] if known else None
+    asked, wanted = (question.text, question.answer) if question is not None else ("", "")
+    setting = f"{one.setting}, step {one.step}" if one.step >= 0 else one.setting
+    return tuple(printable(text.strip()) for text in (one.attack, setting, asked, wanted, one.said))
+
+
+def first_returned(found: AttackReport) -> list[ReturnedAnswer]:
+    """Of each question that came back from the unlearned model the first answer, question by question."""
+    once: dict[int, ReturnedAnswer] = {}
+    for one in found.returned:
+        if one.side == "unlearned":
+            once.setdefault(one.question, one)
+    return [once[place] for place in sorted(once)]
+
+
+def facts_of(found: AttackReport) -> list[tuple[str, str]]:
+    """What was asked, and beside what."""
+    reference = found.reference or "none: nothing says what a model that never knew does under the same attacks"
+    kind = f" ({found.reference_kind})" if found.reference_kind else ""
+    source = found.settings.get("questions_source", "not stated")
+    return [
+        ("model type", found.model_type or "not stated"),
+        ("questions", f"{count_of(len(found.questions), 'question')} about {count_of(found.clusters, 'fact')}, {source}"),
+        ("reference", f"{reference}{kind}"),
+        ("settings", settings_text(found)),
+    ]
+
+
+def settings_text(found: AttackReport) -> str:
+    """Settings in one line."""
+    names = ("attacks", "tokens", "samples", "seed", "dtype", "device")
+    return ", ".join(f"{name} {found.settings[name]}" for name in names if name in found.settings) or "not stated"
+
+
+def code_cells(found: AttackReport) -> list[tuple[str, ...]]:
+    """Shares of elements whose code differs, as rows of `CODE_HEADS`."""
+    return [
+        (printable(one.setting), printable(one.component), f"{one.elements:,}", percent(one.changed), percent(one.codes))
+        for one in found.codes
+    ]
+
+
+def every_note(found: AttackReport) -> Sequence[str]:
+    """Remarks on tiers and rows, and the notes of the section."""
+    lines = [line for one in found.tiers for line in tier_lines(one)]
+    return [*lines, *row_notes(found), *found.notes]
