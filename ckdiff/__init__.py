@@ -15,11 +15,12 @@ from ckdiff.version import __version__
 if TYPE_CHECKING:
     from ckdiff.audit.gate.policy import read_policy
     from ckdiff.audit.judge import judge_report
+    from ckdiff.calls.attack import attack
     from ckdiff.calls.audit import audit_pair
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
     from ckdiff.calls.probe import probe
-    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.campaign.calls import gather, run_campaign
     from ckdiff.campaign.plan.plan import read_plan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AttackSpec",
     "AuditSpec",
     "BehaveSpec",
     "CompareSpec",
@@ -37,6 +39,7 @@ __all__ = [
     "Settings",
     "UnlearnSpec",
     "__version__",
+    "attack",
     "audit_pair",
     "behave",
     "compare",
@@ -55,6 +58,7 @@ __all__ = [
 
 
 _PLACES = {
+    "AttackSpec": "ckdiff.calls.specs",
     "AuditSpec": "ckdiff.calls.specs",
     "BehaveSpec": "ckdiff.calls.specs",
     "CompareSpec": "ckdiff.calls.specs",
@@ -62,6 +66,7 @@ _PLACES = {
     "Recipe": "ckdiff.unlearn.recipe",
     "Settings": "ckdiff.scoring.settings",
     "UnlearnSpec": "ckdiff.unlearn.recipe",
+    "attack": "ckdiff.calls.attack",
     "audit_pair": "ckdiff.calls.audit",
     "behave": "ckdiff.calls.behave",
     "compare": "ckdiff.calls.compare",

@@ -52,7 +52,7 @@ class WideProbe(Probe):
 @dataclass(frozen=True, slots=True)
 class WideReport(Report):
     probe: WideProbe | None = None
-    attack: Attack | None = None
+    seance: Attack | None = None
     attacks: Mapping[str, Attack] | None = None
 
 
@@ -75,7 +75,7 @@ def wide(**changes: Any) -> WideReport:
     old = report(comparison())
     own = {name: getattr(probe(), name) for name in Probe.__dataclass_fields__}
     found = WideReport(old.provenance, old.compare, WideProbe(**own, temperature=0.5), versions=old.versions)
-    return replace(found, attack=attack(), **changes)
+    return replace(found, seance=attack(), **changes)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def widened(monkeypatch: pytest.MonkeyPatch) -> None:
     "changes",
     [
         {},
-        {"attack": attack(weights=np.ones(4), steps=())},
+        {"seance": attack(weights=np.ones(4), steps=())},
         {"attacks": {"one": attack(), "other": attack(answers=np.zeros((3, 0)))}},
         {"probe": replace(wide().probe, drawn=np.arange(4.0))},  # type: ignore[type-var]
     ],
@@ -97,21 +97,21 @@ def test_what_is_added_comes_back_from_a_file(changes: Any, tmp_path: Path) -> N
     found = replace(wide(), **changes)
     write_report(found, tmp_path / "r.h5")
     assert same(read_report(tmp_path / "r.h5"), found)
-    with xarray.open_dataset(tmp_path / "r.h5", group="attack", engine="h5netcdf") as data:
+    with xarray.open_dataset(tmp_path / "r.h5", group="seance", engine="h5netcdf") as data:
         assert data.answers.dims == ("layer", "question")
         assert data.best_band_low.values.tolist() == [3.0, 3.5, 4.0]
         assert data.attrs["given_away"] == 0
-    with xarray.open_dataset(tmp_path / "r.h5", group="attack/summary", engine="h5netcdf") as data:
+    with xarray.open_dataset(tmp_path / "r.h5", group="seance/summary", engine="h5netcdf") as data:
         assert list(data.data_vars) == ["rate", "recovered", "recovered_low", "recovered_high"]
 
 
 def test_what_is_added_is_in_the_json() -> None:
     found = json.loads(to_json(wide()))
     assert found["probe"]["temperature"] == 0.5
-    assert found["attack"]["recovered"] == {"value": 0.5, "low": 0.25, "high": None}
-    assert found["attack"]["best_band_high"] == [4.0, 4.5, 5.0]
-    assert found["attack"]["steps"][0] == {"number": 0, "loss": 1.5, "ids": [1, 2], "said": ["a", "", "c"]}
-    assert (found["attack"]["weights"], found["attack"]["settings"]) == (None, {"seed": "0"})
+    assert found["seance"]["recovered"] == {"value": 0.5, "low": 0.25, "high": None}
+    assert found["seance"]["best_band_high"] == [4.0, 4.5, 5.0]
+    assert found["seance"]["steps"][0] == {"number": 0, "loss": 1.5, "ids": [1, 2], "said": ["a", "", "c"]}
+    assert (found["seance"]["weights"], found["seance"]["settings"]) == (None, {"seed": "0"})
 
 
 def test_an_older_file_lacks_it_and_an_older_reader_passes_over_it(
@@ -125,7 +125,7 @@ def test_an_older_file_lacks_it_and_an_older_reader_passes_over_it(
     found = read_report(tmp_path / "old.h5")
     assert isinstance(found, WideReport)
     assert isinstance(found.probe, WideProbe)
-    assert (found.attack, found.probe.temperature, found.probe.drawn) == (None, 1.0, None)
+    assert (found.seance, found.probe.temperature, found.probe.drawn) == (None, 1.0, None)
 
 
 def test_a_type_that_has_no_place_is_named() -> None:

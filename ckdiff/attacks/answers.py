@@ -1,4 +1,4 @@
-"""What is looked for: `sought(encoder, questions, answers, stops)` makes one `Sought` a question.
+"""What is looked for: `sought(tokenizer, prompts, said, ...)` makes one `Sought` a question.
 
 The base's own greedy answer, up to the end of its first line, is what must come back word for word; where it holds the
 answer of the question's file, that is enough. An answer that another question has too, or that its own question
@@ -88,6 +88,16 @@ def form_of(text: str) -> str:
     if re.search(r"\d", bare):
         return "number"
     return "name" if bare[:1].isupper() else "words"
+
+
+def facts(questions: Sequence[Question]) -> list[int]:
+    """The cluster of each question: the fact that its file names, or else its answer; without either one of its own."""
+    keys = [
+        ("cluster", one.cluster) if one.cluster else ("answer", normalise(one.answer or "") or f"question {number}")
+        for number, one in enumerate(questions)
+    ]
+    order = list(dict.fromkeys(keys))
+    return [order.index(key) for key in keys]
 
 
 def sought(

@@ -7,36 +7,35 @@ looked for. An attack that cannot be made leaves a row that says why; it never e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ckdiff.attacks.answers import sought
+from ckdiff.attacks.answers import facts, sought
 from ckdiff.attacks.case import AttackError, Case, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.probes.assembly import NotFiniteError
+from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.checks import check_tokenizers
 from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES
-from ckdiff.probes.shared_answers import generated
 from ckdiff.progress import Listener
 from ckdiff.report.schema.attack import AttackQuestion, AttackReport
-from ckdiff.scoring.matching import groups_of
+from ckdiff.scoring.matching import LEAST, flat, groups_of
 from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
     from ckdiff.attacks.answers import Sought
     from ckdiff.probes.behaviour.behaviour import Task
-    from ckdiff.probes.prompts import Prompt
     from ckdiff.report.schema.attack import Attacked
     from ckdiff.shapes import Float64
     from ckdiff.weights.checkpoint import Checkpoint
@@ -60,23 +59,18 @@ class Plan:
     attacks: tuple[str, ...]
     reference: Checkpoint | None = None
     reference_kind: str = ""
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     floor: bool = True
 
 
 def run(
-    task: Task,
-    plan: Plan,
-    clusters: Sequence[int],
-    listener: Listener | None = None,
-    known: Sequence[Sequence[int]] | None = None,
+    task: Task, plan: Plan, listener: Listener | None = None, known: Sequence[Sequence[int]] | None = None
 ) -> AttackReport:
     """Attack base, unlearned model and reference, one after the other.
 
     Args:
         task: from `prepare_behaviour`, with target questions.
         plan: which attacks.
-        clusters: of the target questions.
         listener: told of progress.
         known: the base's greedy answers to the target questions, where somebody has them already.
 
@@ -91,11 +85,12 @@ def run(
         lives["reference"], more = _reference(task, plan.reference)
         notes += more
     with torch.inference_mode():
-        case, more = _begin(task, plan, clusters, listener, known)
+        case, more = _begin(task, plan, listener, known)
         notes += more
-        made, floor = [], None
+        made: list[Made] = []
+        floor = None
         for side, live in lives.items():
-            case.plain[side] = _plain(case, live, side)
+            _read_plain(case, live, side)
             if side == "base" and plan.floor:
                 floor = _floor(case, live)
             for name in plan.attacks:
@@ -130,9 +125,7 @@ def _reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[str]]
     return live, [note.replace("unlearned checkpoint", "reference") for note in notes]
 
 
-def _begin(
-    task: Task, plan: Plan, clusters: Sequence[int], listener: Listener, known: Sequence[Sequence[int]] | None
-) -> tuple[Case, list[str]]:
+def _begin(task: Task, plan: Plan, listener: Listener, known: Sequence[Sequence[int]] | None) -> tuple[Case, list[str]]:
     """The base answers, and what is looked for is settled."""
     job, base = task.job, task.job.pair.base
     target = task.asked.target
@@ -141,11 +134,11 @@ def _begin(
     case = Case(task, [], [], plan.options, listener)
     if known is None:
         with case.loaded(base):
-            known = generated(base, job, prompts, task.way)
+            known = generate_answers(base, job, prompts, task.way)
     given: list[tuple[int, ...] | None] = [None] * len(prompts)
     if all((one.answer or "").strip() for one in target.questions):
         given = [one.answer for one in job.wording.answered(target.questions, job.settings.tokens)]
-    every = sought(job.tokenizer, prompts, known, given, clusters, job.stops)
+    every = sought(job.tokenizer, prompts, known, given, facts(target.questions), job.stops)
     notes = []
     silent = [one for one in every if not one.answer]
     if len(silent) == len(every):
@@ -154,6 +147,11 @@ def _begin(
         notes.append(f"{len(silent)} of {len(every)} questions were left out: the base says nothing to them")
     case.sought = _numbered([one for one in every if one.answer])
     case.groups = _groups(case.sought)
+    if len(case.groups) == 0 or len(flat(case.groups)) < LEAST:
+        notes.append(
+            f"matching was not measured: it takes {LEAST} facts or more whose answers are of one form and hold words"
+            f" that no question holds; there are {len(flat(case.groups))}"
+        )
     uncounted = sum(not one.counts for one in case.sought)
     if uncounted:
         notes.append(
@@ -179,13 +177,16 @@ def _groups(every: Sequence[Sought]) -> list[list[int]]:
     return [[numbers[place] for place in group] for group in groups_of([kinds[number] for number in numbers])]
 
 
-def _plain(case: Case, live: LiveModel, side: Attacked) -> object:
-    """A model's own unrelated answers, and what it makes of the questions as they are asked."""
+def _read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
+    """A model's own answers, and what it makes of the questions as they are asked."""
     job, unrelated = case.job, case.unrelated[:UNRELATED]
     with case.loaded(live):
-        said = generated(live, job, unrelated, case.way)
+        said = generate_answers(live, job, unrelated, case.way)
         case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(unrelated, said, strict=True)]
-        return case.read(live, side)
+        case.answers[side] = case.say(live, [one.ids for one in case.sought])
+        reading = case.read(live, side)
+    found = {**case.hits(case.answers[side]), **{place: case.answers[side][place] for place in reading.said}}
+    case.plain[side] = replace(reading, said=found)
 
 
 def _floor(case: Case, live: LiveModel) -> Float64:
@@ -222,7 +223,7 @@ def _records(case: Case) -> Iterator[AttackQuestion]:
             log_p_base=float(base.level[place]),
             log_p_unlearned=float(unlearned.level[place]),
             leak_unlearned=float(np.exp(unlearned.log_p[place])),
-            said_unlearned=unlearned.said.get(place, ""),
+            said_unlearned=case.answers["unlearned"][place],
         )
 
 

@@ -9,7 +9,7 @@ Nothing is kept of a model but what a reading holds; models are there one after 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,9 @@ import torch
 
 from ckdiff.attacks.answers import holds
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.forcing import read_answers
 from ckdiff.probes.prompts import Prompt
-from ckdiff.probes.shared_answers import generated
 from ckdiff.questions.questions import Question
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
     Alter = Callable[[str, Tensor], Tensor]
     Ids = tuple[int, ...]
+
+
+BEYOND = 8
+"""Tokens that a greedy answer may have more than what is looked for."""
 
 
 class AttackError(CkdiffError):
@@ -113,6 +117,7 @@ class Case:
         listener: told of progress.
         own: by model its own greedy answers to the unrelated questions.
         plain: by model what it makes of the questions as they are asked.
+        answers: by model its own greedy answers to them, as texts.
     """
 
     task: Task
@@ -122,6 +127,7 @@ class Case:
     listener: Listener
     own: dict[Attacked, list[Prompt]] = field(default_factory=dict)
     plain: dict[Attacked, Reading] = field(default_factory=dict)
+    answers: dict[Attacked, list[str]] = field(default_factory=dict)
 
     @property
     def job(self) -> Job:
@@ -165,9 +171,7 @@ class Case:
         if self.way.stream:
             raise AttackError(f"{why} needs the whole model in memory, and it is streamed; use --stream off")
 
-    def read(
-        self, live: LiveModel, side: Attacked, ids: Sequence[Ids] | None = None, matching: bool = True
-    ) -> Reading:
+    def read(self, live: LiveModel, side: Attacked, ids: Sequence[Ids] | None = None, matching: bool = True) -> Reading:
         """One forward over each question with its answer, each pair that is matched, and the unrelated answers.
 
         Args:
@@ -193,10 +197,12 @@ class Case:
             texts=len(reads),
         )
 
-    def say(self, live: LiveModel, ids: Sequence[Ids], tokens: int) -> list[list[int]]:
-        """The model's greedy answers to other prompts."""
+    def say(self, live: LiveModel, ids: Sequence[Ids]) -> list[str]:
+        """The model's greedy answers to prompts, a little longer than the longest answer that is looked for."""
         prompts = [Prompt(Question(""), one) for one in ids]
-        return generated(live, self._shorter(tokens), prompts, self.way)
+        tokens = min(self.job.settings.tokens, max(len(one.answer) for one in self.sought) + BEYOND)
+        job = replace(self.job, settings=replace(self.job.settings, tokens=tokens))
+        return [self.decode(answer) for answer in generate_answers(live, job, prompts, self.way)]
 
     def hits(self, said: Sequence[str]) -> dict[int, str]:
         """Questions whose answer a text holds, unless the texts to questions of other clusters hold it as well."""
@@ -223,12 +229,6 @@ class Case:
         with np.errstate(invalid="ignore"):
             found: Float64 = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         return found
-
-    def _shorter(self, tokens: int) -> Job:
-        """The same job, of shorter answers."""
-        from dataclasses import replace
-
-        return replace(self.job, settings=replace(self.job.settings, tokens=tokens))
 
     def _pairs(self) -> Iterator[tuple[int, Ids]]:
         """Every question with every answer of its group."""

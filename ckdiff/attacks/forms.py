@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 AS_ASKED = "as asked"
 """The form in which everything else asks: step 0 of every attack."""
-BEYOND = 8
-"""Tokens that a greedy answer may have more than what is looked for."""
 EXAMPLES = (
     ("What is the capital of France?", "Paris"),
     ("How many legs does a spider have?", "Eight"),
@@ -54,8 +52,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
                 continue
             reading = case.plain.get(side) if ids == asked else None
             reading = reading or case.read(live, side, ids, side != "base" or ids == asked)
-            tokens = max(len(one.answer) for one in case.sought) + BEYOND
-            said = [case.decode(answer) for answer in case.say(live, ids, min(tokens, case.job.settings.tokens))]
+            said = case.answers[side] if ids == asked else case.say(live, ids)
             found = {**case.hits(said), **{place: said[place] for place in reading.said}}
             leaks = leaking(case, ids) if ids != asked else ()
             yield Outcome(
@@ -95,12 +92,9 @@ def _prompts(case: Case) -> Iterator[tuple[str, list[Ids], str]]:
     except PromptError as error:
         yield "chat", [], str(error).removeprefix("--chat-template: ")
     for number in range(max(len(question.paraphrases) for question in questions)):
-        texts = [
-            Question(one.paraphrases[number] if number < len(one.paraphrases) else one.text) for one in questions
-        ]
+        texts = [Question(one.paraphrases[number] if number < len(one.paraphrases) else one.text) for one in questions]
         yield f"paraphrase {number + 1}", [prompt.ids for prompt in case.job.wording.prompts(texts)], ""
 
 
 def _worded(case: Case, questions: Sequence[Question], template: str) -> list[Ids]:
     return [prompt.ids for prompt in Wording(case.job.tokenizer, template).prompts(questions)]
-

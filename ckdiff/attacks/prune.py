@@ -37,7 +37,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
 
 
 def prune(weight: Tensor, share: float) -> Tensor:
-    """A matrix without its smallest magnitudes: as many as the share of its elements, rounded down, and their equals."""
+    """A matrix without its smallest magnitudes: a share of its elements, rounded down, and what equals the last."""
     count = int(share * weight.numel())
     if count == 0:
         return weight.clone()

@@ -29,7 +29,7 @@ class Attack:
         needs: beside the model and the questions.
         changes: what it does.
         control: what its numbers are held against.
-        cost: texts that go through a model, roughly; N questions, G clusters in a group.
+        cost: how many texts go through a model, about, for so many questions, clusters in a group, and samples.
         source: where it comes from.
         decides: what it brings back can be evidence: it borrows nothing from the base.
         damages: it does harm to base and unlearned model alike, which is taken off its recovery.
@@ -41,7 +41,7 @@ class Attack:
     needs: str
     changes: str
     control: str
-    cost: str
+    cost: Callable[[int, int, int], int]
     source: str
     decides: bool = True
     damages: bool = False
@@ -63,7 +63,7 @@ ATTACKS: dict[str, Attack] = {
             "prompts",
             "the same questions in other clothes",
             "the same forms on the base and the reference",
-            "10 forms x N (G + answers)",
+            lambda n, g, s: 9 * n * (g + 3),
             "Hu et al. 2024, arXiv:2406.13356; Łucki et al. 2024, arXiv:2409.18025",
         ),
         Attack(
@@ -72,7 +72,7 @@ ATTACKS: dict[str, Attack] = {
             "prompts",
             "answers sampled at temperature 1",
             "base, reference",
-            "16 answers x N",
+            lambda n, g, s: n * s,
             "leak@k, arXiv:2511.04934",
         ),
         Attack(
@@ -81,7 +81,7 @@ ATTACKS: dict[str, Attack] = {
             "multiple-choice questions (--choices)",
             "the right one of given answers is picked",
             "base, reference, guessing",
-            "choices",
+            lambda n, g, s: 4 * n,
             "Li et al. 2024, arXiv:2403.03218",
             decides=False,
         ),
@@ -91,7 +91,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights",
             "int8 and int4 by row and in groups of 64, NF4 in blocks of 64",
             "the same of the base, whose damage is taken off",
-            "5 states x N G",
+            lambda n, g, s: 5 * n * g,
             "Zhang et al. 2024, arXiv:2410.16454",
             damages=True,
         ),
@@ -101,7 +101,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights",
             "the smallest 10, 20, 30 % of every matrix set to zero",
             "the same of the base, whose damage is taken off",
-            "3 states x N G",
+            lambda n, g, s: 3 * n * g,
             "Łucki et al. 2024, arXiv:2409.18025",
             damages=True,
         ),
@@ -111,7 +111,7 @@ ATTACKS: dict[str, Attack] = {
             "both models' weights",
             "a tenth, a quarter and half of the way back to the base",
             "it borrows from the base, and never decides",
-            "3 states x N",
+            lambda n, g, s: 3 * n,
             "Łucki et al. 2024, arXiv:2409.18025",
             decides=False,
             sides=("unlearned",),

@@ -67,6 +67,8 @@ def replaced_parts(older: Report | None, newer: Report) -> Iterator[str]:
         yield "its earlier probe asked otherwise and is replaced"
     if older.behaviour is not None and newer.behaviour is not None and _how(older.behaviour) != _how(newer.behaviour):
         yield "its earlier answers were to other questions or settings and are replaced"
+    if older.attack is not None and newer.attack is not None and older.attack.settings != newer.attack.settings:
+        yield "its earlier attacks were others, or asked otherwise, and are replaced"
     if older.verdict is not None:
         yield "its verdict was about older measurements and is removed; `ckdiff gate --save` judges"
 

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from ckdiff.attacks.table import ATTACKS
 from ckdiff.modes import DIRECTIONS, MODES
-from ckdiff.options import ASKED, CONCEPT, MOST_UNRELATED, QUESTION, QUESTIONS, UNRELATED, Argument, Option
+from ckdiff.options import (
+    ASKED,
+    CONCEPT,
+    MOST_UNRELATED,
+    QUESTION,
+    QUESTIONS,
+    SEED,
+    UNRELATED,
+    Argument,
+    Option,
+    names,
+    numbers,
+)
 from ckdiff.scoring.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,6 +123,82 @@ class BehaveSpec(Beside, Target, Pair):
     """
 
     settings: Settings = field(default_factory=Settings)
+
+
+ATTACKING = "Attacks"
+"""The heading of these options in `--help`."""
+
+
+def tiers(text: str) -> tuple[int, ...]:
+    """The tiers that a text names.
+
+    >>> tiers("0,2")
+    (0, 2)
+    """
+    return numbers("--tier", text)
+
+
+REFERENCE = Option("--reference", "A model that never knew what was to be unlearned.", ATTACKING)
+KINDS = ("retrained", "before")
+KIND = Option(
+    "--reference-kind",
+    "retrained: trained anew without it; before: from before it was learned.",
+    ATTACKING,
+    known=KINDS,
+)
+TIER = Option("--tier", "Which tiers, such as 0,1.", ATTACKING, least=0, most=3, read=tiers)
+ATTACK = Option(
+    "--attack",
+    f"{', '.join(ATTACKS)}, or all; else all of the tiers.",
+    ATTACKING,
+    known=ATTACKS,
+    read=lambda text: names(text, ATTACKS),
+)
+SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000)
+
+
+@dataclass(frozen=True)
+class Attacking:
+    """Which attacks, and beside what.
+
+    Attributes:
+        tiers: 0 prompts, 1 weights run otherwise, 2 weights trained, 3 both models.
+        attacks: names of `attacks.table`, whatever their tier; None: all of the tiers.
+        reference: a model that never knew, or None.
+        reference_kind: how it came about, or None.
+        samples: answers sampled for each question.
+        seed: of whatever is drawn.
+    """
+
+    tiers: Annotated[tuple[int, ...], TIER] = (0, 1)
+    attacks: Annotated[tuple[str, ...] | None, ATTACK] = None
+    reference: Annotated[str | None, REFERENCE] = None
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+    samples: Annotated[int, SAMPLES] = 16
+    seed: Annotated[int, SEED.but(panel=ATTACKING)] = 0
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the attacks, in the order of the table."""
+        return tuple(
+            name for name, row in ATTACKS.items() if (name in self.attacks if self.attacks else row.tier in self.tiers)
+        )
+
+
+@dataclass(frozen=True)
+class AttackSpec(Attacking, Beside, Target, Pair):
+    """The spec of `attack`; neutral texts are not looked at.
+
+    Attributes:
+        settings: tokens, template, device and the rest; what is about probes alone is not looked at.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def behave(self) -> BehaveSpec:
+        """Its questions to both models."""
+        return BehaveSpec(**_common(self, BehaveSpec) | {"neutral": False})
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ COMMANDS = (
     "compare",
     "probe",
     "behave",
+    "attack",
     "figure",
     "show",
     "inspect",

@@ -100,7 +100,7 @@ def flat(groups: Groups) -> list[int]:
 
 
 def match_tables(tables: Float64, shuffled: Int64, groups: Groups) -> Matched:
-    """z and p of each table, and what the best of them is worth.
+    """The z and p of each table, and what the best of them is worth.
 
     Args:
         tables: [table, cluster, cluster]; what lies outside the groups is not looked at.

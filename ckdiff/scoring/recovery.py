@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.scoring.clusters import by_cluster
 from ckdiff.scoring.scores import TAIL, curve
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def recover(base: Float64, unlearned: Float64, attacked: Float64, clusters: Sequ
     """
     if not gap_is_clear(base - unlearned, clusters) or not np.isfinite(attacked).all():
         return UNKNOWN
-    found = curve(_sums(base - attacked, clusters)[None], _sums(base - unlearned, clusters), "restore")
+    found = curve((base - attacked)[None], base - unlearned, "restore", clusters)
     return Mean(*(float(part[0]) for part in (found.score, found.low, found.high)))
 
 
@@ -56,7 +57,7 @@ def gap_is_clear(gaps: Float64, clusters: Sequence[int]) -> bool:
     """Whether a mean gap lies at least `GAP` bootstrap standard errors above 0; of one cluster nothing is known."""
     if not np.isfinite(gaps).all():
         return False
-    means = _sums(gaps, clusters) / _sums(np.ones(len(gaps)), clusters)
+    means = _means(gaps, clusters)
     if len(means) < 2:
         return False
     # The bootstrap's own standard error of a mean, of infinitely many resamples.
@@ -75,7 +76,7 @@ def difference(values: Float64, clusters: Sequence[int], seed: int = 0, draws: i
     """
     if not np.isfinite(values).all() or not len(values):
         return UNKNOWN
-    means = _sums(values, clusters) / _sums(np.ones(len(values)), clusters)
+    means = _means(values, clusters)
     count, value = len(means), float(means.mean())
     error = float(means.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     if count < 2 or error < 1e-12:
@@ -87,7 +88,6 @@ def difference(values: Float64, clusters: Sequence[int], seed: int = 0, draws: i
     return Mean(value, value - error * high, value - error * low)
 
 
-def _sums(values: Float64, clusters: Sequence[int]) -> Float64:
-    """Sums over the questions of each cluster, in the order of their numbers."""
-    _, places = np.unique(np.asarray(clusters), return_inverse=True)
-    return np.bincount(places, weights=values)
+def _means(values: Float64, clusters: Sequence[int]) -> Float64:
+    """The mean over the questions of each cluster."""
+    return by_cluster(values, clusters) / by_cluster(np.ones(len(values)), clusters)

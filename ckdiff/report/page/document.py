@@ -42,7 +42,10 @@ def to_html(found: Report | Campaign) -> str:
 
 
 def _heading(report: Report) -> str:
-    kind = next((one.model_type for one in (report.compare, report.probe, report.behaviour, report.attack) if one is not None), "")
+    kind = next(
+        (one.model_type for one in (report.compare, report.probe, report.behaviour, report.attack) if one is not None),
+        "",
+    )
     return f"What unlearning changed in {cut(kind, 60)}" if kind else "What unlearning changed"
 
 

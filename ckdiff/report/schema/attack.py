@@ -29,12 +29,12 @@ class AttackQuestion:
 
     Attributes:
         text: the question as it was asked, stripped.
-        answer: what is looked for word for word: the base's own greedy answer, up to the end of its first line, or, where
-            it holds the file's answer, up to the end of that.
+        answer: what is looked for word for word: the base's own greedy answer, up to the end of its first line, or,
+            where it holds the file's answer, up to the end of that.
         answer_ids: its ids.
         matched: the answer that matching looks at: the file's, or else the same.
         cluster: questions of one cluster ask about one fact, and count as one.
-        counts: that the answer comes back proves something: no other question has it, and the question does not hold it.
+        counts: that the answer comes back proves something: no other question has it, and its own does not hold it.
         base_right: 1 where the base's greedy answer holds the file's, 0 where it does not; NaN without one.
         log_p_base, log_p_unlearned: mean log p a token of the answer, in nats.
         leak_unlearned: probability that one answer, sampled at temperature 1, is the answer, in [0, 1].
@@ -144,7 +144,7 @@ class TierEvidence:
         worst: attack and setting with the greatest z on the unlearned model; "" where matching was not measured.
         z, p: of it; p is that of the greatest of all settings within the same pairings.
         p_reference: the same of the reference; NaN without one.
-        floor: the z that models which cannot know reach: a base without its MLPs, and the reference; NaN: none measured.
+        floor: the z that models which cannot know reach: a base without its MLPs, and the reference; NaN: none known.
         informative: matching tells knowing from not knowing here: the base matches clearly better than that.
         above: the greatest level over the reference, of the attack with the greatest lower end; NaN without one.
         above_attack: that attack and setting.

@@ -50,8 +50,8 @@ def tier_name(tier: int) -> str:
 def figure(value: float, digits: int = 2) -> str:
     """A figure, or a dash where it is not defined.
 
-    >>> figure(1.234), figure(float("nan"))
-    ('1.23', '–')
+    >>> figure(1.234), figure(float("nan")) == UNDEFINED
+    ('1.23', True)
     """
     return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
@@ -176,7 +176,10 @@ def facts_of(found: AttackReport) -> list[tuple[str, str]]:
     source = found.settings.get("questions_source", "not stated")
     return [
         ("model type", found.model_type or "not stated"),
-        ("questions", f"{count_of(len(found.questions), 'question')} about {count_of(found.clusters, 'fact')}, {source}"),
+        (
+            "questions",
+            f"{count_of(len(found.questions), 'question')} about {count_of(found.clusters, 'fact')}, {source}",
+        ),
         ("reference", f"{reference}{kind}"),
         ("settings", settings_text(found)),
     ]
@@ -191,7 +194,13 @@ def settings_text(found: AttackReport) -> str:
 def code_cells(found: AttackReport) -> list[tuple[str, ...]]:
     """Shares of elements whose code differs, as rows of `CODE_HEADS`."""
     return [
-        (printable(one.setting), printable(one.component), f"{one.elements:,}", percent(one.changed), percent(one.codes))
+        (
+            printable(one.setting),
+            printable(one.component),
+            f"{one.elements:,}",
+            percent(one.changed),
+            percent(one.codes),
+        )
         for one in found.codes
     ]
 

@@ -1,0 +1,127 @@
+"""`attack`: does it come back, without the base's help?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.ask import read_asked
+from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.provenance import begin_report, open_pair
+from ckdiff.options import check_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.calls.specs import Attacking, AttackSpec
+    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.attack import AttackReport
+    from ckdiff.report.schema.report import Report
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+def attack(
+    spec: AttackSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+) -> Report:
+    """A report of attacks on the unlearned model: which answers come back, beside the base and a reference.
+
+    Args:
+        spec: which attacks, on which pair, with which questions.
+        listener: told of progress.
+        existing: a report of the same pair; the attacks are put into it, in the place of older ones.
+
+    Raises:
+        CkdiffError: the pair, the questions, the reference or the settings do not allow it.
+    """
+    task, reference = prepare_attack(spec)
+    base, unlearned = task.job.pair.base.checkpoint, task.job.pair.unlearned.checkpoint
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    found = replace(found, attack=attack_open(task, spec, reference, listener))
+    return merge_reports(existing, found)
+
+
+def prepare_attack(spec: AttackSpec) -> tuple[Task, Checkpoint | None]:
+    """Everything that can be refused, refused before a weight is read.
+
+    Raises:
+        CkdiffError: the pair, the questions, the reference or the settings do not allow it.
+    """
+    from ckdiff.attacks.case import AttackError
+    from ckdiff.probes.behaviour.behaviour import prepare_behaviour
+    from ckdiff.questions.streams import RecordsError
+
+    check_options(spec, AttackError)
+    behave = spec.behave
+    if behave.questions is None and not behave.asked:
+        raise RecordsError("attack: nothing to ask; name questions about what was to be unlearned with --questions")
+    asked = read_asked(behave)
+    spec.settings.check()
+    base, unlearned = open_pair(behave)
+    return prepare_behaviour(base, unlearned, asked, spec.settings), open_reference(spec, spec.adapter_base)
+
+
+def open_reference(spec: Attacking, adapter_base: str | None) -> Checkpoint | None:
+    """The model that never knew, its headers read, or None.
+
+    Raises:
+        CkdiffError: it cannot be read.
+    """
+    from ckdiff.attacks.case import AttackError
+    from ckdiff.weights.opening import open_checkpoint
+
+    if spec.reference is None and spec.reference_kind is not None:
+        raise AttackError("--reference-kind: says how a reference came about; name it with --reference")
+    return None if spec.reference is None else open_checkpoint(spec.reference, adapter_base)
+
+
+def attack_open(
+    task: Task,
+    spec: Attacking,
+    reference: Checkpoint | None = None,
+    listener: Listener | None = None,
+    known: Sequence[Sequence[int]] | None = None,
+) -> AttackReport:
+    """The attacks of a spec on a pair that is open, as the section of a report.
+
+    Args:
+        task: what both models are asked, target questions among it.
+        spec: which attacks.
+        reference: a model that never knew, or None.
+        listener: told of progress.
+        known: the base's greedy answers to the target questions, where somebody has them already.
+
+    Raises:
+        CkdiffError: the base answers nothing, or the reference does not fit the pair.
+    """
+    from ckdiff.attacks.battery import Plan, run
+    from ckdiff.attacks.case import Options
+
+    options = Options(samples=spec.samples, seed=spec.seed)
+    plan = Plan(spec.chosen, reference, spec.reference_kind or "", options)
+    return run(task, plan, listener, known)
+
+
+@dataclass(frozen=True, slots=True)
+class AttackOutline:
+    """What attacks would do: their names with the texts that each sends through a model, memory in bytes, seconds."""
+
+    attacks: dict[str, int]
+    memory: int
+    free: int
+    stream: bool
+    seconds: float
+
+
+def outline(spec: AttackSpec) -> AttackOutline:
+    """What the attacks of a spec would do, without a weight being read.
+
+    Raises:
+        CkdiffError: as `attack`.
+    """
+    from ckdiff.attacks.cost import estimate
+
+    task, reference = prepare_attack(spec)
+    return AttackOutline(*estimate(task, spec.chosen, spec.samples, reference is not None))

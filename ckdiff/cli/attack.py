@@ -1,0 +1,74 @@
+"""`ckdiff attack`: does it come back, without the base's help?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckdiff.calls.specs import Attacking, AttackSpec, Beside, Target
+from ckdiff.cli.console import duration, inconclusive, present, write_lines
+from ckdiff.cli.options import FORMAT, PLAN, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.session import Session, set_threads
+from ckdiff.errors import ExitStatus
+from ckdiff.options import assemble
+from ckdiff.scoring.settings import Answering, Machine, Settings
+
+if TYPE_CHECKING:
+    from ckdiff.calls.attack import AttackOutline
+    from ckdiff.report.schema.report import Report
+
+
+def attack(
+    pair: StoredPair,
+    attacking: Attacking,
+    target: Target,
+    beside: Beside,
+    answering: Answering,
+    machine: Machine,
+    output: Output,
+    threads: Annotated[int, THREADS] = 0,
+    plan: Annotated[bool, PLAN] = False,
+    output_format: Annotated[str, FORMAT] = TABLE,
+) -> None:
+    """Does it come back: other words, samples, coarser weights, a few steps of training, without the base's help."""
+    from ckdiff.calls.attack import attack as run
+    from ckdiff.calls.attack import outline
+
+    settings = assemble(Settings, answering, machine)
+    settings.check()
+    session = Session(output)
+    existing, sides = session.open_pair(pair, "attack")
+    spec = assemble(AttackSpec, sides, attacking, target, beside, neutral=False, settings=settings)
+    set_threads(threads)
+    if plan:
+        write_outline(outline(spec))
+        return
+    report = session.work(lambda listener: run(spec, listener, existing))
+    report = session.write(report, "attack")
+    present(report, output_format, 10, "attack")
+    session.say(f"report: {output.output}")
+    raise typer.Exit(status_of(report))
+
+
+def status_of(report: Report) -> ExitStatus:
+    """The exit status: with an attack that was asked for and not measured, nothing can be concluded."""
+    found = report.attack
+    if found is None or not any(one.ran for one in found.tiers):
+        return inconclusive("nothing was measured that decides")
+    missing = "; ".join(one.missing for one in found.tiers if one.missing)
+    if missing:
+        return inconclusive(missing)
+    weak = [str(one.tier) for one in found.tiers if not one.able and not one.returned]
+    if weak:
+        return inconclusive(f"tier {', '.join(weak)} could not have shown anything with these questions")
+    return ExitStatus.OK
+
+
+def write_outline(outline: AttackOutline) -> None:
+    """Print what `--plan` says: texts by attack, memory and time."""
+    memory = f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"
+    lines = [(name, f"{count} texts") for name, count in outline.attacks.items()]
+    lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
+    lines += [("time", f"about {duration(outline.seconds)}, loading aside")]
+    write_lines(f"{name:<11}{text}" for name, text in lines)
