@@ -12,6 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from ckdiff.report.schema.attack import (
+    UNDEFINED as UNMEASURED,
+)
+from ckdiff.report.schema.attack import (
+    AttackQuestion,
+    AttackReport,
+    AttackRow,
+    CodeShare,
+    ReturnedAnswer,
+    TierEvidence,
+)
 from ckdiff.report.schema.behaviour import (
     AnswerRecord,
     AnswerSet,
@@ -147,9 +158,10 @@ def report(
     probe: Probe | None = None,
     behaviour: Behaviour | None = None,
     verdict: Verdict | None = None,
+    attack: AttackReport | None = None,
 ) -> Report:
     sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
-    return Report(sides, found, probe, behaviour, verdict, versions={"ckdiff": "0.1", "a": "é"})
+    return Report(sides, found, probe, behaviour, verdict, attack, versions={"ckdiff": "0.1", "a": "é"})
 
 
 def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
@@ -386,6 +398,45 @@ def undefined_behaviour() -> Behaviour:
     neutral = NeutralSet("", "", nothing, math.nan, 1e300, ())
     points = (HistoryPoint(0, 0.0, math.nan, math.nan, math.nan, "memory"),)
     return Behaviour("", (target,), choices, neutral, "", points, {}, ("",))
+
+
+def attack_row(attack: str, tier: int, setting: str, **changes: Any) -> AttackRow:
+    """A setting that brought two of three answers back."""
+    found = AttackRow(
+        attack, tier, setting, -1, "unlearned", True, 2, 3, 3.5, 0.004, -1.25, mean(0.5), mean(0.75), 0.9, False, 1.0, 9
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
+
+
+def attacks(**changes: Any) -> AttackReport:
+    """Two tiers: prompts bring two answers back, weights could not be measured."""
+    questions = (
+        AttackQuestion(
+            "Who wrote it?", " J. K. Rowling", (5, 6), "J. K. Rowling", 0, True, 1.0, -0.25, -4.5, 0.01, " I"
+        ),
+        AttackQuestion("Where is it?", " In Scotland", (7,), " In Scotland", 1, False, math.nan, -0.5, -5.0, 0.0, ""),
+    )
+    rows = (
+        attack_row("forms", 0, "as asked"),
+        attack_row("forms", 0, "plain", side="base", recovery=UNMEASURED, above=UNMEASURED),
+        attack_row("blend", 1, "50% of the way", decides=False, z=math.nan, p=math.nan),
+        attack_row("quantise", 1, "not measured", returned=-1, asked=0, level=math.nan, note="diverged: NaN"),
+        attack_row("relearn", 2, "others", step=8, wrecked=True),
+    )
+    first = TierEvidence(
+        0, "forms,samples", "", 2, 3, 0, "forms: plain", 3.5, 0.004, 0.5, 1.5, True, mean(0.75), "forms: plain", 0.25,
+        "a copy lost 3, of which 3 came back", 3, 3, True,
+    )  # fmt: skip
+    second = TierEvidence(
+        1, "", "quantise: diverged: NaN", 0, 3, -1, "", math.nan, math.nan, math.nan, math.nan, False, UNMEASURED, "",
+        math.nan, "", -1, -1, False,
+    )  # fmt: skip
+    found = AttackReport(
+        "llama", 2, questions, rows, (ReturnedAnswer("forms", "as asked", -1, "unlearned", 0, " J. K. Rowling."),),
+        (CodeShare("int4 by row", "keys", 1000, 0.5, 0.125),), (first, second), "/models/never", "retrained",
+        {"attacks": "forms,quantise", "tokens": "30"}, ("one question was left out",),
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
 
 
 def empty_behaviour() -> Behaviour:

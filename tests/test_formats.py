@@ -16,7 +16,17 @@ from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.report import Report
 from ckdiff.report.words.sections import SECTIONS, Selection, file_of
 from tests.campaigns import campaign, hostile_campaign
-from tests.reports import behaviour, comparison, gate, hostile_behaviour, hostile_report, probe, report, verdict
+from tests.reports import (
+    attacks,
+    behaviour,
+    comparison,
+    gate,
+    hostile_behaviour,
+    hostile_report,
+    probe,
+    report,
+    verdict,
+)
 from tests.test_tables import rendered
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.campaign import Campaign
 
-FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()))
+FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()), attacks())
 
 
 def to_initials(found: Report | Campaign, selection: Selection) -> str:

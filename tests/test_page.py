@@ -39,7 +39,7 @@ from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
-from tests.reports import behaviour, comparison, gate, probe, report, run, verdict
+from tests.reports import attacks, behaviour, comparison, gate, probe, report, run, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Label, Outcome
 
-SCHEMA = ("behaviour", "comparison", "probe", "verdict")
+SCHEMA = ("attack", "behaviour", "comparison", "probe", "verdict")
 VOID = {"meta", "link", "br", "hr"}
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
@@ -116,7 +116,7 @@ def tree(found: Report) -> Element:
 
 def full(**changes: Any) -> Report:
     """A report with everything that a schema holds."""
-    found = report(comparison(), probe(), behaviour())
+    found = report(comparison(), probe(), behaviour(), None, attacks())
     return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
 
 
@@ -178,7 +178,15 @@ def test_the_parts_stand_in_their_order() -> None:
     found = tree(full())
     names = [one.text for one in found.all("h2")]
     assert names == [
-        *("Verdict", "What was compared", "What moved", "Where the effect lives", "Neurons", "Answers side by side"),
+        *(
+            "Verdict",
+            "What was compared",
+            "Does it come back",
+            "What moved",
+            "Where the effect lives",
+            "Neurons",
+            "Answers side by side",
+        ),
         *("How it was unlearned", "Controls", "Provenance", "Method and limits"),
     ]
     assert [one.text for one in found.all("nav")[0].all("a")] == names
@@ -486,7 +494,12 @@ def records(found: Any) -> set[type]:
 
 def test_the_full_report_has_every_record_of_the_schema() -> None:
     modules = (schema, *(import_module(f"{schema.__package__}.{name}") for name in SCHEMA))
-    known = {one for module in modules for one in vars(module).values() if dataclasses.is_dataclass(one)}
+    known = {
+        one
+        for module in modules
+        for one in vars(module).values()
+        if isinstance(one, type) and dataclasses.is_dataclass(one)
+    }
     assert records(full()) == known
 
 
