@@ -122,6 +122,7 @@ TABLE: list[tuple[str, Any, str]] = [
     ("most_unrelated = 1", None, "2 unrelated"),
     ('choices = "choices.jsonl"', None, ""),
     ('choices = "choices.jsonl"', lambda r: with_behaviour(r, choices=None), "nothing of the kind"),
+    ('choices = "gone.jsonl"', lambda r: with_behaviour(r, choices=None), "cannot be read"),
     ("neutral = true", None, ""),
     ("neutral = true", lambda r: with_behaviour(r, neutral=None), "nothing of the kind"),
     ("neutral = false", None, ""),

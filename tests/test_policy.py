@@ -17,7 +17,7 @@ from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, decisive
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
-from ckdiff.report.schema.comparison import ConfigChange, TensorInfo, Uncompared
+from ckdiff.report.schema.comparison import ConfigChange, ShapeMismatch, TensorInfo, Uncompared
 from ckdiff.report.schema.probe import Control
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, GateCheck
 from tests.judged import EDITED, SUPPRESSED, answered, behaved, compared, probed, report, side
@@ -392,6 +392,79 @@ def test_a_score_is_held_by_the_band_over_all_windows_and_not_by_the_interval_of
     for end in (f"at_most = {curve.high.max() + 0.05}", f"at_least = {curve.low[best] - 0.05}"):
         found = whole(probe=replace(probe, runs=runs))
         assert outcome_of(f"[fail]\nscores = [{{mode = 'coeff', {end}}}]", found) == "failed", end
+
+
+def test_an_inconclusive_verdict_is_never_allowed_and_is_said_once() -> None:
+    bare = report(compare=compared())
+    for text in ("[require]\nlabels = ['inconclusive']", "[fail]\nlabels = ['suppressed']"):
+        checks = gate(judge_report(bare), parse_policy(text, "p.toml")).checks
+        assert [(one.name.partition(".")[2], one.outcome) for one in checks] == [("labels", "inconclusive")]
+    (check,) = gate(judge_report(bare), parse_policy("[require]\nknowledge = ['unknown']", "p.toml")).checks[:1]
+    assert (check.name, check.outcome) == ("verdict", "inconclusive")
+
+
+def test_a_long_answer_is_less_probable_than_its_tokens() -> None:
+    found = given("yes", logprob=-1.0)
+    long = replace(found, questions=tuple(replace(row, answer_base_ids=(5,) * 20) for row in found.questions))
+    assert outcome_of("[fail]\nprobability = {at_most = 0.5}", whole(behaviour=behaved(long))) == "passed"
+    assert outcome_of("[fail]\nprobability = {at_most = 0.5}", whole(behaviour=behaved(found))) == "failed"
+
+
+def test_the_chance_of_an_answer_counts_by_the_upper_end_and_by_the_worse_of_two_measurements() -> None:
+    """One fact of ten is given away: the mean alone would pass."""
+    found = given("yes", logprob=-30.0)
+    rows = (replace(found.questions[0], logprob_unlearned=-0.05), *found.questions[1:])
+    one = whole(behaviour=behaved(replace(found, questions=rows)))
+    value = chance_of_samples([row.logprob_unlearned for row in rows], range(10), 10)
+    assert value.value < 0.3 < value.high
+    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", one) == "failed"
+    # The probe has the greater mean, all alike; the answers have the greater upper end.
+    probe = probed(SUPPRESSED)
+    alike = replace(
+        probe, questions=tuple(replace(row, log_p_unlearned=-4.4 - n / 1e3) for n, row in enumerate(probe.questions))
+    )
+    steady = chance_of_samples([row.log_p_unlearned for row in alike.questions], range(10), 10)
+    assert value.value < steady.value < steady.high < 0.3
+    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", replace(one, probe=alike)) == "failed"
+
+
+def test_what_the_states_bring_back_counts_by_its_upper_end() -> None:
+    (whole_run,) = [
+        run
+        for run in probed(SUPPRESSED).runs
+        if (run.mode, run.variant, run.direction) == ("attn+coeff", "whole", "restore")
+    ]
+    between = float(whole_run.krs_kl.score[0] + whole_run.krs_kl.band_high[0]) / 2
+    assert whole_run.krs_kl.score[0] < between < whole_run.krs_kl.band_high[0]
+    assert outcome_of(f"[fail]\nrecovered = {between}", FULL) == "failed"
+
+
+def test_both_sides_need_a_digest_and_both_directions_their_runs() -> None:
+    bare = replace(FULL, provenance=replace(FULL.provenance, unlearned=replace(side("unlearned"), digest=None)))
+    assert outcome_of("[require]\ndigests = true", bare) == "inconclusive"
+    probe = probed(SUPPRESSED)
+    one_way = tuple(run for run in probe.runs if (run.mode, run.direction) != ("keys", "break"))
+    assert outcome_of("[require]\nmodes = ['keys']", whole(probe=replace(probe, runs=one_way))) == "inconclusive"
+
+
+def test_what_has_another_shape_was_not_compared_and_what_is_not_finite_is_unexpected() -> None:
+    grown = ShapeMismatch("big.weight", "other", (30_000, 1), (40_000, 1))
+    assert outcome_of("[require]\ncoverage = 0.9", whole(compare=compared(shape_mismatch=(grown,)))) == "inconclusive"
+    found = compared()
+    broken = replace(found.tensors[0], drift=replace(found.tensors[0].drift, nonfinite_unlearned=1))
+    holed = whole(compare=replace(found, tensors=(broken, *found.tensors[1:])))
+    assert outcome_of("[fail]\nunexpected_tensors = true", holed) == "failed"
+
+
+def test_a_change_that_was_found_counts_before_one_that_could_not_be_looked_for() -> None:
+    both = compared(config_changes=(CHANGE,), config_uncompared=(Uncompared("mystery.json", "not known"),))
+    assert outcome_of("[fail]\nconfig_changes_except = []", whole(compare=both)) == "failed"
+
+
+def test_a_probe_without_controls_passes_nothing_that_looks_at_side_effects_alone() -> None:
+    text = "[fail]\nunrelated_bleu_loss = 0.5"
+    assert outcome_of(text, FULL) == "passed"
+    assert outcome_of(text, whole(probe=probed(SUPPRESSED, controls=()))) == "inconclusive"
 
 
 def test_what_is_improbable_is_not_nothing() -> None:

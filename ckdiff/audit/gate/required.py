@@ -140,11 +140,12 @@ def _detectable(report: Report, wanted: float) -> Iterator[Result]:
 
 def _labels(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
     label = verdict_of(report).label
-    if label in wanted:
+    if label == "inconclusive":
+        yield Result(UNKNOWN, "the verdict is 'inconclusive'")
+    elif label in wanted:
         yield Result(PASSED, f"the verdict is '{label}', which the policy allows")
     else:
-        outcome = UNKNOWN if label == "inconclusive" else FAILED
-        yield Result(outcome, f"the verdict is '{label}'; the policy allows {join(wanted)}")
+        yield Result(FAILED, f"the verdict is '{label}'; the policy allows {join(wanted)}")
 
 
 def _knowledge(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
