@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,6 +30,7 @@ from ckdiff.report.hdf5.file import write_report
 from ckdiff.report.schema.probe import Curve
 from ckdiff.report.schema.verdict import LABELS
 from tests.judged import EDITED, SUPPRESSED, answered, behaved, both, compared, probed, report
+from tests.reordering import reorder
 from tests.reports import same
 from tests.tiny_pairs import build, disturbed
 
@@ -245,44 +247,40 @@ def test_every_check_survives_a_report_of_nothing_but_infinities() -> None:
 # ------------------------------------------------------------------------------------------------ reordered neurons
 
 
-def reordered(source: Path, target: Path) -> None:
-    """The same model with the neurons of its MLPs and its heads in another order: no answer changes."""
-    import shutil
-
-    shutil.copytree(source, target)
-    place = target / "model.safetensors"
-    tensors, generator = load_file(place), torch.Generator().manual_seed(0)
-    for name in [name for name in tensors if name.endswith("mlp.down_proj.weight")]:
-        order = torch.randperm(tensors[name].shape[1], generator=generator)
-        tensors[name] = tensors[name][:, order].contiguous()
-        for part in ("gate_proj", "up_proj"):
-            other = name.replace("down_proj", part)
-            tensors[other] = tensors[other][order].contiguous()
-    for name in [name for name in tensors if name.endswith(("q_proj.weight", "k_proj.weight"))]:
-        tensors[name] = -tensors[name]
-    for name in [name for name in tensors if name.endswith(("v_proj.weight", "o_proj.weight"))]:
-        tensors[name] = -tensors[name]
-    save_file(tensors, place, metadata={"format": "pt"})
-
-
 def test_neurons_in_another_order_hide_nothing(tmp_path: Path) -> None:
-    """A suppressed model is not called trained anew, and does not pass, because its neurons were shuffled."""
-    from transformers import AutoModelForCausalLM
-
+    """A suppressed model is called suppressed, and does not pass, although its neurons and heads were shuffled."""
     model = build("llama")
     model.save_pretrained(tmp_path / "base")
     disturbed(model, 0.01).save_pretrained(tmp_path / "unlearned")
-    reordered(tmp_path / "unlearned", tmp_path / "hidden")
-    ids = torch.arange(12)[None]
-    logits = [AutoModelForCausalLM.from_pretrained(tmp_path / name)(ids).logits for name in ("unlearned", "hidden")]
-    assert torch.allclose(logits[0], logits[1], atol=1e-4), "the same function"
-    drift = compare(CompareSpec(str(tmp_path / "base"), str(tmp_path / "hidden"))).compare
-    found = replace(suppressed(), compare=drift)
-    verdict = judge(found)
-    assert not any(rule.fired for rule in verdict.rules if rule.name == "basis")
-    assert verdict.label == "inconclusive"
-    assert "reordered" in verdict.reason
-    assert outcome(found, read_policy()) != "passed"
+    reorder(tmp_path / "unlearned", tmp_path / "hidden")
+    reports = []
+    for name in ("unlearned", "hidden"):
+        drift = compare(CompareSpec(str(tmp_path / "base"), str(tmp_path / name))).compare
+        assert drift is not None
+        reports.append(replace(suppressed(), compare=drift))
+    plain, hidden = map(judge, reports)
+    assert (hidden.label, hidden.reason, hidden.layers) == (plain.label, plain.reason, plain.layers)
+    assert hidden.label == "suppressed"
+    assert any(rule.fired for rule in hidden.rules if rule.name == "basis")
+    assert outcome(reports[1], read_policy()) == outcome(reports[0], read_policy()) != "passed"
+
+
+def test_neurons_of_one_layer_that_nothing_recognises_leave_no_basis(tmp_path: Path) -> None:
+    """The greatest cosine of all is 1: it is the layer's own that counts."""
+    build("llama").save_pretrained(tmp_path / "base")
+    shutil.copytree(tmp_path / "base", tmp_path / "foreign")
+    place = tmp_path / "foreign" / "model.safetensors"
+    tensors, generator = load_file(place), torch.Generator().manual_seed(0)
+    for part in ("gate_proj", "up_proj", "down_proj"):
+        name = f"model.layers.2.mlp.{part}.weight"
+        tensors[name] = torch.randn(tensors[name].shape, generator=generator)
+    save_file(tensors, place, metadata={"format": "pt"})
+    drift = compare(CompareSpec(str(tmp_path / "base"), str(tmp_path / "foreign"))).compare
+    assert drift is not None
+    assert drift.alignment == ()
+    found = judge(replace(suppressed(), compare=drift))
+    assert found.label == "inconclusive"
+    assert "layer 2" in found.reason
 
 
 # -------------------------------------------------------------------------------------------------------- policies

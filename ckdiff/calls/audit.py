@@ -122,6 +122,8 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
         report = replace(report, behaviour=said)
         if work.job is not None:
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
+            rows = () if report.compare is None else report.compare.alignment
+            work.job.suspects = frozenset(row.layer for row in rows)
             report = replace(report, probe=_probe(work.job, said, listener, kept, resume))
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")

@@ -110,7 +110,7 @@ def greedy_streamed(
             replace(prompts[number], ids=(*prompts[number].ids, *answers[number]), answer=(0,)) for number in going
         ]
         forced = force(live, so_far, way)
-        best = torch.cat([logits.argmax(1) for _, logits in _logits(forced)])
+        best = torch.cat([logits.argmax(1) for _, logits in logits_of(forced)])
         for number, token in zip(going, best.tolist(), strict=True):
             answers[number].append(token)
         if tick is not None:
@@ -126,7 +126,7 @@ def token_logprobs(forced: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
 def _reads(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=forced.hidden.device)
     found, first = [], []
-    for part, logits in _logits(forced):
+    for part, logits in logits_of(forced):
         own = logits.gather(1, targets[part, None])[:, 0]
         largest, best = logits.max(1)
         spread = torch.exp(logits - largest[:, None]).sum(1, dtype=torch.float64).log()
@@ -225,7 +225,7 @@ def _groups(found: Sequence[Batch], way: Way, live: LiveModel) -> list[list[Batc
     return groups
 
 
-def _logits(forced: Forced) -> Iterator[tuple[slice, Tensor]]:
+def logits_of(forced: Forced) -> Iterator[tuple[slice, Tensor]]:
     """Logits [position, d_vocab] of some positions at a time; the unembedding is cast a block at a time."""
     dtype = torch.promote_types(forced.hidden.dtype, torch.float32)
     head = forced.head

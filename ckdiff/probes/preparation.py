@@ -83,7 +83,8 @@ class Job:
 
     `questions` are those whose prompts differ, and `kept` are their numbers among the given ones. `known` are the
     answers that would be generated, where somebody has already; of the `room`, the bytes that may be used, `spare` are
-    those that weights leave.
+    those that weights leave. `suspects` are layers whose neurons may stand elsewhere, where somebody has looked, and
+    `aligned` names those whose weights are read in the base's order.
     """
 
     settings: Settings
@@ -103,6 +104,8 @@ class Job:
     passes: list[list[int]] = field(default_factory=list)
     known: list[list[int]] | None = None
     spare: int = 0
+    suspects: frozenset[int] | None = None
+    aligned: str = ""
 
     @property
     def tokenizer(self) -> Any:
@@ -296,6 +299,7 @@ def settings_record(job: Job) -> dict[str, str]:
         **recorded_date(job.wording),
         **({"questions_given_digest": job.questions.whole} if job.questions.whole else {}),
         **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
+        **({"aligned": job.aligned} if job.aligned else {}),
     }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckdiff.probes import kept_sweep as partial
+from ckdiff.probes.alignment import align_job
 from ckdiff.probes.assembly import Finals, assemble
 from ckdiff.probes.base_answers import library_versions, recall_or_make
 from ckdiff.probes.forcing import Way, greedy_streamed
@@ -84,6 +85,7 @@ def run(
     listener = listener or Listener()
     # A gradient needs parameters that were not made in inference mode.
     with torch.no_grad() if job.settings.neurons else torch.inference_mode():
+        align_job(job, listener)
         key = _key(job, kept[1]) if kept else ""
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
         if resume and progress is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ from ckdiff.report.schema.comparison import (
     TensorDrift,
     TensorInfo,
 )
+from ckdiff.weights.alignment.alignment import find_alignment
+from ckdiff.weights.alignment.moves import Pieces, moved
+from ckdiff.weights.alignment.suspects import UNITS, suspects
 from ckdiff.weights.components import layout, pair
 from ckdiff.weights.configs import compare_settings
 from ckdiff.weights.drift import PieceDrift, drift
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ckdiff.shapes import AnyArray, Float64
+    from ckdiff.weights.alignment.alignment import Alignment
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.components import Layout, Pairing, Piece
 
@@ -76,13 +81,16 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
             measured += [(row, piece_drift) for row, piece_drift, _ in found]
             if layer is not None:
                 neurons.add(layer, found)
+        grids = neurons.grids()
+        alignment = find_alignment(base, unlearned, suspects(grids, [row for row, _ in measured]))
+        aligned = _align(measured, alignment, files_a, Pieces(unlearned))
     return Comparison(
         model_type=layouts[0].model_type,
         known_architecture=layouts[0].known and layouts[1].known,
         tensors=tuple(row for row, _ in measured),
         components=_components(measured),
         grid=_grid(measured),
-        neurons=neurons.grids(),
+        neurons=grids,
         only_in_base=_only(pairing.only_in_base, base),
         only_in_unlearned=_only(pairing.only_in_unlearned, unlearned),
         shape_mismatch=_mismatches(pairing),
@@ -90,10 +98,48 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
         config_spellings=settings.spellings,
         config_uncompared=settings.uncompared,
         ignored=tuple(sorted({*layouts[0].ignored, *layouts[1].ignored})),
+        alignment=alignment.rows,
+        aligned=tuple(row for (row, _), (stored, _) in zip(aligned, measured, strict=True) if row is not stored),
+        aligned_components=_components(aligned) if alignment.moves else (),
         notes=tuple(
             dict.fromkeys((*base.notes, *unlearned.notes, *notes, *layouts[0].notes, *layouts[1].notes, *own.notes()))
         ),
     )
+
+
+def suspect_layers(base: Checkpoint, unlearned: Checkpoint) -> set[int]:
+    """Layers whose neurons or heads may stand in another order or scale; their matrices are read once."""
+    layouts, _ = _layouts(base, unlearned)
+    neurons, rows = _NeuronRows(), list[TensorDrift]()
+    inside = [(a, b) for a, b in pair(*layouts).matched if a.layer is not None and a.component in UNITS]
+    with Mapped(base) as files_a, Mapped(unlearned) as files_b:
+        for layer, group in itertools.groupby(inside, key=lambda matched: matched[0].layer):
+            found = [_measure(a, b, files_a, files_b) for a, b in group]
+            rows += [row for row, _, _ in found]
+            neurons.add(int(layer or 0), found)
+            files_a.forget()
+            files_b.forget()
+    return suspects(neurons.grids(), rows)
+
+
+def _align(measured: Sequence[Measured], alignment: Alignment, base: Mapped, unlearned: Pieces) -> list[Measured]:
+    """What was measured, with the pieces of an alignment measured in the base's order and scale."""
+    moves = {move.base.name: move for move in alignment.moves}
+    ours = Pieces(base.checkpoint)
+    found: list[Measured] = []
+    for row, piece_drift in measured:
+        move = moves.get(row.name)
+        if move is None:
+            found.append((row, piece_drift))
+            continue
+        view, values = _view(base, move.base), moved(move, ours, unlearned)
+        if view.shape != values.shape:
+            view = view.reshape(values.shape)
+        again = drift(view, base.checkpoint.dtype(move.base.tensor), values, "F32", move.base.neuron_axis)
+        found.append((replace(row, drift=_numbers([again], row.parameters)), again))
+        ours.files.forget()
+        unlearned.files.forget()
+    return found
 
 
 def _layouts(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Layout, Layout], list[str]]:

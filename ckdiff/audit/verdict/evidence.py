@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ckdiff.report.schema.behaviour import AnswerSet
-    from ckdiff.report.schema.comparison import Comparison
+    from ckdiff.report.schema.comparison import Comparison, TensorDrift
     from ckdiff.report.schema.probe import Control, Probe, ProbeRun
     from ckdiff.report.schema.report import Report
 
@@ -36,11 +36,16 @@ COUNTED = of_role("weights", "states", "sum")
 which holds all that it can bring back."""
 
 
+NEURONS = ("keys", "value_vectors")
+"""Components in which a neuron can be recognised."""
+
+
 class Evidence:
     """The runs of a report by mode and direction, and what is known of its questions."""
 
     def __init__(self, report: Report) -> None:
         self.compare: Comparison | None = report.compare
+        self._tensors = () if report.compare is None else aligned_tensors(report.compare)
         self.probe: Probe | None = report.probe
         runs = () if report.probe is None else report.probe.runs
         self._runs = {(run.mode, run.direction, run.variant): run for run in runs}
@@ -135,7 +140,7 @@ class Evidence:
         components = MODES[mode].components
         if self.compare is None or not components:
             return None
-        rows = [row for row in self.compare.tensors if row.component in components]
+        rows = [row for row in self._tensors if row.component in components]
         return {row.layer for row in rows if row.layer is not None and not row.drift.identical} if rows else None
 
     def changed(self, mode: str) -> bool:
@@ -143,7 +148,7 @@ class Evidence:
         components = MODES[mode].components
         if self.compare is None or not components:
             return True
-        rows = [row for row in self.compare.tensors if row.component in components]
+        rows = [row for row in self._tensors if row.component in components]
         alone = {row.component for row in (*self.compare.only_in_base, *self.compare.only_in_unlearned)}
         alone |= {row.component for row in self.compare.shape_mismatch}
         unknown = not rows or not alone.isdisjoint(components)
@@ -156,12 +161,37 @@ class Evidence:
         return float(np.max(found)) if found else float("nan")
 
     def cosine(self) -> float:
-        """The greatest cosine of keys, of value vectors, and of attention (mean of its four); NaN: unknown."""
-        rows = () if self.compare is None else self.compare.components
-        found = {row.component: row.drift.cosine for row in rows if row.drift.cosine == row.drift.cosine}
-        kinds = (MODES[mode].components for mode in WEIGHTS if not MODES[mode].ancillary)
-        means = [float(np.mean(own)) for kind in kinds if (own := [found[name] for name in kind if name in found])]
-        return max(means, default=float("nan"))
+        """The least of `layer_cosines`; NaN: unknown."""
+        return min(self.layer_cosines().values(), default=float("nan"))
+
+    def layer_cosines(self) -> dict[int | None, float]:
+        """By layer the greater cosine of its keys and of its value vectors, neurons in the base's order.
+
+        Either tells which neuron is which; what is all zeros in one model, or not finite, says nothing.
+        """
+        found: dict[int | None, float] = {}
+        for layer in dict.fromkeys(row.layer for row in self._tensors if row.component in NEURONS):
+            own = [row for row in self._tensors if row.layer == layer]
+            kinds = (cosine_of([row for row in own if row.component == kind]) for kind in NEURONS)
+            known = [value for value in kinds if not np.isnan(value)]
+            if known:
+                found[layer] = max(known)
+        return found
+
+
+def aligned_tensors(found: Comparison) -> tuple[TensorDrift, ...]:
+    """The drift of every tensor, neurons and heads in the base's order and scale where they stand in another."""
+    aligned = {row.name: row for row in found.aligned}
+    return tuple(aligned.get(row.name, row) for row in found.tensors)
+
+
+def cosine_of(rows: Sequence[TensorDrift]) -> float:
+    """The cosine of several tensors as one long vector; NaN where one has none."""
+    drifts = [row.drift for row in rows]
+    inner = sum(one.cosine * one.norm_base * one.norm_unlearned for one in drifts)
+    lengths = [sum(getattr(one, name) ** 2 for one in drifts) for name in ("norm_base", "norm_unlearned")]
+    whole = float(np.sqrt(lengths[0] * lengths[1]))
+    return float(inner / whole) if whole > 0 else float("nan")
 
 
 def at(run: ProbeRun, index: int) -> Explanation:

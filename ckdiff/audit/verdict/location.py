@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.audit.verdict.evidence import WEIGHTS
 from ckdiff.audit.verdict.rules import RULES
+from ckdiff.report.words.numbers import layers_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,11 +88,4 @@ def _layers(rows: Iterable[Explanation], changed: set[int] | None, count: int) -
 
 def place_text(place: Place) -> str:
     """Layers in words: `layer 7`, `layers 19-23`, `layers 3, 7-8`."""
-    runs: list[list[int]] = []
-    for layer in place.layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-    return f"layer{'s' if len(place.layers) > 1 else ''} {text}"
+    return layers_text(place.layers)

@@ -102,14 +102,14 @@ RULES: dict[str, Rule] = {
     "basis": Rule(
         0.9,
         "at_least",
-        "greatest cosine between base and unlearned of keys, of value vectors, and of attention (mean of its four)",
+        "least over the layers of the greater cosine of its keys and of its value vectors, neurons in the base's order",
         "unlearning leaves it above 0.998; small models trained anew from the same start have 0.8, from another 0",
     ),
     "reordered": Rule(
         0.95,
         "at_least",
         "greatest cosine of embedding and unembedding, where `basis` does not hold",
-        "models trained anew from the same start have 0.93 at most: above, neurons were reordered or rescaled instead",
+        "models trained anew from the same start have 0.93 at most: above, neurons were replaced or hidden instead",
     ),
     "in place": Rule(
         0.2,

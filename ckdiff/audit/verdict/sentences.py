@@ -66,5 +66,5 @@ def drift_text(case: Case) -> str:
     if np.isnan(cosine):
         return "the weights were not compared, so that nothing more can be said"
     if cosine < 0.95:
-        return f"the weights moved far (greatest cosine {cosine:.2f}), as in a retraining without the facts"
+        return f"the weights moved far (least cosine of a layer {cosine:.2f}), as in a retraining without the facts"
     return "the weights moved little, and which of them took the answers away was not found"

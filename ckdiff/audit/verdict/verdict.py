@@ -35,11 +35,12 @@ from ckdiff.audit.verdict.enough import explains, in_both_directions, weak
 from ckdiff.audit.verdict.evidence import COUNTED, STATES, WEIGHTS, Evidence, marked
 from ckdiff.audit.verdict.knowledge import state_knowledge
 from ckdiff.audit.verdict.location import Place, locate
-from ckdiff.audit.verdict.rules import EDITION
+from ckdiff.audit.verdict.rules import EDITION, RULES
 from ckdiff.audit.verdict.sentences import carried_text, drift_text, score_text, settings_text
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
 from ckdiff.modes import MODES
 from ckdiff.report.schema.verdict import Verdict
+from ckdiff.report.words.numbers import layers_text
 from ckdiff.scoring.power import detectable_share
 
 if TYPE_CHECKING:
@@ -212,21 +213,25 @@ def weights_alone(case: Case) -> Finding | None:
 def no_basis(case: Case) -> Finding | None:
     """The two models share no neurons: states of one mean nothing in the other."""
     cosine = case.evidence.cosine()
-    if np.isnan(cosine) or case.rule("basis", cosine, f"the greatest cosine of their weights is {cosine:.3g}"):
+    if np.isnan(cosine) or case.rule("basis", cosine, f"the least cosine of a layer's neurons is {cosine:.3g}"):
         return None
+    found, least = case.evidence.layer_cosines(), RULES["basis"]
+    foreign = [layer for layer, value in found.items() if layer is not None and not least.holds(value)]
+    where = "" if len(foreign) == len(found) else f" of {layers_text(foreign)}"
     ends = case.evidence.ends_cosine()
     if not np.isnan(ends) and case.rule("reordered", ends, f"of embedding and unembedding it is {ends:.3g}"):
         return Finding(
             "inconclusive",
-            f"The two models share embedding and unembedding (cosine {ends:.3f}) and not their neurons ({cosine:.2g}),"
-            " as where neurons are reordered or rescaled, which changes no answer and hides what was done: states"
-            " cannot be put in place. Ask for the weights in the base's order.",
+            f"The two models share embedding and unembedding (cosine {ends:.3f}) and not the neurons{where} (least"
+            f" cosine {cosine:.2g}): those were replaced, or reordered and edited so that none can be recognised. What"
+            " is put in their place means nothing there.",
         )
     return Finding(
         "not localised",
-        f"The two models share too little (the greatest cosine of their weights is {cosine:.2g}): this is another"
-        " training, or the weights were destroyed, or all of the model was reordered. States of the base mean nothing"
-        " in the other model, so that what it lost cannot be put back piece by piece.",
+        f"The two models share too little (the least cosine of a layer's neurons is {cosine:.2g}): this is another"
+        " training, or the weights were destroyed, or all of the model was rotated or reordered, embedding and norms"
+        " with it. States of the base mean nothing in the other model, so that what it lost cannot be put back piece by"
+        " piece.",
     )
 
 

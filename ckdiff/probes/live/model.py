@@ -179,6 +179,12 @@ class LiveModel:
         """Bytes of the stored tensors that the model needs."""
         return sum(self._stored_size(part.stored) for parts in self._sources.values() for part in parts)
 
+    def read_from(self, checkpoint: Checkpoint) -> None:
+        """Take parameters from another form of the same checkpoint from now on; what is loaded is forgotten."""
+        for key, _ in self._groups():
+            self._unload(key)
+        self.checkpoint, self._files = checkpoint, Mapped(checkpoint)
+
     def load(self) -> None:
         """Load every parameter."""
         self.load_ends()

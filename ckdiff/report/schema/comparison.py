@@ -145,6 +145,31 @@ class ShapeMismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerAlignment:
+    """Neurons or heads of one layer that the unlearned checkpoint has in another order or scale than the base.
+
+    What they compute is the same wherever they stand, so that they were put into the base's order before their drift
+    was measured again, and before anything was put back.
+
+    Attributes:
+        kind: what stands elsewhere.
+        units: how many the layer has; of heads, those of the queries.
+        moved: of these, how many stand elsewhere.
+        rescaled: how many are scaled, with the opposite scale or sign where it is taken off again.
+        cosine_before: mean cosine of the layer's keys and value vectors as they are stored (of heads: of q, k, v, o).
+        cosine_after: the same in the base's order and scale.
+    """
+
+    layer: int
+    kind: Literal["neurons", "heads", "experts"]
+    units: int
+    moved: int
+    rescaled: int
+    cosine_before: float
+    cosine_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigChange:
     """One key that differs in the files around the weights.
 
@@ -186,6 +211,9 @@ class Comparison:
         config_spellings: what is only written otherwise and means the same to transformers.
         config_uncompared: what of these files was not compared.
         ignored: stored buffers without parameters that were left out by name.
+        alignment: layers whose neurons or heads stand in another order or scale; empty in the ordinary case.
+        aligned: the tensors of these layers once more, in the base's order and scale.
+        aligned_components: the components once more, with those tensors in the place of the stored ones.
         notes: plain sentences about what a reader must know (not measured, assumed, merged).
     """
 
@@ -202,4 +230,7 @@ class Comparison:
     config_spellings: Annotated[tuple[ConfigChange, ...], Rows("change")] = ()
     config_uncompared: Annotated[tuple[Uncompared, ...], Rows("change")] = ()
     ignored: Annotated[tuple[str, ...], Rows("tensor", key="text")] = ()
+    alignment: Annotated[tuple[LayerAlignment, ...], Rows("row")] = ()
+    aligned: Annotated[tuple[TensorDrift, ...], Rows("tensor", key="name")] = ()
+    aligned_components: Annotated[tuple[ComponentDrift, ...], Rows("component", key="component")] = ()
     notes: Annotated[tuple[str, ...], Rows("note")] = ()

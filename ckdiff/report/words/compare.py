@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ckdiff.report.words.numbers import FIRST_NAMED, amount, count_of, names_of, number, percent, shape_text
+from ckdiff.report.words.numbers import (
+    FIRST_NAMED,
+    amount,
+    count_of,
+    layers_text,
+    names_of,
+    number,
+    percent,
+    shape_text,
+)
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ckdiff.report.schema.comparison import Comparison, Drift, NeuronGrid, TensorDrift
+    from ckdiff.report.schema.comparison import Comparison, Drift, LayerAlignment, NeuronGrid, TensorDrift
 
 NOTHING = "NOTHING WAS COMPARED"
 
@@ -154,7 +163,7 @@ def coverage_lines(comparison: Comparison) -> list[str]:
         kind = printable(comparison.model_type) or "without a model type"
         lines.append(f"architecture not known ({kind}): everything counts as `other`")
     lines += [f"{label} ({len(names):,}): {names_of(names)}" for label, names in findings(comparison) if names]
-    return lines + settings_lines(comparison)
+    return lines + alignment_lines(comparison) + settings_lines(comparison)
 
 
 def settings_lines(comparison: Comparison) -> list[str]:
@@ -210,3 +219,28 @@ def findings(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
 
 def _nonfinite(row: TensorDrift) -> str:
     return f"{row.name} ({row.drift.nonfinite_base:,} → {row.drift.nonfinite_unlearned:,} elements)"
+
+
+def alignment_sentence(rows: Sequence[LayerAlignment]) -> str:
+    """Which layers of the unlearned checkpoint have which units in another order or scale."""
+    parts = []
+    for kind in dict.fromkeys(row.kind for row in rows):
+        own = [row for row in rows if row.kind == kind]
+        how = [word for word, name in (("order", "moved"), ("scale", "rescaled")) if any(getattr(r, name) for r in own)]
+        parts.append(f"the {kind} of {layers_text(row.layer for row in own)} in another {' and '.join(how)}")
+    return f"the unlearned checkpoint has {' and '.join(parts)}"
+
+
+def alignment_lines(comparison: Comparison) -> list[str]:
+    """Units in another order or scale, and how far the components are in the base's; nothing in the usual case."""
+    if not comparison.alignment:
+        return []
+    moved = [row for row in comparison.aligned_components if not row.drift.identical]
+    drifts = ", ".join(f"{row.component} {number(row.drift.relative_l2)}" for row in moved)
+    said = alignment_sentence(comparison.alignment)
+    return [
+        f"{said}; what a model says does not change by that, and the drift above and below is that of what is stored",
+        f"in the base's order and scale the relative L2 is: {drifts}"
+        if drifts
+        else "in the base's order nothing moved",
+    ]

@@ -79,3 +79,15 @@ def names_of(names: Sequence[str], limit: int = FIRST_NAMED) -> str:
     """
     first = ", ".join(shorten(printable(name), 120) for name in names[:limit])
     return first if len(names) <= limit else f"{first} … and {len(names) - limit:,} more"
+
+
+def layers_text(layers: Iterable[int]) -> str:
+    """Layers in words: `layer 7`, `layers 0-4, 7`."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"layer{'s' if sum(map(len, runs)) > 1 else ''} {text}"

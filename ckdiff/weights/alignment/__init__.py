@@ -1,0 +1,1 @@
+"""Neurons, heads and experts of one checkpoint put into the order and the scale of another's."""
