@@ -100,6 +100,9 @@ def test_every_figure_and_threshold_of_the_verdict(proof: Proof) -> None:
         assert stored["threshold"] == (check.threshold if check.threshold == check.threshold else None)
     assert own["gate"]["digest"] == shown.gate.digest
     assert own["detectable"] == shown.detectable
+    assert (own["knowledge"], own["knowledge_reason"]) == (shown.knowledge, shown.knowledge_reason)
+    assert own["lacking"] == list(shown.lacking)
+    assert (own["gate"]["files"], own["gate"]["notes"]) == (dict(shown.gate.files), list(shown.gate.notes))
     assert "policy" not in own["gate"]
 
 

@@ -119,6 +119,10 @@ def _judged(report: Report, held: Policy | None, own: bool) -> Report:
     gate = None if verdict is None else verdict.gate
     if verdict is not None and (held is None or (gate is not None and gate.digest == held.digest)):
         return report
+    stored = None if report.verdict is None else report.verdict.gate
+    if held is not None and held.folder is None and stored is not None and stored.digest == held.digest:
+        # Whoever judged it knew where the policy's files lie.
+        held = replace(held, files=stored.files)
     return judge_report(report, held)
 
 
