@@ -71,7 +71,9 @@ def find_alignment(base: Checkpoint, unlearned: Checkpoint, layers: Collection[i
     sides = Pieces(base), Pieces(unlearned)
     for layer in sorted(by_layer):
         for part in (_neurons, _heads):
-            said, own = part(layer, by_layer[layer], row, config, sides)
+            # Of numbers near the ends of float32 nothing is recognised, which is no reason to stop.
+            with np.errstate(all="ignore"):
+                said, own = part(layer, by_layer[layer], row, config, sides)
             rows += said
             moves += own
         for side in sides:

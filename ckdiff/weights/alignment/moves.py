@@ -57,7 +57,8 @@ class Pieces:
         raw = self.files.raw(piece.tensor)
         view = raw if piece.cut is None else piece.cut.view(raw)
         dtype = self.files.checkpoint.dtype(piece.tensor)
-        values: Float32 = decode32(view, dtype) if dtype in NARROW else view.astype(np.float32, copy=False)
+        with np.errstate(all="ignore"):
+            values: Float32 = decode32(view, dtype) if dtype in NARROW else view.astype(np.float32, copy=False)
         return values.reshape(piece.shape)
 
     def rows(self, piece: Piece, axis: int) -> Float32:
@@ -82,9 +83,10 @@ def moved(move: Move, base: Pieces, other: Pieces) -> Float32:
     scaled = move.factor != 1
     shape = [1] * values.ndim
     shape[move.axis] = len(move.factor)
-    values = (values * move.factor.reshape(shape)).astype(np.float32)
     wanted = base.read(move.base)
-    same = np.abs(values - wanted) <= ROUNDING * np.abs(wanted)
+    with np.errstate(all="ignore"):
+        values = (values * move.factor.reshape(shape)).astype(np.float32)
+        same = np.abs(values - wanted) <= ROUNDING * np.abs(wanted)
     return np.where(same & scaled.reshape(shape), wanted, values)
 
 
