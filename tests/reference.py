@@ -101,6 +101,7 @@ class Losses:
     mse_centred: Tensor
     kl: Tensor
     top1: Tensor
+    js: Tensor
 
 
 @dataclass(slots=True)
@@ -405,14 +406,18 @@ class Reference:
         return Losses(*(torch.stack([values.mean() for values in column]) for column in zip(*rows, strict=True)))
 
 
-def plain_losses(run: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mse, centred mse, KL(base || run) and top1 of logits [position, token], float64 [position]."""
+def plain_losses(run: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """mse, centred mse, KL(base || run), top1 and Jensen-Shannon of logits [position, token], float64 [position]."""
     run, base = run.double(), base.double()
     change = run - base
     centred = change - change.mean(-1, keepdim=True)
-    expected = torch.log_softmax(base, -1)
-    kl = (expected.exp() * (expected - torch.log_softmax(run, -1))).sum(-1)
-    return change.square().mean(-1), centred.square().mean(-1), kl, (run.argmax(-1) == base.argmax(-1)).double()
+    p, q = torch.softmax(base, -1), torch.softmax(run, -1)
+    expected, own = torch.log_softmax(base, -1), torch.log_softmax(run, -1)
+    kl = (p * (expected - own)).sum(-1)
+    middle = torch.log((p + q) / 2)
+    js = (torch.where(p > 0, p * (expected - middle), 0) + torch.where(q > 0, q * (own - middle), 0)).sum(-1) / 2
+    top1 = (run.argmax(-1) == base.argmax(-1)).double()
+    return change.square().mean(-1), centred.square().mean(-1), kl, top1, js
 
 
 def _mixed(own: Tensor, other: Tensor) -> Tensor:

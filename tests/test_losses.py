@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Heads = dict[Side, Unembedding]
 
 D_MODEL = 24
-LOSSES = ("mse", "mse_centred", "kl", "top1")
+LOSSES = ("mse", "mse_centred", "kl", "top1", "js")
 
 
 def generator(seed: int) -> torch.Generator:
@@ -105,8 +106,7 @@ def test_without_kl(kind: str) -> None:
     expected = plain_losses(logits(heads["unlearned"], run), logits(one, base))
     torch.testing.assert_close(found.mse, expected[0], rtol=1e-9, atol=0)
     torch.testing.assert_close(found.mse_centred, expected[1], rtol=1e-9, atol=0)
-    assert torch.isnan(found.kl).all()
-    assert torch.isnan(found.top1).all()
+    assert all(torch.isnan(values).all() for values in (found.kl, found.top1, found.js))
 
 
 @pytest.mark.rounding
@@ -124,6 +124,7 @@ def test_the_base_itself_has_no_loss(kl: bool, count: int, among: int) -> None:
         assert not found.mse_centred.any()
         if kl:
             assert not found.kl.any()
+            assert not found.js.any()
             assert (found.top1 == 1).all()
 
 
@@ -165,6 +166,8 @@ def test_where_exp_overflows(dtype: torch.dtype) -> None:
     expected = plain_losses(logits(one, run), logits(one, base))
     assert torch.isfinite(found.kl).all()
     torch.testing.assert_close(found.kl, expected[2], rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=0)
+    torch.testing.assert_close(found.js, expected[4], rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=0)
+    assert (found.js <= math.log(2)).all()
     torch.testing.assert_close(found.mse, expected[0], rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=0)
 
 
@@ -192,7 +195,7 @@ def test_float32_keeps_a_small_divergence(kind: str, count: int, shift: float) -
     expected = [plain_losses(logits(heads["unlearned"], run), logits(one, base)) for run in runs]
     for losses, values in zip(found, expected, strict=True):
         assert 1e-5 < float(values[2].mean()) < 1e-3
-        for name, value in zip(LOSSES[:3], values[:3], strict=True):
+        for name, value in zip(LOSSES, values, strict=True):
             torch.testing.assert_close(getattr(losses, name), value, rtol=1e-3, atol=0, msg=name)
     # Scores of the runs, with the first of them in the place of the unlearned model.
     for place, name in enumerate(LOSSES[:3]):
@@ -232,3 +235,13 @@ def test_the_size_of_logits() -> None:
     base = states(5, 1)
     expected = float(logits(one, base).square().mean().sqrt())
     assert Scorer(base, {"base": one, "unlearned": one}, 1).logit_size() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_probability_of_a_token(kind: str) -> None:
+    """In the first and the last block of the vocabulary, and beside their ends."""
+    one = head(0, 9000, **HEADS[kind])
+    hidden, tokens = states(5, 1), torch.tensor([0, 4095, 4096, 8192, 8999])
+    found = Scorer(states(5, 3), {"base": one, "unlearned": near(one, 0.02)}, 1).log_p("base", hidden, tokens)
+    expected = torch.log_softmax(logits(one, hidden), -1).gather(1, tokens[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

@@ -169,14 +169,13 @@ def measure(pair: Pair, plan: Plan, ids: Sequence[Ids] = IDS, how: How = PLAIN) 
         for side in SIDES:
             members = [number for number in sorted(finals) if ends_of(plan.runs[number]) == side]
             losses |= dict(zip(members, scorer.losses(side, [finals[number] for number in members]), strict=True))
-        unlearned = QuestionLosses(whole.mse[0], whole.mse_centred[0], whole.kl[0], whole.top1[0])
-        return Measured(own, finals, unlearned, by_question([losses[number] for number in sorted(losses)], ids))
+        return Measured(own, finals, whole.row(0), by_question([losses[number] for number in sorted(losses)], ids))
 
 
 def by_question(found: Sequence[PositionLosses], ids: Sequence[Ids] = IDS) -> QuestionLosses:
     """Losses at positions -> losses [run, question]."""
     counts = [len(one.answer) for one in ids]
-    names = ("mse", "mse_centred", "kl", "top1")
+    names = ("mse", "mse_centred", "kl", "top1", "js")
     return QuestionLosses(
         *(
             np.array([[float(part.mean()) for part in getattr(run, name).split(counts)] for run in found])
@@ -191,7 +190,7 @@ def scores(measured: Measured, plan: Plan, window: int) -> list[ProbeRun]:
     for sweep in plan.sweeps:
         rows = list(sweep.runs)
         losses = QuestionLosses(
-            *(getattr(measured.losses, name)[rows] for name in ("mse", "mse_centred", "kl", "top1"))
+            *(getattr(measured.losses, name)[rows] for name in ("mse", "mse_centred", "kl", "top1", "js"))
         )
         windows = [window_of(max(centre, 0), window, plan.layers) for centre in sweep.centres]
         found.append(

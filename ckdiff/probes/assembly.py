@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +76,7 @@ class ByQuestion:
 
     def losses(self, runs: Sequence[PositionLosses]) -> QuestionLosses:
         """Losses [run, question]."""
-        names = ("mse", "mse_centred", "kl", "top1")
+        names = [field.name for field in fields(QuestionLosses)]
         return QuestionLosses(*(np.stack([self(getattr(run, name)) for run in runs]) for name in names))
 
 
@@ -99,8 +99,8 @@ def assemble(job: Job, finals: Finals) -> Probe:
         model_type=job.pair.base.row.model_type,
         layer_count=job.plan.layers,
         runs=runs,
-        questions=_records(job, unlearned),
-        loss_unlearned=loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1),
+        questions=_records(job, unlearned, _log_p(job, scorer, finals)),
+        loss_unlearned=loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1, unlearned.js),
         controls=(*_own_controls(job, finals, found), *_wrong_prompts(job, runs, found)),
         settings=settings_record(job),
         notes=tuple(notes),
@@ -128,8 +128,7 @@ class _Losses:
             own = [finals.own[side]] if side == "unlearned" else []
             losses = scorer.losses(side, [*own, *(finals.runs[number] for number in members)])
             if own:
-                whole = by_question.losses(losses[:1])
-                self.unlearned = QuestionLosses(whole.mse[0], whole.mse_centred[0], whole.kl[0], whole.top1[0])
+                self.unlearned = by_question.losses(losses[:1]).row(0)
             self._found |= dict(zip(members, losses[len(own) :], strict=True))
 
     def of(self, numbers: Sequence[int]) -> QuestionLosses:
@@ -147,15 +146,30 @@ class _Losses:
         return result
 
 
-def _records(job: Job, unlearned: QuestionLosses) -> tuple[QuestionRecord, ...]:
-    losses = (unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1)
+def _log_p(job: Job, scorer: Scorer, finals: Finals) -> dict[Side, list[float]]:
+    """By side the log of the probability of each question's whole answer, in nats; NaN where no logits are made."""
+    if not job.settings.kl:
+        return {side: [math.nan] * len(job.prompts) for side in SIDES}
+    tokens = torch.tensor([token for prompt in job.prompts for token in prompt.answer], device=job.device)
+    counts = [len(prompt.answer) for prompt in job.prompts]
+    found = {side: scorer.log_p(side, finals.own[side], tokens).split(counts) for side in SIDES}
+    return {side: [float(part.sum()) for part in parts] for side, parts in found.items()}
+
+
+def _records(job: Job, unlearned: QuestionLosses, log_p: Mapping[Side, Sequence[float]]) -> tuple[QuestionRecord, ...]:
     return tuple(
         QuestionRecord(
-            prompt.question.text,
-            job.tokenizer.decode(list(prompt.answer)),
-            prompt.answer,
-            len(prompt.ids),
-            *(float(values[number]) for values in losses),  # type: ignore[arg-type]
+            text=prompt.question.text,
+            answer=job.tokenizer.decode(list(prompt.answer)),
+            answer_ids=prompt.answer,
+            prompt_tokens=len(prompt.ids),
+            mse=float(unlearned.mse[number]),
+            mse_centred=float(unlearned.mse_centred[number]),
+            kl=float(unlearned.kl[number]),
+            top1=float(unlearned.top1[number]),
+            js=float(unlearned.js[number]),
+            log_p_base=log_p["base"][number],
+            log_p_unlearned=log_p["unlearned"][number],
         )
         for number, prompt in enumerate(job.prompts)
     )
@@ -177,7 +191,7 @@ def _check_difference(job: Job, scorer: Scorer, unlearned: QuestionLosses, notes
             " cannot see"
         )
         nothing = np.zeros_like(unlearned.mse)
-        return QuestionLosses(unlearned.mse, nothing, nothing, unlearned.top1)
+        return QuestionLosses(unlearned.mse, nothing, nothing, unlearned.top1, nothing)
     return unlearned
 
 

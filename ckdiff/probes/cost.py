@@ -108,7 +108,8 @@ def operations(plan: Plan, size: Sizes, kl: bool) -> float:
             work = (size.attention if patch.attention is None else 0) + (mlp if patch.coefficients is None else 0)
             total += work * (size.scored if run.pointwise else size.positions)
     if kl:
-        total += (len(plan.runs) + 1) * size.head * size.scored
+        # Logits are made twice: for the Jensen-Shannon divergence once more.
+        total += 2 * (len(plan.runs) + 1) * size.head * size.scored
     else:
         total += size.head * size.d_model
     return 2 * total

@@ -166,7 +166,7 @@ def divergences(base: Forced, unlearned: Forced, prompts: Sequence[Prompt]) -> l
     # At most d_model positions in a part: no Gram matrix is worth its making then.
     most = min(256, base.hidden.shape[1])
     for part in _slices(base.hidden, most):
-        scorer = Scorer(base.hidden[part], {"base": base.head, "unlearned": unlearned.head}, runs=1)
+        scorer = Scorer(base.hidden[part], {"base": base.head, "unlearned": unlearned.head}, runs=1, js=False)
         found.append(scorer.losses("unlearned", [unlearned.hidden[part]])[0].kl)
     return list(torch.cat(found).split([len(prompt.answer) for prompt in prompts]))
 

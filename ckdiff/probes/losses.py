@@ -9,8 +9,9 @@ With z = h W^T + b (times a scale), a run's logits differ from the base's by
 
 and this form, in which nothing large cancels, is the only one used. Where logits are linear in h the raw and the
 centred loss need no logits at all: with Wc = W minus its mean over the vocabulary, |D - mean D|^2 is a quadratic form
-in h_run - h_base with the matrix Wc^T Wc, and mse = centred + (mean D)^2. `krs_kl` and `top1` need every logit; they
-are made a block of the vocabulary at a time and never kept.
+in h_run - h_base with the matrix Wc^T Wc, and mse = centred + (mean D)^2. `krs_kl`, `krs_js` and `top1` need every
+logit; they are made a block of the vocabulary at a time and never kept, and made again for the Jensen-Shannon
+divergence, whose terms need the sum over all.
 
 Products run in the scorer's dtype (float32, or float64 for a float64 probe), whatever the model's; sums in float64.
 """
@@ -23,6 +24,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import linear
+
+from ckdiff.probes.quadratic import Quadratic
+from ckdiff.probes.vocabulary_sums import Block, Sums, cap, capped_change, shannon, shannon_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,33 +47,13 @@ STEEP = 80.0
 
 @dataclass(frozen=True, slots=True)
 class PositionLosses:
-    """Losses of one run at every scored position, float64 [position]; kl and top1 are NaN where not asked for."""
+    """Losses of one run at every scored position, float64 [position]; kl, top1 and js are NaN where not asked for."""
 
     mse: Tensor
     mse_centred: Tensor
     kl: Tensor
     top1: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """What all runs with one unembedding share in a block of the vocabulary.
-
-    Attributes:
-        start: its first token.
-        weight: of that unembedding, scaled [token, d_model].
-        plain: the base's logits before their cap [position, token].
-        logits: the base's [position, token].
-        other: what the two unembeddings alone make of the base's hidden state [position, token]; None for the base's.
-        probability: the base's [position, token], or None where no KL is asked for.
-    """
-
-    start: int
-    weight: Tensor
-    plain: Tensor
-    logits: Tensor
-    other: Tensor | None
-    probability: Tensor | None
+    js: Tensor
 
 
 class Scorer:
@@ -82,6 +66,7 @@ class Scorer:
         runs: int,
         kl: bool = True,
         dtype: torch.dtype | None = None,
+        js: bool = True,
     ) -> None:
         """Prepare what all runs share.
 
@@ -91,9 +76,10 @@ class Scorer:
             runs: how many runs will be scored, which decides between a Gram matrix and sums over logits.
             kl: also compute what needs every logit.
             dtype: of the products.
+            js: with the Jensen-Shannon divergence too, where `kl` is computed.
         """
         self.dtype = dtype or (torch.float64 if hidden.dtype == torch.float64 else torch.float32)
-        self.heads, self.kl = heads, kl
+        self.heads, self.kl, self.js = heads, kl, kl and js
         self.hidden = hidden.to(self.dtype)
         self.linear = all(head.cap is None for head in heads.values())
         d_vocab, d_model = heads["base"].weight.shape
@@ -104,7 +90,7 @@ class Scorer:
         self._favourite: Tensor | None = None
         if kl:
             self._normaliser, self._favourite = self._base_logits()
-        self._forms: dict[Side, _Quadratic] = {}
+        self._forms: dict[Side, Quadratic] = {}
 
     def losses(self, side: Side, runs: Sequence[Tensor]) -> list[PositionLosses]:
         """Losses of runs whose unembedding is one side's; each [position, d_model]."""
@@ -112,10 +98,10 @@ class Scorer:
             return []
         hidden = [run.to(self.dtype) for run in runs]
         shape = (len(hidden), len(self.hidden))
-        kl = top1 = torch.full(shape, float("nan"), dtype=torch.float64, device=self.hidden.device)
+        kl = top1 = js = torch.full(shape, float("nan"), dtype=torch.float64, device=self.hidden.device)
         if self.gram:
             if side not in self._forms:
-                self._forms[side] = _Quadratic(self, side)
+                self._forms[side] = Quadratic(self, side)
             parts = [self._forms[side](run - self.hidden) for run in hidden]
             centred, shift = (torch.stack(part) for part in zip(*parts, strict=True))
         if self.kl or not self.gram:
@@ -124,9 +110,11 @@ class Scorer:
                 shift = sums.total / self.d_vocab
                 centred = sums.squares / self.d_vocab - shift**2
             if self.kl:
-                kl, top1 = self._divergence(side, hidden, sums), (sums.own >= sums.best).double()
+                kl, top1 = torch.log1p(sums.excess), (sums.own >= sums.best).double()
+                js = self._shannon(side, hidden, sums) if self.js else js
+                self._mend(side, hidden, sums, kl, js)
         centred = centred.clamp(min=0)
-        found = (part.cpu() for part in (centred + shift**2, centred, kl, top1))
+        found = (part.cpu() for part in (centred + shift**2, centred, kl, top1, js))
         return [PositionLosses(*run) for run in zip(*found, strict=True)]
 
     def slopes(self, side: Side, run: Tensor) -> Tensor:
@@ -144,26 +132,43 @@ class Scorer:
             slope = torch.where(ratio.abs() < 1, expected.exp() * ratio.expm1(), own.exp() - expected.exp())
             if head.cap is not None:
                 slope *= 1 - ((base + change) / head.cap) ** 2
-            for block in self._slices():
-                found[rows] += slope[:, block].to(self.dtype) @ self._part(head, block)[0]
+            for block in self.slices():
+                found[rows] += slope[:, block].to(self.dtype) @ self.part(head, block)[0]
         return found
 
     def logit_size(self) -> float:
         """Root mean square of the base's logits, at a few positions: what a difference is small against."""
         base = self.heads["base"]
-        parts = [_cap(base, linear(self.hidden[:16], *self._part(base, block))).double() for block in self._slices()]
+        parts = [cap(base, linear(self.hidden[:16], *self.part(base, block))).double() for block in self.slices()]
         return float(torch.cat(parts, -1).square().mean().sqrt())
+
+    def log_p(self, side: Side, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Log p of a token at each position, in nats, float64 [position], by one side's unembedding.
+
+        Args:
+            side: whose unembedding.
+            hidden: what goes into it [position, d_model].
+            tokens: the token at each position [position].
+        """
+        head, hidden = self.heads[side], hidden.to(self.dtype)
+        totals, own = [], torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
+        for block in self.slices():
+            logits = cap(head, linear(hidden, *self.part(head, block)))
+            totals.append(torch.logsumexp(logits.double(), -1))
+            here = ((tokens >= block.start) & (tokens < block.stop)).nonzero()[:, 0]
+            own[here] = logits[here, tokens[here] - block.start].double()
+        return own - torch.logsumexp(torch.stack(totals), 0)
 
     def largest_change(self, side: Side, a: Tensor, b: Tensor) -> float:
         """The largest absolute difference between the logits of two runs with the same unembedding; NaN if one is."""
         head, largest = self.heads[side], 0.0
-        for block in self._slices():
-            weight, bias = self._part(head, block)
+        for block in self.slices():
+            weight, bias = self.part(head, block)
             if head.cap is None:
                 change = linear((a - b).to(self.dtype), weight)
             else:
-                change = _cap(head, linear(a.to(self.dtype), weight, bias))
-                change -= _cap(head, linear(b.to(self.dtype), weight, bias))
+                change = cap(head, linear(a.to(self.dtype), weight, bias))
+                change -= cap(head, linear(b.to(self.dtype), weight, bias))
             found = float(change.abs().max())
             if math.isnan(found):
                 return found
@@ -172,11 +177,12 @@ class Scorer:
 
     # ------------------------------------------------------------------------------------------------------ parts
 
-    def _slices(self) -> Iterator[slice]:
+    def slices(self) -> Iterator[slice]:
+        """The blocks of the vocabulary."""
         for start in range(0, self.d_vocab, VOCABULARY_BLOCK):
             yield slice(start, min(start + VOCABULARY_BLOCK, self.d_vocab))
 
-    def _part(self, head: Unembedding, block: slice) -> tuple[Tensor, Tensor | None]:
+    def part(self, head: Unembedding, block: slice) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of a block of the vocabulary, in the dtype of the products and scaled."""
         weight = head.weight[block].to(self.dtype)
         bias = None if head.bias is None else head.bias[block].to(self.dtype)
@@ -188,23 +194,23 @@ class Scorer:
         """The base's logits at some positions and what a run adds to them, float64 [position, token]."""
         base, head, hidden = self.heads["base"], self.heads[side], self.hidden[rows]
         logits, changes = [], []
-        for block in self._slices():
-            (weight_base, bias_base), (weight, bias) = self._part(base, block), self._part(head, block)
+        for block in self.slices():
+            (weight_base, bias_base), (weight, bias) = self.part(base, block), self.part(head, block)
             plain = linear(hidden, weight_base, bias_base)
             change = linear(run - hidden, weight)
             if head is not base:
                 change += linear(hidden, weight - weight_base)
                 if bias is not None and bias_base is not None:
                     change += bias - bias_base
-            logits.append(_cap(base, plain))
-            changes.append(_capped_change(base, head, plain, change))
+            logits.append(cap(base, plain))
+            changes.append(capped_change(base, head, plain, change))
         return torch.cat(logits, -1).double(), torch.cat(changes, -1).double()
 
     def _base_logits(self) -> tuple[Tensor, Tensor]:
         """Log of the sum of exp of the base's logits, float64 [position], and its favourite token [position]."""
         base, totals, best, favourite = self.heads["base"], [], None, None
-        for block in self._slices():
-            logits = _cap(base, linear(self.hidden, *self._part(base, block)))
+        for block in self.slices():
+            logits = cap(base, linear(self.hidden, *self.part(base, block)))
             totals.append(torch.logsumexp(logits, -1).double())
             value, where = logits.max(-1)
             where = where + block.start
@@ -215,13 +221,13 @@ class Scorer:
         assert favourite is not None
         return torch.logsumexp(torch.stack(totals), 0), favourite
 
-    def _blocks(self, side: Side) -> Iterator[_Block]:
+    def _blocks(self, side: Side) -> Iterator[Block]:
         base, head = self.heads["base"], self.heads[side]
-        for block in self._slices():
-            weight_base, bias_base = self._part(base, block)
+        for block in self.slices():
+            weight_base, bias_base = self.part(base, block)
             plain = linear(self.hidden, weight_base, bias_base)
-            logits = _cap(base, plain)
-            weight, bias = (weight_base, bias_base) if head is base else self._part(head, block)
+            logits = cap(base, plain)
+            weight, bias = (weight_base, bias_base) if head is base else self.part(head, block)
             other = None
             if head is not base:
                 # First the small difference of the weights, then the product.
@@ -231,9 +237,9 @@ class Scorer:
             probability = None
             if self._normaliser is not None:
                 probability = torch.exp(logits - self._normaliser[:, None].to(self.dtype))
-            yield _Block(block.start, weight, plain, logits, other, probability)
+            yield Block(block.start, weight, plain, logits, other, probability)
 
-    def _changes(self, side: Side, block: _Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    def _changes(self, side: Side, block: Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """What runs add to the base's logits [run, position, token], so many runs at a time."""
         base, head, positions = self.heads["base"], self.heads[side], len(self.hidden)
         step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
@@ -246,10 +252,10 @@ class Scorer:
                 change = linear(torch.cat([run - self.hidden for run in part]), block.weight).view(shape)
                 if block.other is not None:
                     change += block.other
-            yield slice(start, start + len(part)), _capped_change(base, head, block.plain, change)
+            yield slice(start, start + len(part)), capped_change(base, head, block.plain, change)
 
-    def _over_vocabulary(self, side: Side, runs: Sequence[Tensor]) -> _Sums:
-        sums = _Sums((len(runs), len(self.hidden)), self.hidden)
+    def _over_vocabulary(self, side: Side, runs: Sequence[Tensor]) -> Sums:
+        sums = Sums((len(runs), len(self.hidden)), self.hidden)
         if self.kl:
             sums.centre = self._expected_change(side, runs).to(self.dtype)
         for block in self._blocks(side):
@@ -279,105 +285,27 @@ class Scorer:
             result[row] += ((run.double() - hidden) * direction).sum(-1)
         return result
 
-    def _divergence(self, side: Side, runs: Sequence[Tensor], sums: _Sums) -> Tensor:
-        """KL(base || run), float64 [run, position]; rows in which exp overflowed are done again in float64."""
-        found = torch.log1p(sums.excess)
-        for run, position in ((~torch.isfinite(found)) | (sums.steepest > STEEP)).nonzero().tolist():
+    def _shannon(self, side: Side, runs: Sequence[Tensor], sums: Sums) -> Tensor:
+        """Jensen-Shannon divergence of base and runs, float64 [run, position], in [0, ln 2]."""
+        found = torch.zeros_like(sums.excess)
+        normaliser = (sums.centre + torch.log1p(sums.excess)).to(self.dtype)
+        for block in self._blocks(side):
+            assert block.probability is not None
+            for part, change in self._changes(side, block, runs):
+                weights = shannon_weights(change.sub_(normaliser[part][..., None]))
+                found[part] += torch.linalg.vecdot(weights, block.probability.expand_as(weights)).double()
+        return found.clamp_(0, math.log(2))
+
+    def _mend(self, side: Side, runs: Sequence[Tensor], sums: Sums, kl: Tensor, js: Tensor) -> None:
+        """Rows in which exp overflowed are done again in float64."""
+        for run, position in ((~torch.isfinite(kl)) | (sums.steepest > STEEP)).nonzero().tolist():
             expected = self._log_probabilities("base", self.hidden[position])
-            found[run, position] = (
-                expected.exp() * (expected - self._log_probabilities(side, runs[run][position]))
-            ).sum()
-        return found
+            own = self._log_probabilities(side, runs[run][position])
+            kl[run, position] = (expected.exp() * (expected - own)).sum()
+            if self.js:
+                js[run, position] = shannon(expected, own)
 
     def _log_probabilities(self, side: Side, hidden: Tensor) -> Tensor:
         head = self.heads[side]
-        logits = [_cap(head, linear(hidden[None], *self._part(head, block))).double()[0] for block in self._slices()]
+        logits = [cap(head, linear(hidden[None], *self.part(head, block))).double()[0] for block in self.slices()]
         return torch.log_softmax(torch.cat(logits), -1)
-
-
-class _Sums:
-    """Running sums over the vocabulary [run, position], float64; the largest logits in the dtype of the products."""
-
-    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
-        self.total, self.squares, self.excess = (like.new_zeros(shape, dtype=torch.float64) for _ in range(3))
-        self.centre, self.steepest, self.own = like.new_zeros(shape), like.new_zeros(shape), like.new_zeros(shape)
-        self.best = like.new_full(shape, float("-inf"))
-
-    def add(self, part: slice, block: _Block, change: Tensor, favourite: Tensor | None) -> None:
-        """One block: the excess of exp over its tangent, and the largest logit.
-
-        KL = log sum p exp(x) with x = change - E_p[change], and sum p exp(x) = 1 + sum p (exp(x) - 1 - x): a sum
-        of terms that are all positive, so that a tiny KL keeps its digits.
-        """
-        assert favourite is not None
-        assert block.probability is not None
-        logits = change + block.logits
-        self.best[part] = torch.maximum(self.best[part], logits.amax(-1))
-        here = (favourite >= block.start) & (favourite < block.start + len(block.weight))
-        rows = here.nonzero()[:, 0]
-        self.own[part, rows] = logits[:, rows, favourite[rows] - block.start]
-        x = change.sub_(self.centre[part][..., None])
-        self.steepest[part] = torch.maximum(self.steepest[part], x.amax(-1))
-        excess = torch.expm1(x, out=logits).sub_(x)
-        self.excess[part] += torch.linalg.vecdot(excess, block.probability.expand_as(excess)).double()
-
-
-def _cap(head: Unembedding, logits: Tensor) -> Tensor:
-    return logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
-
-
-def _capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: Tensor) -> Tensor:
-    """What a change of the base's plain logits comes to behind the caps; no change is exactly none.
-
-    cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
-    """
-    if base.cap != head.cap:
-        return _cap(head, plain + change) - _cap(base, plain)
-    if base.cap is None:
-        return change
-    before, after = torch.tanh(plain / base.cap), torch.tanh((plain + change) / base.cap)
-    return base.cap * torch.tanh(change / base.cap) * (1 - before * after)
-
-
-class _Quadratic:
-    """|D - mean D|^2 / d_vocab and mean D of any run with one unembedding, without logits."""
-
-    def __init__(self, scorer: Scorer, side: Side) -> None:
-        base, head = scorer.heads["base"], scorer.heads[side]
-        hidden = scorer.hidden.double()
-        mean = _mean_rows(scorer, side)
-        self.mean, self.shift = mean, hidden @ (mean - _mean_rows(scorer, "base")) + _mean_bias(head) - _mean_bias(base)
-        self.gram = hidden.new_zeros(hidden.shape[1], hidden.shape[1])
-        self.cross, self.fixed = torch.zeros_like(hidden), torch.zeros_like(hidden[:, 0])
-        for block in scorer._slices():
-            weight, bias = scorer._part(head, block)
-            centred = weight - mean.to(scorer.dtype)
-            self.gram += (centred.T @ centred).double()
-            if head is base:
-                continue
-            weight_base, bias_base = scorer._part(base, block)
-            other = linear(scorer.hidden, weight - weight_base).double()
-            if bias is not None and bias_base is not None:
-                other += (bias - bias_base).double()
-            other -= self.shift[:, None]
-            self.cross += (other.to(scorer.dtype) @ centred).double()
-            self.fixed += (other**2).sum(-1)
-        for total in (self.gram, self.cross, self.fixed):
-            total /= scorer.d_vocab
-
-    def __call__(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Centred loss and shift, float64 [position]; `delta` is h_run - h_base [position, d_model]."""
-        delta = delta.double()
-        centred = ((delta @ self.gram) * delta).sum(-1) + 2 * (delta * self.cross).sum(-1) + self.fixed
-        return centred, delta @ self.mean + self.shift
-
-
-def _mean_rows(scorer: Scorer, side: Side) -> Tensor:
-    """Mean of an unembedding over the vocabulary, scaled, float64 [d_model]."""
-    head = scorer.heads[side]
-    total = torch.stack([scorer._part(head, block)[0].double().sum(0) for block in scorer._slices()]).sum(0)
-    return total / scorer.d_vocab
-
-
-def _mean_bias(head: Unembedding) -> float:
-    return 0.0 if head.bias is None else float(head.bias.double().mean()) * head.scale

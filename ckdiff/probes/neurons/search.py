@@ -195,7 +195,7 @@ class Search:
             )
         )
         self.clusters = [one.cluster for one in found.questions]
-        self.scorer = Scorer(finals.own["base"], finals.heads, RANDOM_SETS, kl=True)
+        self.scorer = Scorer(finals.own["base"], finals.heads, RANDOM_SETS, kl=True, js=False)
         parts = batches(job.prompts, job.settings.batch_size, job.device, job.pair.regime)
         window = int(run.first[index]), int(run.last[index])
         self.window = GatedWindow(job.pair, self.host, parts, window, job.stream, chunk_of(job), pause)
