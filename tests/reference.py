@@ -308,7 +308,7 @@ class Reference:
             return own
         if not wrong:
             return self.recorded[donor][number].attention[layer]
-        return _mixed(own, self.recorded[donor][self._next(number)].attention[layer])
+        return self._mixed(number, own, self.recorded[donor][self._next(number)].attention[layer])
 
     def _mlp(self, host: str, donor: str, source: str, layer: int, number: int, wrong: bool, values: str) -> Tensor:
         """m of a dense layer; of a mixture the block's output, made of that m and the W_V of `values`."""
@@ -321,14 +321,16 @@ class Reference:
             return self._made(host, layer, number, self._gate(host, donor, layer, number, wrong))
         if source == "H":
             return state(host, number)
-        return _mixed(state(host, number), state(donor, self._next(number))) if wrong else state(donor, number)
+        if not wrong:
+            return state(donor, number)
+        return self._mixed(number, state(host, number), state(donor, self._next(number)))
 
     def _gate(self, host: str, donor: str, layer: int, number: int, wrong: bool) -> Tensor:
         """What the donor's activation gets."""
         if not wrong:
             return self.recorded[donor][number].gates[layer]
         own, other = self.recorded[host][number], self.recorded[donor][self._next(number)]
-        return _mixed(own.gates[layer], other.gates[layer])
+        return self._mixed(number, own.gates[layer], other.gates[layer])
 
     def _made(self, host: str, layer: int, number: int, gate: Tensor) -> Tensor:
         """m of the host's own MLP on the host's own input, but for the gate."""
@@ -359,6 +361,13 @@ class Reference:
 
     def _next(self, number: int) -> int:
         return (number + 1) % len(self.questions)
+
+    def _mixed(self, number: int, own: Tensor, other: Tensor) -> Tensor:
+        """Counted from where the answers begin: the next question's where it has the position, else the host's own."""
+        ours, theirs = (len(self.questions[one].prompt) for one in (number, self._next(number)))
+        rows = [position - ours + theirs for position in range(len(own))]
+        found = [other[row] if 0 <= row < len(other) else own[place] for place, row in enumerate(rows)]
+        return torch.stack(found)
 
     @contextmanager
     def _giving_attention(self, host: str, layer: int, state: Tensor) -> Iterator[None]:
@@ -418,14 +427,6 @@ def plain_losses(run: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     js = (torch.where(p > 0, p * (expected - middle), 0) + torch.where(q > 0, q * (own - middle), 0)).sum(-1) / 2
     top1 = (run.argmax(-1) == base.argmax(-1)).double()
     return change.square().mean(-1), centred.square().mean(-1), kl, top1, js
-
-
-def _mixed(own: Tensor, other: Tensor) -> Tensor:
-    """Position by position the other question's where both have one, the host's own elsewhere."""
-    found = own.clone()
-    shared = min(len(own), len(other))
-    found[:shared] = other[:shared]
-    return found
 
 
 @contextmanager

@@ -259,6 +259,7 @@ def test_a_file_name_in_the_source_is_safe(tmp_path: Path) -> None:
 def test_given_questions() -> None:
     found = given_questions([" Who lit the lamp? ", "", "Who lit the lamp?"])
     assert found.questions == (LAMP,)
+    assert given_questions("Who lit the lamp?").questions == (LAMP,)
     assert found.source == "command line"
     assert found.notes == ("1 empty question left out", "1 repeated question left out")
     for bad in ([], [" "], ["a\0"], ["a\udcff"]):

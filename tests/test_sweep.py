@@ -27,6 +27,7 @@ from ckdiff.probes.sweep import SIDES, State, host_of
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.questions import Question, QuestionSet
 from ckdiff.scoring.runs import Patch, Plan, Run, plan_runs, window_of
+from ckdiff.scoring.scores import QuestionLosses
 from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import STATES, Reference
@@ -57,7 +58,7 @@ SINGLE = ("llama", "gpt2", "gemma2", "gpt_neox", "bloom", "opt", "mixtral", "qwe
 CASES = [(name, kind, 3) for name in ALL for kind in ("sdpa", "eager") if kind == "eager" or name not in EAGER_ONLY]
 CASES += [(name, attention_of(name), 1) for name in SINGLE]
 LOSSES = ("mse", "mse_centred", "kl", "top1", "js")
-CURVES = (("krs", "mse"), ("krs_centred", "mse_centred"), ("krs_kl", "kl"))
+CURVES = (("krs", "mse"), ("krs_centred", "mse_centred"), ("krs_kl", "kl"), ("krs_js", "js"))
 
 
 def tolerance(attention: str) -> float:
@@ -200,7 +201,7 @@ def test_a_run_that_restores_nothing_is_its_host(pairs: Pairs, name: str, first:
         expected = (
             measured.unlearned
             if direction == "restore"
-            else replace(measured.unlearned, mse=np.zeros(3), mse_centred=np.zeros(3), kl=np.zeros(3), top1=np.ones(3))
+            else QuestionLosses(*(np.full(3, 1.0 if loss == "top1" else 0.0) for loss in LOSSES))
         )
         for loss in LOSSES:
             np.testing.assert_array_equal(getattr(measured.losses, loss)[0], getattr(expected, loss))
@@ -405,6 +406,13 @@ def test_a_whole_probe_is_the_reference(talking: Folders) -> None:
         ids.append(replace(IDS[0], prompt=tuple(prompt), answer=record.answer_ids))
     reference = Reference(talking.base, talking.unlearned, ids, torch.float64, None)
     whole = reference.unlearned()
+    for number, (record, one) in enumerate(zip(found.questions, ids, strict=True)):
+        for side, own in (("base", record.log_p_base), ("unlearned", record.log_p_unlearned)):
+            logs = torch.log_softmax(reference.recorded[side][number].logits, -1)
+            expected = float(logs.gather(1, torch.tensor(one.answer)[:, None]).sum())
+            assert own == pytest.approx(expected, rel=1e-12)
+        assert record.js == pytest.approx(float(whole.js[number]), rel=1e-9)
+    assert [record.cluster for record in found.questions] == [0, 1, 2]
     assert len(found.runs) == len(MODES) * len(VARIANTS) * 2
     for run in found.runs:
         for place, centre in enumerate(run.layers.tolist()):

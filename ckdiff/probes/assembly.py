@@ -170,6 +170,7 @@ def _records(job: Job, unlearned: QuestionLosses, log_p: Mapping[Side, Sequence[
             js=float(unlearned.js[number]),
             log_p_base=log_p["base"][number],
             log_p_unlearned=log_p["unlearned"][number],
+            cluster=prompt.cluster,
         )
         for number, prompt in enumerate(job.prompts)
     )
@@ -209,6 +210,7 @@ def _run(job: Job, sweep: Windows, found: _Losses) -> ProbeRun:
         last=np.array([last for _, last in windows], dtype=np.int64),
         losses=found.of(sweep.runs),
         unlearned=found.unlearned,
+        clusters=[prompt.cluster for prompt in job.prompts],
     )
 
 

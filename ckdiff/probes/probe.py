@@ -27,6 +27,7 @@ from ckdiff.probes.prompts import batches
 from ckdiff.probes.sweep import SIDES, Sweep
 from ckdiff.probes.wording.remarks import silence
 from ckdiff.progress import Listener, Stopped
+from ckdiff.questions.clusters import clusters_note, find_clusters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +94,7 @@ def run(
         answers = progress.answers if progress else _answers(job, listener)
         job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
         job.notes += silence(job.tokenizer, answers, "questions")
+        _find_clusters(job)
         settle(job)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
         job.passes = progress.passes
@@ -101,6 +103,14 @@ def run(
         result = assemble(job, finals)
         listener.progress("scores", 1, 1, "")
         return _with_neurons(job, finals, result, listener) if job.settings.neurons else result
+
+
+def _find_clusters(job: Job) -> None:
+    """Which questions are about one fact follows from what they are answered with, too."""
+    answers = [job.tokenizer.decode(list(prompt.answer), skip_special_tokens=True) for prompt in job.prompts]
+    clusters = find_clusters([prompt.question for prompt in job.prompts], answers)
+    job.prompts = [replace(prompt, cluster=cluster) for prompt, cluster in zip(job.prompts, clusters, strict=True)]
+    job.notes += clusters_note(clusters)
 
 
 def _with_neurons(job: Job, finals: Finals, found: Probe, listener: Listener) -> Probe:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckdiff.errors import CkdiffError
+from ckdiff.scoring.clusters import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -33,11 +34,13 @@ class Prompt:
         question: as it was asked.
         ids: the prompt's.
         answer: the ids that are scored.
+        cluster: of questions about one fact; -1: one of its own.
     """
 
     question: Question
     ids: tuple[int, ...]
     answer: tuple[int, ...] = ()
+    cluster: int = ALONE
 
     @property
     def length(self) -> int:
@@ -59,12 +62,16 @@ class Batch:
         ids: [question, position], padded on the right.
         lengths: real positions of each question.
         scored: the scored positions of all of them, as indices into [question * position].
+        answers: the first scored position of each question.
+        others: number of the question whose states stand for each question's in the control of wrong prompts.
     """
 
     first: int
     ids: Tensor
     lengths: tuple[int, ...]
     scored: Tensor
+    answers: tuple[int, ...]
+    others: tuple[int, ...]
 
 
 def batches(
@@ -78,16 +85,40 @@ def batches(
         device: where ids go.
         alike: equal for two lengths that may share a batch (`LiveModel.regime`).
     """
-    result = []
+    result, others = [], other_questions([prompt.cluster for prompt in found])
     for first, group in _groups(found, size, alike):
         width = max(prompt.length for prompt in group)
         ids = torch.zeros(len(group), width, dtype=torch.long)
         for row, prompt in enumerate(group):
             ids[row, : prompt.length] = torch.tensor((prompt.ids + prompt.answer)[:-1])
         scored = [row * width + position for row, prompt in enumerate(group) for position in prompt.scored]
-        lengths = tuple(prompt.length for prompt in group)
-        result.append(Batch(first, ids.to(device), lengths, torch.tensor(scored, device=device)))
+        result.append(
+            Batch(
+                first,
+                ids.to(device),
+                tuple(prompt.length for prompt in group),
+                torch.tensor(scored, device=device),
+                tuple(prompt.scored.start for prompt in group),
+                others[first : first + len(group)],
+            )
+        )
     return result
+
+
+def other_questions(clusters: Sequence[int]) -> tuple[int, ...]:
+    """For each question the next one about another fact, cyclically; the next one where all are about one.
+
+    >>> other_questions([-1, -1, -1]), other_questions([0, 0, 1]), other_questions([0, 0])
+    ((1, 2, 0), (2, 2, 0), (1, 0))
+    """
+    count = len(clusters)
+
+    def other(number: int) -> int:
+        beside = [(number + step) % count for step in range(1, count)]
+        apart = (one for one in beside if clusters[one] == ALONE or clusters[one] != clusters[number])
+        return next(apart, (number + 1) % count)
+
+    return tuple(map(other, range(count)))
 
 
 def _groups(

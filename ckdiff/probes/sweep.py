@@ -230,7 +230,7 @@ class LayerStates:
         self._shifted: dict[tuple[str, Side, Side], list[Tensor]] = {}
 
     def attention(self, host: Side, source: Source | None) -> list[Tensor] | None:
-        """A of the host, of the donor, or of the donor on the next question; one tensor a batch."""
+        """A of the host, of the donor, or of the donor on another question; one tensor a batch."""
         if source is None:
             return None
         donor: Side = "base" if host == "unlearned" else "unlearned"
@@ -239,7 +239,7 @@ class LayerStates:
         return self._own(host if source == "host" else donor)
 
     def key_output(self, host: Side, name: str, source: Source) -> list[Tensor]:
-        """What one of the keys gives in the host, in the donor, or in the donor on the next question."""
+        """What one of the keys gives in the host, in the donor, or in the donor on another question."""
         donor: Side = "base" if host == "unlearned" else "unlearned"
         if source != "wrong":
             return [seen.key_outputs[name] for seen in self.notes[host if source == "host" else donor]]
@@ -283,30 +283,33 @@ class LayerStates:
         return product
 
     def _wrong(self, what: str, host: Side, values: Side, donor: list[Tensor], own: list[Tensor]) -> list[Tensor]:
-        """The donor's states on the next question where both questions have the position, the host's own elsewhere."""
+        """The donor's states on another question, answer on answer, and the host's own where it has no position."""
         key = (what, host, values)
         if key not in self._shifted:
-            self._shifted[key] = next_question(donor, own, self.batches)
+            self._shifted[key] = other_question(donor, own, self.batches)
         return self._shifted[key]
 
 
-def next_question(donor: Sequence[Tensor], own: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
-    """For each question the donor's states on the next one, cyclically; the host's own where either has no position.
+def other_question(donor: Sequence[Tensor], own: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
+    """For each question the donor's states on another one, placed so that both answers begin at one position.
+
+    Where the other question has no position (before its prompt, behind its answer) they are the host's own.
 
     Args:
         donor: states by batch [question, position, d_model].
         own: the host's, in the same shape.
-        batches: with the real length of each question.
+        batches: with the real length of each question, where its answer begins, and which the other one is.
     """
     rows = [row for states in donor for row in states]
     lengths = [length for batch in batches for length in batch.lengths]
+    answers = [answer for batch in batches for answer in batch.answers]
     result = []
     for states, batch in zip(own, batches, strict=True):
         mixed = states.clone()
-        for row, length in enumerate(batch.lengths):
-            other = (batch.first + row + 1) % len(rows)
-            shared = min(length, lengths[other])
-            mixed[row, :shared] = rows[other][:shared]
+        for row, (length, answer, other) in enumerate(zip(batch.lengths, batch.answers, batch.others, strict=True)):
+            shift = answer - answers[other]
+            first, last = max(0, shift), min(length, lengths[other] + shift)
+            mixed[row, first:last] = rows[other][first - shift : last - shift]
         result.append(mixed)
     return result
 

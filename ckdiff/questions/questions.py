@@ -122,12 +122,13 @@ def general_questions() -> QuestionSet:
     return given_questions(text.splitlines(), "general questions of ckdiff")
 
 
-def given_questions(texts: Sequence[str], source: str = "command line") -> QuestionSet:
-    """Questions as they were typed on the command line.
+def given_questions(texts: Sequence[str] | str, source: str = "command line") -> QuestionSet:
+    """Questions as they were typed on the command line; a single text is one question.
 
     Raises:
         RecordsError: none of them says anything, or one is not text.
     """
+    texts = [texts] if isinstance(texts, str) else texts
     try:
         return _collected([Record(f"question {index}", text) for index, text in enumerate(texts, 1)], source)
     except ValueError as error:

@@ -26,8 +26,9 @@ from ckdiff.probes.preparation import DTYPES, prepare
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
+from ckdiff.questions.clusters import clusters_note, find_clusters
 from ckdiff.questions.questions import QuestionSet
-from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, NeutralSet
+from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
 from ckdiff.scoring.bleu import CHRF, answer_bleu, answer_chrf, bleu_signature
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
@@ -283,39 +284,46 @@ def _answer_set(
     said: tuple[_Said, _Said],
     logprobs: Mapping[Side, list[Tensor]],
 ) -> AnswerSet:
-    tokens = {side: logprobs[side][part] for side in SIDES}
-    rows = []
-    for number in range(part.start, part.stop):
-        base, unlearned = (side.answers[number] for side in said)
-        texts = [_readable(task, ids) for ids in (base, unlearned)]
-        rows.append(
-            AnswerRecord(
-                text=task.job.prompts[number].question.text,
-                answer_base=texts[0],
-                answer_unlearned=texts[1],
-                answer_base_ids=base,
-                answer_unlearned_ids=unlearned,
-                bleu=answer_bleu(texts[1], texts[0]),
-                exact=base == unlearned,
-                logprob_base=float(logprobs["base"][number].mean()),
-                logprob_unlearned=float(logprobs["unlearned"][number].mean()),
-                chrf=answer_chrf(texts[1], texts[0]),
-                answer_given=task.job.prompts[number].question.answer or "",
-            )
-        )
+    rows = [_answer_record(task, number, said, logprobs) for number in range(part.start, part.stop)]
+    clusters = find_clusters(questions.questions, [row.answer_base for row in rows])
+    rows = [replace(row, cluster=cluster) for row, cluster in zip(rows, clusters, strict=True)]
+    task.notes.extend(f"{name} questions: {note}" for note in clusters_note(clusters))
+
+    def over(field: str, least: float, most: float) -> Mean:
+        return mean(np.array([float(getattr(row, field)) for row in rows]), least, most, clusters)
+
     return AnswerSet(
         name=name,
         source=questions.source,
         digest=questions.digest,
-        bleu=mean(np.array([row.bleu for row in rows]), 0, 1),
-        exact=mean(np.array([float(row.exact) for row in rows]), 0, 1),
-        logprob_base=mean(np.array([row.logprob_base for row in rows]), most=0),
-        logprob_unlearned=mean(np.array([row.logprob_unlearned for row in rows]), most=0),
-        perplexity_base=perplexity(tokens["base"]),
-        perplexity_unlearned=perplexity(tokens["unlearned"]),
+        bleu=over("bleu", 0, 1),
+        exact=over("exact", 0, 1),
+        logprob_base=over("logprob_base", -math.inf, 0),
+        logprob_unlearned=over("logprob_unlearned", -math.inf, 0),
+        perplexity_base=perplexity(logprobs["base"][part]),
+        perplexity_unlearned=perplexity(logprobs["unlearned"][part]),
         questions=tuple(rows),
-        chrf=mean(np.array([row.chrf for row in rows]), 0, 1),
+        chrf=over("chrf", 0, 1),
         given_digest=questions.whole,
+    )
+
+
+def _answer_record(
+    task: Task, number: int, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]
+) -> AnswerRecord:
+    base, unlearned = (side.answers[number] for side in said)
+    texts = [_readable(task, ids) for ids in (base, unlearned)]
+    return AnswerRecord(
+        text=task.job.prompts[number].question.text,
+        answer_base=texts[0],
+        answer_unlearned=texts[1],
+        answer_base_ids=base,
+        answer_unlearned_ids=unlearned,
+        bleu=answer_bleu(texts[1], texts[0]),
+        exact=base == unlearned,
+        logprob_base=float(logprobs["base"][number].mean()),
+        logprob_unlearned=float(logprobs["unlearned"][number].mean()),
+        chrf=answer_chrf(texts[1], texts[0]),
     )
 
 
