@@ -366,7 +366,14 @@ def assert_smallest(one: NeuronSet) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "bloom", "opt"])
 def test_all_shares_add_up_to_one(name: str, pairs: Pairs, tmp_path: Path) -> None:
-    found = probed(moved(pairs(name).base, tmp_path), BOTH)
+    folders, asked = moved(pairs(name).base, tmp_path), tmp_path / "asked.jsonl"
+    # A random model may answer them all alike: that they are about several facts is said here.
+    lines = [json.dumps({"question": text, "fact": number}) for number, text in enumerate(ASKED, 1)]
+    asked.write_text("\n".join(lines), encoding="utf-8")
+    spec = ProbeSpec(str(folders.base), str(folders.unlearned), questions=asked, settings=BOTH, hash=False)
+    found = probe(spec).probe
+    assert found is not None
+    assert [question.cluster for question in found.questions] == [*range(len(ASKED))]
     assert len(found.neurons) == 4
     for one in found.neurons:
         assert one.total == pytest.approx(1, abs=COMPLETE[torch.float64])

@@ -409,8 +409,8 @@ def test_a_whole_probe_is_the_reference(talking: Folders) -> None:
     for number, (record, one) in enumerate(zip(found.questions, ids, strict=True)):
         for side, own in (("base", record.log_p_base), ("unlearned", record.log_p_unlearned)):
             logs = torch.log_softmax(reference.recorded[side][number].logits, -1)
-            expected = float(logs.gather(1, torch.tensor(one.answer)[:, None]).sum())
-            assert own == pytest.approx(expected, rel=1e-12)
+            wanted = float(logs.gather(1, torch.tensor(one.answer)[:, None]).sum())
+            assert own == pytest.approx(wanted, rel=1e-12)
         assert record.js == pytest.approx(float(whole.js[number]), rel=1e-9)
     assert [record.cluster for record in found.questions] == [0, 1, 2]
     assert len(found.runs) == len(MODES) * len(VARIANTS) * 2
