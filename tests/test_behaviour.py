@@ -341,10 +341,10 @@ def assert_same(one: Behaviour, other: Behaviour) -> None:
         assert (left.picked_base, left.picked_unlearned) == (right.picked_base, right.picked_unlearned)
     assert one.neutral is not None
     assert other.neutral is not None
-    for text, again in zip(one.neutral.texts, other.neutral.texts, strict=True):
-        assert (text.text, text.tokens) == (again.text, again.tokens)
-        assert text.kl == pytest.approx(again.kl, rel=1e-4, abs=1e-9)
-        assert text.nll_base == pytest.approx(again.nll_base, abs=1e-6)
+    for text, twin in zip(one.neutral.texts, other.neutral.texts, strict=True):
+        assert (text.text, text.tokens) == (twin.text, twin.tokens)
+        assert text.kl == pytest.approx(twin.kl, rel=1e-4, abs=1e-9)
+        assert text.nll_base == pytest.approx(twin.nll_base, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------ BLEU
