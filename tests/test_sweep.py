@@ -76,9 +76,17 @@ def modes_of(pair: Pair) -> tuple[str, ...]:
 
 
 def assert_same(
-    folders: Folders, attention: str | None, directions: Sequence[Direction], width: int, tolerance: float
+    folders: Folders,
+    attention: str | None,
+    directions: Sequence[Direction],
+    width: int,
+    tolerance: float,
+    half: int | None = None,
 ) -> None:
-    """Every run of every mode and variant, those with another question's states too, against the reference."""
+    """Every run of every mode and variant, those with another question's states too, against the reference.
+
+    The reference takes its time: of a family that two attentions compute each gets one half of the runs (0 and 1).
+    """
     pair = load(live_pair(folders, attention=attention))
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, attention)
     assert modes_of(pair) == tuple(mode for mode in MODES if mode in reference.modes())
@@ -86,8 +94,15 @@ def assert_same(
     measured = measure(pair, plan)
     whole = reference.unlearned()
     assert_losses(measured, None, whole, whole, tolerance, "unlearned")
+    numbers = itertools.count()
+
+    def due() -> bool:
+        return half is None or next(numbers) % 2 == half
+
     for sweep, run in zip(plan.sweeps, scores(measured, plan, width), strict=True):
         for place, (centre, number) in enumerate(zip(sweep.centres, sweep.runs, strict=True)):
+            if not due():
+                continue
             label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}"
             window = window_of(max(centre, 0), width, LAYERS)
             expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window)
@@ -98,6 +113,8 @@ def assert_same(
                 assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=tolerance), (label, curve)
             assert run.top1[place] == pytest.approx(float(expected.top1.mean()), rel=0, abs=1e-12), label
         for centre, number in sweep.wrong.items():
+            if not due():
+                continue
             window = window_of(centre, width, LAYERS)
             expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window, wrong=True)
             label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}, wrong prompt"
@@ -124,7 +141,8 @@ def test_the_reference_has_every_mode_and_variant() -> None:
 
 @pytest.mark.parametrize(("name", "attention", "width"), CASES)
 def test_every_run_is_the_reference(pairs: Pairs, name: str, attention: str, width: int) -> None:
-    assert_same(pairs(name), attention, DIRECTIONS, width, tolerance(attention))
+    half = None if name in EAGER_ONLY else int((attention == "eager") == (width == 3))
+    assert_same(pairs(name), attention, DIRECTIONS, width, tolerance(attention), half)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2_moe"])
@@ -136,12 +154,12 @@ def test_in_float32_scores_are_the_float64_references(pairs: Pairs, name: str) -
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, None)
     whole = reference.unlearned()
     for sweep, run in zip(plan.sweeps, scores(measured, plan, 3), strict=True):
-        for place, centre in enumerate(sweep.centres):
+        for place, centre in enumerate(sweep.centres[::2]):
             expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window_of(max(centre, 0), 3, LAYERS))
             for curve, loss in CURVES:
                 ratio = float(getattr(expected, loss).mean() / getattr(whole, loss).mean())
                 score = 1 - ratio if sweep.direction == "restore" else ratio
-                assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=1e-5)
+                assert getattr(run, curve).score[2 * place] == pytest.approx(score, rel=0, abs=1e-5)
 
 
 def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
