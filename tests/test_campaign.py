@@ -133,12 +133,9 @@ def test_a_job_finds_what_the_command_finds(
     assert slot.report.read_bytes() == output.read_bytes()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_processes_give_the_same_bytes(
-    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, workers: int
-) -> None:
+def test_processes_give_the_same_bytes(ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    assert ckdiff("campaign", "plan.toml", "-o", results, "--workers", workers)[0] == 0
+    assert ckdiff("campaign", "plan.toml", "-o", results, "--workers", 2)[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
 
 
@@ -157,11 +154,11 @@ def test_three_shards_in_three_places_or_in_one_give_the_same_bytes(
     assert "not run" in out
 
 
-def test_a_run_that_is_killed_twenty_times_gives_the_same_bytes(
+def test_a_run_that_is_killed_again_and_again_gives_the_same_bytes(
     ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path
 ) -> None:
     results, chance = tmp_path / "results", random.Random(6)
-    kills = int(os.environ.get("CKDIFF_CAMPAIGN_KILLS", "3"))
+    kills = int(os.environ.get("CKDIFF_CAMPAIGN_KILLS", "2"))
     for _ in range(kills):
         process = subprocess.Popen(command("plan.toml", "-o", results, "-q"), cwd=here)
         before = len(list(results.glob("jobs/*.h5")))
