@@ -427,7 +427,7 @@ def _with(name: str, values: Any) -> Any:
     ],
 )
 def test_a_forged_file_is_refused_in_one_line(change: Any, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match=r"c\.h5: damaged or truncated") as raised:
+    with pytest.raises(ReportError, match=r"c\.h5: (damaged or truncated|not written by ckdiff)") as raised:
         read_any(resealed(tmp_path / "c.h5", change))
     assert str(raised.value).isprintable()
 

@@ -1,4 +1,4 @@
-"""The report as an HDF5 file: `write_report(report, path)`, `read_report(path)`. The only importer of h5py.
+"""The report as an HDF5 file: `write_report(report, path)`, `read_report(path)`. Only `loading` imports h5py beside it.
 
 The report of a campaign is a file of the same kind: `write_campaign`, `read_campaign`; `read_any` takes either.
 
@@ -10,14 +10,14 @@ so that a new section of the report is a field of a record, without a call to h5
 its own dimension scales, so that `xarray.open_dataset(path, group="compare/grid")` works with h5netcdf and netCDF4.
 
 Behind the end of the HDF5 data stands one line, `SEAL`, with the sha256 of everything before it. HDF5 does not look
-there. It is checked before HDF5 sees the file, because a flipped bit in its metadata can crash the library.
+there. It is checked before HDF5 sees the file. Anybody can write one, so that the file is read in a process of its own
+(`apart`), where what it holds can do no harm.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
 from ckdiff.files import beside, replace_file, write_synced
+from ckdiff.report.hdf5.apart import load_apart
 from ckdiff.report.hdf5.columns import Array, Node, encoded
+from ckdiff.report.hdf5.loading import MAX_ATTRIBUTE
 from ckdiff.report.hdf5.report import from_tree, to_tree
-from ckdiff.report.schema import campaign as campaign_schema
-from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.schema.report import Report
 from ckdiff.report.words.numbers import count_of
@@ -38,19 +38,8 @@ if TYPE_CHECKING:
     from ckdiff.shapes import AnyArray
 
 
-MAX_EXPANSION = 1100
-"""No array is larger than this many times its file (gzip reaches 1032): a damaged size asks for no memory."""
-
-
-MAX_DEPTH = 8
-
-
 CHUNK = 1 << 16
 """Bytes that a chunk of an array with three axes may have, if one row has no more."""
-
-
-MAX_ATTRIBUTE = 64_000
-"""Bytes of a text that is an attribute: HDF5 holds no attribute of 64 KB in files that old readers open."""
 
 
 SEAL = b"\nckdiff sha256 %s\n"
@@ -58,10 +47,6 @@ SEAL = b"\nckdiff sha256 %s\n"
 
 
 SEAL_LENGTH = len(SEAL % bytes(64))
-
-
-SCHEMAS = {schema.FORMAT: schema.SCHEMA_VERSION, campaign_schema.FORMAT: campaign_schema.CAMPAIGN_VERSION}
-"""What a file can say that it is, and up to which schema this ckdiff reads it."""
 
 
 def write_report(report: Report, path: str | Path) -> None:
@@ -123,7 +108,7 @@ def read_any(path: str | Path) -> Report | Campaign:
     name, path = printable(path), Path(path)
     check_sealed(path)
     try:
-        report: Report | Campaign = from_tree(_load(path, name))
+        report: Report | Campaign = from_tree(load_apart(path, name))
         return report
     except (
         OSError,
@@ -262,59 +247,6 @@ def _string_dtype(length: int) -> Any:
     import h5py
 
     return h5py.string_dtype("utf-8", length)
-
-
-def _load(path: Path, name: str) -> Node:
-    import h5py
-
-    limit = MAX_EXPANSION * path.stat().st_size
-    # No lock: a report is replaced, never changed, and some network file systems have none.
-    with h5py.File(path, "r", locking=False) as file:
-        known = SCHEMAS.get(str(_attribute(file.attrs.get("format", ""))))
-        if known is None:
-            raise ReportError(f"{name}: HDF5, but not a ckdiff report; give a file that ckdiff wrote")
-        version = int(file.attrs["schema_version"])
-        if version > known:
-            raise ReportError(f"{name}: {_newer(version, known, _attribute(file.attrs.get('versions', '')))}")
-        return _load_group(file, limit, MAX_DEPTH)
-
-
-def _newer(version: int, most: int, versions: object) -> str:
-    """What to do about a report whose schema this ckdiff does not know: which version reads it, where it says so."""
-    known = f"this one reads up to {most}"
-    try:
-        writer = shorten(printable(json.loads(str(versions))["ckdiff"]), 40)
-    except (ValueError, KeyError, TypeError):
-        return f"written by a newer ckdiff (schema {version}); {known}; upgrade ckdiff"
-    return f"written by ckdiff {writer} (schema {version}); {known}; upgrade to ckdiff {writer} or later"
-
-
-def _load_group(group: Any, limit: int, depth: int) -> Node:
-    import h5py
-
-    if depth == 0:
-        raise ValueError("groups inside groups without end")
-    node = Node({name: _attribute(value) for name, value in group.attrs.items()})
-    for name in group:
-        item = group[name]
-        if isinstance(item, h5py.Dataset):
-            if item.nbytes > limit:
-                raise ValueError(f"{name} claims {item.nbytes} bytes")
-            node.arrays[name] = Array(_plain(item[()]), ())
-        else:
-            node.groups[name] = _load_group(item, limit, depth - 1)
-    return node
-
-
-def _plain(values: AnyArray) -> AnyArray:
-    """Without the marks that h5py leaves on a string dtype."""
-    return values.astype(f"S{values.dtype.itemsize}") if values.dtype.kind == "S" else values
-
-
-def _attribute(value: Any) -> str | int:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value if isinstance(value, str) else int(value)
 
 
 def _sealed(image: bytes) -> bytes:
