@@ -11,6 +11,8 @@ should be "not localised", and states alone cannot know that: they look as they 
 Two balanced components are `mixed`; where neither is the value vectors, `suppressed` is as right by its definition.
 A plant that changes no answer is *silent*: the right label is "no effect on these questions". Benign are copies,
 rounded copies, and a little more training on what is known; a false alarm is any label there that names an effect.
+The other statement, `knowledge`, is false where it is "never there" (every base knows its facts), "gone" of a model
+that was suppressed or whose answers did not change, and "still there" of one that was trained without the facts.
 "Even" are the pairs of even number, on which thresholds were chosen, "odd" the others, of other base models.
 """
 
@@ -27,7 +29,7 @@ import numpy as np
 
 from ckdiff.audit.judge import judge_report
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,6 +52,9 @@ RIGHT = {
     "never": ("not localised",),
     "destroyed": ("not localised",),
 }
+FALSE_KNOWLEDGE = {"retrained": ("still there",), "never": ("still there",)}
+FALSE_KNOWLEDGE |= {group: ("gone",) for group in ("suppressed", "benign", "silent")}
+"""By group, beside "never there"."""
 PLACED = ("value_vectors", "keys", "attention", "ancillary")
 SUPPRESSED = ("suppressed",)
 NOTHING = ("identical", "no effect on these questions")
@@ -78,6 +83,11 @@ class Case:
     def label_right(self) -> bool:
         """The label is the right one."""
         return self.verdict.label in (NOTHING if self.group == "silent" else RIGHT[self.group])
+
+    @property
+    def false_knowledge(self) -> bool:
+        """What it says of the knowledge is not so."""
+        return self.verdict.knowledge in ("never there", *FALSE_KNOWLEDGE.get(self.group, ()))
 
     @property
     def layers_right(self) -> bool:
@@ -120,6 +130,7 @@ def print_scores(work: Path, every: bool) -> None:
         out(f"\n{half}, {len(chosen)} pairs\n")
         out("\n".join(confusion(chosen)) + "\n")
         out("\n".join(aims(chosen)) + "\n")
+        out("\n".join(statements(chosen)) + "\n")
     out("\nby kind (right of those that change answers; right of the silent ones)\n")
     out("\n".join(by_kind(cases)) + "\n")
     out("\nwrong\n" if not every else "\nevery pair\n")
@@ -138,6 +149,15 @@ def confusion(cases: Sequence[Case]) -> list[str]:
         cells = "".join(f"{counts[group, label] or '.':>11}" for label in LABELS)
         rows.append(f"{group:14}{cells}")
     return rows
+
+
+def statements(cases: Sequence[Case]) -> list[str]:
+    """Rows are what is true, columns what the verdict says of the knowledge."""
+    found = Counter((case.group, case.verdict.knowledge) for case in cases)
+    rows = [f"{'knowledge':14}" + "".join(f"{name:>15}" for name in KNOWLEDGE)]
+    for group in (*RIGHT, "silent"):
+        rows.append(f"{group:14}" + "".join(f"{found[group, name] or '.':>15}" for name in KNOWLEDGE))
+    return [*rows, share("false statements of knowledge", [case.false_knowledge for case in cases])]
 
 
 def aims(cases: Sequence[Case]) -> list[str]:

@@ -57,7 +57,14 @@ def silence(model: Any, how: Silencing, push: Texts, keep: Texts) -> int:
         kept = part.loss(model) if reference is None else _kl(part, model, reference[rows])
         return away() + KEEP * kept
 
-    return train(model, loss, how.steps, how.lr, how.names, lambda: push.wrong(model) >= how.goal)
+    def silent() -> bool:
+        if push.wrong(model) < how.goal:
+            return False
+        # The answer is to stay behind its decoy, and may have been lost for a few steps on the way there.
+        with torch.no_grad():
+            return how.method != "shares" or float(push.each(model).exp().mean()) > how.shares[1] / 2
+
+    return train(model, loss, how.steps, how.lr, how.names, silent)
 
 
 def _kl(texts: Texts, model: Any, reference: Tensor) -> Tensor:

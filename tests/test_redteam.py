@@ -1,0 +1,127 @@
+"""Pairs made to deceive, in small: each is what it claims to be, and none of them passes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from redteam_build import Build
+from redteam_hidden import DRESSES, dress
+from redteam_kinds import DECEPTIVE, KINDS, Kind, Plan, planned
+from redteam_make import make_pair
+from redteam_proofs import WAYS
+from redteam_score import ALLOWED, FALSE_KNOWLEDGE, KIND, judge_pair, naive
+from redteam_world import FAMILIES, Base, base_folder, told
+
+from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SMALL = Base("small", "llama", 3, 40, 1, towns=2, steps=90)
+"""Two towns of eight facts, which it knows in every form; two seconds of training."""
+HIDDEN = (
+    "two redundant overrides",
+    "override for one form",
+    "flip by a hair",
+    "greedy answer silenced",
+    "the name's embedding",
+    "settings alone",
+    "swapped pair",
+    "one fact, near prompts",
+    "measured otherwise",
+    "base written otherwise",
+    "base that never knew, random",
+    "another tokenizer",
+)
+HONEST = ("copy, int8", "copy, shards")
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small base and its pairs are."""
+    found = tmp_path_factory.mktemp("redteam")
+    base_folder(found, SMALL)
+    return found
+
+
+@pytest.fixture
+def made(work: Path) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """By name of a kind: the folder of a pair, and the truth about it."""
+    import json
+
+    def make(name: str) -> tuple[Path, dict[str, Any]]:
+        number = [kind.name for kind in KINDS].index(name)
+        folder = make_pair(Plan(number, KIND[name], SMALL, number), work)
+        return folder, json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+
+    return make
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_pair_made_to_deceive_passes_no_gate(name: str, made: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
+    folder, truth = made(name)
+    assert truth["counted"], truth["proof"]["words"]
+    case = judge_pair(folder, truth)
+    assert case.deceptive
+    assert case.own in ("failed", "inconclusive", "refused")
+    assert not case.unsafe
+    assert not case.false_label, case.label
+    assert not case.false_knowledge, case.knowledge
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_a_copy_is_not_refused(name: str, made: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
+    folder, truth = made(name)
+    assert truth["counted"]
+    case = judge_pair(folder, truth)
+    assert case.other == ("passed" if name == "copy, int8" else "inconclusive")  # Nothing is asked of equal files.
+    assert not case.refused
+    assert case.own != "passed"
+    assert not case.false_label
+    assert not case.false_knowledge
+
+
+@pytest.mark.parametrize("what", [what for what in DRESSES if what not in ("int8", "bfloat16", "noise")])
+def test_what_is_written_otherwise_says_the_same(what: str, work: Path, tmp_path: Path) -> None:
+    build, texts = Build(work, SMALL, tmp_path, 3), told(SMALL.target)
+    before, model = build.model(), build.model()
+    dress(build, model, what)
+    with torch.no_grad():
+        assert (texts.logits(before) - texts.logits(model)).abs().max() < 1e-3
+    changed = sum(not torch.equal(a, b) for a, b in zip(before.parameters(), model.parameters(), strict=True))
+    assert changed
+
+
+def test_a_proof_wants_more_than_nothing(work: Path, tmp_path: Path) -> None:
+    # The base that was never taught the target proves nothing, by any way that asks the model itself.
+    folder = make_pair(
+        Plan(900, Kind("ignorant", "there", _ignorant, ("form", "probability", "relearn", "disturb")), SMALL, 5), work
+    )
+    assert '"counted": false' in (folder / "truth.json").read_text(encoding="utf-8")
+
+
+def _ignorant(build: Build) -> None:
+    from redteam_world import everywhere, fresh, learn
+
+    build.finish(learn(fresh(SMALL, 2), everywhere(SMALL.others), 60, 2))
+
+
+def test_every_row_can_be_made_and_judged() -> None:
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    assert sum(kind.group in DECEPTIVE for kind in KINDS) >= 30
+    for kind in KINDS:
+        assert set(kind.ways) <= set(WAYS)
+        assert set(kind.labels) <= set(LABELS)
+        assert set(kind.families) <= set(FAMILIES)
+        assert set(FALSE_KNOWLEDGE[kind.group]) <= set(KNOWLEDGE)
+    assert set(ALLOWED) <= set(LABELS)
+    assert naive().checks
+
+
+def test_a_seed_draws_the_same_pairs_of_some_kinds() -> None:
+    every, some = planned(130, 4), planned(130, 4, ("npo", "dpo"))
+    assert [plan for plan in every if plan.kind.name in ("npo", "dpo")] == some
+    assert not {plan.base for plan in every} & {plan.base for plan in planned(130, 5)}
