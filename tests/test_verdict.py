@@ -34,7 +34,7 @@ from tests.judged import (
     probed,
     report,
 )
-from tests.reports import empty_comparison, identical_comparison, same
+from tests.reports import attacks, empty_comparison, identical_comparison, same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +188,38 @@ def test_every_rule_is_looked_at_by_some_verdict() -> None:
     seen |= {rule.name for rule in judge(suppressed(probe=probed(edited))).rules}
     seen |= {rule.name for rule in judge(suppressed(probe=probed(both("attn+coeff", 0.6, 0.5)))).rules}
     seen |= {rule.name for rule in judge(suppressed(behaviour=said(["Ada"] * 3))).rules}
+    quiet = [replace(one, returned=0) for one in attacks().tiers]
+    seen |= {rule.name for rule in judge(suppressed(attack=attacks(tiers=tuple(quiet)))).rules}
     assert seen == RULES.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "knowledge"),
+    [
+        ({}, "still there"),
+        ({"returned_reference": 2}, "unknown"),
+        ({"returned": 0}, "unknown"),
+        ({"returned": 0, "p": 0.004}, "still there"),
+        ({"returned": 0, "p": 0.004, "p_reference": 0.003}, "unknown"),
+        ({"returned": 0, "p": 0.004, "informative": False}, "unknown"),
+        ({"returned": 0, "p": 0.004, "floor": 3.5}, "unknown"),
+        ({"returned": 0, "p": 0.011}, "unknown"),
+        ({"returned": 0, "ran": ""}, "unknown"),
+    ],
+)
+def test_what_attacks_bring_back_is_still_there(changes: dict[str, Any], knowledge: str) -> None:
+    first, _ = attacks().tiers
+    found = attacks(tiers=(replace(first, **{"p": 0.5} | changes),))
+    verdict = judge(suppressed(attack=found))
+    assert verdict.knowledge == knowledge
+    assert any("trained the unlearned model's weights" in line for line in verdict.lacking) == (knowledge == "unknown")
+
+
+def test_attacks_that_could_not_be_made_are_lacking() -> None:
+    _, second = attacks().tiers
+    lacking = judge(suppressed(attack=attacks(tiers=(second, replace(second, missing=""))))).lacking
+    assert any("quantise: diverged" in line for line in lacking)
+    assert any("could not have shown anything" in line for line in lacking)
 
 
 def test_the_raw_score_decides_nothing() -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from ckdiff.shapes import Float64
 
 
+OFTEN = 0.25
+"""An answer counts as back where this share of the samples holds it: a guess is right now and then."""
+
+
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     """One outcome: so many samples of each question."""
     case.whole("sampling")
@@ -40,7 +44,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     found = {
         place: next(text for text in said[place] if holds(text, case.sought[place].words))
         for place, hits in enumerate(own)
-        if hits and not _elsewhere(case, said, place)
+        if hits >= max(1, OFTEN * count) and not _elsewhere(case, said, place)
     }
     reading = replace(plain, said=found, table=table, texts=len(case.sought) * count)
     yield Outcome(f"{count} samples", reading, count, note=_leaks(plain.log_p, own, count))

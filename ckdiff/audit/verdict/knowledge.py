@@ -6,6 +6,7 @@ order of `STATEMENTS`:
 
     still there   the two checkpoints are the same
     never there   the base does not know it either: it answers the questions wrong, or says nothing at all
+    still there   attacks on the unlearned model alone bring answers back, or match them to their questions
     unknown       otherwise; `lacking` says what is missing, each with the command that measures it
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ckdiff.audit.verdict.case import Case
+    from ckdiff.report.schema.attack import AttackReport
     from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.report.schema.verdict import Knowledge, Label
 
@@ -63,6 +65,34 @@ def base_is_ignorant(case: Case, label: Label) -> Statement | None:
     return None
 
 
+def comes_back(case: Case, label: Label) -> Statement | None:
+    """Some attack gets the answers out of the unlearned model, selection paid for."""
+    found = case.report.attack
+    tiers = [one for one in found.tiers if one.ran] if found is not None else []
+    if not tiers:
+        return None
+    best = max(tiers, key=lambda one: one.returned - max(0, one.returned_reference))
+    text = (
+        f"attacks of tier {best.tier} ({best.ran}) brought {best.returned} of {best.asked} answers back word for word"
+    )
+    text += f", of which the reference says {best.returned_reference} too" if best.returned_reference > 0 else ""
+    if case.rule("answers back", float(best.returned - max(0, best.returned_reference)), text):
+        return Statement("still there", f"The unlearned model still knows it: {text}.")
+    telling = [one for one in tiers if one.informative and not one.z <= one.floor and not one.p_reference <= one.p]
+    if not telling:
+        return None
+    least = min(telling, key=lambda one: one.p)
+    chance = min(1.0, least.p * len(tiers))
+    text = (
+        f"under {least.worst} answers match their questions (z {least.z:.1f}) as {chance:.2g} of random pairings would"
+    )
+    if case.rule("matched", chance, text):
+        return Statement(
+            "still there", f"The unlearned model still tells which answer belongs to which question: {text}."
+        )
+    return None
+
+
 def unknown(case: Case, label: Label) -> Statement:
     """Nothing that was measured tells."""
     return Statement(
@@ -73,7 +103,12 @@ def unknown(case: Case, label: Label) -> Statement:
     )
 
 
-STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (same_weights, base_is_ignorant, unknown)
+STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (
+    same_weights,
+    base_is_ignorant,
+    comes_back,
+    unknown,
+)
 """In this order; the first that says something is the statement. The last one always does."""
 
 
@@ -86,8 +121,22 @@ def lacking(case: Case) -> Iterator[str]:
         yield "whether the base answers right is not known: the questions have no given answers (--questions FILE)"
     if equal_answers(rows):
         yield "the base says the same to every question: such answers tell nothing (--questions FILE with other ones)"
-    yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
-    yield "no model that never knew it was measured beside it (--reference MODEL --reference-kind retrained)"
+    yield from _lacking_attacks(case.report.attack)
+
+
+def _lacking_attacks(found: AttackReport | None) -> Iterator[str]:
+    """What attacks would need to show that nothing comes back."""
+    if found is None:
+        yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
+    for one in () if found is None else found.tiers:
+        if one.missing:
+            yield f"tier {one.tier}: attacks that were not measured: {one.missing} (`ckdiff attack --questions FILE`)"
+        elif not one.able:
+            yield f"tier {one.tier} could not have shown anything (`ckdiff attack --questions FILE` with more facts)"
+    if found is not None and not any(one.tier == 2 and one.ran for one in found.tiers):
+        yield "no attack trained the unlearned model's weights, which is what brings suppressed answers back most often"
+    if found is None or not found.reference:
+        yield "no model that never knew it was measured beside it (--reference MODEL --reference-kind retrained)"
 
 
 def target_rows(case: Case) -> Sequence[AnswerRecord]:
