@@ -32,7 +32,7 @@ from ckdiff.report.page.document import BEGINNING
 from ckdiff.report.page.rendering import render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
-from ckdiff.report.schema.comparison import COMPONENTS, Grid
+from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES
@@ -116,7 +116,10 @@ def tree(found: Report) -> Element:
 
 def full(**changes: Any) -> Report:
     """A report with everything that a schema holds."""
-    found = report(comparison(), probe(), behaviour(), None, attacks())
+    moved = LayerAlignment(
+        layer=3, kind="neurons", units=64, moved=60, rescaled=2, cosine_before=0.1, cosine_after=0.99
+    )
+    found = report(comparison(alignment=(moved,)), probe(), behaviour(), None, attacks())
     return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
 
 

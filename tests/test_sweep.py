@@ -475,7 +475,7 @@ def test_what_comes_from_outside_is_not_counted_as_work(pairs: Pairs, name: str,
     for variant in ("isolated", "direct"):
         plan = plan_runs(["restore"], ["gate"], [variant], [LAYERS - 1], 1, LAYERS, controls=False)
         spared = (2 if variant == "direct" else matrices) * one
-        work = (3 * one - spared + size.head) * size.scored
+        work = (3 * one - spared + 2 * size.head) * size.scored
         assert cost.operations(plan, size, kl=True) == pytest.approx(bare + 2 * work)
         names = 2 if variant == "direct" else 1
         assert cost.key_output_bytes(plan, live, 10, 8) == 2 * names * 56 * 10 * 8

@@ -87,7 +87,7 @@ def with_curve(report: Report, **parts: float) -> Report:
 
 def scored(probe: Probe) -> Probe:
     """A probe whose scores, intervals and summaries are those of its losses: what a careful forger would do."""
-    names = ("mse", "mse_centred", "kl", "top1")
+    names = ("mse", "mse_centred", "kl", "top1", "js")
     unlearned = QuestionLosses(*(np.array([getattr(one, name) for one in probe.questions]) for name in names))
     runs = tuple(
         probe_run(
@@ -98,12 +98,13 @@ def scored(probe: Probe) -> Probe:
             layers=run.layers,
             first=run.first,
             last=run.last,
-            losses=QuestionLosses(run.loss_mse, run.loss_mse_centred, run.loss_kl, run.top1_questions),
+            losses=QuestionLosses(run.loss_mse, run.loss_mse_centred, run.loss_kl, run.top1_questions, run.loss_js),
             unlearned=unlearned,
+            clusters=[one.cluster for one in probe.questions],
         )
         for run in probe.runs
     )
-    summary = loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1)
+    summary = loss_summary(unlearned.mse, unlearned.mse_centred, unlearned.kl, unlearned.top1, unlearned.js)
     return replace(probe, runs=runs, loss_unlearned=summary, controls=tuple(against(probe, runs)), neurons=())
 
 
@@ -135,7 +136,7 @@ def without_question(report: Report, everything: bool) -> Report:
     found = probe_of(report)
 
     def cut(run: ProbeRun) -> ProbeRun:
-        names = ("loss_mse", "loss_mse_centred", "loss_kl", "top1_questions")
+        names = ("loss_mse", "loss_mse_centred", "loss_kl", "loss_js", "top1_questions")
         return replace(run, **{name: getattr(run, name)[:, 1:] for name in names})
 
     probe = replace(found, questions=found.questions[1:], runs=tuple(map(cut, found.runs)))
@@ -153,8 +154,10 @@ def with_answers(found: Behaviour, name: str, change: Callable[[AnswerSet], Answ
 
 
 def summed(one: AnswerSet) -> AnswerSet:
+    clusters = [row.cluster for row in one.questions]
+
     def of(name: str, least: float, most: float) -> Any:
-        return mean(np.array([float(getattr(row, name)) for row in one.questions]), least, most)
+        return mean(np.array([float(getattr(row, name)) for row in one.questions]), least, most, clusters)
 
     counts = [len(row.answer_base_ids) for row in one.questions]
     perplexities: dict[str, Any] = {
@@ -484,7 +487,7 @@ def test_forged_reports(scene: Scene, name: str) -> None:
     scene.write(forged)
     status, out = scene.verify()
     if attack.caught is None:
-        assert (status, out.count("\n")) == (0, 1)
+        assert (status, out.count("\n")) == (0, 1), out
         assert out.startswith("consistent, origin unproven: ")
     else:
         assert status == 1
