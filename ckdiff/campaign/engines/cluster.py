@@ -160,16 +160,26 @@ def _connect(address: str, patience: float) -> None:
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Ray puts its own in the place of the program's answer to SIGTERM."""
+    """Ray puts its own in the place of the program's answer to SIGTERM.
+
+    Where a shell without job control started ckdiff in the background, SIGINT is ignored, and so it would be in Ray's
+    processes, which call its handler when a job is cancelled and fail. What has a handler is not inherited.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if before[signal.SIGINT] is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _let_pass)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _let_pass(number: int, frame: object) -> None:
+    """An answer to a signal that is ignored."""
 
 
 # -------------------------------------------------------------------------------------------------------------- jobs
