@@ -11,10 +11,11 @@ Source: Hong et al. 2024, arXiv:2410.06606, section 3.2 (`open`), appendix C (`i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ckdiff.report.schema.comparison import Component
 
@@ -24,9 +25,10 @@ Direction = Literal["restore", "break"]
 DIRECTIONS: tuple[Direction, ...] = ("restore", "break")
 
 
-Role = Literal["states", "weights", "sum", "shown"]
+Role = Literal["states", "weights", "sum", "shown", "subset"]
 """What a verdict makes of a mode: states that may carry the effect while all weights stay in place; weights that were
-edited where they carry it; a sum of both, which counts only where nothing alone is enough; or nothing at all."""
+edited where they carry it; a sum of both, which counts only where nothing alone is enough; nothing at all; or several
+kinds of weights together, which finds edits of which each alone is enough to take the answers away."""
 
 
 KEY_OUTPUTS = ("gate", "up")
@@ -172,6 +174,53 @@ MODES: dict[str, Mode] = {
 """By the name that `--mode` takes, in the order in which tables show them; of one role the smallest comes first."""
 
 
+def _subset(kinds: Sequence[Mode]) -> Mode:
+    """Several kinds of weights as one mode."""
+    *most, last = (kind.subject for kind in kinds)
+    return Mode(
+        subject=f"{', '.join(most)} and {last}",
+        gist="several kinds of weights together",
+        meaning="these kinds of weights together, in the whole model: one score, no window",
+        role="subset",
+        components=tuple(component for kind in kinds for component in kind.components),
+        value_vectors=any(kind.value_vectors for kind in kinds),
+        keys=any(kind.keys for kind in kinds),
+        attention_weights=any(kind.attention_weights for kind in kinds),
+        ancillary=any(kind.ancillary for kind in kinds),
+    )
+
+
+WEIGHTS = tuple(name for name, mode in MODES.items() if mode.role == "weights")
+"""Modes that put back weights: together every parameter, each in one of them."""
+
+
+SUBSETS: dict[str, Mode] = {
+    "+".join(names): _subset([MODES[name] for name in names])
+    for size in range(2, len(WEIGHTS))
+    for names in combinations(WEIGHTS, size)
+}
+"""Several of `WEIGHTS` together and never all of them, the smallest first, by the names that `--mode` takes as well
+(`all` does not mean them): "values+ancillary". They are put back in the whole model, variant `whole`."""
+
+
+EVERY_MODE: dict[str, Mode] = MODES | SUBSETS
+"""Every mode by name."""
+
+
+def subsets_of(kinds: Collection[str]) -> tuple[str, ...]:
+    """Names of the proper subsets of some of `WEIGHTS`, the smallest first.
+
+    >>> subsets_of(("values", "keys", "ancillary"))
+    ('values+keys', 'values+ancillary', 'keys+ancillary')
+    """
+    return tuple(name for name in SUBSETS if set(kinds_of(name)) < set(kinds))
+
+
+def kinds_of(subset: str) -> tuple[str, ...]:
+    """The kinds of weights of a subset."""
+    return tuple(subset.split("+"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """What is pinned to the host's own states, in words and as what it is.
@@ -217,6 +266,15 @@ VARIANTS: dict[str, Variant] = {
 """By the name that `--variant` takes."""
 
 
+def is_planned(mode: str, variant: str) -> bool:
+    """Whether a variant is for a mode: several kinds of weights are put back in the whole model only.
+
+    >>> is_planned("values+keys", "open"), is_planned("values+keys", "whole"), is_planned("values", "open")
+    (False, True, True)
+    """
+    return mode not in SUBSETS or VARIANTS[variant].whole
+
+
 def of_role(*roles: Role) -> tuple[str, ...]:
     """Names of the modes that a verdict takes for one of these roles, the roles in the order given.
 
@@ -237,4 +295,4 @@ def without_window(mode: str, variant: str) -> bool:
     >>> without_window("coeff", "open"), without_window("ancillary", "open"), without_window("coeff", "whole")
     (False, True, True)
     """
-    return (variant in VARIANTS and VARIANTS[variant].whole) or (mode in MODES and MODES[mode].ancillary)
+    return (variant in VARIANTS and VARIANTS[variant].whole) or (mode in EVERY_MODE and EVERY_MODE[mode].ancillary)

@@ -70,6 +70,11 @@ class Option:
         """The long name, such as `--kl` of "--kl/--no-kl"."""
         return self.names.partition(" ")[0].partition("/")[0]
 
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The known names that `all` stands for."""
+        return self.read(ALL) if self.known and self.read is not None else tuple(self.known)
+
     def but(self, help: str | None = None, panel: str | None = None, **other: Any) -> Option:
         """The same option, in other words, under another heading, or with other bounds."""
         help, panel = self.help if help is None else help, self.panel if panel is None else panel
@@ -83,10 +88,10 @@ class Option:
         """
         values = value if isinstance(value, tuple) else (value,)
         if self.known and not values:
-            raise error(f"{self.name}: names nothing; there are {', '.join(self.known)}")
+            raise error(f"{self.name}: names nothing; there are {', '.join(self.every)}")
         for one in values:
             if self.known and one not in self.known:
-                raise error(f"{self.name}: no {str(one)[:SHOWN]!r}; there are {', '.join(self.known)}")
+                raise error(f"{self.name}: no {str(one)[:SHOWN]!r}; there are {', '.join(self.every)}")
             if isinstance(one, float) and not self._holds(one):
                 raise error(f"{self.name}: {one:g} cannot be; give {self._bounds()}")
             if isinstance(one, int) and not self._holds(one):

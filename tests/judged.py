@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.modes import DIRECTIONS, MODES
+from ckdiff.modes import DIRECTIONS, EVERY_MODE, MODES, SUBSETS
 from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, Mean
 from ckdiff.report.schema.comparison import COMPONENTS, Comparison, ComponentDrift, Drift, TensorDrift
 from ckdiff.report.schema.probe import Control, Probe, QuestionRecord
@@ -44,8 +44,8 @@ def probed(
     unlearned, restless = losses(count, spread), losses(count, spread, 1)
     restless = restless / restless.mean() - 1
     runs = []
-    for mode in MODES:
-        for variant in ("open", "whole"):
+    for mode in EVERY_MODE:
+        for variant in ("open", "whole") if mode not in SUBSETS else ("whole",):
             for direction in DIRECTIONS:
                 centres = [-1] if variant == "whole" or mode == "ancillary" else list(range(LAYERS))
                 values = np.array(scores.get((mode, variant, direction), [0.0] * len(centres)), dtype=float)
@@ -53,7 +53,8 @@ def probed(
                 # Each question keeps its own share; their mean is the score wanted.
                 own = share[:, None] * unlearned * (1 + np.minimum(share, 1)[:, None] * restless)
                 own *= (share * unlearned.mean() / np.where(own.mean(1) > 0, own.mean(1), 1))[:, None]
-                run = QuestionLosses(10 * own, 2 * own, own, np.zeros_like(own))
+                back = (own < 0.5 * unlearned).astype(float)
+                run = QuestionLosses(10 * own, 2 * own, own, back, own)
                 whole = [c < 0 for c in centres]
                 runs.append(
                     probe_run(
@@ -65,7 +66,7 @@ def probed(
                         first=np.array([0 if all_ else c for c, all_ in zip(centres, whole, strict=True)]),
                         last=np.array([LAYERS - 1 if all_ else c for c, all_ in zip(centres, whole, strict=True)]),
                         losses=run,
-                        unlearned=QuestionLosses(10 * unlearned, 2 * unlearned, unlearned, np.zeros(count)),
+                        unlearned=QuestionLosses(10 * unlearned, 2 * unlearned, unlearned, np.zeros(count), unlearned),
                         draws=500,
                     )
                 )

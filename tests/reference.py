@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+SUBSETS = (
+    *("values+keys", "values+attn-weights", "values+ancillary", "keys+attn-weights", "keys+ancillary"),
+    *("attn-weights+ancillary", "values+keys+attn-weights", "values+keys+ancillary"),
+    *("values+attn-weights+ancillary", "keys+attn-weights+ancillary"),
+)
+"""Several kinds of weights together, in the whole model."""
 STATES: dict[tuple[str, str], tuple[str, str]] = {
     # A and m in the window, A and m in every later layer: D the donor's, H the host's own, - recomputed, g recomputed
     # with the donor's gate, G made of the donor's gate and the host's own up.
@@ -63,6 +69,7 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("ancillary", "isolated"): ("HH", "HH"),
     ("ancillary", "direct"): ("HH", "HH"),
 }
+STATES |= {(mode, "whole"): ("--", "") for mode in SUBSETS}
 GATED = ("gate_proj", "gate_up_proj")
 """An MLP that has one of these is gated: what its activation gets is the gate's output."""
 EXACT = {"experts_implementation": "eager"}
@@ -75,6 +82,7 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "attn-weights": ("attention",),
     "ancillary": ("norms", "ends"),
 }
+WEIGHTS |= {mode: tuple(part for kind in mode.split("+") for part in WEIGHTS[kind]) for mode in SUBSETS}
 
 
 @dataclass(frozen=True, slots=True)

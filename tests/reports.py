@@ -473,7 +473,20 @@ labels = ["suppressed"]
 def explanation(mode: str, direction: str = "restore", kl: float = 0.9, **changes: Any) -> Explanation:
     """A window of layers 21 to 23 whose krs_kl is given; the whole model's variant where nothing else is said."""
     found = Explanation(
-        mode, "open", direction, 21, 23, kl, kl - 0.06, kl + 0.04, kl - 0.1, kl - 0.2, kl, decisive=False
+        mode,
+        "open",
+        direction,
+        21,
+        23,
+        kl,
+        kl - 0.06,
+        kl + 0.04,
+        kl - 0.1,
+        kl - 0.2,
+        kl,
+        decisive=False,
+        js=kl - 0.05,
+        returned=0.75,
     )
     return dataclasses.replace(found, **changes)
 

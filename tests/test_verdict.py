@@ -17,7 +17,7 @@ from ckdiff.audit.verdict.evidence import Evidence
 from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
-from ckdiff.modes import MODES, decisive, everywhere, of_role
+from ckdiff.modes import MODES, SUBSETS, decisive, everywhere, of_role
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
@@ -55,6 +55,10 @@ def suppressed(**more: Any) -> Report:
 
 def one_way(found: Probe) -> Probe:
     return replace(found, runs=tuple(run for run in found.runs if run.direction == "restore"))
+
+
+def without(found: Probe, *modes: str) -> Probe:
+    return replace(found, runs=tuple(run for run in found.runs if run.mode not in modes))
 
 
 def windows_only(found: Probe) -> Probe:
@@ -113,6 +117,20 @@ CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
         (),
     ),
     ("nothing helps", "not localised", suppressed(probe=probed(both("coeff", 0.2, 0.3))), "", ()),
+    (
+        "two edits that hide each other",
+        "mixed",
+        suppressed(probe=probed({**both("values", 0.45, 1.0), **both("values+ancillary", 0.97, 1.0)})),
+        "value vectors and embedding, norms and unembedding",
+        (),
+    ),
+    (
+        "subsets that were not tried",
+        "inconclusive",
+        suppressed(probe=without(probed(both("coeff", 0.2, 0.3)), *SUBSETS)),
+        "",
+        (),
+    ),
     ("foreign", "not localised", suppressed(compare=FOREIGN), "", ()),
     ("not all put back", "inconclusive", suppressed(probe=windows_only(probed(both("coeff", 0.2, 0.3)))), "", ()),
     (
@@ -290,10 +308,6 @@ def test_what_is_unknown_names_the_commands_that_would_tell() -> None:
 # ------------------------------------------------------------------------------------------------------ thresholds
 
 
-def without(found: Probe, *modes: str) -> Probe:
-    return replace(found, runs=tuple(run for run in found.runs if run.mode not in modes))
-
-
 def banded(found: Probe, mode: str, direction: str, low: float, high: float) -> Probe:
     """The same probe with another band of a mode in the whole model."""
     runs = []
@@ -317,11 +331,48 @@ def test_nothing_is_said_to_be_of_no_use_that_was_not_tried(modes: tuple[str, ..
     assert judge(suppressed(probe=replace(found, runs=runs))).label == "inconclusive"
 
 
+TWO_KINDS = {("value_vectors", 1), ("attn_o", 2)}
+
+
 def test_weights_that_did_not_change_need_not_be_tried() -> None:
-    found = without(probed(both("coeff", 0.2, 0.3)), "keys", "ancillary")
-    assert (
-        judge(suppressed(probe=found, compare=compared({("value_vectors", 1), ("attn_o", 2)}))).label == "not localised"
+    found = without(probed(both("coeff", 0.2, 0.3)), "keys", "ancillary", *SUBSETS)
+    verdict = judge(suppressed(probe=found, compare=compared(TWO_KINDS)))
+    assert verdict.label == "mixed"
+    assert "nothing else differs: put back together they are the base" in verdict.reason
+    assert verdict.component == "value vectors and attention weights"
+    other = (
+        compared(TWO_KINDS, config_changes=(ConfigChange("config.json", "rope_theta", "1e4", "1e6"),)),
+        compared(TWO_KINDS, config_uncompared=(Uncompared("all settings", "a lone file"),)),
     )
+    assert [judge(suppressed(probe=found, compare=one)).label for one in other] == ["not localised"] * 2
+
+
+def test_several_kinds_together_are_named_where_none_alone_is_enough() -> None:
+    three = compared({("value_vectors", 1), ("keys", 2), ("embedding", None)})
+    redundant = {**both("values", 0.45, 1.0), **both("keys", 0.1, 0.1), **both("values+ancillary", 0.97, 1.0)}
+    verdict = judge(suppressed(probe=probed(redundant), compare=three))
+    assert verdict.label == "mixed"
+    assert "Each alone does not bring the answers back (value vectors 0.45 [" in verdict.reason
+    assert "put back together they bring back 0.97 [" in verdict.reason
+    assert [(row.mode, row.direction) for row in verdict.explanations if row.decisive] == [
+        ("values+ancillary", "restore"),
+        ("values+ancillary", "break"),
+    ]
+    # Of kinds that did not change none needs to be tried, and none is looked at.
+    lacking = without(probed(both("coeff", 0.2, 0.3)), "keys+attn-weights", "values+keys")
+    assert judge(suppressed(probe=lacking)).reason.endswith(
+        "--mode values+keys,keys+attn-weights --variant whole is missing."
+    )
+    one = judge(suppressed(probe=lacking, compare=compared({("value_vectors", 1)})))
+    assert one.label == "not localised"
+    assert {row.mode for row in one.explanations} & SUBSETS.keys()
+    assert not {row.mode for row in judge(suppressed()).explanations} & SUBSETS.keys()
+
+
+@pytest.mark.parametrize(("score", "label"), [(0.81, "mixed"), (0.79, "not localised")])
+def test_a_subset_is_held_against_the_same_rules(score: float, label: str) -> None:
+    found = probed(both("keys+ancillary", score, 0.9), spread=0.01)
+    assert judge(suppressed(probe=found)).label == label
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
         said = replace(said, notes=(*said.notes, swapped)) if made else said
         report = replace(report, behaviour=said)
         if work.job is not None:
+            _add_subsets(work.job, report)
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
             rows = () if report.compare is None else report.compare.alignment
             work.job.suspects = frozenset(row.layer for row in rows)
@@ -128,6 +129,20 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")
     return report
+
+
+def _add_subsets(job: Job, report: Report) -> None:
+    """Put several of the changed kinds of weights back together, where the whole model is put back at all.
+
+    Of two edits each may be enough to take the answers away: then neither's weights bring anything back alone.
+    """
+    from ckdiff.audit.verdict.evidence import Evidence
+    from ckdiff.modes import VARIANTS, WEIGHTS, subsets_of
+    from ckdiff.probes.preparation import add_modes
+
+    changed = [mode for mode in WEIGHTS if Evidence(report).changed(mode)]
+    if any(VARIANTS[name].whole for name in job.settings.variants):
+        add_modes(job, subsets_of(changed))
 
 
 def _same(report: Report) -> bool:

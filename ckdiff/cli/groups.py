@@ -114,7 +114,7 @@ class Slot:
 def show(value: Any, option: Option) -> str:
     """A value as it would be typed."""
     if isinstance(value, tuple):
-        return ALL if len(value) > 1 and value == tuple(option.known) else ",".join(map(str, value))
+        return ALL if len(value) > 1 and value == option.every else ",".join(map(str, value))
     return str(value).replace("\n", r"\n").replace("\t", r"\t")
 
 
@@ -125,9 +125,9 @@ def quote(text: str) -> str:
 
 def _metavar(option: Option, kind: Any) -> str | None:
     """The known names, where the help does not name them."""
-    if kind is bool or all(name in option.help for name in option.known):
+    if kind is bool or all(name in option.help for name in option.every):
         return None
-    return f"[{'|'.join(option.known)}]"
+    return f"[{'|'.join(option.every)}]"
 
 
 def _completion(option: Option) -> Callable[[str], list[str]] | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.modes import MODES
+from ckdiff.modes import EVERY_MODE, MODES
 from ckdiff.probes import cost
 from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
 from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
@@ -28,7 +28,7 @@ from ckdiff.weights.reader import read_json
 from ckdiff.weights.vocabulary import trim_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from ckdiff.modes import Mode
@@ -218,16 +218,7 @@ def prepare(
         notes.append(
             "one question: no intervals, and no other question to take states from for the wrong-prompt control"
         )
-    plan = plan_runs(
-        settings.directions,
-        settings.modes,
-        settings.variants,
-        centres,
-        settings.window,
-        layers,
-        settings.controls,
-        several,
-    )
+    plan = _plan(settings, centres, layers, several)
     if settings.given_answers:
         asked = _given(wording, questions, settings)
     lengths = [len(prompt.ids) for prompt in asked]
@@ -250,14 +241,39 @@ def prepare(
     return Job(settings, pair, wording, asked, plan, centres, notes, device, questions, kept, stops, generate, room)
 
 
+def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool) -> Plan:
+    return plan_runs(
+        settings.directions,
+        settings.modes,
+        settings.variants,
+        centres,
+        settings.window,
+        layers,
+        settings.controls,
+        several,
+    )
+
+
+def add_modes(job: Job, modes: Iterable[str]) -> None:
+    """Put more back than was asked for; for a job whose sweep has not begun.
+
+    Args:
+        job: changed in place.
+        modes: keys of `modes.EVERY_MODE` that every architecture has.
+    """
+    settings = replace(job.settings, modes=tuple(dict.fromkeys((*job.settings.modes, *modes))))
+    job.settings = settings
+    job.plan = _plan(settings, job.centres, len(job.pair.base.layers), len(job.questions.questions) > 1)
+
+
 def _applicable(settings: Settings, live: LiveModel) -> tuple[Settings, list[str]]:
     """The settings without the modes that this architecture lacks, each with a note, where all modes were asked for.
 
     Raises:
         SettingsError: one was asked for by name.
     """
-    reasons = {name: reason for name in settings.modes if (reason := _lack(MODES[name], live))}
-    if reasons and set(settings.modes) != set(MODES):
+    reasons = {name: reason for name in settings.modes if (reason := _lack(EVERY_MODE[name], live))}
+    if reasons and not set(settings.modes) >= set(MODES):
         name, reason = next(iter(reasons.items()))
         raise SettingsError(f"--mode {name}: {reason}; leave it out, or ask for all modes")
     left = tuple(name for name in settings.modes if name not in reasons)

@@ -7,10 +7,11 @@ Two runs that would do the same (`attn+coeff` open and isolated) are one run und
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ckdiff.modes import KEY_OUTPUTS, MODES, VARIANTS
+from ckdiff.modes import EVERY_MODE, KEY_OUTPUTS, VARIANTS, is_planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -145,9 +146,6 @@ def window_of(centre: int, width: int, layers: int) -> tuple[int, int]:
 
 def inside_patch(mode: Mode, variant: Variant) -> Patch:
     """The patch in the window's layers; design section 3, modes and variants."""
-    if mode.ancillary:
-        pin: Source | None = "host" if variant.pins_others else None
-        return Patch(pin, pin, donor_norms=True)
     attention: Source | None = "donor" if mode.attention else None
     if variant.pins_others and not mode.attention and not mode.attention_weights:
         attention = "host"
@@ -162,6 +160,7 @@ def inside_patch(mode: Mode, variant: Variant) -> Patch:
         _key_outputs(mode, variant),
         mode.value_vectors,
         mode.keys,
+        donor_norms=mode.ancillary,
         donor_attention=mode.attention_weights,
     )
 
@@ -225,7 +224,7 @@ def plan_runs(
 
     Args:
         directions: keys of `modes.DIRECTIONS`.
-        modes: keys of `modes.MODES`.
+        modes: keys of `modes.EVERY_MODE`.
         variants: keys of `modes.VARIANTS`.
         centres: window centres.
         width: of a window, in layers.
@@ -244,7 +243,7 @@ def plan_runs(
     modes, variants = tuple(modes), tuple(variants)
     for direction in directions:
         for name in modes:
-            for variant in variants:
+            for variant in filter(functools.partial(is_planned, name), variants):
                 sweeps.append(
                     _sweep(direction, name, variant, centres, width, layers, controls and wrong_prompts, index)
                 )
@@ -266,7 +265,7 @@ def _sweep(
     wrong_prompts: bool,
     index: Callable[[Run], int],
 ) -> Windows:
-    mode, variant = MODES[name], VARIANTS[variant_name]
+    mode, variant = EVERY_MODE[name], VARIANTS[variant_name]
     inside, behind = inside_patch(mode, variant), behind_patch(mode, variant)
     if mode.ancillary:
         run = Run(direction, 0, layers - 1, inside, inside, donor_ends=True)

@@ -11,7 +11,7 @@ from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
 from typing import Annotated, Literal
 
 from ckdiff.errors import CkdiffError
-from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, Direction
+from ckdiff.modes import DIRECTIONS, EVERY_MODE, MODES, VARIANTS, Direction, is_planned
 from ckdiff.options import (
     ALL,
     ASKED,
@@ -58,7 +58,13 @@ def directions(text: str) -> tuple[str, ...]:
     return names(ALL if text.strip() == "both" else text, DIRECTIONS)
 
 
-MODE = Option("--mode -m", f"What is put back: {', '.join(MODES)}, or all.", RESTORED, known=MODES)
+MODE = Option(
+    "--mode -m",
+    f"What is put back: {', '.join(MODES)}, or all; several kinds of weights as values+ancillary.",
+    RESTORED,
+    known=EVERY_MODE,
+    read=functools.partial(names, known=MODES),
+)
 VARIANT = Option(
     "--variant",
     f"What else is held still: {', '.join(VARIANTS)}, or all.",
@@ -171,6 +177,9 @@ class Settings(Machine, Answering, Restoring):
             SettingsError: and what there is instead.
         """
         check_options(self, SettingsError)
+        for mode in self.modes:
+            if not any(is_planned(mode, variant) for variant in self.variants):
+                raise SettingsError(f"--mode {mode}: is put back in the whole model; add whole to --variant")
         if not self.neurons:
             return
         if "coeff" not in self.modes:

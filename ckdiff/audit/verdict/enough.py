@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.evidence import STATES, WEIGHTS
+from ckdiff.audit.verdict.evidence import STATES
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.sentences import score_text
-from ckdiff.modes import MODES
+from ckdiff.modes import EVERY_MODE
 
 if TYPE_CHECKING:
     from ckdiff.audit.verdict.case import Case
     from ckdiff.audit.verdict.evidence import Evidence
+    from ckdiff.report.schema.verdict import Explanation
 
 
 def explains(case: Case, mode: str) -> bool:
@@ -24,13 +25,13 @@ def explains(case: Case, mode: str) -> bool:
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
     if restore is None:
         return False
-    name = MODES[mode].subject
+    name = EVERY_MODE[mode].subject
     if not case.rule("restores", restore.kl, f"{name} of the base bring back {score_text(restore)}"):
         return False
     if broken is None:
         case.unsure.append(f"{name} bring back {score_text(restore)}, but --direction break was not measured")
         return False
-    if mode in WEIGHTS and not all(case.evidence.complete(mode, way) for way in ("restore", "break")):
+    if mode not in STATES and not all(case.evidence.complete(mode, way) for way in ("restore", "break")):
         # The best window alone may be an edit's, and hide what stands beside it.
         case.unsure.append(f"{name} bring back {score_text(restore)}, but --variant whole was not measured")
         return False
@@ -45,12 +46,25 @@ def explains(case: Case, mode: str) -> bool:
     brought = f"{wrong:.2f} of that" if wrong > 0 else "nothing"
     if not np.isnan(wrong) and not case.rule("specific", wrong, f"{name} of another question bring back {brought}"):
         return False
+    if not _answers_return(case, name, restore):
+        return False
     firm = case.rule("restores.firm", restore.kl_low, f"surely more than {restore.kl_low:.2f} by {name}")
     centred = "not measured" if np.isnan(restore.centred) else f"{restore.centred:.2f}"
     real = case.rule("restores.centred", restore.centred, f"krs_centred {centred} by {name}")
     if not firm or not real:
         case.unsure.append(f"{name} bring back {score_text(restore)}, krs_centred {centred}")
     return firm and real
+
+
+def _answers_return(case: Case, name: str, restore: Explanation) -> bool:
+    """Whether a loss that has a bound says the same, and answers come back whole; what was not measured says nothing.
+
+    A model that is sure of what is wrong has so great a KL that less of it already looks like most of a recovery.
+    """
+    bounded = np.isnan(restore.js) or case.rule("restores.js", restore.js, f"krs_js {restore.js:.2f} by {name}")
+    text = f"{restore.returned:.0%} of the lost answers come back whole by {name}"
+    back = np.isnan(restore.returned) or case.rule("returned", restore.returned, text)
+    return bounded and back
 
 
 def in_both_directions(evidence: Evidence, mode: str) -> tuple[float, float]:

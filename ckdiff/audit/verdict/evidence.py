@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.audit.verdict.rules import RULES
-from ckdiff.modes import MODES, of_role, without_window
+from ckdiff.modes import DIRECTIONS, EVERY_MODE, SUBSETS, WEIGHTS, of_role, subsets_of, without_window
 from ckdiff.report.schema.verdict import Explanation
+from ckdiff.scoring.bands import Band, joint_bands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ckdiff.report.schema.behaviour import AnswerSet
     from ckdiff.report.schema.comparison import Comparison, TensorDrift
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 
 WHOLE, OPEN = "whole", "open"
-
-
-WEIGHTS = of_role("weights")
-"""Modes that put back weights: together every parameter, each in one of them."""
 
 
 STATES = of_role("states")
@@ -40,6 +37,10 @@ NEURONS = ("keys", "value_vectors")
 """Components in which a neuron can be recognised."""
 
 
+CHOSEN = (*COUNTED, *SUBSETS)
+"""Modes that a verdict may choose from: what it says of the best of them rests on one band over all of them."""
+
+
 class Evidence:
     """The runs of a report by mode and direction, and what is known of its questions."""
 
@@ -51,6 +52,7 @@ class Evidence:
         self._runs = {(run.mode, run.direction, run.variant): run for run in runs}
         answers = () if report.behaviour is None else report.behaviour.answers
         self.answers: dict[str, AnswerSet] = {one.name: one for one in answers}
+        self._bands: dict[str, dict[int, Band]] = {}
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -83,14 +85,14 @@ class Evidence:
     def whole(self, mode: str, direction: str) -> Explanation | None:
         """The share that a mode brings back in the whole model; where that was not measured, in its best window."""
         run = self._whole_run(mode, direction)
-        return self.best(mode, direction) if run is None else at(run, 0)
+        return self.best(mode, direction) if run is None else self.at(run, 0)
 
     def complete(self, mode: str, direction: str) -> bool:
         """Whether a mode was measured in the whole model at once: only then can it be said to bring nothing."""
         return self._whole_run(mode, direction) is not None
 
     def _whole_run(self, mode: str, direction: str) -> ProbeRun | None:
-        names = (OPEN, WHOLE) if MODES[mode].ancillary else (WHOLE,)
+        names = (OPEN, WHOLE) if EVERY_MODE[mode].ancillary else (WHOLE,)
         found = (self._runs.get((mode, direction, name)) for name in names)
         return next((run for run in found if run is not None and not np.isnan(run.krs_kl.score[:1]).all()), None)
 
@@ -99,20 +101,29 @@ class Evidence:
         run = self._runs.get((mode, direction, OPEN))
         if run is None or np.isnan(run.krs_kl.score).all():
             return None
-        return at(run, int(np.nanargmax(run.krs_kl.score)))
+        return self.at(run, int(np.nanargmax(run.krs_kl.score)))
 
     def windows(self, mode: str, direction: str) -> list[Explanation]:
         """Every window of the open variant; empty where there are none."""
         run = self._runs.get((mode, direction, OPEN))
-        return [] if run is None or MODES[mode].ancillary else [at(run, index) for index in range(len(run.layers))]
+        return (
+            []
+            if run is None or EVERY_MODE[mode].ancillary
+            else [self.at(run, index) for index in range(len(run.layers))]
+        )
 
-    def rows(self) -> Iterator[Explanation]:
-        """Rows to show: of each run of the open and whole variants its best window."""
+    def rows(self, subsets: bool) -> Iterator[Explanation]:
+        """Rows to show: of each run of the open and whole variants its best window.
+
+        Args:
+            subsets: with several kinds of weights together.
+        """
         for (mode, _, variant), run in self._runs.items():
             # The ancillary parameters are those of the whole model in either variant.
             shown = variant == OPEN or (variant == WHOLE and not without_window(mode, OPEN))
+            shown &= subsets or mode not in SUBSETS
             if shown and not np.isnan(run.krs_kl.score).all():
-                yield at(run, int(np.nanargmax(run.krs_kl.score)))
+                yield self.at(run, int(np.nanargmax(run.krs_kl.score)))
 
     def has(self, mode: str, direction: str) -> bool:
         """Whether a mode was measured in a direction, in the variants that a verdict reads."""
@@ -133,11 +144,61 @@ class Evidence:
         nearest = min(own, key=lambda control: abs(_layer(control, middle) - middle))
         return nearest.value / nearest.against if nearest.against > 0 else float("nan")
 
+    def at(self, run: ProbeRun, index: int) -> Explanation:
+        """One window of a run as the verdict reads it."""
+        kl, centred, band = run.krs_kl, run.krs_centred, self._band(run)
+        return Explanation(
+            mode=run.mode,
+            variant=run.variant,
+            direction=run.direction,
+            first=int(run.first[index]),
+            last=int(run.last[index]),
+            kl=float(kl.score[index]),
+            kl_low=float(band.low[index]),
+            kl_high=float(band.high[index]),
+            centred=float(centred.score[index]),
+            centred_low=float(centred.band_low[index]),
+            centred_high=float(centred.band_high[index]),
+            decisive=False,
+            js=float(run.krs_js.score[index]),
+            returned=self._returned(run, index),
+        )
+
+    def _band(self, run: ProbeRun) -> Band:
+        """The band of krs_kl over all windows of all runs of its direction, nowhere narrower than the run's own."""
+        own = Band(run.krs_kl.band_low, run.krs_kl.band_high)
+        joint = self._joint(run.direction).get(id(run), own)
+        return Band(np.minimum(own.low, joint.low), np.maximum(own.high, joint.high))
+
+    def _joint(self, direction: str) -> dict[int, Band]:
+        """That band by identity of the run; without runs whose losses do not belong to their windows."""
+        if direction not in self._bands:
+            runs = [] if self.probe is None else [run for run in self.probe.runs if self._is_chosen(run, direction)]
+            bands = () if self.probe is None else joint_bands(self.probe, runs)
+            self._bands[direction] = {id(run): band for run, band in zip(runs, bands, strict=True)}
+        return self._bands[direction]
+
+    def _is_chosen(self, run: ProbeRun, direction: str) -> bool:
+        """Whether a verdict may choose a run of a direction, and whether it has losses."""
+        if (run.direction, run.variant) not in ((direction, OPEN), (direction, WHOLE)) or run.mode not in CHOSEN:
+            return False
+        shape = len(run.krs_kl.score), len(self.probe.questions) if self.probe else 0
+        return direction in DIRECTIONS and run.loss_kl.shape == shape and bool(np.isfinite(run.loss_kl).all())
+
+    def _returned(self, run: ProbeRun, index: int) -> float:
+        """The share of the lost answers that a window gives whole; broken: that the base no longer gives whole."""
+        own = np.array([question.top1 for question in (self.probe.questions if self.probe else ())], dtype=np.float64)
+        lost = own < 1
+        if run.top1_questions.shape != (len(run.krs_kl.score), len(own)) or not lost.any() or np.isnan(own).any():
+            return float("nan")
+        whole = run.top1_questions[index][lost] >= 1
+        return float(np.mean(whole if run.direction == "restore" else ~whole))
+
     # ------------------------------------------------------------------------------------------------------- drift
 
     def changed_layers(self, mode: str) -> set[int] | None:
         """Layers in which the weights of a mode differ; None where nothing is known of it."""
-        components = MODES[mode].components
+        components = EVERY_MODE[mode].components
         if self.compare is None or not components:
             return None
         rows = [row for row in self._tensors if row.component in components]
@@ -145,7 +206,7 @@ class Evidence:
 
     def changed(self, mode: str) -> bool:
         """Whether any weight of a mode differs, or nothing is known of it."""
-        components = MODES[mode].components
+        components = EVERY_MODE[mode].components
         if self.compare is None or not components:
             return True
         rows = [row for row in self._tensors if row.component in components]
@@ -153,6 +214,25 @@ class Evidence:
         alone |= {row.component for row in self.compare.shape_mismatch}
         unknown = not rows or not alone.isdisjoint(components)
         return unknown or any(not row.drift.identical for row in rows)
+
+    def kinds_changed(self) -> tuple[str, ...]:
+        """The kinds of weights that differ, or of which nothing is known."""
+        return tuple(mode for mode in WEIGHTS if self.changed(mode))
+
+    def subsets(self) -> tuple[str, ...]:
+        """Several of these kinds together and never all of them: what else may have been edited twice over."""
+        return subsets_of(self.kinds_changed())
+
+    def only_weights_of(self, kinds: Collection[str]) -> bool:
+        """Whether the two models surely differ in these kinds of weights and in nothing else."""
+        found = self.compare
+        if found is None or not found.tensors:
+            return False
+        components = {component for kind in kinds for component in EVERY_MODE[kind].components}
+        unmatched = found.only_in_base or found.only_in_unlearned or found.shape_mismatch
+        settings = found.config_changes or found.config_uncompared
+        moved = {row.component for row in self._tensors if not row.drift.identical}
+        return not unmatched and not settings and moved <= components
 
     def ends_cosine(self) -> float:
         """The greatest cosine of embedding and unembedding; NaN: unknown."""
@@ -192,25 +272,6 @@ def cosine_of(rows: Sequence[TensorDrift]) -> float:
     lengths = [sum(getattr(one, name) ** 2 for one in drifts) for name in ("norm_base", "norm_unlearned")]
     whole = float(np.sqrt(lengths[0] * lengths[1]))
     return float(inner / whole) if whole > 0 else float("nan")
-
-
-def at(run: ProbeRun, index: int) -> Explanation:
-    """One window of a run as the verdict reads it: krs_kl and krs_centred with their simultaneous bands."""
-    kl, centred = run.krs_kl, run.krs_centred
-    return Explanation(
-        mode=run.mode,
-        variant=run.variant,
-        direction=run.direction,
-        first=int(run.first[index]),
-        last=int(run.last[index]),
-        kl=float(kl.score[index]),
-        kl_low=float(kl.band_low[index]),
-        kl_high=float(kl.band_high[index]),
-        centred=float(centred.score[index]),
-        centred_low=float(centred.band_low[index]),
-        centred_high=float(centred.band_high[index]),
-        decisive=False,
-    )
 
 
 def marked(rows: Sequence[Explanation], decisive: Sequence[Explanation]) -> tuple[Explanation, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckdiff.audit.verdict.evidence import WEIGHTS
 from ckdiff.audit.verdict.rules import RULES
+from ckdiff.modes import WEIGHTS
 from ckdiff.report.words.numbers import layers_text
 
 if TYPE_CHECKING:

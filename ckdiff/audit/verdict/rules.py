@@ -81,6 +81,18 @@ RULES: dict[str, Rule] = {
         "krs_centred of the same",
         "the logits must come back with the answers, or one of them is chance",
     ),
+    "restores.js": Rule(
+        0.6,
+        "at_least",
+        "krs_js of the same: by the Jensen-Shannon divergence, at most ln 2 a position",
+        "a divergence without bound falls by most of itself where a model is only less sure of what is wrong",
+    ),
+    "returned": Rule(
+        0.5,
+        "at_least",
+        "share of the lost answers that come back whole, token by token",
+        "what brings the answers back gives answers",
+    ),
     "produces": Rule(
         0.5,
         "at_least",

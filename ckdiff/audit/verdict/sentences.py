@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.audit.verdict.location import place_text
-from ckdiff.modes import MODES
+from ckdiff.modes import EVERY_MODE
 
 if TYPE_CHECKING:
     from ckdiff.audit.verdict.case import Case
@@ -40,7 +40,7 @@ def settings_text(case: Case) -> str:
 def carried_text(case: Case, label: Label, mode: str, place: Place | None) -> str:
     """A label with what carries it: how much it brings back and takes away, and in which layers."""
     restore, broken = (case.evidence.whole(mode, direction) for direction in ("restore", "break"))
-    name = MODES[mode].subject
+    name = EVERY_MODE[mode].subject
     assert restore is not None
     there = place.rests_on[0] if place is not None and place.single else restore
     where, most = "", ""

@@ -17,7 +17,9 @@ The labels, and when each is given; the first that fits is the verdict (`DECISIO
                       the unlearned states take them away from the base, and those value vectors alone take away next to
                       nothing. `attention rerouted` where the attention states alone do it and the coefficients do not
     inconclusive      something reaches its threshold, but its interval does not; or not everything was put back
-    mixed             something brings back more than half, nothing enough
+    mixed             several kinds of weights bring the answers back together, and none of them alone: edits that
+                      hide each other; or something brings back more than half, nothing enough
+    inconclusive      several kinds of weights that differ were not put back together
     not localised     nothing does, surely
 
 Every threshold is a rule of `rules.RULES`. All scores are `krs_kl` with its simultaneous band, checked by
@@ -31,14 +33,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.audit.verdict.case import Case, Finding
-from ckdiff.audit.verdict.enough import explains, in_both_directions, weak
-from ckdiff.audit.verdict.evidence import COUNTED, STATES, WEIGHTS, Evidence, marked
+from ckdiff.audit.verdict.enough import explains, weak
+from ckdiff.audit.verdict.evidence import COUNTED, STATES, Evidence, marked
 from ckdiff.audit.verdict.knowledge import state_knowledge
-from ckdiff.audit.verdict.location import Place, locate
+from ckdiff.audit.verdict.location import locate
+from ckdiff.audit.verdict.nowhere import mixed, not_localised, subsets_untried, together
 from ckdiff.audit.verdict.rules import EDITION, RULES
-from ckdiff.audit.verdict.sentences import carried_text, drift_text, score_text, settings_text
+from ckdiff.audit.verdict.sentences import carried_text, score_text, settings_text
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
-from ckdiff.modes import MODES
+from ckdiff.modes import EVERY_MODE, WEIGHTS
 from ckdiff.report.schema.verdict import Verdict
 from ckdiff.report.words.numbers import layers_text
 from ckdiff.scoring.power import detectable_share
@@ -62,8 +65,8 @@ EDITED: dict[str, Label] = {
 NAN = float("nan")
 
 
-SHARE = 0.1
-"""Kinds of weights with less than this of the effect are not named as parts of it."""
+NOWHERE: tuple[Label, ...] = ("mixed", "not localised")
+"""Labels under which all is shown that was put back, several kinds of weights together too."""
 
 
 def judge(report: Report) -> Verdict:
@@ -79,14 +82,14 @@ def judge(report: Report) -> Verdict:
     return Verdict(
         label=found.label,
         reason=found.reason,
-        component=found.name or (MODES[found.mode].subject if found.mode else ""),
+        component=found.name or (EVERY_MODE[found.mode].subject if found.mode else ""),
         layers=() if found.place is None else found.place.layers,
         explained=NAN if carried is None else carried.kl,
         explained_low=NAN if carried is None else carried.kl_low,
         explained_high=NAN if carried is None else carried.kl_high,
         score=share_recovered(case.evidence),
         rules=tuple(case.rules),
-        explanations=marked(list(case.evidence.rows()), found.decisive),
+        explanations=marked(list(case.evidence.rows(found.label in NOWHERE)), found.decisive),
         side_effects=tuple(side_effects(report)),
         unmeasured=tuple(unmeasured(report, found.label)),
         detectable=detectable_share(questions) if questions else NAN,
@@ -274,48 +277,6 @@ def incomplete(case: Case) -> Finding | None:
     )
 
 
-def mixed(case: Case) -> Finding | None:
-    """Several parts carry it together."""
-    rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
-    best = max(rows, key=lambda row: row.kl)
-    name = MODES[best.mode].subject
-    if not case.rule("partly", best.kl, f"the most comes back by {name}: {score_text(best)}"):
-        return None
-    if not case.rule("partly.firm", best.kl_low, f"surely more than {best.kl_low:.2f}"):
-        return Finding("inconclusive", f"Too uncertain: {name} bring back {score_text(best)}.")
-    pairs = [(mode, *in_both_directions(case.evidence, mode)) for mode in WEIGHTS]
-    parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)
-    shares = ", ".join(f"{MODES[mode].subject} {restored:.2f} / {broken:.2f}" for _, (mode, restored, broken) in parts)
-    names = [MODES[mode].subject for _, (mode, *_) in parts]
-    places = [place for _, (mode, *_) in parts if (place := locate(case.evidence, mode)) is not None]
-    layers = tuple(sorted({layer for place in places for layer in place.layers}))
-    return Finding(
-        "mixed",
-        f"No one part carries the effect. By kind of weights, what it brings back / takes away alone:"
-        f" {shares or 'nothing'}. The most comes back by {name}: {score_text(best)}.",
-        best.mode,
-        Place(layers, False, NAN, ()) if layers else None,
-        (best,),
-        " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names),
-    )
-
-
-def not_localised(case: Case) -> Finding | None:
-    """Nothing that was put back brings the answers back."""
-    rows = [row for mode in COUNTED if (row := case.evidence.whole(mode, "restore")) is not None]
-    best = max(rows, key=lambda row: row.kl)
-    most = max(rows, key=lambda row: np.inf if np.isnan(row.kl_high) else row.kl_high)
-    text = f"{MODES[most.mode].subject} bring back {score_text(most)}"
-    if not case.rule("ruled out", most.kl_high, f"the highest upper end: {text}"):
-        return Finding("inconclusive", f"Too uncertain to say that nothing brings the answers back: {text}.")
-    return Finding(
-        "not localised",
-        f"Nothing that was put back alone brings back half of the answers (the most: {MODES[best.mode].subject},"
-        f" {score_text(best)}): {drift_text(case)}.",
-        decisive=(best,),
-    )
-
-
 DECISIONS: tuple[Callable[[Case], Finding | None], ...] = (
     nothing,
     identical,
@@ -327,7 +288,9 @@ DECISIONS: tuple[Callable[[Case], Finding | None], ...] = (
     states,
     unsure,
     incomplete,
+    together,
     mixed,
+    subsets_untried,
     not_localised,
 )
 """In this order; the first that finds something is the verdict."""

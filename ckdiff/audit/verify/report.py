@@ -120,10 +120,21 @@ def _judged(report: Report, found: Differences) -> None:
 
 
 def _outcome(found: Verdict) -> Verdict:
-    """A verdict without its words: the label, what carries the effect and how far, and the gate's outcome."""
+    """A verdict without its words: the label, what carries the effect and how far, and the gate's outcome.
+
+    Its band is left out as well: that of older rules was of one mode alone.
+    """
     gate = None if found.gate is None else replace(found.gate, checks=(), notes=())
     plain = replace(found, reason="", rules=(), explanations=(), side_effects=(), unmeasured=(), gate=gate)
-    return replace(plain, knowledge="unknown", knowledge_reason="", lacking=(), edition=0)
+    return replace(
+        plain,
+        knowledge="unknown",
+        knowledge_reason="",
+        lacking=(),
+        edition=0,
+        explained_low=math.nan,
+        explained_high=math.nan,
+    )
 
 
 def _stored_policy(gate: Gate, found: Differences) -> Policy | None:

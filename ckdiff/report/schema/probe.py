@@ -58,7 +58,7 @@ class ProbeRun:
 
     Attributes:
         direction: "restore" (states of the base into the unlearned model) or "break" (the other way round).
-        mode: what is put back, a key of `modes.MODES`.
+        mode: what is put back, a key of `modes.EVERY_MODE`.
         variant: what else is held still, a key of `modes.VARIANTS`.
         window: how many layers are restored together.
         layers: window centres; [-1] for a mode that is about no single window (`ancillary`).

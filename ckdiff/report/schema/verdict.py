@@ -1,5 +1,6 @@
 """Records of a verdict: its label, the rules that it rests on, and a gate."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
@@ -68,9 +69,13 @@ class Explanation:
     Attributes:
         mode, variant, direction: of the run.
         first, last: the layers of the window, both included; 0 and the last layer for the whole model.
-        kl, kl_low, kl_high: krs_kl there, and its simultaneous band; NaN where it was not measured.
-        centred, centred_low, centred_high: the same of krs_centred.
+        kl, kl_low, kl_high: krs_kl there, and its simultaneous band over all windows and modes of the direction; NaN
+            where it was not measured.
+        centred, centred_low, centred_high: the same of krs_centred, with the band over the windows of its own curve.
         decisive: the verdict rests on it.
+        js: krs_js there, by a loss that has a bound; NaN where it was not measured.
+        returned: the share of the lost answers that come back whole, token by token; in direction "break" of those that
+            the base no longer gives; NaN where no answer was lost.
     """
 
     mode: str
@@ -85,6 +90,8 @@ class Explanation:
     centred_low: float
     centred_high: float
     decisive: bool
+    js: float = math.nan
+    returned: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
