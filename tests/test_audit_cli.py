@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
+from ckdiff.modes import MODES, SUBSETS
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.weights.making import FORMAT
 from tests.reports import same
@@ -77,7 +78,7 @@ def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: R
     audit()
     common = ("--questions", "questions.txt", "--tokens", 4, "--device", "cpu", "-o", "parts.h5")
     ckdiff("compare", "base", "unlearned", "-o", "parts.h5")
-    modes = ("--mode", "all", "--variant", "open,whole", "--direction", "both", "--window", 1)
+    modes = ("--mode", ",".join((*MODES, *SUBSETS)), "--variant", "open,whole", "--direction", "both", "--window", 1)
     ckdiff("behave", "base", "unlearned", *common)
     ckdiff("probe", "base", "unlearned", *modes, *common)
     whole, parts = read_report("ckdiff.h5"), read_report("parts.h5")

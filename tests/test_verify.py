@@ -408,6 +408,9 @@ ATTACKS: dict[str, Attack] = {
     "all behaviour removed": Attack(lambda r: replace(r, behaviour=None), "verdict/"),
     "the probe removed": Attack(lambda r: replace(r, probe=None), "verdict/"),
     "a tensor removed": Attack(without_tensor, "compare/components"),
+    "the band of an older verdict": Attack(
+        lambda r: with_verdict(r, edition=1, explained_low=0.9), "verdict/explained"
+    ),
     "the verdict removed": Attack(lambda r: replace(r, verdict=None), None),
     "the gate removed": Attack(lambda r: with_verdict(r, gate=None), None),
     "a self-patch control removed": Attack(lambda r: without_control(r, "self_patch"), "probe/controls"),

@@ -134,15 +134,17 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
 def _add_subsets(job: Job, report: Report) -> None:
     """Put several of the changed kinds of weights back together, where the whole model is put back at all.
 
-    Of two edits each may be enough to take the answers away: then neither's weights bring anything back alone.
+    Of two edits each may be enough to take the answers away: then neither's weights bring anything back alone. Kinds
+    that were not asked for are not put back together either.
     """
     from ckdiff.audit.verdict.evidence import Evidence
-    from ckdiff.modes import VARIANTS, WEIGHTS, subsets_of
+    from ckdiff.modes import VARIANTS, kinds_of, subsets_of
     from ckdiff.probes.preparation import add_modes
 
-    changed = [mode for mode in WEIGHTS if Evidence(report).changed(mode)]
+    changed = Evidence(report).kinds_changed()
     if any(VARIANTS[name].whole for name in job.settings.variants):
-        add_modes(job, subsets_of(changed))
+        asked = {*job.settings.modes}
+        add_modes(job, [name for name in subsets_of(changed) if asked.issuperset(kinds_of(name))])
 
 
 def _same(report: Report) -> bool:

@@ -12,6 +12,8 @@ import math
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ckdiff.audit.gate.measures import measured_otherwise, read_files
 from ckdiff.audit.gate.policy import Policy, PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
@@ -115,6 +117,7 @@ def _judged(report: Report, found: Differences) -> None:
     skip = () if policy is not None else ("gate",)
     if stored.edition != again.edition:
         # Other rules say it in other words, and look at other things: what they come to must be the same.
+        _check_older_band(report, stored, found)
         stored, again = _outcome(stored), _outcome(again)
     _compare("verdict", stored, again, found, skip)
 
@@ -122,7 +125,7 @@ def _judged(report: Report, found: Differences) -> None:
 def _outcome(found: Verdict) -> Verdict:
     """A verdict without its words: the label, what carries the effect and how far, and the gate's outcome.
 
-    Its band is left out as well: that of older rules was of one mode alone.
+    Its band is left out as well: that of older rules was of one mode alone (`_check_older_band`).
     """
     gate = None if found.gate is None else replace(found.gate, checks=(), notes=())
     plain = replace(found, reason="", rules=(), explanations=(), side_effects=(), unmeasured=(), gate=gate)
@@ -135,6 +138,16 @@ def _outcome(found: Verdict) -> Verdict:
         explained_low=math.nan,
         explained_high=math.nan,
     )
+
+
+def _check_older_band(report: Report, stored: Verdict, found: Differences) -> None:
+    """The band that an older verdict rests on is one of the probe's own, at that score."""
+    said = (stored.explained, stored.explained_low, stored.explained_high)
+    curves = [run.krs_kl for run in (() if report.probe is None else report.probe.runs) if run.direction == "restore"]
+    bands = [np.stack([one.score, one.band_low, one.band_high], axis=-1) for one in curves]
+    held = any(np.isclose(band, said, rtol=0, atol=1e-9, equal_nan=True).all(axis=-1).any() for band in bands)
+    if not held and not np.isnan(said).all():
+        found.add("verdict/explained", f"{said[0]:.4f} [{said[1]:.4f}, {said[2]:.4f}]", "no band of the probe")
 
 
 def _stored_policy(gate: Gate, found: Differences) -> Policy | None:
