@@ -18,6 +18,7 @@ from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener
 from ckdiff.scoring.runs import plan_runs
 from ckdiff.weights.alignment.alignment import find_alignment
+from ckdiff.weights.alignment.heads import Heads, find_heads
 from ckdiff.weights.alignment.matching import match
 from ckdiff.weights.alignment.moves import align_checkpoint
 from ckdiff.weights.opening import open_checkpoint
@@ -196,6 +197,14 @@ def test_twins_and_dead_neurons_find_a_place(pairs: Callable[[str], Folders], tm
     base = edited(folders, tmp_path / "base", **edits)
     found = compared(base, reorder(base, tmp_path / "hidden"))
     assert all(row.drift.identical for row in aligned_tensors(found))
+
+
+def test_what_was_pruned_was_not_scaled_by_nothing() -> None:
+    """Most elements are 0 where the base's are not: a factor that nothing undoes."""
+    random = np.random.default_rng(0)
+    base = Heads(*(random.standard_normal((4, 64)).astype(np.float32) for _ in range(4)))
+    pruned = Heads(*(np.where(np.abs(rows) < 1.3, np.float32(0), rows) for rows in base))
+    assert find_heads(base, pruned, scalable=True).is_identity
 
 
 def test_what_resembles_nothing_stays_where_it_is() -> None:

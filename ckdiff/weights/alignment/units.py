@@ -146,9 +146,12 @@ def one_scale(keys: Float64, values: Float64, log: Float64, noise: Float64) -> A
         log: the better known of both.
         noise: standard error of that, by `scale_noise`.
     """
-    apart, size = np.abs(keys - values), np.abs(log)
+    # Of what is pruned to nothing the logarithm has no end, and nothing undoes it.
+    finite = np.isfinite(keys) & np.isfinite(values) & np.isfinite(log)
+    with np.errstate(invalid="ignore"):
+        apart, size = np.abs(keys - values), np.abs(log)
     exact = (apart <= 4 * ROUNDING) & (size > 16 * ROUNDING)
-    result: AnyArray = exact | ((apart <= AGREE * size + SCALED) & (size > SCALED + SURE * noise))
+    result: AnyArray = finite & (exact | ((apart <= AGREE * size + SCALED) & (size > SCALED + SURE * noise)))
     return result
 
 
