@@ -84,6 +84,17 @@ def unsendable(task: Task, stop: Stop) -> Outcome:
     return Outcome(task.key, "done", reason=lambda: "")  # type: ignore[arg-type]
 
 
+def takes_its_parent_along(task: Task, stop: Stop) -> Outcome:
+    note(task, str(os.getpid()))
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+    raise AssertionError
+
+
+def verbose(task: Task, stop: Stop) -> Outcome:
+    return Outcome(task.key, "failed", "a" * 200_000)
+
+
 def until_stopped(task: Task, stop: Stop) -> Outcome:
     """Work until asked to stop; the trace says that it runs."""
     note(task, str(os.getpid()))
@@ -107,14 +118,6 @@ def busy(task: Task, stop: Stop) -> Outcome:
         sum(range(10_000))
 
 
-def first_goes_on(task: Task, stop: Stop) -> Outcome:
-    """The first never ends; the others are done at once, so that their process is idle after the last of them."""
-    if task.key == "0000":
-        return endless(task, stop)
-    note(task, str(os.getpid()))
-    return Outcome(task.key, "done")
-
-
 def dies_when_stopped(task: Task, stop: Stop) -> Outcome:
     if until_stopped(task, stop).state == "stopped":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,7 +128,7 @@ def meet(task: Task, stop: Stop) -> Outcome:
     """Done when the task whose number the spec names runs as well."""
     note(task, str(os.getpid()))
     wait_for(task.results / f"{task.spec:04d}.trace")
-    return Outcome(task.key, "done")
+    return Outcome(task.key, "done", os.environ.get("CUDA_VISIBLE_DEVICES", "-"))
 
 
 def nap(task: Task, stop: Stop) -> Outcome:

@@ -1,8 +1,8 @@
-"""The engines that need nothing: this process, and processes of this machine that really die."""
+"""The engines that need nothing: this process, and commands on this machine that really die."""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
 import random
 import signal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ckdiff.campaign.engines import ENGINES, local
+from ckdiff.campaign.engines import ENGINES, command, local
 from ckdiff.campaign.records import Ways
 from tests import campaign_work as jobs
 
@@ -31,10 +31,30 @@ BOTH = pytest.mark.parametrize("engine", ["inline", "local"])
 
 
 @pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs find the work of these tests, wherever a test stands."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
+    before = children()
     yield
-    assert multiprocessing.active_children() == []
+    assert children() <= before
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("campaign")] == []
+
+
+def children() -> set[int]:
+    """Processes that this one has begun and that run."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, *_ = place.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            found.add(int(place.parent.name))
+    return found
 
 
 def ran(
@@ -82,8 +102,8 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks a
 
 @BOTH
 def test_each_job_is_done_once(tmp_path: Path, engine: str) -> None:
-    found = by_key(ran(engine, jobs.tasks(tmp_path, range(40)), jobs.square))
-    assert {key: outcome.reason for key, outcome in found.items()} == {f"{i:04d}": str(i * i) for i in range(40)}
+    found = by_key(ran(engine, jobs.tasks(tmp_path, range(9)), jobs.square))
+    assert {key: outcome.reason for key, outcome in found.items()} == {f"{i:04d}": str(i * i) for i in range(9)}
     assert {outcome.attempts for outcome in found.values()} == {1}
 
 
@@ -130,9 +150,15 @@ def test_what_cannot_be_sent_fails_its_job_only(tmp_path: Path, capfd: pytest.Ca
     assert found["0000"].state == "done"
     assert found["0001"].state == "failed"
     assert found["0001"].reason.startswith("a bug in ckdiff: ")
-    told = by_key(ran("local", jobs.tasks(tmp_path, [None, None]), jobs.unsendable, workers=1))
-    assert [outcome.reason[:16] for outcome in told.values()] == ["a bug in ckdiff:"] * 2
+    told = by_key(ran("local", jobs.tasks(tmp_path, [None]), jobs.unsendable, workers=1))
+    assert told["0000"].reason.startswith("a bug in ckdiff: TypeError: ")
     assert "pickle" in capfd.readouterr().err
+
+
+def test_a_reason_of_any_length_comes_back(tmp_path: Path) -> None:
+    """Nobody reads the pipe before the process has ended, and a pipe holds 64 KB."""
+    outcome = by_key(ran("local", jobs.tasks(tmp_path, [None]), jobs.verbose))["0000"]
+    assert (outcome.state, outcome.reason[:3], len(outcome.reason)) == ("failed", "aaa", 2000)
 
 
 # ------------------------------------------------------------------------------------------------ processes that die
@@ -173,28 +199,27 @@ def test_a_job_that_fails_by_itself_is_not_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(None, "was lost"), (0, "exited with status 0"), (-15, "was ended by signal 15 (SIGTERM)"), (-40, "signal 40")],
+    [(0, "exited with status 0"), (-15, "was ended by signal 15 (SIGTERM)"), (-40, "signal 40")],
 )
-def test_how_a_process_ended(code: int | None, words: str) -> None:
-    assert words in local.ending(code)
-    assert "memory" not in local.ending(code)
+def test_how_a_process_ended(code: int, words: str) -> None:
+    assert words in command.describe_end(code)
+    assert "memory" not in command.describe_end(code)
 
 
 def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
-    tasks = jobs.tasks(tmp_path, [0.01] * 200, retries=1000)
+    tasks = jobs.tasks(tmp_path, [0.05] * 16, retries=1000)
     told: Told = []
     rng = random.Random(6)
     over = threading.Event()
-    killed: list[object] = []
+    killed: list[int] = []
 
     def kill() -> None:
         # No more than so many: where processes start slowly, the last job would be killed again and again.
-        while len(killed) < 30 and not over.wait(rng.uniform(0.02, 0.12)):
-            children = sorted(multiprocessing.active_children(), key=lambda child: child.pid or 0)
-            if children and told:
-                victim = rng.choice(children)
-                victim.kill()
-                killed.append(victim.pid)
+        while len(killed) < 8 and not over.wait(rng.uniform(0.05, 0.3)):
+            if victims := sorted(children()):
+                killed.append(rng.choice(victims))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -264,7 +289,7 @@ from ckdiff.campaign.engines import ENGINES
 from ckdiff.campaign.records import Ways
 from tests import campaign_work as jobs
 
-results, work, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+results, work = Path(sys.argv[1]), sys.argv[2]
 asked = []
 
 def heard(signum, frame):
@@ -272,25 +297,21 @@ def heard(signum, frame):
     (results / "heard").touch()
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def main():
-    signal.signal(signal.SIGINT, heard)
-    (results / "begun").touch()
-    tasks = jobs.tasks(results, [None] * 4)
-    ended = lambda task, outcome: print(task.key, outcome.state, outcome.reason)
-    ENGINES["local"](tasks, getattr(jobs, work), ended, lambda: bool(asked), Ways(workers=2))
-    print("returned")
-
-if __name__ == name:
-    main()
+signal.signal(signal.SIGINT, heard)
+(results / "begun").touch()
+tasks = jobs.tasks(results, [None] * 4)
+ended = lambda task, outcome: print(task.key, outcome.state, outcome.reason)
+ENGINES["local"](tasks, getattr(jobs, work), ended, lambda: bool(asked), Ways(workers=2))
+print("returned")
 """
 
 
-def script(folder: Path, work: str, guarded: bool = True) -> subprocess.Popen[str]:
+def script(folder: Path, work: str) -> subprocess.Popen[str]:
     """A user's script, in a process group of its own as a terminal gives it one."""
     place = folder / "script.py"
-    place.write_text(SCRIPT if guarded else SCRIPT.replace("if __name__ == name:", "if True:"), encoding="utf-8")
+    place.write_text(SCRIPT, encoding="utf-8")
     return subprocess.Popen(
-        [sys.executable, str(place), str(folder), work, "__main__"],
+        [sys.executable, str(place), str(folder), work],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -360,25 +381,19 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path, work: str) -> None:
 
 
 @linux
-def test_idle_processes_end_with_a_killed_parent_too(tmp_path: Path) -> None:
-    process = script(tmp_path, "first_goes_on")
-    jobs.wait_for(tmp_path / "0003.trace")
-    pids = {int(place.read_text(encoding="utf-8").split()[0]) for place in tmp_path.glob("*.trace")}
-    process.kill()
-    process.communicate(timeout=30)
-    assert end_within(sorted(pids), 2)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_asked_by_itself_stops_alone(tmp_path: Path, number: int) -> None:
+    """As a batch scheduler does it, which tells every process."""
+    tasks = jobs.tasks(tmp_path, [None, None])
 
+    def stop() -> bool:
+        if jobs.trace(tasks[0]) and not jobs.trace(tasks[1]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(jobs.trace(tasks[0])[0]), number)
+        return len(jobs.trace(tasks[1])) > 0
 
-def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
-    process = script(tmp_path, "empty", guarded=False)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    told = (
-        "ckdiff.campaign.records.CampaignError: a process for jobs exited with status 1 before it began; a script that "
-        'runs a campaign calls it under `if __name__ == "__main__":`'
-    )
-    assert told in err.splitlines(), err
-    assert "done" not in out
+    found = by_key(ran("local", tasks, jobs.until_stopped, 1, stop))
+    assert [outcome.state for outcome in found.values()] == ["stopped", "stopped"]
 
 
 # ------------------------------------------------------------------------------------------------ sizes, environment
@@ -386,16 +401,25 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
 
 def test_a_process_has_its_tasks_threads_and_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("MKL_NUM_THREADS", "1")
-    shared = local._Shared(jobs.surroundings)
-    for resources in ({"threads": 1}, {"threads": 3}, {"threads": 3, "gpus": 1}, {"threads": 1}):
-        shared.waiting.put(jobs.tasks(tmp_path, [None], **resources)[0])
-    local._Place(shared, "MIG-7").run()
-    seen = []
-    while (news := shared.news.get()) is not None:
-        assert isinstance(news, tuple)
-        seen.append(news[1].reason)
-    assert seen == ["1 1 - -", "3 1 - -", "3 1 MIG-7 -", "1 1 - -"]
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    signals = command.Signals(threading.Event(), threading.Event())
+    seen = [
+        command.run_command(jobs.surroundings, jobs.tasks(tmp_path, [None], threads=threads)[0], signals, gpu).reason
+        for threads, gpu in ((1, ""), (3, "MIG-7"))
+    ]
+    assert seen == ["1 1 - -", "3 1 MIG-7 -"]
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0, ["-"] * 4), (1, ["7", "7", "9", "9"])])
+def test_each_place_has_a_gpu_for_tasks_that_want_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, seen: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["7", "9"])
+    # Two at a time, each waits for the other.
+    tasks = jobs.tasks(tmp_path, [1, 0, 3, 2], gpus=gpus)
+    found = by_key(ran("local", tasks, jobs.meet, workers=2))
+    assert sorted(outcome.reason for outcome in found.values()) == seen
 
 
 def test_what_a_worker_prints_is_no_result(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -17,9 +18,10 @@ import pytest
 pytest.importorskip("ray")
 
 from ckdiff.campaign.engines import ENGINES
+from ckdiff.campaign.engines.cluster import LOST, perform_there
 from ckdiff.campaign.records import CampaignError, Ways
 from tests import campaign_work as jobs
-from tests.test_campaign import bytes_of, field, here, reference
+from tests.test_campaign import bytes_of, field, here, lose_some, reference
 from tests.test_campaign_engines import alive, by_key, end_within, linux
 from tests.test_probe_cli import ckdiff, made, place
 
@@ -96,16 +98,16 @@ def test_what_is_told_and_what_is_lost(tmp_path: Path, capfd: pytest.CaptureFixt
     tasks = jobs.tasks(tmp_path, orders)
     impossible = jobs.tasks(tmp_path, [*orders, "done"], gpus=3)[-1]
     found = by_key(ran([*tasks, impossible], jobs.told))
-    lost = "its process was lost, as happens when memory runs out or a library crashes; 2 attempts"
+    killed = "its process was ended by signal 9 (SIGKILL), as happens when memory runs out; 2 attempts"
     assert [(one.state, one.reason.split("; there")[0], one.attempts) for _, one in sorted(found.items())] == [
         ("done", "", 1),
         ("inconclusive", "nothing to recover", 1),
         ("failed", "a bug in ckdiff: TypeError: two lines", 1),
         ("failed", "/a/b: no such checkpoint", 1),
         ("failed", "a bug in ckdiff: SystemExit: 5", 1),
-        ("failed", lost, 2),
+        ("failed", killed, 2),
         ("done", "", 2),
-        ("failed", lost, 2),
+        ("failed", "its process exited with status 3; 2 attempts", 2),
         ("failed", "no node has 1 CPU, 3 GPUs", 1),
     ]
     assert [len(jobs.trace(task)) for task in [*tasks, impossible]] == [1, 1, 1, 1, 1, 2, 2, 2, 0]
@@ -196,15 +198,15 @@ def cluster(_importable: None) -> Iterator[Any]:
 def test_two_nodes_do_each_job_once_and_a_campaign_as_one_process_does(
     cluster: Any, ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path
 ) -> None:
-    tasks = jobs.tasks(tmp_path, [0.05] * 24)
+    tasks = jobs.tasks(tmp_path, [0.05] * 8)
     found = by_key(ran(tasks, jobs.nap, cluster.address))
     assert {(one.state, one.attempts) for one in found.values()} == {("done", 1)}
-    assert [len(jobs.trace(task)) for task in tasks] == [2] * 24
+    assert [len(jobs.trace(task)) for task in tasks] == [2] * 8
     wide = by_key(ran(jobs.tasks(tmp_path, [None], threads=2), jobs.empty, cluster.address))
     assert wide["0000"].state == "done"
     none = by_key(ran(jobs.tasks(tmp_path, [None], threads=3), jobs.empty, cluster.address))
     assert none["0000"].reason.startswith("no node has 3 CPUs, 0 GPUs; there are nodes of 1 CPU, 0 GPUs, ")
-    results = tmp_path / "results"
+    results = lose_some(reference[0], tmp_path / "results")
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray", "--address", cluster.address)[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
 
@@ -212,7 +214,7 @@ def test_two_nodes_do_each_job_once_and_a_campaign_as_one_process_does(
 def test_a_node_is_lost(cluster: Any, tmp_path: Path) -> None:
     extra = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
-    tasks = jobs.tasks(tmp_path, [0.3] * 24, retries=3)
+    tasks = jobs.tasks(tmp_path, [0.3] * 12, retries=3)
     removed: list[Any] = []
 
     def heard() -> None:
@@ -226,17 +228,32 @@ def test_a_node_is_lost(cluster: Any, tmp_path: Path) -> None:
     assert removed
 
 
-def test_each_job_with_a_gpu_has_a_process_of_its_own(cluster: Any, tmp_path: Path) -> None:
-    # A process that has begun with one GPU would keep it, whatever Ray gives its next job. Pretended ones do.
+def test_each_job_has_the_gpu_that_ray_gives_it(cluster: Any, tmp_path: Path) -> None:
     extra = cluster.add_node(num_cpus=2, num_gpus=2)
     cluster.wait_for_nodes()
     try:
-        tasks = jobs.tasks(tmp_path, ["done"] * 4, gpus=1)
-        found = by_key(ran(tasks, jobs.told, cluster.address))
+        # Two at a time, each waits for the other. Pretended GPUs do.
+        found = by_key(ran(jobs.tasks(tmp_path, [1, 0], gpus=1), jobs.meet, cluster.address))
     finally:
         cluster.remove_node(extra)
-    assert {outcome.state for outcome in found.values()} == {"done"}
-    assert len({process for task in tasks for process in jobs.trace(task)}) == len(tasks)
+    assert sorted((outcome.state, outcome.reason) for outcome in found.values()) == [("done", "0"), ("done", "1")]
+
+
+def test_a_job_whose_worker_ray_loses_again_and_again(cluster: Any, tmp_path: Path) -> None:
+    """Where memory runs out Ray tries a job again without end, so that the job itself counts."""
+    import ray
+
+    [counted, endless] = jobs.tasks(tmp_path, [None, None], retries=1)
+    found = by_key(ran([counted], jobs.takes_its_parent_along, cluster.address))["0000"]
+    assert (found.state, found.reason) == ("failed", f"{LOST} (WorkerCrashedError)")
+    assert len(jobs.trace(counted)) == 2
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        again = ray.remote(perform_there).options(max_retries=-1).remote(jobs.takes_its_parent_along, endless)
+        found = ray.get(again, timeout=60)
+    finally:
+        ray.shutdown()
+    assert (found.state, found.reason, found.attempts) == ("failed", f"{LOST}; 2 attempts", 2)
 
 
 def test_no_module_of_the_current_directory_is_run(
@@ -250,7 +267,7 @@ def test_no_module_of_the_current_directory_is_run(
 
 
 def test_a_campaign_on_a_local_ray(ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+    results = lose_some(reference[0], tmp_path / "results")
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray")[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -22,9 +22,7 @@ def run_campaign(
     shard: tuple[int, int] | None = None,
     retry: bool = False,
 ) -> Finished:
-    """Run every job of a plan that is not done; see `driving.run`.
-
-    With the local engine a script calls this under `if __name__ == "__main__":`, because its processes import it.
+    """Run every job of a plan that is not done; see `run.run`.
 
     Raises:
         CkdiffError: nothing was started.

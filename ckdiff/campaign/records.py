@@ -175,6 +175,9 @@ class Slot:
     policy_source: str = ""
 
 
+State = Literal["done", "inconclusive", "failed", "stopped"]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job ended.
@@ -189,7 +192,7 @@ class Outcome:
     """
 
     key: str
-    state: Literal["done", "inconclusive", "failed", "stopped"]
+    state: State
     reason: str = ""
     seconds: float = 0.0
     peak: int = 0

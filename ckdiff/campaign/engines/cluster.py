@@ -1,7 +1,8 @@
 """A Ray cluster, or Ray on this machine: `run(tasks, work, ended, stop, ways)`.
 
-Ray finds a place for each job and says when its process, its node or its memory was lost. Attempts are counted here and
-not by Ray, which tries a job that memory ran out for again without end.
+Ray finds a place for each job, begins the job's command there (as the local engine does here), and tries it again where
+its process, its node or its memory was lost. A job that memory ran out for it would try without end: the job itself
+sees which attempt it is, and says that it was lost too often.
 
 Ray is imported here and nowhere else.
 """
@@ -16,17 +17,20 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.campaign.engines import worker
+from ckdiff.campaign.engines.command import Signals, try_command
+from ckdiff.campaign.engines.job import fail
 from ckdiff.campaign.engines.local import cores
 from ckdiff.campaign.records import CampaignError, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.campaign.records import Ended, Stop, Task, Ways, Work
+    from ckdiff.campaign.records import Ended, State, Stop, Task, Ways, Work
 
 ASKED_EVERY = 0.2
 """Seconds between two looks at `stop`."""
@@ -36,6 +40,7 @@ GRACE = 30.0
 """Seconds that running jobs get to end once they are asked to; then they are ended."""
 STORE = 100 * 2**20
 """Bytes of shared memory for a local Ray's objects: outcomes, which are small."""
+LOST = "its process or its node was lost, as happens when memory runs out"
 NOT_INSTALLED = "Ray is not installed; `pip install 'ckdiff[ray]'` brings it"
 ADDRESSES = "give HOST:PORT of its head, such as 10.0.0.1:6379, or auto"
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -186,15 +191,6 @@ def _let_pass(number: int, frame: object) -> None:
 
 
 @dataclass(slots=True)
-class _Job:
-    """One job that Ray has; `lost`: attempts whose process was lost."""
-
-    task: Task
-    begun: float
-    lost: int = 0
-
-
-@dataclass(slots=True)
 class _Jobs:
     """The jobs that Ray has and that have not ended.
 
@@ -209,7 +205,7 @@ class _Jobs:
     work: Work
     ended: Ended
     patience: float
-    waiting: dict[Any, _Job] = field(default_factory=dict)
+    waiting: dict[Any, Task] = field(default_factory=dict)
     unfit: dict[tuple[float, float, float], float] = field(default_factory=dict)
     stopping: float = 0.0
 
@@ -218,7 +214,7 @@ class _Jobs:
         nodes = _nodes(self.ray)
         for task in tasks:
             if any(_fits(task, node) for node in nodes):
-                self._give(_Job(task, time.monotonic()))
+                self._give(task)
             else:
                 self.ended(task, Outcome(task.key, "failed", _unfit(task, nodes)))
 
@@ -226,8 +222,8 @@ class _Jobs:
         """Pass on how jobs ended until none is left."""
         looked = time.monotonic()
         while self.waiting:
-            for reference in self._ready():
-                self._over(reference)
+            for reference in self.ray.wait(list(self.waiting), timeout=ASKED_EVERY)[0]:
+                self._end(reference)
             now = time.monotonic()
             if self.stopping:
                 if now - self.stopping > GRACE:
@@ -245,79 +241,68 @@ class _Jobs:
             with contextlib.suppress(Exception):  # one that has ended meanwhile
                 self.ray.cancel(reference, force=force)
 
-    def _give(self, job: _Job) -> None:
-        task = job.task
-        # Only a GPU that is asked for here gives each job a process of its own: one that has begun with a GPU keeps it.
-        remote = self.ray.remote(num_gpus=1) if task.gpus else self.ray.remote
-        kind = remote(performed).options(
-            num_cpus=task.threads, num_gpus=task.gpus, memory=task.memory or None, max_retries=0, name=task.name
+    def _give(self, task: Task) -> None:
+        kind = self.ray.remote(perform_there).options(
+            num_cpus=task.threads,
+            num_gpus=task.gpus,
+            memory=task.memory or None,
+            max_retries=task.retries,
+            name=task.name,
         )
         try:
-            reference = kind.remote(self.work, task)
+            self.waiting[kind.remote(self.work, task)] = task
         except Exception as error:  # such as what cannot be sent to another process
-            self.ended(task, worker.failed(task, error))
-        else:
-            self.waiting[reference] = job
+            self.ended(task, fail(task, error))
 
-    def _ready(self) -> list[Any]:
-        """Results that are there, after a wait for the first of them."""
-        first, rest = self.ray.wait(list(self.waiting), num_returns=1, timeout=ASKED_EVERY)
-        if not first or not rest:
-            return list(first)
-        more, _ = self.ray.wait(rest, num_returns=len(rest), timeout=0)
-        return [*first, *more]
-
-    def _over(self, reference: Any) -> None:
-        """A job has ended, or its process has."""
-        job = self.waiting.pop(reference)
+    def _end(self, reference: Any) -> None:
+        """Tell how a job ended."""
+        task = self.waiting.pop(reference)
         errors = self.ray.exceptions
         try:
             outcome = self.ray.get(reference)
         except errors.TaskCancelledError:
-            if not self.stopping:
-                self.ended(job.task, self._lost(job, "failed", "somebody cancelled it"))
+            if self.stopping:
+                return  # it had not begun
+            outcome = Outcome(task.key, "failed", "somebody cancelled it")
         except errors.RayTaskError as error:
-            self.ended(job.task, replace(worker.failed(job.task, error.cause), attempts=job.lost + 1))
+            outcome = fail(task, error.cause)
         except errors.RayError as error:
-            self._again(job, error)
-        else:
-            self.ended(job.task, replace(outcome, attempts=outcome.attempts + job.lost))
-
-    def _again(self, job: _Job, error: Exception) -> None:
-        job.lost += 1
-        reason = f"{_ending(self.ray, error)}; {job.lost} attempt{'s' if job.lost > 1 else ''}"
-        if self.stopping:
-            self.ended(job.task, Outcome(job.task.key, "stopped", reason, attempts=job.lost))
-        elif job.lost > job.task.retries:
-            self.ended(job.task, Outcome(job.task.key, "failed", reason, attempts=job.lost))
-        else:
-            self._give(job)
-
-    def _lost(self, job: _Job, state: Any, reason: str) -> Outcome:
-        return Outcome(job.task.key, state, reason, attempts=job.lost + 1)
+            state: State = "stopped" if self.stopping else "failed"
+            outcome = Outcome(task.key, state, f"{LOST} ({type(error).__name__})")
+        self.ended(task, outcome)
 
     def _look_at_nodes(self, now: float) -> None:
         """Give up what waits for a node that is gone and that nobody has replaced for a while."""
         nodes = _nodes(self.ray)
-        kinds = {_kind(job.task): job.task for job in self.waiting.values()}
+        kinds = {_kind(task): task for task in self.waiting.values()}
         unfit = {kind for kind, task in kinds.items() if not any(_fits(task, node) for node in nodes)}
         self.unfit = {kind: self.unfit.get(kind, now) for kind in unfit}
-        for reference, job in list(self.waiting.items()):
-            if now - self.unfit.get(_kind(job.task), now) > self.patience:
+        for reference, task in list(self.waiting.items()):
+            if now - self.unfit.get(_kind(task), now) > self.patience:
                 del self.waiting[reference]
                 self.ray.cancel(reference, force=True)
-                self.ended(job.task, self._lost(job, "failed", _unfit(job.task, nodes)))
+                self.ended(task, Outcome(task.key, "failed", _unfit(task, nodes)))
 
 
-def performed(work: Work, task: Task) -> Outcome:
-    """Do a job in a process of Ray, which asks a running job to end by an interrupt of its main thread."""
-    asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        worker.set_environment(task.threads)
-        return worker.performed(work, task, lambda: bool(asked))
-    finally:
-        signal.signal(signal.SIGINT, before)
+def perform_there(work: Work, task: Task) -> Outcome:
+    """Do a job on a node of the cluster; Ray asks a running one to end by an interrupt of its main thread."""
+    import ray
+
+    before = ray.get_runtime_context().worker.core_worker.get_current_task_attempt_number()
+    if before > task.retries:
+        return Outcome(task.key, "failed", f"{LOST}; {before} attempts", attempts=before)
+    left, signals = replace(task, retries=task.retries - before), Signals(Event(), Event())
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(try_command, work, left, signals)
+        try:
+            while not future.done():
+                try:
+                    wait([future], ASKED_EVERY)  # not one long wait, which Ray's interrupt would not wake
+                except KeyboardInterrupt:
+                    signals.stopping.set()
+        finally:
+            signals.over.set()
+    return replace(future.result(), attempts=future.result().attempts + before)
 
 
 # ------------------------------------------------------------------------------------------------- resources, words
@@ -346,21 +331,6 @@ def _unfit(task: Task, nodes: Sequence[Mapping[str, float]]) -> str:
 def _amounts(cpus: float, gpus: float, memory: float) -> str:
     told = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}", f"{gpus:g} GPU{'' if gpus == 1 else 's'}"]
     return ", ".join([*told, f"{memory / 2**30:.1f} GiB of memory"] if memory else told)
-
-
-def _ending(ray: Any, error: Exception) -> str:
-    """How a process was lost, in words."""
-    errors = ray.exceptions
-    words = {
-        errors.OutOfMemoryError: "memory ran out on its node, and Ray ended its process",
-        errors.NodeDiedError: "its node was lost",
-        errors.ObjectLostError: "its node was lost with its result",
-        errors.WorkerCrashedError: "its process was lost, as happens when memory runs out or a library crashes",
-    }
-    for kind, said in words.items():
-        if isinstance(error, kind):
-            return said
-    return f"Ray lost it: {type(error).__name__}: {_line(error)}"
 
 
 def _line(error: BaseException) -> str:

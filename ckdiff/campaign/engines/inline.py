@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.campaign.engines.worker import performed
+from ckdiff.campaign.engines.job import perform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,4 +17,4 @@ def run(tasks: Sequence[Task], work: Work, ended: Ended, stop: Stop, ways: Ways)
     for task in tasks:
         if stop():
             return
-        ended(task, performed(work, task, stop))
+        ended(task, perform(work, task, stop))
