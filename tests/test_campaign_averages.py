@@ -1,7 +1,8 @@
-"""Means over concepts: the quantiles behind them, what pairs and concepts weigh, and how often intervals hold."""
+"""Means over concepts: intervals worked out another way, what pairs and concepts weigh, and how often they hold."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.campaign.gather.averages import average, average_run, averages, group_mean, within
+from ckdiff.campaign.gather.averages import average, average_run, averages, group_mean, shares, within
 from ckdiff.campaign.gather.sweeps import Sweep
+from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.campaign import CampaignRun, CellMeasure
 from ckdiff.report.schema.probe import Curve
 from ckdiff.scoring.student import t_quantile
@@ -34,53 +36,101 @@ def test_quantiles_hold_far_out_where_bands_need_them(degrees: int, windows: int
     assert t_quantile(1 - 0.025 / windows, degrees) == pytest.approx(STUDENT[degrees, windows], rel=5e-9)
 
 
-def test_average_is_student_t() -> None:
+def every_resample(values: list[float]) -> tuple[float, float]:
+    """The bootstrap-t interval of a mean from every resample that there is, by plain sums; no more than 4 t wide."""
+    count, middle = len(values), statistics.fmean(values)
+    found = []
+    for drawn in itertools.product(values, repeat=count):
+        off, spread = statistics.fmean(drawn) - middle, math.sqrt(sum((one - sum(drawn) / count) ** 2 for one in drawn))
+        error = spread / math.sqrt(count * (count - 1))
+        found.append(off / error if error > 1e-12 else math.copysign(math.inf, off) if abs(off) > 1e-12 else 0.0)
+    found.sort()
+    cut, student = round(0.0125 * len(found)), t_quantile(0.975, count - 1)
+    over, under = (min(max(one, student), 4 * student) for one in (found[-1 - cut], -found[cut]))
+    error = statistics.stdev(values) / math.sqrt(count)
+    return middle - over * error, middle + under * error
+
+
+SKEWED = [0.9, 0.85, 0.95, 0.2, 0.88]
+
+
+def test_average_has_the_interval_of_all_resamples() -> None:
+    found, (low, high) = average(SKEWED, most=1.0), every_resample(SKEWED)
+    reach = STUDENT[4, 10] / 2.0156 * statistics.stdev(SKEWED) / math.sqrt(5)  # Student's t of 4 degrees: 2.7764
+    assert found.value == pytest.approx(0.756)
+    # The quantile of 10,000 draws of 3125 that there are: to 5 % of a one-sided reach.
+    assert found.low == pytest.approx(low, abs=0.05 * (0.756 - low))
+    assert low < 0.756 - 1.5 * reach
+    assert high > 1
+    assert found.high == 1
+
+
+def test_three_concepts_reach_as_far_as_an_interval_may() -> None:
+    """One resample of nine is of one concept alone, and has no spread: the quantile is held at four times Student's."""
     values = [0.2, 0.5, 0.35]
-    found = average(values)
-    reach = STUDENT[2, 1] * statistics.stdev(values) / math.sqrt(3)
-    assert found.value == pytest.approx(0.35)
-    assert (found.low, found.high) == pytest.approx((0.35 - reach, 0.35 + reach))
+    found = average(values, least=-4.0)
+    reach = 4 * STUDENT[2, 1] * statistics.stdev(values) / math.sqrt(3)
+    assert (found.value, found.low, found.high) == pytest.approx((0.35, 0.35 - reach, 0.35 + reach))
+
+
+def test_shares_spread_no_more_than_zeros_and_ones_do() -> None:
+    found = average([1.0] * 9 + [0.0], 0.0, 1.0)
+    assert (found.low, found.high) == pytest.approx((0.5550, 0.9975), abs=5e-5)  # Clopper and Pearson's table
+    rows = np.array([[1.0, NAN], [0.0, NAN], [1.0, 0.5]])
+    value, low, high = shares(rows)
+    assert (value[0], low[0], high[0]) == tuple(getattr(average(rows[:, 0], 0.0, 1.0), part) for part in Mean.ENDS)
+    assert (value[1], low[1], high[1]) == pytest.approx((0.5, NAN, NAN), nan_ok=True)
 
 
 def test_average_of_one_has_no_interval_and_of_none_no_value() -> None:
-    assert average([0.25]).value == 0.25
-    assert all(map(math.isnan, (average([0.25]).low, average([0.25]).high, average([]).value, average([]).low)))
+    one, none = average([0.25], most=1.0), average([], most=1.0)
+    assert one.value == 0.25
+    assert all(map(math.isnan, (one.low, one.high, none.value, none.low)))
 
 
 def test_ends_stop_at_bounds_and_hold_the_mean() -> None:
-    found = average([0.0, 1.0], 0.0, 1.0)
-    assert (found.low, found.high) == (0.0, 1.0)
+    found = average([0.1, 0.9], 0.0, 1.0)
+    assert 0 <= found.low < found.high <= 1
     past = average([-1e-9, -1e-9, -1e-9], 0.0)
     assert past.low <= past.value <= past.high
 
 
 def test_infinite_values_have_no_interval() -> None:
-    assert average([0.1, math.inf]).value == math.inf
-    assert math.isnan(average([math.inf, -math.inf, 1.0]).value)
-    assert math.isnan(average([0.1, math.inf]).high)
+    assert average([0.1, math.inf], 0.0).value == math.inf
+    assert math.isnan(average([math.inf, -math.inf, 1.0], most=1.0).value)
+    assert math.isnan(average([0.1, math.inf], 0.0).high)
+    found = averages(np.array([[0.1, math.inf], [0.2, 1.0]]), 0.0, math.inf)
+    assert found.score.tolist() == [pytest.approx(0.15), math.inf]
+    assert np.isnan(found.high).tolist() == [False, True]
 
 
 def test_equal_values_are_their_own_interval() -> None:
-    found = averages(np.full((4, 3), 0.5))
+    found = averages(np.full((4, 3), 0.5), -math.inf, 1.0)
     for part in (found.low, found.high, found.band_low, found.band_high):
         assert part.tolist() == [0.5, 0.5, 0.5]
 
 
-def test_bands_are_wider_by_the_quantile_and_equal_to_intervals_of_one_window() -> None:
-    rows = np.random.default_rng(3).normal(0, 0.1, (3, 30))
-    found = averages(rows)
-    wider = (found.band_high - found.score) / (found.high - found.score)
-    assert wider == pytest.approx(np.full(30, STUDENT[2, 30] / STUDENT[2, 1]))
-    alone = averages(rows[:, :1])
+def test_bands_hold_intervals_and_are_those_of_one_window_where_there_is_one() -> None:
+    rows = 0.5 + np.random.default_rng(3).normal(0, 0.1, (12, 30))
+    found, alone = averages(rows, -math.inf, 1.0), averages(rows[:, :1], -math.inf, 1.0)
     assert (alone.low, alone.high) == (alone.band_low, alone.band_high)
+    assert (found.low[0], found.high[0]) == (alone.low[0], alone.high[0])
+    assert (found.band_low <= found.low).all()
+    assert (found.band_high >= found.high).all()
+    assert (found.band_high > found.high + 0.01).sum() > 20
+    assert (found.band_low < found.low - 0.01).sum() > 20
+    other = averages(1 - rows, 0.0, math.inf)
+    assert other.band_low == pytest.approx(1 - found.band_high)
+    assert other.low == pytest.approx(1 - found.high)
 
 
 def test_what_is_not_defined_is_left_out_window_by_window() -> None:
     rows = np.array([[0.1, NAN, NAN, NAN], [0.3, 0.5, NAN, 0.2], [0.2, 0.9, NAN, NAN]])
-    found = averages(rows)
+    found = averages(rows, 0.0, math.inf)
     assert found.score == pytest.approx([0.2, 0.7, NAN, 0.2], nan_ok=True)
-    reach = STUDENT[1, 1] * statistics.stdev([0.5, 0.9]) / math.sqrt(2)
+    reach = 4 * STUDENT[1, 1] * statistics.stdev([0.5, 0.9]) / math.sqrt(2)
     assert found.high[1] == pytest.approx(0.7 + reach)
+    assert found.high[0] == pytest.approx(average(rows[:, 0], 0.0).high)
     assert np.isnan(found.high).tolist() == [False, False, True, True]
     assert np.isnan(found.band_low).tolist() == [False, False, True, True]
 
@@ -94,38 +144,38 @@ def test_pairs_of_a_concept_are_averaged_first() -> None:
 # ----------------------------------------------------------------------------------------------------- simulation
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """4000 sets of five concepts: the standard error of a share of 0.95 is 0.0034."""
-    rows = np.random.default_rng(0).normal(0.3, 0.2, (5, 4000))
-    found = averages(rows)
-    assert ((found.low <= 0.3) & (found.high >= 0.3)).mean() == pytest.approx(0.95, abs=0.012)
+def held(found: Curve, truth: float) -> float:
+    return float(((found.low <= truth) & (found.high >= truth)).mean())
 
 
-@pytest.mark.parametrize("common", [0.0, 0.9])
-def test_bands_hold_at_all_windows_at_least_as_often_as_they_say(common: float) -> None:
-    """600 sets of four concepts and eight windows, which have nothing or most in common: 0.95 - 2.4 standard errors."""
-    generator, held, pointwise = np.random.default_rng(1), 0, 0
-    for _ in range(600):
-        shared, own = generator.normal(0, 1, (4, 1)), generator.normal(0, 1, (4, 8))
-        found = averages(common * shared + math.sqrt(1 - common**2) * own)
-        held += bool(((found.band_low <= 0) & (found.band_high >= 0)).all())
-        pointwise += bool(((found.low <= 0) & (found.high >= 0)).all())
-    assert held / 600 >= 0.93
-    assert pointwise / 600 < 0.9
+def test_intervals_hold_the_truth_of_skewed_scores_where_student_does_not() -> None:
+    """1000 sets of eight concepts: the standard error of a share of 0.95 is 0.007."""
+    rows = 1 - np.exp(0.7 * np.random.default_rng(0).normal(size=(8, 1000)))
+    found, truth = averages(rows, -math.inf, 1.0), 1 - math.exp(0.245)
+    reach = t_quantile(0.975, 7) * rows.std(axis=0, ddof=1) / math.sqrt(8)
+    assert held(found, truth) == pytest.approx(0.945, abs=0.02)
+    assert float((np.abs(found.score - truth) <= reach).mean()) < 0.9
+
+
+def test_bands_hold_at_all_windows_at_once() -> None:
+    """100 sets of eight concepts at eight windows: a standard error of 0.022."""
+    generator, inside, pointwise = np.random.default_rng(1), 0, 0
+    for _ in range(100):
+        found = averages(1 - np.exp(0.5 * generator.normal(size=(8, 8))), -math.inf, 1.0)
+        truth = 1 - math.exp(0.125)
+        inside += bool(((found.band_low <= truth) & (found.band_high >= truth)).all())
+        pointwise += bool(((found.low <= truth) & (found.high >= truth)).all())
+    assert inside >= 90
+    assert pointwise < 85
 
 
 def test_intervals_over_pooled_pairs_would_be_too_short() -> None:
     """Why concepts are the sampling unit: three pairs of a concept that are alike count as one."""
     generator = np.random.default_rng(2)
-    concepts = generator.normal(0, 1, (5, 2000))
-    pairs = concepts[None] + generator.normal(0, 0.1, (3, 5, 2000))
-    right, pooled = averages(within(pairs)), averages(pairs.reshape(15, 2000))
-
-    def held(found: Curve) -> float:
-        return float(((found.low <= 0) & (found.high >= 0)).mean())
-
-    assert held(right) == pytest.approx(0.95, abs=0.02)
-    assert held(pooled) < 0.85
+    concepts = generator.normal(5, 1, (5, 500))
+    pairs = concepts[None] + generator.normal(0, 0.1, (3, 5, 500))
+    assert held(averages(within(pairs), 0.0, math.inf), 5.0) > 0.93
+    assert held(averages(pairs.reshape(15, 500), 0.0, math.inf), 5.0) < 0.85
 
 
 # ----------------------------------------------------------------------------------------------------------- groups
@@ -187,11 +237,20 @@ def test_scores_are_cut_off_where_their_direction_ends() -> None:
     assert restore.run.krs.low[0] < 0
     assert broken.run.krs.low[0] == 0.0
     assert broken.run.krs.high[0] > 1
-    assert (broken.run.top1_low[0], broken.run.top1_high[0]) == (0.0, 1.0)
+    assert (broken.run.top1_low[0], broken.run.top1_high[0]) == pytest.approx((1 - 0.94865, 0.94865), abs=1e-4)
+
+
+def test_measures_of_a_concept_are_averaged_before_concepts_are() -> None:
+    """Three pairs were asked about one concept and one about the other, which weigh the same."""
+    values = np.array([[0.1, NAN], [0.2, NAN], [0.3, 0.8]])
+    found = group_mean("g", [0, 1, 2], CellMeasure("loss_kl", values, values, values))
+    assert found is not None
+    assert (found.value, found.pairs, found.concepts) == (pytest.approx((0.2 + 0.8) / 2), 3, 2)
+    assert found.high == pytest.approx(0.5 + 4 * STUDENT[1, 1] * 0.3)  # of two values, not of four
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("target_bleu", 0.0, 1.0), ("neutral_kl", 0.0, 1.644), ("explained", -0.644, 1.0)]
+    ("name", "low", "high"), [("target_bleu", 0.0, 1.0), ("neutral_kl", 0.0, 5.0), ("explained", -4.0, 1.0)]
 )
 def test_means_of_measures_stop_at_their_bounds(name: str, low: float, high: float) -> None:
     values = np.array([[0.05, 0.95, NAN], [NAN, NAN, 0.5]])
@@ -199,6 +258,9 @@ def test_means_of_measures_stop_at_their_bounds(name: str, low: float, high: flo
     assert found is not None
     assert (found.pairs, found.concepts) == (2, 3)
     assert found.value == pytest.approx(0.5)
-    reach = STUDENT[2, 1] * 0.45 / math.sqrt(3)
-    assert (found.low, found.high) == pytest.approx((max(low, 0.5 - reach), min(high, 0.5 + reach)), abs=1e-3)
+    reach = 4 * STUDENT[2, 1] * 0.45 / math.sqrt(3)
+    if name == "target_bleu":  # the binomial interval, between those of 1 (to 0.9057) and of 2 (to 0.9916) of 3
+        assert (found.low, found.high) == pytest.approx((1 - 0.94865, 0.94865), abs=1e-4)
+    else:
+        assert (found.low, found.high) == pytest.approx((max(low, 0.5 - reach), min(high, 0.5 + reach)), abs=1e-3)
     assert group_mean("g", [0], CellMeasure(name, *(np.full((2, 3), NAN),) * 3)) is None

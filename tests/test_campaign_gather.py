@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Probe
 
 NAN = math.nan
-T2, T2_OF_3 = 4.302652729749464, 7.64880393791554
-"""Student's t with two degrees of freedom at 0.975, and at 1 - 0.025 / 3; from mpmath."""
+T2 = 4.302652729749464
+"""Student's t with two degrees of freedom at 0.975, from mpmath. Of three concepts an interval reaches four times it,
+and a band eight times: one resample in nine is of one concept alone, and has no spread."""
 STRICT = '[fail]\nlabels = ["identical", "inconclusive", "suppressed", "mixed"]\n'
 LAX = "[fail]\nunrelated_bleu_loss = 0.5\n"
 PLAN = "# a plan\n"
@@ -130,10 +131,10 @@ def test_averages_are_those_of_plain_loops(tmp_path: Path) -> None:
                 ]
                 middle, error = statistics.fmean(concepts), statistics.stdev(concepts) / math.sqrt(3)
                 assert curve.score[layer] == pytest.approx(middle)
-                assert curve.low[layer] == pytest.approx(middle - T2 * error)
-                assert curve.high[layer] == pytest.approx(min(1.0, middle + T2 * error))
-                assert curve.band_low[layer] == pytest.approx(middle - T2_OF_3 * error)
-                assert curve.band_high[layer] == pytest.approx(min(1.0, middle + T2_OF_3 * error))
+                assert curve.low[layer] == pytest.approx(middle - 4 * T2 * error)
+                assert curve.high[layer] == pytest.approx(min(1.0, middle + 4 * T2 * error))
+                assert curve.band_low[layer] == pytest.approx(middle - 8 * T2 * error)
+                assert curve.band_high[layer] == pytest.approx(min(1.0, middle + 8 * T2 * error))
         assert run.top1 == pytest.approx(run.krs_kl.score)
         assert run.top1_unrestored == pytest.approx(0.25)
     assert [(run.pairs, run.concepts) for run in found.averages] == [(4, 3), (2, 2), (6, 3)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.probe import Curve
 from ckdiff.scoring.clusters import by_cluster
 from ckdiff.scoring.scores import TAIL, curve
 
@@ -70,17 +71,36 @@ def _observations(sizes: Float64) -> int:
     return int(sizes.sum() ** 2 // (sizes**2).sum())
 
 
-def _resample(values: Float64, least: float, most: float, clusters: Sequence[int] | None) -> Mean:
+def mean_curve(rows: Float64, least: float, most: float, clusters: Sequence[int] | None = None) -> Curve:
+    """The mean of each row [layer, question], its 95 % interval, and the 95 % band over all rows (`scores.curve`).
+
+    Ends are cut off at the bounds, hold the mean, and are NaN of one cluster and of a row that is not finite.
+
+    Args:
+        rows: values.
+        least: the least that a value can be; it or `most` must be finite.
+        most: the most that a value can be.
+        clusters: of the questions.
+    """
     # A ratio of means whose divisor is 1 for every question; what is divided must not be negative.
     flipped = not math.isfinite(least)
-    distances = most - values if flipped else values - least
-    found = curve(distances[None], np.ones(len(values)), "break", clusters)
-    value, low, high = (float(part[0]) for part in (found.score, found.low, found.high))
-    value, low, high = (
-        (most - value, most - high, most - low) if flipped else (least + value, least + low, least + high)
-    )
-    ends = (end if math.isnan(end) else min(max(end, float(least)), float(most)) for end in (low, high))
-    return Mean(value, *ends)
+    found = curve(most - rows if flipped else rows - least, np.ones(rows.shape[1]), "break", clusters)
+    parts = (found.low, found.high, found.band_low, found.band_high)
+    if flipped:
+        high, low, band_high, band_low = (most - part for part in parts)
+    else:
+        low, high, band_low, band_high = (least + part for part in parts)
+    with np.errstate(invalid="ignore"):
+        value = np.ascontiguousarray(rows).mean(axis=1)
+    # A mean that rounding has put past a bound stays inside its own interval.
+    low, band_low = (np.minimum(np.maximum(end, least), value) for end in (low, band_low))
+    high, band_high = (np.maximum(np.minimum(end, most), value) for end in (high, band_high))
+    return Curve(value, low, high, band_low, band_high)
+
+
+def _resample(values: Float64, least: float, most: float, clusters: Sequence[int] | None) -> Mean:
+    found = mean_curve(values[None], least, most, clusters)
+    return Mean(*(float(part[0]) for part in (found.score, found.low, found.high)))
 
 
 def _binomial(shares: Float64, sizes: Float64, count: int) -> tuple[float, float]:

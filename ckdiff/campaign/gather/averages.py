@@ -1,14 +1,16 @@
-"""Means with intervals over concepts, which are the sampling unit: `average([0.2, 0.4, 0.3])`.
+"""Means with intervals over concepts, which are the sampling unit: `averages(rows, *score_bounds(run))`.
 
 Pairs that were asked about one concept share its questions and its base's answers, and are no sample of anything. So
-they are averaged first, and the concepts' means are what varies: mean ± t s / √n over n concepts. Bands hold at all
-windows of a curve at one time: t is taken at 1 - 0.025 / windows (Bonferroni, which holds whatever the windows have in
-common, and is the wider for it).
+they are averaged first, and the concepts' means are what varies: `scoring.means` makes of them what it makes of
+questions, a bootstrap-t interval and a band that holds at all windows of a curve at one time. Student's t would do for
+means that spread evenly; scores have a bound on one side and none on the other, and of skewed ones its intervals hold
+0.77 to 0.90 (`python benchmarks/intervals.py --tables averages`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +18,7 @@ import numpy as np
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.campaign import AverageRun, GroupMean
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.scoring.scores import TAIL
-from ckdiff.scoring.student import t_quantile
+from ckdiff.scoring.means import mean, mean_curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 CAUTION = (
-    "Concepts are the sampling unit, not questions: averages have 95 % Student t intervals over concepts, and say"
-    " nothing about other models. The pairs of a concept are averaged before the concepts are."
+    "Concepts are the sampling unit, not questions: averages have 95 % bootstrap-t intervals over concepts, and"
+    " say nothing about other models. The pairs of a concept are averaged before the concepts are."
 )
 
 
@@ -52,35 +53,52 @@ class Averaged(NamedTuple):
 
 
 def average(values: Sequence[float] | Float64, least: float = -math.inf, most: float = math.inf) -> Mean:
-    """The mean and its 95 % Student t interval, mean ± t s / √n, cut off at what such values can be.
+    """The mean over concepts that are not NaN, with the 95 % interval of `means.mean`.
 
-    One value has no interval, none has no mean.
+    One concept has no interval, nor has an infinite value; none has no mean.
 
-    >>> average([0.2, 0.4]).value
+    >>> average([0.2, 0.4], most=1.0).value
     0.30000000000000004
+
+    Args:
+        values: means of concepts.
+        least: the least that a value can be; it or `most` must be finite.
+        most: the most that a value can be.
     """
     column = np.asarray(values, dtype=np.float64)
-    low, high = _ends(column, _student(len(column), 1), least, most)
-    return Mean(_middle(column), low, high)
+    column = column[~np.isnan(column)]
+    if not len(column):
+        return Mean(math.nan, math.nan, math.nan)
+    with np.errstate(invalid="ignore"):
+        middle = float(column.mean())
+    return mean(column, least, most) if np.isfinite(column).all() else Mean(middle, math.nan, math.nan)
 
 
-def averages(rows: Float64, least: float = -math.inf, most: float = math.inf) -> Curve:
+def averages(rows: Float64, least: float, most: float) -> Curve:
     """Every column of an array [concept, layer], each over the concepts that are not NaN there.
 
-    Intervals are those of `average`; the band holds at all columns at one time.
+    Intervals and bands are those of `means.mean_curve`; a band holds at all columns that the same concepts have. Ends
+    are NaN where one concept is left, or an infinite value; where none is, everything is.
+
+    Args:
+        rows: means of concepts.
+        least: the least that a value can be.
+        most: the most that a value can be.
     """
-    columns = [column[~np.isnan(column)] for column in rows.T]
-    counts = {len(column) for column in columns}
-    alone, together = ({n: _student(n, windows) for n in counts} for windows in (1, len(columns)))
-    found = [
-        (
-            _middle(column),
-            *_ends(column, alone[len(column)], least, most),
-            *_ends(column, together[len(column)], least, most),
-        )
-        for column in columns
-    ]
-    return Curve(*np.array(found, dtype=np.float64).reshape(-1, 5).T)
+    found, known = np.full((5, rows.shape[1]), np.nan), ~np.isnan(rows)
+    for pattern in np.unique(known, axis=1).T:
+        if pattern.any():
+            columns = (known == pattern[:, None]).all(axis=0)
+            part = mean_curve(np.ascontiguousarray(rows[pattern][:, columns].T), least, most)
+            found[:, columns] = [getattr(part, one.name) for one in fields(Curve)]
+    return Curve(*found)
+
+
+def shares(rows: Float64) -> tuple[PerLayer, PerLayer, PerLayer]:
+    """Of every column of shares [concept, layer] the mean over the concepts that are not NaN there, and both ends."""
+    found = [average(column, *SHARE) for column in rows.T]
+    value, low, high = np.array([(one.value, one.low, one.high) for one in found]).reshape(-1, 3).T
+    return value, low, high
 
 
 def within(values: Float64) -> Float64:
@@ -111,7 +129,7 @@ def average_run(group: str, members: Sequence[int], sweep: Sweep) -> Averaged | 
     arrays["top1"] = run.top1[members][..., columns]
     defined = ~np.isnan(np.concatenate([*arrays.values()], axis=-1)).all(axis=-1)
     curves = {name: averages(within(arrays[name]), *score_bounds(run)) for name in SCORES}
-    top1 = averages(within(arrays["top1"]), *SHARE)
+    top1, top1_low, top1_high = shares(within(arrays["top1"]))
     found = AverageRun(
         group=group,
         direction=run.direction,
@@ -122,9 +140,9 @@ def average_run(group: str, members: Sequence[int], sweep: Sweep) -> Averaged | 
         concepts=int(defined.any(axis=0).sum()),
         layers=layers,
         **curves,
-        top1=top1.score,
-        top1_low=top1.low,
-        top1_high=top1.high,
+        top1=top1,
+        top1_low=top1_low,
+        top1_high=top1_high,
         top1_unrestored=_unrestored(sweep, members),
     )
     rows, concepts = [members.index(pair) for pair, _ in cells], [concept for _, concept in cells]
@@ -142,8 +160,7 @@ def group_mean(group: str, members: Sequence[int], measure: CellMeasure) -> Grou
     defined = ~np.isnan(values)
     if not defined.any():
         return None
-    concepts = within(values)
-    found = average(concepts[~np.isnan(concepts)], *BOUNDS.get(measure.name, SHARE))
+    found = average(within(values), *BOUNDS.get(measure.name, SHARE))
     pairs, count = int(defined.any(axis=1).sum()), int(defined.any(axis=0).sum())
     return GroupMean(group, measure.name, pairs, count, found.value, found.low, found.high)
 
@@ -154,25 +171,4 @@ def _partly(values: Float64) -> bool:
 
 
 def _unrestored(sweep: Sweep, members: Sequence[int]) -> float:
-    concepts = within(sweep.unrestored[members])
-    return _middle(concepts[~np.isnan(concepts)])
-
-
-def _student(count: int, windows: int) -> float:
-    """The quantile behind an interval over so many concepts that holds at so many windows; NaN for one concept."""
-    return t_quantile(1 - TAIL / windows, count - 1) if count > 1 else math.nan
-
-
-def _middle(column: PerLayer) -> float:
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(column)) if len(column) else math.nan
-
-
-def _ends(column: PerLayer, student: float, least: float, most: float) -> tuple[float, float]:
-    """Both ends; NaN where there is one value only, or an infinite one."""
-    if len(column) < 2 or not np.isfinite(column).all():
-        return math.nan, math.nan
-    middle = _middle(column)
-    reach = student * float(np.std(column, ddof=1)) / math.sqrt(len(column))
-    # A mean that rounding has put past a bound stays inside its own interval.
-    return max(middle - reach, min(least, middle)), min(middle + reach, max(most, middle))
+    return average(within(sweep.unrestored[members]), *SHARE).value

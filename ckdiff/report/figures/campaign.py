@@ -1,7 +1,7 @@
 """A campaign as a figure: `write_campaign_figure(campaign, "curves.svg")`, and what was forgotten against what was not.
 
 Score against layer (the window's centre), averaged over concepts: a block a direction and variant, in it a row a score,
-a column a group of pairs, a line a mode. The shade is a 95 % Student t interval over concepts.
+a column a group of pairs, a line a mode. The shade is a 95 % interval over concepts.
 
 Source: Hong et al. 2024, arXiv:2410.06606, figures 1 and 3, which show no intervals.
 """

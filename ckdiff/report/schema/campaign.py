@@ -197,8 +197,9 @@ class AverageRun:
     Attributes:
         group: a group of pairs, or `ALL`.
         pairs, concepts: how many went into it.
-        krs, krs_centred, krs_kl: [layer] each: mean over concepts, 95 % Student t interval over concepts, and the band
-            that holds at all windows at once (Bonferroni: t at 1 - 0.025 / windows). Ends are NaN for one concept.
+        krs, krs_centred, krs_kl: [layer] each: mean over concepts, 95 % bootstrap-t interval over them, and the band
+            that holds at all windows at once; ends are NaN for one concept. Older files: Student's t, and Bonferroni's
+            bands; their notes say so.
         top1, top1_low, top1_high: the same of `top1`, without a band.
         top1_unrestored: of the unlearned model, to read `top1` by.
     """
@@ -222,7 +223,7 @@ class AverageRun:
 
 @dataclass(frozen=True, slots=True)
 class GroupMean:
-    """One of `MEASURES`, averaged in the same way, with its 95 % Student t interval over concepts."""
+    """One of `MEASURES`, averaged in the same way, with its 95 % interval over concepts."""
 
     group: str
     measure: str
