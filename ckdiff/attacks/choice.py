@@ -9,6 +9,7 @@ import numpy as np
 
 from ckdiff.attacks.case import AttackError, Outcome
 from ckdiff.probes.forcing import read_answers
+from ckdiff.report.words.numbers import with_interval
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     ]
     chance = sum(1 / len(question.choices) for question in asked.questions) / len(asked.questions)
     found = mean(np.array(right), 0, 1)
-    words = f"right picks {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] of {len(right)}, by chance {chance:.3f}"
+    share = with_interval(found.value, found.low, found.high, "{:.3f}".format)
+    words = f"right picks {share} of {len(right)}, by chance {chance:.3f}"
     reading = replace(plain, said={}, table=np.full_like(plain.table, np.nan), texts=len(reads))
     yield Outcome("mean log p of each choice", reading, decides=False, note=words)

@@ -9,7 +9,7 @@ from claims import COSINE_BOUND, LOST, TOGETHER, cosines, falls, findings
 
 from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.report.words.campaign import complete_text
-from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.numbers import UNDEFINED, with_interval
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -158,6 +158,4 @@ def number(value: float, digits: int = 3) -> str:
 
 def interval(mean: Mean, digits: int = 3) -> str:
     """A mean and its interval, where there is one."""
-    if math.isnan(mean.low):
-        return number(mean.value, digits)
-    return f"{number(mean.value, digits)} [{number(mean.low, digits)}, {number(mean.high, digits)}]"
+    return with_interval(mean.value, mean.low, mean.high, lambda value: number(value, digits))

@@ -10,6 +10,7 @@ from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, Check, Result, join, least, most, sets, verdict_of
 from ckdiff.audit.verdict.evidence import STATES, Evidence
 from ckdiff.modes import without_window
+from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def _labels(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
         yield Result(PASSED, f"the verdict is '{label}', which the policy allows")
 
 
+def worst(end: float, up: bool = True) -> str:
+    """The end of an interval that speaks against a pass, rounded so that it looks no better than it is."""
+    return end_text(end, "{:.2f}".format, up)
+
+
 def _recovered(report: Report, wanted: float) -> Iterator[Result]:
     evidence = Evidence(report)
     rows = [evidence.whole(mode, "restore") for mode in STATES]
@@ -39,9 +45,8 @@ def _recovered(report: Report, wanted: float) -> Iterator[Result]:
             UNKNOWN, "how much the base's states bring back was not measured with an interval", threshold=wanted
         )
     else:
-        yield most(
-            high, wanted, f"the base's states bring back as much as {high:.2f} (krs_kl), {wanted:.2f} is allowed"
-        )
+        words = f"the base's states bring back as much as {worst(high)} (krs_kl), {wanted:.2f} is allowed"
+        yield most(high, wanted, words)
 
 
 def _scores(report: Report, wanted: tuple[dict[str, Any], ...]) -> Iterator[Result]:
@@ -67,9 +72,8 @@ def _one_score(report: Report, one: dict[str, Any]) -> Result:
     if np.isnan(ends).any():
         return Result(UNKNOWN, f"{name} has no interval: more than one question is needed", threshold=threshold)
     worse = float(ends.max())
-    words = (
-        f"{name} is {curve.score[best]:.2f}, at worst {worse:.2f}; {'at most' if upper else 'at least'} {threshold:.2f}"
-    )
+    bound = f"{'at most' if upper else 'at least'} {threshold:.2f}"
+    words = f"{name} is {curve.score[best]:.2f}, at worst {worst(worse, up=upper)}; {bound}"
     return most(worse, threshold, words) if upper else least(worse, threshold, words, FAILED)
 
 
@@ -86,7 +90,7 @@ def _probability(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
         return
     worse = max(found, key=lambda one: one.high)
     words = f"the chance that one of {samples} samples gives the whole answer is {worse.value:.2g}, at worst"
-    yield most(worse.high, limit, f"{words} {worse.high:.2g}; {limit:g} is allowed")
+    yield most(worse.high, limit, f"{words} {end_text(worse.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed")
 
 
 def _log_probabilities(report: Report) -> Iterator[tuple[list[float], list[int]]]:
@@ -123,7 +127,7 @@ def _worse_mean(report: Report, name: str, wanted: float, words: str, loss: bool
         yield Result(UNKNOWN, f"the {name} answers were not compared, or on one question only", threshold=wanted)
         return
     value, worse = (1 - found.bleu.value, 1 - found.bleu.low) if loss else (found.bleu.value, found.bleu.high)
-    yield most(worse, wanted, f"{words} {value:.2f}, at worst {worse:.2f}; {wanted:.2f} is allowed")
+    yield most(worse, wanted, f"{words} {value:.2f}, at worst {worst(worse)}; {wanted:.2f} is allowed")
 
 
 def _choices_loss(report: Report, wanted: float) -> Iterator[Result]:
@@ -132,7 +136,7 @@ def _choices_loss(report: Report, wanted: float) -> Iterator[Result]:
         yield Result(UNKNOWN, "no multiple-choice questions were asked, or one only", threshold=wanted)
         return
     worse = found.accuracy_base.value - found.accuracy_unlearned.low
-    yield most(worse, wanted, f"multiple choice lost at worst {worse:.2f} of its accuracy; {wanted:.2f} is allowed")
+    yield most(worse, wanted, f"multiple choice lost at worst {worst(worse)} of its accuracy; {wanted:.2f} is allowed")
 
 
 def _neutral_kl(report: Report, wanted: float) -> Iterator[Result]:
@@ -142,9 +146,8 @@ def _neutral_kl(report: Report, wanted: float) -> Iterator[Result]:
     if found is None or np.isnan(found.high):
         yield Result(UNKNOWN, "no neutral text was read, or one only", threshold=wanted)
         return
-    yield most(
-        found.high, wanted, f"mean KL on neutral text is {found.value:.3g} nats a token, at worst {found.high:.3g}"
-    )
+    high = end_text(found.high, "{:.3g}".format, up=True)
+    yield most(found.high, wanted, f"mean KL on neutral text is {found.value:.3g} nats a token, at worst {high}")
 
 
 def _drift(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ckdiff.audit.verdict.evidence import STATES
 from ckdiff.audit.verdict.rules import RULES
-from ckdiff.audit.verdict.sentences import score_text
+from ckdiff.audit.verdict.sentences import score_text, surely_text
 from ckdiff.modes import EVERY_MODE
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def explains(case: Case, mode: str) -> bool:
         return False
     # Weights that are surely enough when they are put back have been edited, however few questions show it.
     states = mode in STATES
-    if states and not case.rule("produces.firm", broken.kl_low, f"surely more than {broken.kl_low:.2f} of it"):
+    if states and not case.rule("produces.firm", broken.kl_low, f"{surely_text(broken)} of it"):
         case.unsure.append(f"{name} of the unlearned model take away {score_text(broken)}")
         return False
     wrong = case.evidence.wrong_prompt(restore)
@@ -48,7 +48,7 @@ def explains(case: Case, mode: str) -> bool:
         return False
     if not _answers_return(case, name, restore):
         return False
-    firm = case.rule("restores.firm", restore.kl_low, f"surely more than {restore.kl_low:.2f} by {name}")
+    firm = case.rule("restores.firm", restore.kl_low, f"{surely_text(restore)} by {name}")
     centred = "not measured" if np.isnan(restore.centred) else f"{restore.centred:.2f}"
     real = case.rule("restores.centred", restore.centred, f"krs_centred {centred} by {name}")
     if not firm or not real:

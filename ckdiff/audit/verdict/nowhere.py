@@ -10,7 +10,7 @@ from ckdiff.audit.verdict.case import Case, Finding
 from ckdiff.audit.verdict.enough import explains, in_both_directions
 from ckdiff.audit.verdict.evidence import COUNTED
 from ckdiff.audit.verdict.location import Place, locate
-from ckdiff.audit.verdict.sentences import drift_text, score_text
+from ckdiff.audit.verdict.sentences import drift_text, score_text, surely_text
 from ckdiff.modes import EVERY_MODE, WEIGHTS, kinds_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def mixed(case: Case) -> Finding | None:
     name = EVERY_MODE[best.mode].subject
     if not case.rule("partly", best.kl, f"the most comes back by {name}: {score_text(best)}"):
         return None
-    if not case.rule("partly.firm", best.kl_low, f"surely more than {best.kl_low:.2f}"):
+    if not case.rule("partly.firm", best.kl_low, surely_text(best)):
         return Finding("inconclusive", f"Too uncertain: {name} bring back {score_text(best)}.")
     pairs = [(mode, *in_both_directions(case.evidence, mode)) for mode in WEIGHTS]
     parts = sorted(((max(pair[1:]), pair) for pair in pairs if max(pair[1:]) >= SHARE), reverse=True)

@@ -8,11 +8,15 @@ import numpy as np
 
 from ckdiff.audit.verdict.location import place_text
 from ckdiff.modes import EVERY_MODE
+from ckdiff.report.words.numbers import end_text, with_interval
 
 if TYPE_CHECKING:
     from ckdiff.audit.verdict.case import Case
     from ckdiff.audit.verdict.location import Place
     from ckdiff.report.schema.verdict import Explanation, Label
+
+
+TWO_DIGITS = "{:.2f}".format
 
 
 MEANING: dict[Label, str] = {
@@ -54,7 +58,12 @@ def carried_text(case: Case, label: Label, mode: str, place: Place | None) -> st
 
 def score_text(row: Explanation) -> str:
     """A share with its band: `0.85 [0.80, 0.90]`."""
-    return f"{row.kl:.2f} [{row.kl_low:.2f}, {row.kl_high:.2f}]"
+    return with_interval(row.kl, row.kl_low, row.kl_high, TWO_DIGITS)
+
+
+def surely_text(row: Explanation) -> str:
+    """The low end of its band, never more of it than there is: `surely more than 0.79`."""
+    return f"surely more than {end_text(row.kl_low, TWO_DIGITS, up=False)}"
 
 
 def drift_text(case: Case) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.verdict.evidence import COUNTED, Evidence
+from ckdiff.report.words.numbers import with_interval
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -120,6 +121,4 @@ def _of_behaviour(found: Behaviour | None) -> Iterator[str]:
 
 
 def _mean(found: Mean, percent: bool = False) -> str:
-    form = ".1%" if percent else ".2f"
-    ends = "" if found.low != found.low else f" [{found.low:{form}}, {found.high:{form}}]"
-    return f"{found.value:{form}}{ends}"
+    return with_interval(found.value, found.low, found.high, ("{:.1%}" if percent else "{:.2f}").format)

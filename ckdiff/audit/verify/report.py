@@ -22,6 +22,7 @@ from ckdiff.audit.verify.differences import CLOSE, Differences, near
 from ckdiff.audit.verify.drift import check_drift
 from ckdiff.audit.verify.probe import check_probe
 from ckdiff.report.hdf5.columns import encoded
+from ckdiff.report.words.numbers import with_interval
 from ckdiff.weights.hashing import joint_digest
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _check_older_band(report: Report, stored: Verdict, found: Differences) -> No
     bands = [np.stack([one.score, one.band_low, one.band_high], axis=-1) for one in curves]
     held = any(np.isclose(band, said, rtol=0, atol=1e-9, equal_nan=True).all(axis=-1).any() for band in bands)
     if not held and not np.isnan(said).all():
-        found.add("verdict/explained", f"{said[0]:.4f} [{said[1]:.4f}, {said[2]:.4f}]", "no band of the probe")
+        found.add("verdict/explained", with_interval(*said, "{:.4f}".format), "no band of the probe")
 
 
 def _stored_policy(gate: Gate, found: Differences) -> Policy | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.page.svg import Panel, Scale, outside, panel
-from ckdiff.report.words.numbers import count_of, percent
+from ckdiff.report.words.numbers import UNDEFINED, count_of, interval_text, percent
 from ckdiff.report.words.probe import (
     RANKING,
     best_window,
@@ -168,8 +168,9 @@ def _numbers(run: ProbeRun) -> Iterator[tuple[str, ...]]:
 def _score_cells(run: ProbeRun, name: str, index: int) -> list[str]:
     values = curve(run, name)
     ends = [(values.low, values.high), (values.band_low, values.band_high)]
-    shown = (", ".join(score_text(float(end[index])) for end in pair) for pair in ends[: 2 if name in BANDED else 1])
-    return [score_text(float(values.score[index])), *shown]
+    shown = (interval_text(float(low[index]), float(high[index]), score_text) for low, high in ends)
+    cells = [text.strip("[]") or ", ".join((UNDEFINED, UNDEFINED)) for text in shown]
+    return [score_text(float(values.score[index])), *cells[: 2 if name in BANDED else 1]]
 
 
 def _singles(run: ProbeRun) -> Iterator[tuple[object, ...]]:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.attack import TIERS
-from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
+from ckdiff.report.words.numbers import UNDEFINED, count_of, percent, with_interval
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def span(found: Mean, digits: int = 2) -> str:
     """A figure with its interval."""
     if math.isnan(found.value):
         return UNDEFINED
-    ends = "" if math.isnan(found.low) else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"{found.value:.{digits}f}{ends}"
+    return with_interval(found.value, found.low, found.high, f"{{:.{digits}f}}".format)
 
 
 def back(returned: int, asked: int) -> str:

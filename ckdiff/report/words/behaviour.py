@@ -12,6 +12,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ckdiff.report.words import numbers
 from ckdiff.report.words.numbers import UNDEFINED, count_of
 from ckdiff.scripts import is_blankless, set_apart
 from ckdiff.untrusted import printable, shorten
@@ -197,21 +198,18 @@ def perplexity_text(value: float) -> str:
 
 def interval_text(mean: Mean) -> str:
     """The interval of a share as `[0.20, 0.48]`; empty where there is none (one question only)."""
-    if math.isnan(mean.low) or math.isnan(mean.high):
-        return ""
-    return f"[{share_text(mean.low)}, {share_text(mean.high)}]"
+    return numbers.interval_text(mean.low, mean.high, share_text)
 
 
 def mean_text(mean: Mean) -> str:
     """A share and its interval: `0.34 [0.20, 0.48]`."""
-    return f"{share_text(mean.value)} {interval_text(mean)}".rstrip()
+    return numbers.with_interval(mean.value, mean.low, mean.high, share_text)
 
 
 def kl_text(neutral: NeutralSet) -> str:
     """The KL on neutral texts and its interval, in nats."""
     kl = neutral.kl
-    ends = "" if math.isnan(kl.low) or math.isnan(kl.high) else f" [{short_number(kl.low)}, {short_number(kl.high)}]"
-    return short_number(kl.value) + ends
+    return numbers.with_interval(kl.value, kl.low, kl.high, short_number)
 
 
 def arrow(base: str, unlearned: str) -> str:

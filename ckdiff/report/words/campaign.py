@@ -12,7 +12,7 @@ import numpy as np
 
 from ckdiff.errors import ExitStatus
 from ckdiff.report.schema.probe import SCORES
-from ckdiff.report.words.numbers import UNDEFINED, count_of
+from ckdiff.report.words.numbers import UNDEFINED, count_of, with_interval
 from ckdiff.report.words.probe import best_window, beyond_chance, by_direction, loss_text, score_text, window_score
 from ckdiff.report.words.verdict import OUTCOME_WORDS, band_text
 from ckdiff.untrusted import printable
@@ -218,9 +218,7 @@ def mean_cells(found: GroupMean) -> tuple[str, ...]:
     """One averaged measure in the columns of `MEAN_HEADS`."""
     words = measure_text(found.measure)
     figure: Callable[[float], str] = loss_text if found.measure in LOSSES else score_text
-    text = figure(found.value)
-    if not math.isnan(found.low) and not math.isnan(found.high):
-        text += f" [{figure(found.low)}, {figure(found.high)}]"
+    text = with_interval(found.value, found.low, found.high, figure)
     return words, text, str(found.pairs), str(found.concepts)
 
 

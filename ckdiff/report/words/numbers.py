@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 UNDEFINED = "\N{EN DASH}"
 
 FIRST_NAMED = 3
+
+SAME_DIGITS = 12
+"""Significant digits of an end that count; what lies behind them is the rounding of sums."""
 
 BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
 
@@ -45,6 +49,42 @@ def percent(fraction: float) -> str:
     if fraction < 0.001:
         return "<0.1 %"
     return ">99.9 %" if fraction > 0.999 else f"{fraction * 100:.1f} %"
+
+
+def end_text(value: float, show: Callable[[float], str], up: bool) -> str:
+    """One end of an interval as `show` says numbers, rounded outwards: what is printed never claims more than is known.
+
+    A lower end comes down to the next number of as many digits, an upper one goes up to it. A number that is one of
+    these but for the rounding of sums (`SAME_DIGITS`) stays what it is.
+
+    >>> two = "{:.2f}".format
+    >>> end_text(0.9969, two, up=False), end_text(0.9902, two, up=True), end_text(1 - 0.7, two, up=True)
+    ('0.99', '1.00', '0.30')
+    """
+    text = show(value)
+    if not math.isfinite(value):
+        return text
+    shown = Decimal(text.strip("<>% ").replace(",", "")).as_tuple().exponent
+    assert isinstance(shown, int)
+    step = Decimal(1).scaleb(shown - 2 * text.endswith("%"))
+    known = Decimal(f"{value:.{SAME_DIGITS - 1}e}")
+    return show(float(known.quantize(step, ROUND_CEILING if up else ROUND_FLOOR)) + 0.0)  # never -0
+
+
+def interval_text(low: float, high: float, show: Callable[[float], str]) -> str:
+    """An interval as `[0.51, 0.70]`, each end rounded outwards by `end_text`; empty where it is not known.
+
+    >>> interval_text(0.5149, 0.6951, "{:.2f}".format), interval_text(math.nan, 1.0, "{:.2f}".format)
+    ('[0.51, 0.70]', '')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{end_text(low, show, up=False)}, {end_text(high, show, up=True)}]"
+
+
+def with_interval(value: float, low: float, high: float, show: Callable[[float], str]) -> str:
+    """A number and its interval: `0.62 [0.51, 0.70]`; the interval is left out where it is not known."""
+    return f"{show(value)} {interval_text(low, high, show)}".rstrip()
 
 
 def amount(count: int, units: Iterable[tuple[float, str]] = UNITS) -> str:

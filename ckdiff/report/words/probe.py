@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.report.words import numbers
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.untrusted import printable, shorten
 
@@ -123,8 +124,7 @@ def score_text(value: float) -> str:
 
 def interval_text(run: ProbeRun | AverageRun, score: str, index: int) -> str:
     """The interval at a window as `[0.51, 0.70]`; empty where there is none (one question only)."""
-    low, high = interval(run, score, index)
-    return "" if np.isnan(low) or np.isnan(high) else f"[{score_text(low)}, {score_text(high)}]"
+    return numbers.interval_text(*interval(run, score, index), score_text)
 
 
 def window_score(run: ProbeRun | AverageRun, score: str, index: int) -> str:
@@ -221,12 +221,11 @@ SET_HEADS = ("window", "neurons", "krs_kl", "of", "random sets")
 
 def set_cells(found: NeuronSet) -> tuple[str, ...]:
     """One set of neurons: where, how many, what they bring, what their window brings, what random ones bring."""
-    ends = f"[{score_text(found.low)}, {score_text(found.high)}]" if not np.isnan([found.low, found.high]).any() else ""
     spread = f"({score_text(found.random_low)} to {score_text(found.random_high)})"
     return (
         printable(f"{found.direction} {set_window(found)}"),
         f"{len(found.neurons):,} of {found.candidates:,}",
-        f"{score_text(found.score)} {ends}".rstrip(),
+        numbers.with_interval(found.score, found.low, found.high, score_text),
         score_text(found.window_score),
         f"{score_text(found.random_score)} {spread}",
     )

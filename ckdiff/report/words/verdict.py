@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
-from ckdiff.report.words.numbers import UNDEFINED, percent
+from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
 from ckdiff.untrusted import printable
 
@@ -279,8 +279,7 @@ def band_text(value: float, low: float, high: float) -> str:
     >>> band_text(0.9, 0.84, 0.94), band_text(0.9, float("nan"), float("nan"))
     ('0.90 [0.84, 0.94]', '0.90')
     """
-    text = score_text(value)
-    return text if math.isnan(low) or math.isnan(high) else f"{text} [{score_text(low)}, {score_text(high)}]"
+    return with_interval(value, low, high, score_text)
 
 
 def gate_line(gate: Gate) -> str:
