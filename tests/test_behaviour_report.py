@@ -274,7 +274,7 @@ def test_the_numbers_before_and_after() -> None:
     assert re.findall(r"\[.*?\]", lines[row + 1]) == ["[0.24, 0.44]", "[0.15, 0.35]"]
     text = "\n".join(lines)
     assert re.search(r"^choices +4 +0\.75 +0\.50 +0\.36 +0\.66 +0\.33$", text, re.MULTILINE)
-    assert re.search(r"^2 +10 +0\.06 \[0, 0\.12\] +16\.4 → 18\.2$", text, re.MULTILINE)
+    assert re.search(r"^2 +10 +0\.06 \[0, 0\.13\] +16\.4 → 18\.2$", text, re.MULTILINE)
 
 
 def test_answers_side_by_side_without_colour() -> None:

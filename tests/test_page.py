@@ -362,7 +362,7 @@ def test_every_window_says_all_three_scores_with_intervals() -> None:
     strips = [one for one in figure.all("path", role="img")]
     assert [one.attributes.get("tabindex") for one in strips] == [None, None, "0", None, None, None]
     assert strips[2].text == (
-        "layers 1-3: krs_kl 0.62 [0.57, 0.67], krs_centred 0.55 [0.50, 0.60], krs 0.10 [0.05, 0.15]"
+        "layers 1-3: krs_kl 0.62 [0.57, 0.67], krs_centred 0.55 [0.50, 0.60], krs 0.10 [0.05, 0.16]"
     )
     assert len(strips) == len(found.layers)
     rows = figure.all("tbody")[0].all("tr")
