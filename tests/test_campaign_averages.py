@@ -245,7 +245,7 @@ def test_measures_of_a_concept_are_averaged_before_concepts_are() -> None:
     values = np.array([[0.1, NAN], [0.2, NAN], [0.3, 0.8]])
     found = group_mean("g", [0, 1, 2], CellMeasure("loss_kl", values, values, values))
     assert found is not None
-    assert (found.value, found.pairs, found.concepts) == (pytest.approx((0.2 + 0.8) / 2), 3, 2)
+    assert (found.value, found.pairs, found.concepts) == pytest.approx((0.5, 3, 2))
     assert found.high == pytest.approx(0.5 + 4 * STUDENT[1, 1] * 0.3)  # of two values, not of four
 
 
