@@ -10,6 +10,7 @@ Source: Hong et al. 2024, arXiv:2410.06606, section 3.2 (`open`), appendix C (`i
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -203,7 +204,7 @@ SUBSETS: dict[str, Mode] = {
 (`all` does not mean them): "values+ancillary". They are put back in the whole model, variant `whole`."""
 
 
-EVERY_MODE: dict[str, Mode] = MODES | SUBSETS
+EVERY_MODE: Mapping[str, Mode] = ChainMap(SUBSETS, MODES)
 """Every mode by name."""
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-ASKED, RUNS = "Questions and answers", "How it runs"
+ASKED, RUNS, OUT = "Questions and answers", "How it runs", "Report and output"
 """Headings of `--help` that several commands have."""
 
 
@@ -73,7 +73,8 @@ class Option:
     @property
     def every(self) -> tuple[str, ...]:
         """The known names that `all` stands for."""
-        return self.read(ALL) if self.known and self.read is not None else tuple(self.known)
+        everything = self.read(ALL) if self.known and self.read is not None else None
+        return everything if isinstance(everything, tuple) else tuple(self.known)
 
     def but(self, help: str | None = None, panel: str | None = None, **other: Any) -> Option:
         """The same option, in other words, under another heading, or with other bounds."""

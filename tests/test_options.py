@@ -17,8 +17,9 @@ import typer
 
 from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.calls.specs import NAMES, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, Target, audit_settings
-from ckdiff.cli.app import COMMANDS, build_app
+from ckdiff.cli.app import build_app
 from ckdiff.cli.audit import MEASURED
+from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.groups import Given, flatten
 from ckdiff.options import Argument, Option, OptionError, assemble, check_options, options_of
 from ckdiff.scoring.settings import Answering, Machine, Restoring, Settings, SettingsError
@@ -170,7 +171,7 @@ def test_a_shell_completes(words: str, expected: str) -> None:
 
 
 def test_every_command_has_a_module_of_its_name() -> None:
-    others = {"__init__", "app", "console", "groups", "options", "session"}
+    others = {"__init__", "app", "commands", "console", "groups", "options", "session"}
     assert {path.stem for path in (PACKAGE / "cli").glob("*.py")} - others == set(COMMANDS)
 
 
@@ -210,3 +211,18 @@ def test_an_option_keeps_its_name_in_other_words() -> None:
     assert option.name == "--kl"
     other = option.but("two", "")
     assert (other.names, other.help, other.panel, other.least) == ("--kl/--no-kl", "two", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "modes", "dtype"),
+    [
+        (["--mode", "coeff", "--mode", "attn,keys", "--dtype", "bf16"], ("coeff", "attn", "keys"), "bfloat16"),
+        (["--dtype", "float64"], ("coeff",), "float64"),
+    ],
+)
+def test_names_add_up_and_short_dtypes_are_known(typed: list[str], modes: tuple[str, ...], dtype: str) -> None:
+    heard.clear()
+    app = typer.Typer()
+    app.command()(flatten(settings_command))
+    typer.main.get_command(app).main(["base", *typed], standalone_mode=False)
+    assert (heard[0].modes, heard[0].dtype) == (modes, dtype)

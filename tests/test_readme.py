@@ -16,6 +16,9 @@ from ckdiff.report.schema.probe import SCORES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAVIGATION = re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+"""The pages of docs/, in the order in which they are read."""
+PAGES = "\n".join([README, *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in NAVIGATION)])
 INSTALLERS = ["./examples/quickstart", "./.ci/check --install"]
 
 
@@ -28,7 +31,8 @@ class Block(NamedTuple):
         return self.info in ("sh", "python")
 
 
-BLOCKS = [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+def blocks(text: str) -> list[Block]:
+    return [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
 
 
 def test_every_command_runs(tmp_path: Path, warm: Path) -> None:
@@ -37,9 +41,9 @@ def test_every_command_runs(tmp_path: Path, warm: Path) -> None:
     shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    blocks = [block for block in BLOCKS if block.runs]
-    assert len(blocks) >= 4
-    for info, body in blocks:
+    runs = [block for block in blocks(PAGES) if block.runs]
+    assert len(runs) >= 12
+    for info, body in runs:
         command = [str(warm / "python"), "-c", body] if info == "python" else ["bash", "-euo", "pipefail", "-c", body]
         run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"{body}\n{run.stdout}\n{run.stderr}"
@@ -47,8 +51,19 @@ def test_every_command_runs(tmp_path: Path, warm: Path) -> None:
 
 
 def test_only_the_two_installers_are_not_run_here() -> None:
-    assert [block.body.strip() for block in BLOCKS if block.info == "sh no-run"] == INSTALLERS
-    assert {block.info for block in BLOCKS} <= {"sh", "sh no-run", "python", "text", "bibtex"}
+    assert [block.body.strip() for block in blocks(PAGES) if block.info == "sh no-run"] == INSTALLERS
+    assert {block.info for block in blocks(README)} <= {"sh", "sh no-run", "python", "text", "bibtex"}
+
+
+def test_every_page_has_its_place_in_the_site() -> None:
+    assert sorted(NAVIGATION) == sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
+
+
+def test_the_pages_of_commands_say_what_their_help_says() -> None:
+    from tests.command_pages import FOLDER, make_pages
+
+    pages = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+    assert pages == make_pages(), "python -m tests.command_pages writes them"
 
 
 def test_the_installers_are_what_ci_runs() -> None:
@@ -71,17 +86,17 @@ def test_every_mode_variant_and_score_is_explained() -> None:
     from ckdiff.modes import DIRECTIONS, MODES, VARIANTS
 
     for name, row in (MODES | VARIANTS).items():
-        assert f"\n| `{name}` | {row.meaning} |\n" in README, name
+        assert f"\n| `{name}` | {row.meaning} |\n" in PAGES, name
     for name in DIRECTIONS:
-        assert f"`{name}`" in README or f"--direction {name}" in README, name
+        assert f"`{name}`" in PAGES or f"--direction {name}" in PAGES, name
     for name in (*SCORES, "top1"):
-        assert f"\n| `{name}` | " in README, name
+        assert f"\n| `{name}` | " in PAGES, name
 
 
 def test_the_number_of_architectures_is_that_of_the_table() -> None:
     from ckdiff.weights.architectures import ARCHITECTURES
 
-    assert f"; {len(ARCHITECTURES)} types work." in README
+    assert f"; {len(ARCHITECTURES)} types work." in PAGES
 
 
 def test_files_that_are_named_exist() -> None:
@@ -91,7 +106,7 @@ def test_files_that_are_named_exist() -> None:
         *(ROOT / "ckdiff").rglob("*.py"),
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
     ]
     found = {name: place for place in places for name in named.findall(place.read_text(encoding="utf-8"))}
     assert "tests/tiny_families.py" in found
@@ -102,14 +117,14 @@ def test_every_method_of_unlearning_is_explained() -> None:
     from ckdiff.unlearn.recipe import METHOD_NAMES
 
     for name in METHOD_NAMES:
-        assert f"\n| `{name}` | " in README, name
+        assert f"\n| `{name}` | " in PAGES, name
 
 
 def test_every_verdict_is_explained() -> None:
     from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
 
     for label in (*LABELS, *KNOWLEDGE):
-        assert f"\n| `{label}` | " in README, label
+        assert f"\n| `{label}` | " in PAGES, label
 
 
 def test_the_page_about_audits_has_every_rule_and_check_as_they_are() -> None:
@@ -146,8 +161,8 @@ def test_help_names_every_mode_and_variant() -> None:
 
 
 def test_the_tables_name_every_component_and_exit_status() -> None:
-    table = README[README.index("| component |") : README.index("Biases go")]
+    table = PAGES[PAGES.index("| component |") : PAGES.index("Biases go")]
     first_cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     assert re.findall(r"`([a-z_]+)`", " ".join(first_cells)) == list(COMPONENTS)
     for status in ExitStatus:
-        assert f"\n| {status.value} | " in README
+        assert f"\n| {status.value} | " in PAGES

@@ -11,56 +11,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, remark, report_bug, write
 from ckdiff.cli.groups import flatten
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-COMMANDS = (
-    "compare",
-    "probe",
-    "behave",
-    "attack",
-    "figure",
-    "show",
-    "inspect",
-    "audit",
-    "gate",
-    "attest",
-    "verify",
-    "unlearn",
-    "campaign",
-    "gather",
-    "html",
-    "corpus",
-    "demo",
-)
-"""The commands, each a function of its own name in a module of its own name."""
-
+    from collections.abc import Iterable
 
 INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
 
 
-def build_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     """The command line with these commands; what is not built costs nothing."""
     app = typer.Typer(
         name="ckdiff",
         help="What did unlearning change in a model, and did the knowledge go away?",
         pretty_exceptions_enable=False,
+        context_settings=HELP,
     )
     app.callback(invoke_without_command=True)(door)
     for name in commands:
-        app.command()(flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
+        row = COMMANDS[name]
+        command = app.command(rich_help_panel=row.panel, epilog=f"Example: {row.example}", context_settings=HELP)
+        command(flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
     return app
 
 
 def door(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and stop.")] = False,
 ) -> None:
     """What did unlearning change in a model, and did the knowledge go away?"""
     if version:

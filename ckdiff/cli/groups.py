@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from ckdiff.options import ALL, Argument, Option, names, options_of
+from ckdiff.options import ALL, OUT, Argument, Option, names, options_of
 
 Typed = Mapping[str, Any]
 """What Typer read, by the name of the parameter."""
@@ -60,12 +60,12 @@ class Slot:
             return value
         if self.option.repeated:
             value = tuple(map(self.option.read or str, value or ()))
-        elif value is None:
+        elif value is None or value == []:
             return self.default
+        elif self.takes_names:
+            value = (self.option.read or self._names)(",".join(value))
         elif self.option.read is not None:
             value = self.option.read(value)
-        elif self.takes_names:
-            value = names(value, self.option.known)
         self.option.check(value)
         return value
 
@@ -73,6 +73,10 @@ class Slot:
     def takes_names(self) -> bool:
         """Whether it takes several of the known names, with commas between them."""
         return isinstance(self.option, Option) and bool(self.option.known) and get_origin(self.kind) is tuple
+
+    def _names(self, text: str) -> tuple[str, ...]:
+        assert isinstance(self.option, Option)
+        return names(text, self.option.known)
 
     @property
     def takes_text(self) -> bool:
@@ -91,7 +95,7 @@ class Slot:
             info = typer.Option(
                 *self.option.names.split(),
                 help=self.option.help or None,
-                metavar=_metavar(self.option, kind),
+                metavar="<names>" if self.takes_names else _metavar(self.option, kind),
                 rich_help_panel=self.option.panel or None,
                 autocompletion=_completion(self.option),
             )
@@ -106,6 +110,8 @@ class Slot:
         assert isinstance(self.option, Option)
         if self.option.repeated:
             return list[str] | None, None
+        if self.takes_names:
+            return list[str] | None, None if self.default in (None, ()) else [show(self.default, self.option)]
         if not self.takes_text:
             return self.kind, self.default
         return (str | None, None) if self.default in (None, ()) else (str, show(self.default, self.option))
@@ -184,11 +190,25 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
     def run(**typed: Any) -> None:
         command(**{part.name: part.build(typed) for part in parts})
 
-    parameters = [slot.parameter for part in parts for slot in part.slots()]
+    parameters = [slot.parameter for slot in _under_headings([slot for part in parts for slot in part.slots()])]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
+
+
+def _under_headings(slots: list[Slot]) -> list[Slot]:
+    """The slots as `--help` has them: what is asked and measured comes before files and output."""
+    arguments = [slot for slot in slots if isinstance(slot.option, Argument)]
+    headed = [slot for slot in slots if isinstance(slot.option, Option) and slot.option.panel]
+    if not headed:
+        return slots
+    plain = [
+        replace(slot, option=slot.option.but(panel=OUT))
+        for slot in slots
+        if isinstance(slot.option, Option) and not slot.option.panel
+    ]
+    return [*arguments, *headed, *plain]
 
 
 def _part(parameter: inspect.Parameter, hint: Any) -> Slot | Group | Mentioned:

@@ -40,6 +40,7 @@ GREEDY, GIVEN = "greedy, of the base", "of the question file"
 
 
 DTYPE_NAMES = ("float32", "float64", "bfloat16", "float16")
+SHORT_NAMES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
 
 
 STREAMS = ("auto", "on", "off")
@@ -80,6 +81,13 @@ DIRECTION = Option(
 )
 LAYERS = Option(
     "--layers", "Window centres, such as 0,5-9; else all.", RESTORED, read=functools.partial(numbers, "--layers")
+)
+DTYPE = Option(
+    "--dtype",
+    "float32, float64, bfloat16 or float16.",
+    RUNS,
+    known=DTYPE_NAMES,
+    read=lambda text: SHORT_NAMES.get(text, text),
 )
 GOAL = Option("--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1)
 
@@ -151,9 +159,7 @@ class Machine:
         Option("--stream", "One layer in memory at a time: auto, on or off.", RUNS, known=STREAMS),
     ] = "auto"
     device: Annotated[str, DEVICE] = "auto"
-    dtype: Annotated[str, Option("--dtype", "float32, float64, bfloat16 or float16.", RUNS, known=DTYPE_NAMES)] = (
-        "float32"
-    )
+    dtype: Annotated[str, DTYPE] = "float32"
     batch_size: Annotated[int, BATCH_SIZE] = 32
     attention: str | None = None
     chunk: int = 0

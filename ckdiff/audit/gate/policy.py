@@ -66,13 +66,14 @@ class Policy:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def read_policy(path: Path | None = None) -> Policy:
+def read_policy(path: str | Path | None = None) -> Policy:
     """Read a policy: of a file, by the name of one that ckdiff brings, or without either ckdiff's own.
 
     Raises:
         PolicyError: there is none, it is no TOML, or it asks for what does not exist.
     """
     name = DEFAULT.stem if path is None else str(path)
+    path = None if path is None else Path(path)
     if name in BUNDLED and (path is None or not path.exists()):
         source = "ckdiff's own" if name == DEFAULT.stem else f"ckdiff's own, {name}"
         return parse_policy(_read(BUNDLED[name]), source, BUNDLED[name].parent)
