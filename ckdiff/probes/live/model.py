@@ -84,6 +84,7 @@ class LiveModel:
     Attributes:
         bytes_read: stored bytes that have been turned into parameters so far.
         alter: what makes another parameter of one that has just been read, by its name; None: nothing does.
+        values: parameters by name that take the place of stored ones; empty: what the checkpoint holds.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class LiveModel:
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
         self.bytes_read = 0
         self.alter: Callable[[str, Tensor], Tensor] | None = None
+        self.values: Mapping[str, Tensor] = {}
         self.config = config_of(checkpoint)
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
@@ -209,6 +211,11 @@ class LiveModel:
         found = components(self.row, self._names.values())
         return {key: found[key] for key, _ in self._groups()}
 
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter by its name in memory, tied ones once, as it is now."""
+        for key, _ in self._groups():
+            yield key, self._parameter(key)
+
     def stored_values(self) -> Iterator[tuple[str, Tensor]]:
         """Every stored tensor that the model has taken over, by name, as a view of what its parameter holds now."""
         again = twins(self.checkpoint, self.row, self._names, self._sources)
@@ -252,6 +259,8 @@ class LiveModel:
             places[leaf] = value if places is module._parameters else value.data
 
     def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        if key in self.values:
+            return self.values[key].to(self.device, self.dtype, copy=True)
         parts = self._sources[key]
         if len(parts) == 1 and parts[0] == Part(parts[0].stored):
             value = self._tensor(parts[0].stored)
