@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
 
 
 ADAPTER_BASE = Option("--adapter-base", "Base model of a LoRA adapter whose config names none.")

@@ -23,7 +23,7 @@ from ckdiff.untrusted import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
 
 
