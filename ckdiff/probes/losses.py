@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.report.schema.report import Side
 
 ROWS = {"cpu": 512, "cuda": 16384}

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.probes.vocabulary import Vocabulary
     from ckdiff.report.schema.report import Side
 

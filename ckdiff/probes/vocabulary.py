@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.report.schema.report import Side
 
 VOCABULARY_BLOCK = 4096

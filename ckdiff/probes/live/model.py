@@ -15,7 +15,6 @@ parameter, each parameter must be filled, and a value that is not finite is refu
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,32 +27,16 @@ from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.live.regimes import Regimes
 from ckdiff.probes.live.sites import LayerSites, layer_sites
+from ckdiff.probes.live.unembedding import Unembedding, scale_of
 from ckdiff.untrusted import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from ckdiff.weights.checkpoint import Checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Unembedding:
-    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
-
-    Attributes:
-        weight: [d_vocab, d_model].
-        bias: [d_vocab], or None.
-        scale: a factor on all logits (Cohere, Granite).
-        cap: final-logit softcapping, z -> cap * tanh(z / cap) (Gemma 2), or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    scale: float
-    cap: float | None
 
 
 class LiveModel:
@@ -326,23 +309,13 @@ class LiveModel:
             largest = float(torch.nn.functional.linear(hidden, weight, bias).double().abs().max())
             size = min(1.0, cap / largest) if cap is not None and largest else 1.0
             plain = torch.nn.functional.linear(hidden * size, weight, bias).double()
-            scale = self._scale(plain, self._tail(sample[:4], size)[1].double(), cap)
+            scale = scale_of(plain, self._tail(sample[:4], size)[1].double(), cap, self.dtype)
             if scale is not None:
                 return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
         raise CheckpointError(
             f"model_type {self.row.model_type!r}: its logits are not its unembedding's output, scaled and capped;"
             " this kind of model cannot be probed"
         )
-
-    def _scale(self, plain: Tensor, own: Tensor, cap: float | None) -> float | None:
-        """The factor between an unembedding's output and a model's logits before their cap; None: it is no factor."""
-        if cap is not None:
-            own = cap * torch.atanh((own / cap).clamp(-1 + 1e-12, 1 - 1e-12))
-        scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
-        scale = 1.0 if abs(scale - 1) < 1e-3 else scale
-        tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
-        # What is not finite differs in nothing here, and is refused by name where it is measured.
-        return None if (own - scale * plain).abs().max() > tolerance * own.abs().max() else scale
 
     def forward(self, **inputs: Any) -> Any:
         """The model's own forward, whatever lengths it has seen before."""
