@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from ckdiff.attacks.battery import Plan, begin_case, read_plain
 from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
 from ckdiff.attacks.evidence import Evidence, Made
-from ckdiff.attacks.relearn import folds_of, lessons, outcomes, steps_of
-from ckdiff.attacks.training import batches_of, check_memory, descend, trainable
+from ckdiff.attacks.relearn import BACK, PAST, Curve, folds_of, lessons, outcomes, rates_of, steps_of, weigh_ruin
+from ckdiff.attacks.training import batches_of, check_memory, check_trainable, descend, trainable
 from ckdiff.calls.attack import prepare_attack
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.cli.app import run
@@ -152,8 +154,6 @@ def test_nothing_is_measured_that_was_given_away(pair: Path) -> None:
 
 
 def test_answers_that_overlap_are_held_out_together(pair: Path) -> None:
-    from dataclasses import replace
-
     case = case_of(pair)
     first = case.sought[0].words
     case.sought = [replace(one, words=f"the {first} of it") if one.cluster in (3, 5) else one for one in case.sought]
@@ -213,6 +213,66 @@ def test_a_listener_ends_a_training(pair: Path) -> None:
     assert seen == [1, 2]
 
 
+def test_codes_take_no_gradient_but_matrices_beside_them_do(pair: Path, tmp_path: Path) -> None:
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    values = load_file(tmp_path / "never" / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file(values | {name: values[name].to(torch.float8_e4m3fn)}, tmp_path / "never" / "model.safetensors")
+    case = case_of(tmp_path, "never")
+    check_trainable(case, case.job.pair.base, False)
+    check_trainable(case, case.job.pair.unlearned, True)
+    with pytest.raises(AttackError, match=r"quantised \(F8_E4M3\), and codes take no gradient; use --training lora"):
+        check_trainable(case, case.job.pair.unlearned, False)
+
+
+def test_who_leaves_its_own_answers_for_those_of_the_base_is_not_ruined(pair: Path) -> None:
+    case = case_of(pair)
+    read(case, "base")
+    plain = case.plain["base"]
+    ruined = replace(plain, unrelated=0.3)
+    with torch.inference_mode():
+        with case.loaded(case.job.pair.base) as live:
+            assert weigh_ruin(case, live, ruined).unrelated == 1.0
+            assert weigh_ruin(case, live, replace(plain, unrelated=0.6)).unrelated == 0.6
+        zero = case.loaded(case.job.pair.base, lambda name, value: torch.zeros_like(value))
+        with zero as live:
+            assert weigh_ruin(case, live, ruined).unrelated == 0.3
+
+
+def test_a_training_is_past_its_best_after_two_falls() -> None:
+    def curve(*levels: float) -> Curve:
+        tables = [replace(reading_of(np.zeros((1, 1))), level=np.array([level, np.nan])) for level in levels]
+        return Curve(dict(enumerate(tables, 1)), {})
+
+    assert [curve(*levels).past for levels in ((-3, -2, -2.5), (-2, -3, -2.5), (-3, -2, -4, -1), (-2, -3))] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    over = curve(-2, -3, -2.5)
+    for ended, there in ((BACK, True), (PAST, True), ("", False), ("diverged", False)):
+        over.ended = ended
+        assert (over.at(9) is over.readings[3]) is there
+        assert over.at(2) is over.readings[2]
+
+
+def test_a_narrow_model_takes_larger_steps(pair: Path) -> None:
+    """This one is 64 wide: a ninth of the width at which 3e-5 is right."""
+    assert rates_of(case_of(pair)) == (2.7e-4, 9e-4)
+    assert rates_of(case_of(pair, training="lora")) == (2.7e-3, 9e-3)
+    assert rates_of(case_of(pair, rates=(0.1, 0.01))) == (0.01, 0.1)
+
+
+def test_a_plan_counts_what_training_takes(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for more in (("--training", "full"), ("--training", "lora"), ("--arms", "others")):
+        assert run(["attack", "base", "suppressed", *ASKED, "--plan", *more]) == 0
+        said.append(dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()))
+    texts = [int(one["relearn"].split()[0]) for one in said]
+    assert texts[0] == texts[1] == 5 * texts[2] > 1000
+    sizes = [float(one["memory"].split()[1]) for one in said]
+    assert sizes[0] > sizes[1]
+    assert all("less where answers come back early" in one["time"] for one in said)
+
+
 def reading_of(table: np.ndarray[Any, Any]) -> Reading:
     count = len(table)
     return Reading(np.zeros(count), np.zeros(count), {}, table, 1.0, 1)
@@ -240,8 +300,6 @@ def test_arms_with_other_pairings_are_paid_for_as_well(pair: Path) -> None:
 
 
 def test_a_model_as_it_was_or_in_ruins_says_nothing(pair: Path) -> None:
-    from dataclasses import replace
-
     case = case_of(pair)
     read(case, "base", "unlearned")
     plain = case.plain["unlearned"]

@@ -138,7 +138,7 @@ class Case:
         answers: by model its own greedy answers to them, as texts.
         lost: clusters whose answer the suppressed twin does not give; empty without one.
         others: texts about other things, with the base's own answers, once they were asked for.
-        followed: trainings of the unlearned model (arm, rate, last step), which its controls repeat.
+        followed: trainings of the unlearned model (arm, rate, last step, best step), which its controls repeat.
     """
 
     task: Task
@@ -151,7 +151,7 @@ class Case:
     answers: dict[Attacked, list[str]] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     others: list[Prompt] | None = None
-    followed: list[tuple[str, float, int]] = field(default_factory=list)
+    followed: list[tuple[str, float, int, int]] = field(default_factory=list)
 
     @property
     def job(self) -> Job:

@@ -5,9 +5,10 @@
     scrambled   the same with each other's answers: nothing true is learned, and suppression is lifted all the same
 
 Nothing that is measured was given away: facts whose answers overlap are held out together, and an answer that a text
-holds which was trained on does not count. The unlearned model is trained in every arm, until nothing is left that could
-come back; base and reference repeat what was made of it, and the suppressed twin of the base is trained until half of
-what it lost is back. Sources: Deeb and Roger 2024, arXiv:2410.08827; Łucki et al. 2024, arXiv:2409.18025.
+holds which was trained on does not count. No more is trained than it takes to know the worst: a training ends when all
+that it holds out is back, when the answers become less likely again, or when it ruins the model; the attack ends when
+half of the answers are back, and a larger rate is tried only where none is. Base and reference repeat what was made of
+the unlearned model. Sources: Deeb and Roger 2024, arXiv:2410.08827; Łucki et al. 2024, arXiv:2409.18025.
 """
 
 from __future__ import annotations
@@ -43,8 +44,15 @@ OTHERS = 16
 """Texts about other things, at most."""
 RATES = (3e-5, 1e-4)
 """Of AdamW; a narrow model takes larger ones."""
+FALLS = 2
+"""So many measurements in a row below the best one, and a training is past its best."""
+SAID = frozenset({4, 16})
+"""Steps after which answers are generated, beside the last one; at the others they are read only, which is quicker."""
 LORA = 10
 """LoRA's rates are so many times greater."""
+
+
+BACK, PAST, WRECKED = ENDS = ("everything is back", "past its best", "wrecked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +65,23 @@ class Lesson:
 
 @dataclass(slots=True)
 class Curve:
-    """One training: by step what it made of the questions, and how it ended: "", "back", "wrecked" or a reason."""
+    """One training: by step what it made of the questions, and how it ended: "", one of `ENDS`, or a reason."""
 
     readings: dict[int, Reading]
     applied: dict[int, float]
     ended: str = ""
 
     def at(self, step: int) -> Reading | None:
-        """The reading after so many steps; where everything was back before, the last one."""
-        if step in self.readings or self.ended != "back":
+        """The reading after so many steps; where a training had come to its end before, the last one."""
+        if step in self.readings or self.ended not in (BACK, PAST):
             return self.readings.get(step)
         return self.readings[max(self.readings)]
+
+    @property
+    def past(self) -> bool:
+        """Whether the answers have become less likely again."""
+        levels = [float(np.nanmean(one.level)) for one in self.readings.values()]
+        return len(levels) > FALLS and max(levels[-FALLS:]) < max(levels[:-FALLS])
 
 
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
@@ -79,26 +93,37 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     check_trainable(case, live, case.options.training == "lora")
     plans, reasons = _plans(case, side)
     done: list[Outcome] = []
-    for arm, rate, last in plans:
+    for number, (arm, rate, last) in enumerate(plans):
         found = list(_arm(case, live, side, arm, rate, last))
         done += found
         yield from found
         if side == "unlearned":
-            case.followed.append((arm, rate, max(1, *(one.step for one in found))))
-        if _enough(case, side, done):
+            case.followed.append((arm, rate, *_steps(found)))
+        further = plans[number + 1][1] if number + 1 < len(plans) else rate
+        if _enough(case, side, done, further > rate):
             return
     if side == "unlearned":
         yield from (Outcome(arm, None, note=reason) for arm, reason in reasons.items())
+
+
+def _steps(found: Sequence[Outcome]) -> tuple[int, int]:
+    """The last step of a training, and that after which the answers were most likely; at least 1."""
+    levels = {
+        one.step: float(np.nanmean(one.reading.level)) for one in found if one.reading is not None and one.step > 0
+    }
+    return (max(levels), max(levels, key=lambda step: levels[step])) if levels else (1, 1)
 
 
 def _plans(case: Case, side: Attacked) -> tuple[list[tuple[str, float, int]], dict[str, str]]:
     """Arms, rates and last steps, and the arms that cannot be made with the reasons."""
     options, reasons = case.options, dict[str, str]()
     if side in ("base", "reference"):
-        kept = [one for one in case.followed if side == "reference" or one[0] == case.followed[0][0]]
-        if not kept:
+        if not case.followed:
             raise AttackError("the unlearned model was not trained, so that there is nothing to hold against it")
-        return kept, {}
+        if side == "base":
+            arm, rate, _, best = case.followed[0]
+            return [(arm, rate, best)], {}
+        return [(arm, rate, last) for arm, rate, last, _ in case.followed], {}
     for arm in options.arms:
         try:
             lessons(case, arm)
@@ -113,7 +138,7 @@ def _plans(case: Case, side: Attacked) -> tuple[list[tuple[str, float, int]], di
 def rates_of(case: Case) -> tuple[float, ...]:
     """The rates that were chosen, or those that suit a model of this width."""
     if case.options.rates:
-        return case.options.rates
+        return tuple(sorted(case.options.rates))
     factor = LORA if case.options.training == "lora" else 1
     return tuple(widened(factor * rate, case.job.pair.base) for rate in RATES)
 
@@ -127,9 +152,11 @@ def steps_of(last: int) -> list[int]:
     return sorted({*(2**power for power in range(last.bit_length()) if 2**power <= last), last})
 
 
-def _enough(case: Case, side: Attacked, found: Sequence[Outcome]) -> bool:
-    """Whether no other training could say more: all that counts came back, or of a control's half of what it lost."""
-    wanted = {one.cluster for one in case.sought if one.counts}
+def _enough(case: Case, side: Attacked, found: Sequence[Outcome], further: bool) -> bool:
+    """Whether another training would say no more: half came back, or anything where only a larger rate is left."""
+    if side not in ("unlearned", "twin"):
+        return False
+    wanted = case.lost if side == "twin" else {one.cluster for one in case.sought if one.counts}
     back = {
         case.sought[place].cluster
         for one in found
@@ -137,9 +164,7 @@ def _enough(case: Case, side: Attacked, found: Sequence[Outcome]) -> bool:
         for place in one.reading.said
         if one.held_out is None or place in one.held_out
     }
-    if side == "twin":
-        return len(back & case.lost) * 2 >= len(case.lost)
-    return side == "unlearned" and back >= wanted
+    return len(back & wanted) * 2 >= len(wanted) or (further and bool(back & wanted))
 
 
 # ------------------------------------------------------------------------------------------------------------- lessons
@@ -256,7 +281,7 @@ def _arm(case: Case, live: LiveModel, side: Attacked, arm: str, rate: float, las
         applied = min(curve.applied.get(step, 1.0) for curve in curves)
         note = "" if not wrecked(whole) else f"step {step} ruins the unrelated answers: not counted"
         yield Outcome(setting, whole, step, applied, note=note, held_out=held_out, groups=groups)
-    for reason in dict.fromkeys(curve.ended for curve in curves if curve.ended not in ("", "back", "wrecked")):
+    for reason in dict.fromkeys(curve.ended for curve in curves if curve.ended not in ("", *ENDS)):
         yield Outcome(setting, None, note=reason)
 
 
@@ -280,8 +305,11 @@ def _train(case: Case, live: LiveModel, side: Attacked, lesson: Lesson, rate: fl
             case.listener.progress(f"relearning, {side}", step, last, f"steps at {rate:g}")
             if step in due:
                 curve.applied[step] = share_changed(before, sample(model))
-                curve.readings[step] = _measure(case, model, side, lesson, 3 * len(lesson.texts) * step)
-                curve.ended = _ending(case, side, curve.readings[step], lesson)
+                reading = curve.readings[step] = _read(case, model, side, lesson, step)
+                curve.ended = _ending(case, side, curve, lesson)
+                if side != "base" and curve.ended != WRECKED and (step in SAID or step == last or curve.ended == PAST):
+                    curve.readings[step] = _ask(case, model, reading, lesson)
+                    curve.ended = curve.ended or _ending(case, side, curve, lesson)
             return bool(curve.ended)
 
         try:
@@ -292,19 +320,27 @@ def _train(case: Case, live: LiveModel, side: Attacked, lesson: Lesson, rate: fl
     return curve
 
 
-def _measure(case: Case, model: LiveModel, side: Attacked, lesson: Lesson, trained: int) -> Reading:
-    """What the model makes of what was held out, at this moment."""
+def _read(case: Case, model: LiveModel, side: Attacked, lesson: Lesson, step: int) -> Reading:
+    """What the model makes of the answers that were held out; they are back where each token comes first."""
     with torch.inference_mode():
-        reading = _kept(case, model, case.read(model, side, matching=side != "base", only=lesson.held_out))
-        wanted = [place for place in lesson.held_out if case.sought[place].counts and place not in reading.said]
-        said = [reading.said.get(place, "") for place in range(len(case.sought))]
-        if side != "base" and not wrecked(reading) and wanted:
-            for place, text in zip(wanted, case.say(model, [case.sought[one].ids for one in wanted]), strict=True):
-                said[place] = text
-    return replace(reading, said={**case.hits(said), **reading.said}, texts=reading.texts + len(wanted) + trained)
+        reading = weigh_ruin(case, model, case.read(model, side, matching=side != "base", only=lesson.held_out))
+    return replace(reading, texts=reading.texts + 3 * len(lesson.texts) * step)
 
 
-def _kept(case: Case, model: LiveModel, reading: Reading) -> Reading:
+def _ask(case: Case, model: LiveModel, reading: Reading, lesson: Lesson) -> Reading:
+    """The same with what the model says to questions whose answer is not back."""
+    wanted = [place for place in lesson.held_out if case.sought[place].counts and place not in reading.said]
+    if not wanted:
+        return reading
+    said = [reading.said.get(place, "") for place in range(len(case.sought))]
+    with torch.inference_mode():
+        texts = case.say(model, [case.sought[place].ids for place in wanted])
+    for place, text in zip(wanted, texts, strict=True):
+        said[place] = text
+    return replace(reading, said={**case.hits(said), **reading.said}, texts=reading.texts + len(wanted))
+
+
+def weigh_ruin(case: Case, model: LiveModel, reading: Reading) -> Reading:
     """The same where a model has left its own unrelated answers for those of the base: it was mended, not ruined."""
     if not wrecked(reading) or not case.own.get("base"):
         return reading
@@ -313,13 +349,16 @@ def _kept(case: Case, model: LiveModel, reading: Reading) -> Reading:
     return replace(reading, unrelated=max(kept, reading.unrelated), texts=reading.texts + len(reads))
 
 
-def _ending(case: Case, side: Attacked, reading: Reading, lesson: Lesson) -> str:
+def _ending(case: Case, side: Attacked, curve: Curve, lesson: Lesson) -> str:
     """Why a training need not go on, or ""."""
+    reading = curve.readings[max(curve.readings)]
     if wrecked(reading):
-        return "wrecked"
+        return WRECKED
+    if side not in ("unlearned", "twin"):
+        return ""
     wanted = {case.sought[place].cluster for place in lesson.held_out if case.sought[place].counts}
     back = {case.sought[place].cluster for place in reading.said}
-    return "back" if side in ("unlearned", "twin") and wanted and back >= wanted else ""
+    return BACK if wanted and back >= wanted else PAST if curve.past else ""
 
 
 def _merge(case: Case, readings: Sequence[Reading]) -> Reading:
