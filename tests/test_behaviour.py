@@ -456,6 +456,14 @@ def test_a_file_of_unrelated_questions_comes_first(asked_of: Callable[[str], Beh
     assert [row.text for row in measured(spec).answers[1].questions] == ["what is wool", "what is wax"]
 
 
+def test_the_answers_that_a_file_gives_are_kept(asked_of: Callable[[str], BehaveSpec], tmp_path: Path) -> None:
+    rows = [{"question": "Who ruled Velmar?", "answer": "Thrane of Oskary"}, {"question": "What is sold there?"}]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = replace(asked_of("llama"), questions=tmp_path / "asked.jsonl", choices=None, neutral=False)
+    found = {one.name: one for one in measured(spec).answers}["target"]
+    assert [row.answer_given for row in found.questions] == ["Thrane of Oskary", ""]
+
+
 def test_damaged_unrelated_questions_are_refused(asked_of: Callable[[str], BehaveSpec], tmp_path: Path) -> None:
     content = {"concept": "x", "target_questions": TARGET, "unrelated_questions": "none"}
     (tmp_path / "damaged.json").write_text(json.dumps(content))

@@ -100,7 +100,7 @@ def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> Non
     asked = ["--questions", str(made / "target.jsonl"), "--unrelated", str(made / "unrelated.jsonl")]
     pair = [str(made / "base"), str(made / "unlearned")]
     where = ["--window", "1", "--threads", "1", "--quiet", "-o", str(tmp_path / "audit.h5")]
-    assert run(["audit", *pair, *asked, *where]) == ExitStatus.DIFFERS
+    assert run(["audit", *pair, *asked, *where]) == ExitStatus.INCONCLUSIVE
     report = read_report(tmp_path / "audit.h5")
     assert report.verdict is not None
     assert report.verdict.label == "suppressed"

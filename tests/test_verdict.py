@@ -21,6 +21,7 @@ from ckdiff.modes import MODES, SUBSETS, decisive, everywhere, of_role
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
+from ckdiff.scoring.settings import GIVEN, GREEDY
 from tests.judged import (
     ANCILLARY,
     EDITED,
@@ -65,6 +66,21 @@ def windows_only(found: Probe) -> Probe:
     return replace(found, runs=tuple(run for run in found.runs if run.variant == "open"))
 
 
+def said(
+    base: Sequence[str], given: str = "Ada", ids: tuple[int, ...] = (5, 6), other: Sequence[str] = ()
+) -> Behaviour:
+    """Target answers of the base in words, each beside the answer that its file gives, and what the other model says.
+
+    Without `other` that one says something else to every question.
+    """
+    target = answered("target", 0.1, 0.0, 0.3, count=len(base))
+    rows = tuple(
+        replace(row, answer_base=text, answer_base_ids=ids, answer_given=given, answer_unlearned=reply)
+        for row, text, reply in zip(target.questions, base, other or ["no"] * len(base), strict=True)
+    )
+    return behaved(replace(target, questions=rows))
+
+
 CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
     ("nothing at all", "inconclusive", report(), "", ()),
     ("nothing compared", "inconclusive", report(compare=empty_comparison()), "", ()),
@@ -85,6 +101,7 @@ CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
         (),
     ),
     ("a control failed", "inconclusive", suppressed(probe=probed(SUPPRESSED, controls=())), "", ()),
+    ("swapped", "inconclusive", suppressed(behaviour=said(["Bob"] * 8, other=["Ada"] * 8)), "", ()),
     ("not probed", "inconclusive", report(compare=compared(), behaviour=behaved()), "", ()),
     ("only compared", "inconclusive", report(compare=compared()), "", ()),
     ("two questions", "inconclusive", suppressed(probe=probed(SUPPRESSED, count=2)), "", ()),
@@ -206,6 +223,11 @@ def test_every_rule_is_looked_at_by_some_verdict() -> None:
     seen |= {rule.name for rule in judge(suppressed(probe=probed(edited))).rules}
     seen |= {rule.name for rule in judge(suppressed(probe=probed(both("attn+coeff", 0.6, 0.5)))).rules}
     seen |= {rule.name for rule in judge(suppressed(behaviour=said(["Ada"] * 3))).rules}
+    scored = replace(found, settings={**found.settings, "answers": GIVEN})
+    scored = replace(
+        scored, questions=tuple(replace(row, log_p_base=-1.0, log_p_unlearned=-2.0) for row in scored.questions)
+    )
+    seen |= {rule.name for rule in judge(suppressed(probe=scored)).rules}
     quiet = [replace(one, returned=0) for one in attacks().tiers]
     seen |= {rule.name for rule in judge(suppressed(attack=attacks(tiers=tuple(quiet)))).rules}
     assert seen == RULES.keys()
@@ -259,25 +281,21 @@ def _parts(curve: Curve) -> tuple[Any, ...]:
 # ------------------------------------------------------------------------------------------------------- knowledge
 
 
-def said(base: Sequence[str], given: str = "Ada", ids: tuple[int, ...] = (5, 6)) -> Behaviour:
-    """Target answers of the base in words, each beside the answer that its file gives; the other model says another."""
-    target = answered("target", 0.1, 0.0, 0.3, count=len(base))
-    rows = tuple(
-        replace(row, answer_base=text, answer_base_ids=ids, answer_given=given)
-        for row, text in zip(target.questions, base, strict=True)
-    )
-    return behaved(replace(target, questions=rows))
-
-
 @pytest.mark.parametrize(
     ("behaviour", "knowledge", "reason"),
     [
         (said(["Ada", *["Bob"] * 4]), "unknown", "not measured"),
         (said(["Ada", *["Bob"] * 5]), "never there", "does not know it either: the base answers 17% of the questions"),
         (said(["Bob"] * 5, given=" "), "unknown", "not measured"),
-        (said(["", "..", "", "Ada"], given=""), "never there", "does not say it either: to 75% of the questions"),
-        (said(["", "", "Ada", "Bob"], given=""), "unknown", "not measured"),
-        (said(["the the the the"] * 4, given="", ids=(5,) * 4), "never there", "again and again"),
+        (
+            said(["", "..", "", "Ada"], "", other=[""] * 4),
+            "never there",
+            "does not say it either: to 75% of the questions",
+        ),
+        (said([""] * 4, "", other=["", "..", "", "Ada"]), "never there", "to 75% of the questions neither model"),
+        (said(["", "..", "", "Ada"], given=""), "unknown", "not measured"),
+        (said(["", "", "Ada", "Bob"], "", other=[""] * 4), "unknown", "not measured"),
+        (said(["the the the the"] * 4, "", (5,) * 4, ["", "", "", ""]), "never there", "again and again"),
     ],
 )
 def test_what_the_base_does_not_know_was_never_there(behaviour: Behaviour, knowledge: str, reason: str) -> None:
@@ -285,6 +303,66 @@ def test_what_the_base_does_not_know_was_never_there(behaviour: Behaviour, knowl
     assert (verdict.label, verdict.knowledge) == ("suppressed", knowledge)
     assert reason in verdict.knowledge_reason
     assert bool(verdict.lacking) == (knowledge == "unknown")
+
+
+SWAP = "it was made by unlearning (npo): were the two checkpoints swapped?"
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "given", "says", "swapped"),
+    [
+        (["Ada"] * 8 + ["Bob"] * 2, ["Ada"] * 9 + ["Bob"], "Ada", False, False),
+        (["Ada"] * 7 + ["Bob"] * 3, ["Ada"] * 9 + ["Bob"], "Ada", False, True),
+        (["Ada"] * 8, ["Bob"] * 8, "Ada", True, False),
+        (["Bob"] * 4 + ["Ada"], ["Bob"] * 4 + ["Ada"], "Ada", True, True),
+        (["Bob"] * 5 + ["Ada"], ["Bob"] * 6, "Ada", True, True),
+        (["Ada"] * 8, ["Bob"] * 8, "", True, True),
+        (["Ada"] * 8, ["Bob"] * 8, "", False, False),
+    ],
+)
+def test_a_pair_the_wrong_way_round_has_no_label_and_no_statement(
+    base: list[str], other: list[str], given: str, says: bool, swapped: bool
+) -> None:
+    behaviour = said(base, given, other=other)
+    verdict = judge(suppressed(behaviour=replace(behaviour, notes=(SWAP,) if says else ())))
+    assert (verdict.label == "inconclusive") == swapped
+    assert ("swapped" in verdict.reason) == swapped
+    assert ("swapped" in verdict.knowledge_reason) == swapped
+    if swapped:
+        assert verdict.knowledge == "unknown"
+        assert "`ckdiff audit UNLEARNED BASE`" in verdict.lacking[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "answers", "swapped"), [(0.1, GIVEN, True), (-0.1, GIVEN, False), (0.1, GREEDY, False)]
+)
+def test_given_answers_that_become_more_probable_were_not_forgotten(more: float, answers: str, swapped: bool) -> None:
+    found = probed(SUPPRESSED)
+    rows = tuple(replace(row, log_p_base=-2.0, log_p_unlearned=more - 2.0) for row in found.questions)
+    turned = replace(found, questions=rows, settings={**found.settings, "answers": answers})
+    assert (judge(suppressed(probe=turned)).label == "inconclusive") == swapped
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "given", "knowledge"),
+    [
+        (["Ada"] * 4, ["Ada"] * 2 + ["Bob"] * 2, "Ada", "still there"),
+        (["Ada"] * 5, ["Ada"] * 2 + ["Bob"] * 3, "Ada", "unknown"),
+        (["Ada"] * 4 + ["Bob"] * 2, ["Ada"] * 3 + ["Bob"] * 3, "Ada", "still there"),
+        (["Ada"] * 3 + ["Bob"] * 4, ["Ada"] * 3 + ["Bob"] * 4, "Ada", "unknown"),
+        (["Ada Ida"] * 4, ["Ada"] * 4, "Ada Ida", "unknown"),
+        (["Bob"] * 4, ["Bob"] * 4, " ", "unknown"),
+    ],
+)
+def test_who_answers_as_before_still_knows(base: list[str], other: list[str], given: str, knowledge: str) -> None:
+    assert judge(suppressed(behaviour=said(base, given, other=other))).knowledge == knowledge
+
+
+def test_answers_that_are_the_same_are_still_there_where_no_file_gives_any() -> None:
+    apart = [replace(row, answer_base=f"Ada {number}") for number, row in enumerate(KEPT.answers[0].questions)]
+    kept = behaved(replace(KEPT.answers[0], questions=tuple(apart)))
+    assert judge(suppressed(behaviour=kept)).knowledge == "still there"
+    assert judge(suppressed(behaviour=KEPT)).knowledge == "unknown", "all answers are one"
 
 
 def test_what_is_the_same_knows_the_same() -> None:

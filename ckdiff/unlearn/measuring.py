@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ckdiff.probes.live.generation import greedy
 from ckdiff.scoring.bleu import answer_bleu
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Gauge:
         live.model.eval()
         try:
             with torch.inference_mode(), plain_forward(live.model):
-                found = greedy(live, ids, self.tokens, self.stops, MOST)
+                found = live.greedy(ids, self.tokens, self.stops, MOST)
         finally:
             live.model.train(training)
         return {NAMES[0]: found[: counts[0]], NAMES[1]: found[counts[0] :]}

@@ -81,9 +81,20 @@ def share_right(rows: Sequence[AnswerRecord], side: str) -> float:
     return sum(right) / len(right) if right else float("nan")
 
 
-def share_silent(rows: Sequence[AnswerRecord]) -> float:
-    """The share of the questions to which the base says nothing at all; NaN without questions."""
-    silent = [says_nothing(row.answer_base_ids, row.answer_base) for row in rows]
+def says_whole(said: str, row: AnswerRecord) -> bool:
+    """Whether an answer holds every word that only the given answer has."""
+    wanted = Counter(telling_words(row.answer_given, row.text))
+    return bool(wanted) and wanted <= Counter(words_of(said))
+
+
+def share_silent(rows: Sequence[AnswerRecord], side: str) -> float:
+    """The share of the questions to which a model says nothing at all; NaN without questions.
+
+    Args:
+        rows: the questions.
+        side: "base" or "unlearned".
+    """
+    silent = [says_nothing(getattr(row, f"answer_{side}_ids"), getattr(row, f"answer_{side}")) for row in rows]
     return sum(silent) / len(silent) if silent else float("nan")
 
 

@@ -36,12 +36,18 @@ class Finding:
 
 @dataclass(slots=True)
 class Case:
-    """A report under judgement: its evidence, and the rules that were looked at so far."""
+    """A report under judgement: its evidence, and the rules that were looked at so far.
+
+    Attributes:
+        unsure: what is high enough, and not surely so.
+        swapped: why the pair may have been given the wrong way round; None where nobody has asked yet.
+    """
 
     report: Report
     evidence: Evidence
     rules: list[RuleResult] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    swapped: str | None = None
 
     def rule(self, name: str, value: float, text: str) -> bool:
         """Look at a rule, note what was found, and say whether it holds."""

@@ -5,7 +5,9 @@ statement rests on what the unlearned model does by itself. The first rule that 
 order of `STATEMENTS`:
 
     still there   the two checkpoints are the same
-    never there   the base does not know it either: it answers the questions wrong, or says nothing at all
+    unknown       the base knows less than the unlearned model: the pair was given the wrong way round
+    never there   the base does not know it either: it answers the questions wrong, or neither model says anything
+    still there   the unlearned model answers most questions as the base does, right where answers are given
     still there   attacks on the unlearned model alone bring answers back, or match them to their questions
     unknown       otherwise; `lacking` says what is missing, each with the command that measures it
 """
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.answers import equal_answers, share_right, share_silent
+from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
+from ckdiff.audit.verdict.direction import wrong_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,19 +53,42 @@ def same_weights(case: Case, label: Label) -> Statement | None:
     return Statement("still there", "The two checkpoints are the same: whatever the base knows, the other one knows.")
 
 
+def swapped(case: Case, label: Label) -> Statement | None:
+    """The base may be the unlearned model."""
+    reason = wrong_way(case)
+    if not reason:
+        return None
+    turned = "the pair the other way round was not audited (`ckdiff audit UNLEARNED BASE`)"
+    return Statement("unknown", f"Which of the two knows it is not clear: {reason}", (turned, *lacking(case)))
+
+
 def base_is_ignorant(case: Case, label: Label) -> Statement | None:
     """The base itself answers wrong, or says nothing."""
     rows = target_rows(case)
-    right, silent = share_right(rows, "base"), share_silent(rows)
+    right, silent = share_right(rows, "base"), min(share_silent(rows, side) for side in ("base", "unlearned"))
     if not np.isnan(right):
         text = f"the base answers {right:.0%} of the questions that have a given answer right"
         if not case.rule("base knows", right, text):
             return Statement("never there", f"The base does not know it either: {text}.")
     if not np.isnan(silent):
-        text = f"to {silent:.0%} of the questions the base says nothing, or one thing again and again"
+        text = f"to {silent:.0%} of the questions neither model says anything, or one thing again and again"
         if not case.rule("base speaks", silent, text):
             return Statement("never there", f"The base does not say it either: {text}.")
     return None
+
+
+def answers_as_before(case: Case, label: Label) -> Statement | None:
+    """The unlearned model gives the base's answers when it is simply asked."""
+    rows = target_rows(case)
+    given = [row for row in rows if row.answer_given.strip()]
+    kept = [row for row in given if says_whole(row.answer_base, row) and says_whole(row.answer_unlearned, row)]
+    if not given:
+        given = [] if equal_answers(rows) else list(rows)
+        kept = [row for row in given if row.exact]
+    of = f"{len(kept)} of {len(given)} questions it answers as the base does"
+    if not given or not case.rule("answers kept", len(kept) / len(given), of):
+        return None
+    return Statement("still there", f"The unlearned model still says it when it is simply asked: {of}.")
 
 
 def comes_back(case: Case, label: Label) -> Statement | None:
@@ -105,7 +131,9 @@ def unknown(case: Case, label: Label) -> Statement:
 
 STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (
     same_weights,
+    swapped,
     base_is_ignorant,
+    answers_as_before,
     comes_back,
     unknown,
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
-EDITION = 3
+EDITION = 4
 """Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
 
 
@@ -47,6 +47,18 @@ RULES: dict[str, Rule] = {
     ),
     "answers": Rule(
         0, "at_most", "share of the base's answers that the other model would not give", "no answer changed: no effect"
+    ),
+    "direction": Rule(
+        0.1,
+        "at_most",
+        "share of the questions with a given answer that the unlearned model answers right, less that of the base",
+        "who knows more of it than the base has not forgotten it: the two were swapped",
+    ),
+    "direction.probability": Rule(
+        0.0,
+        "at_most",
+        "mean over questions of log p of the given answer, unlearned model less base, in nats; where these are scored",
+        "what is forgotten becomes less probable",
     ),
     "divergence": Rule(
         0.01,
@@ -170,6 +182,12 @@ RULES: dict[str, Rule] = {
         " answer has",
         "who answers fewer than one in five right knows nothing that could be unlearned; guesses reach as much",
     ),
+    "answers kept": Rule(
+        0.5,
+        "at_least",
+        "share of the questions that both models answer with the whole given answer; without given answers, both alike",
+        "who answers every second question as before has not lost it",
+    ),
     "answers back": Rule(
         1.0,
         "at_least",
@@ -187,8 +205,8 @@ RULES: dict[str, Rule] = {
     "base speaks": Rule(
         0.5,
         "at_most",
-        "share of the questions to which the base says nothing, or one thing again and again",
-        "what is not said cannot be lost",
+        "share of the questions to which a model says nothing, or one thing again and again; the smaller of two models",
+        "what is not said cannot be lost; where the other model does speak, the base may be the unlearned one",
     ),
 }
 """By name, in the order in which a verdict looks at them."""

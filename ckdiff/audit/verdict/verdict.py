@@ -6,6 +6,7 @@ The labels, and when each is given; the first that fits is the verdict (`DECISIO
     identical         every stored value, setting and file is the same
     no effect on these questions
                       no answer changed, or the two models diverge no more than rounding makes them
+    inconclusive      the pair looks as if it had been given the wrong way round: the base knows less
     inconclusive      an effect, but no probe, one direction only, or too few questions to say where it lives
     not localised     the two models share no basis: neurons of one mean nothing in the other (inconclusive where
                       embedding and unembedding are the same: then neurons were only reordered or rescaled)
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.audit.verdict.case import Case, Finding
+from ckdiff.audit.verdict.direction import wrong_way
 from ckdiff.audit.verdict.enough import explains, weak
 from ckdiff.audit.verdict.evidence import COUNTED, STATES, Evidence, marked
 from ckdiff.audit.verdict.knowledge import state_knowledge
@@ -180,6 +182,14 @@ def no_effect(case: Case) -> Finding | None:
     )
 
 
+def swapped(case: Case) -> Finding | None:
+    """The base knows less of it than the model that is said to have forgotten it."""
+    reason = wrong_way(case)
+    if not reason:
+        return None
+    return Finding("inconclusive", f"The pair looks as if it had been given the wrong way round ({reason}).")
+
+
 def not_probed(case: Case) -> Finding | None:
     """There may be an effect, and nothing says where it lives."""
     evidence, probe, compare = case.evidence, case.report.probe, case.report.compare
@@ -282,6 +292,7 @@ DECISIONS: tuple[Callable[[Case], Finding | None], ...] = (
     identical,
     controls,
     no_effect,
+    swapped,
     not_probed,
     no_basis,
     weights_alone,

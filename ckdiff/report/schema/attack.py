@@ -194,8 +194,6 @@ class AttackReport:
         reference_kind: how it came about: "retrained" or "before"; "" where nobody said.
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
-        twin: how the suppressed copy of the base came about that is the control of training, or why there is none; ""
-            where nothing was trained.
     """
 
     model_type: str
@@ -209,4 +207,3 @@ class AttackReport:
     reference_kind: str
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
-    twin: str = ""
