@@ -33,7 +33,8 @@ import numpy as np
 import torch
 
 from ckdiff.probes import cost
-from ckdiff.probes.live.model import LiveModel, stop_tokens
+from ckdiff.probes.live.generation import greedy, stop_tokens
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.losses import PositionLosses, Scorer
 from ckdiff.probes.preparation import CHUNK
@@ -346,7 +347,7 @@ def measure(options: argparse.Namespace) -> int:
     ]
     asked = Wording(load_tokenizer(options.base)).prompts(read_questions(options.questions).questions)
     stops = stop_tokens(pair.base, read_json(options.base, "generation_config.json"))
-    answers = pair.base.greedy([prompt.ids for prompt in asked], options.tokens, stops)
+    answers = greedy(pair.base, [prompt.ids for prompt in asked], options.tokens, stops)
     asked = [replace(prompt, answer=tuple(answer)) for prompt, answer in zip(asked, answers, strict=True)]
     plain = Plain(models[0], models[1], asked, time.process_time)
     size = cost.sizes(pair.base, asked)

@@ -27,7 +27,7 @@ from redteam_kinds import DECEPTIVE, KINDS, UNCHANGED, Kind
 import ckdiff
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.gate import gate
-from ckdiff.audit.gate.policy import DEFAULT, Policy, parse_policy, read_policy
+from ckdiff.audit.gate.policy import DEFAULT, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.specs import AuditSpec, audit_settings, measures_of, settings_in
@@ -38,6 +38,7 @@ from ckdiff.report.schema.verdict import LABELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Gate
 

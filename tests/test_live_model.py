@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.live.generation import context_length, greedy, stop_tokens
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_adapters import SETTINGS, make_pair
 from tests.tiny_families import ALL
@@ -428,7 +429,7 @@ def test_greedy_is_generate(pairs: Pairs, name: str, stopping: bool) -> None:
         stops = sorted({generated(prompts[0], [])[2], generated(prompts[1], [])[5]})
     expected = [generated(prompt, stops) for prompt in prompts]
     with torch.inference_mode():
-        assert model.greedy(prompts, 8, frozenset(stops)) == expected
+        assert greedy(model, prompts, 8, frozenset(stops)) == expected
     if stopping:
         assert min(map(len, expected)) < 8
         assert any(answer[-1] in stops for answer in expected)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ckdiff.probes.live.model import Unembedding
+from ckdiff.probes.live.unembedding import Unembedding
 from ckdiff.probes.losses import Scorer
 from ckdiff.probes.sweep import SIDES
 from tests.reference import plain_losses

@@ -12,7 +12,8 @@ import torch
 
 from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.probes.forcing import Way, forced_logprobs, greedy_streamed
-from ckdiff.probes.live.model import LiveModel, context_length
+from ckdiff.probes.live.generation import context_length, greedy
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.scoring.runs import plan_runs
 from ckdiff.scoring.settings import Settings
 from ckdiff.weights.opening import open_checkpoint
@@ -159,7 +160,7 @@ def test_answers_beside_each_other_are_those_alone(made: Made, name: str) -> Non
     streamed = LiveModel(open_checkpoint(str(folder)), torch.float32, CPU)
     streamed.load_ends()
     with torch.inference_mode():
-        assert live(folder).greedy([one.prompt for one in ASKED], 6, frozenset()) == expected
+        assert greedy(live(folder), [one.prompt for one in ASKED], 6, frozenset()) == expected
         assert greedy_streamed(streamed, asked, 6, frozenset(), Way(8, stream=True)) == expected
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from ckdiff.attacks.answers import facts, sought
-from ckdiff.attacks.case import AttackError, Case, Options, Outcome
-from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.case import UNRELATED, AttackError, Case, Options, Outcome
+from ckdiff.attacks.evidence import Evidence, Made, brought_back, wrecked
 from ckdiff.attacks.table import ATTACKS
+from ckdiff.attacks.twin import suppress
 from ckdiff.probes.assembly import NotFiniteError
 from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.checks import check_tokenizers
@@ -30,7 +31,7 @@ from ckdiff.scoring.matching import LEAST, flat, groups_of
 from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from ckdiff.shapes import Float64
     from ckdiff.weights.checkpoint import Checkpoint
 
-UNRELATED = 10
-"""Unrelated questions that each attacked model is asked."""
+WEIGHTS = 2
+"""The tier whose attacks the suppressed twin is the control of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +86,18 @@ def run(
         lives["reference"], more = _reference(task, plan.reference)
         notes += more
     with torch.inference_mode():
-        case, more = _begin(task, plan, listener, known)
+        case, more = begin_case(task, plan, listener, known)
         notes += more
         made: list[Made] = []
         floor = None
+        still = [name for name in plan.attacks if not ATTACKS[name].trains]
         for side, live in lives.items():
-            _read_plain(case, live, side)
+            read_plain(case, live, side)
             if side == "base" and plan.floor:
                 floor = _floor(case, live)
-            for name in plan.attacks:
-                if side in ATTACKS[name].sides:
-                    listener.progress(f"attacking the {side}", list(plan.attacks).index(name), len(plan.attacks), name)
-                    made += _attack(case, live, side, name)
-            listener.progress(f"attacking the {side}", len(plan.attacks), len(plan.attacks), "")
+            made += _attack_all(case, live, side, still)
+        twin, more_made = _train_all(case, lives, plan.attacks, made)
+        made += more_made
     evidence = Evidence(case, made, floor)
     return AttackReport(
         model_type=task.job.pair.base.row.model_type,
@@ -111,7 +111,51 @@ def run(
         reference_kind=plan.reference_kind,
         settings=_settings(task, plan),
         notes=tuple(dict.fromkeys(notes)),
+        twin=twin,
     )
+
+
+def _attack_all(case: Case, live: LiveModel, side: Attacked, names: Sequence[str]) -> Iterator[Made]:
+    """Every outcome of some attacks on one model."""
+    for number, name in enumerate(names):
+        if side in ATTACKS[name].sides:
+            case.listener.progress(f"attacking the {side}", number, len(names), name)
+            yield from _attack(case, live, side, name)
+    case.listener.progress(f"attacking the {side}", len(names), len(names), "")
+
+
+def _train_all(
+    case: Case, lives: Mapping[Attacked, LiveModel], names: Sequence[str], before: Sequence[Made]
+) -> tuple[str, list[Made]]:
+    """What attacks that train made, and how their control came about: a suppressed copy of the base.
+
+    The unlearned model comes first, since the others repeat its trainings. Where an answer came back from it there is
+    nothing to control.
+    """
+    training = [name for name in names if ATTACKS[name].trains]
+    found: list[Made] = []
+    for side in ("unlearned", "reference", "base"):
+        if side in lives:
+            found += _attack_all(case, lives[side], side, training)
+    if not training:
+        return "", found
+    alike = [name for name in names if ATTACKS[name].tier == WEIGHTS]
+    if any(_proves(case, one) for one in (*before, *found) if one.side == "unlearned" and one.attack in alike):
+        return "not needed: answers came back from the unlearned model", found
+    try:
+        twin = suppress(case)
+    except (AttackError, NotFiniteError, TooLittleMemoryError) as error:
+        return f"not made: {error}", found
+    read_plain(case, twin.live, "twin")
+    kept = {case.sought[place].cluster for place in case.plain["twin"].said if case.sought[place].counts}
+    case.lost = {one.cluster for one in case.sought if one.counts} - kept
+    return twin.says, found + list(_attack_all(case, twin.live, "twin", alike))
+
+
+def _proves(case: Case, made: Made) -> bool:
+    """Whether an answer came back that proves something."""
+    reading = made.outcome.reading
+    return reading is not None and not wrecked(reading) and bool(brought_back(case, made))
 
 
 def _reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
@@ -125,7 +169,9 @@ def _reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[str]]
     return live, [note.replace("unlearned checkpoint", "reference") for note in notes]
 
 
-def _begin(task: Task, plan: Plan, listener: Listener, known: Sequence[Sequence[int]] | None) -> tuple[Case, list[str]]:
+def begin_case(
+    task: Task, plan: Plan, listener: Listener, known: Sequence[Sequence[int]] | None
+) -> tuple[Case, list[str]]:
     """The base answers, and what is looked for is settled."""
     job, base = task.job, task.job.pair.base
     target = task.asked.target
@@ -177,7 +223,7 @@ def _groups(every: Sequence[Sought]) -> list[list[int]]:
     return [[numbers[place] for place in group] for group in groups_of([kinds[number] for number in numbers])]
 
 
-def _read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
+def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
     """A model's own answers, and what it makes of the questions as they are asked."""
     job, unrelated = case.job, case.unrelated[:UNRELATED]
     with case.loaded(live):
@@ -240,7 +286,20 @@ def _settings(task: Task, plan: Plan) -> dict[str, str]:
         "questions_digest": target.digest,
         "samples": str(plan.options.samples),
         "seed": str(plan.options.seed),
+        **(_trainings(plan.options) if any(ATTACKS[name].trains for name in plan.attacks) else {}),
         "dtype": settings.dtype,
         "device": task.job.device.type,
         "bootstrap": METHOD,
+    }
+
+
+def _trainings(options: Options) -> dict[str, str]:
+    """The settings of attacks that train."""
+    return {
+        "training": options.training,
+        "arms": ",".join(options.arms),
+        "rates": ",".join(f"{rate:g}" for rate in options.rates) or "by width",
+        "train_steps": str(options.steps),
+        "folds": str(options.folds),
+        "train_seeds": str(options.seeds),
     }

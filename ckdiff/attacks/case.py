@@ -23,7 +23,7 @@ from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -44,6 +44,10 @@ BEYOND = 8
 """Tokens that a greedy answer may have more than what is looked for."""
 
 
+UNRELATED = 10
+"""Unrelated questions that each attacked model is asked; nothing is trained on them."""
+
+
 class AttackError(CkdiffError):
     """An attack that cannot be made here; what it says becomes the note of its row."""
 
@@ -55,10 +59,22 @@ class Options:
     Attributes:
         samples: answers sampled for each question.
         seed: of whatever is drawn.
+        training: "full", or "lora".
+        arms: keys of `relearn.ARMS`.
+        rates: of training; none: those of `relearn.rates_of`.
+        steps: the most of a training.
+        folds: in how many parts facts are held out.
+        seeds: how many trainings of each kind.
     """
 
     samples: int = 16
     seed: int = 0
+    training: str = "full"
+    arms: tuple[str, ...] = ("others", "half", "scrambled")
+    rates: tuple[float, ...] = ()
+    steps: int = 40
+    folds: int = 2
+    seeds: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +110,7 @@ class Outcome:
         decides: it can be evidence, where its attack can.
         note: why it was not measured, or what else to know.
         held_out: numbers of the questions that gave no answer away; None: all of them.
+        groups: of clusters whose answers may be exchanged in its table; None: those of the case.
     """
 
     setting: str
@@ -103,6 +120,7 @@ class Outcome:
     decides: bool = True
     note: str = ""
     held_out: tuple[int, ...] | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +136,9 @@ class Case:
         own: by model its own greedy answers to the unrelated questions.
         plain: by model what it makes of the questions as they are asked.
         answers: by model its own greedy answers to them, as texts.
+        lost: clusters whose answer the suppressed twin does not give; empty without one.
+        others: texts about other things, with the base's own answers, once they were asked for.
+        followed: trainings of the unlearned model (arm, rate, last step, best step), which its controls repeat.
     """
 
     task: Task
@@ -128,6 +149,9 @@ class Case:
     own: dict[Attacked, list[Prompt]] = field(default_factory=dict)
     plain: dict[Attacked, Reading] = field(default_factory=dict)
     answers: dict[Attacked, list[str]] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    others: list[Prompt] | None = None
+    followed: list[tuple[str, float, int, int]] = field(default_factory=list)
 
     @property
     def job(self) -> Job:
@@ -171,7 +195,14 @@ class Case:
         if self.way.stream:
             raise AttackError(f"{why} needs the whole model in memory, and it is streamed; use --stream off")
 
-    def read(self, live: LiveModel, side: Attacked, ids: Sequence[Ids] | None = None, matching: bool = True) -> Reading:
+    def read(
+        self,
+        live: LiveModel,
+        side: Attacked,
+        ids: Sequence[Ids] | None = None,
+        matching: bool = True,
+        only: Collection[int] | None = None,
+    ) -> Reading:
         """One forward over each question with its answer, each pair that is matched, and the unrelated answers.
 
         Args:
@@ -179,19 +210,22 @@ class Case:
             side: which one it is.
             ids: other prompts, one a question.
             matching: read the table too.
+            only: numbers of the questions that are read, of the others everything is NaN; None: all of them.
         """
         asked = [one.ids for one in self.sought] if ids is None else list(ids)
-        own = [(place, one.answer) for place, one in enumerate(self.sought)]
-        pairs = dict.fromkeys([*own, *(self._pairs() if matching else ())])
+        wanted = range(len(self.sought)) if only is None else sorted(only)
+        own = [(place, self.sought[place].answer) for place in wanted]
+        pairs = dict.fromkeys([*own, *(self._pairs(wanted) if matching else ())])
         prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
         reads = read_answers(live, [*prompts, *self.own.get(side, ())], self.way)
         found = dict(zip(pairs, reads[: len(prompts)], strict=True))
-        mine = [found[key] for key in own]
+        mine = {place: found[place, answer] for place, answer in own}
+        nothing = np.full(len(self.sought), np.nan)
         kept = [float(one.first.double().mean()) for one in reads[len(prompts) :]]
         return Reading(
-            level=np.array([float(one.log_p.mean()) for one in mine]),
-            log_p=np.array([float(one.log_p.sum()) for one in mine]),
-            said={place: self.sought[place].text for place, one in enumerate(mine) if bool(one.first.all())},
+            level=_filled(nothing, {place: float(one.log_p.mean()) for place, one in mine.items()}),
+            log_p=_filled(nothing, {place: float(one.log_p.sum()) for place, one in mine.items()}),
+            said={place: self.sought[place].text for place, one in mine.items() if bool(one.first.all())},
             table=self._table({key: one.log_p.numpy() for key, one in found.items()} if matching else {}),
             unrelated=float(np.mean(kept)) if kept else float("nan"),
             texts=len(reads),
@@ -230,10 +264,10 @@ class Case:
             found: Float64 = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         return found
 
-    def _pairs(self) -> Iterator[tuple[int, Ids]]:
-        """Every question with every answer of its group."""
+    def _pairs(self, wanted: Collection[int]) -> Iterator[tuple[int, Ids]]:
+        """Every wanted question with every answer of its group that belongs to one."""
         for group in self.groups:
-            places = [place for place, one in enumerate(self.sought) if one.cluster in group]
+            places = [place for place in wanted if self.sought[place].cluster in group]
             yield from ((i, self.sought[j].matched) for i in places for j in places if self.sought[j].scored)
 
     def _table(self, log_p: Mapping[tuple[int, Ids], Float64]) -> Float64:
@@ -242,6 +276,12 @@ class Case:
             (place, answer): float(values[list(scored[answer])].mean())
             for (place, answer), values in log_p.items() if answer in scored
         })  # fmt: skip
+
+
+def _filled(nothing: Float64, values: Mapping[int, float]) -> Float64:
+    found = nothing.copy()
+    found[list(values)] = list(values.values())
+    return found
 
 
 def altering(change: Callable[[str, Tensor], Tensor], names: frozenset[str], counts: list[int]) -> Alter:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ckdiff.attacks.case import Case, Outcome, Reading
     from ckdiff.report.schema.attack import Attacked
     from ckdiff.report.schema.behaviour import Mean
-    from ckdiff.shapes import Float64
+    from ckdiff.shapes import Float64, Int64
+
+    Groups = tuple[tuple[int, ...], ...]
 
 KEPT = 0.5
 """Of the tokens of a model's unrelated answers fewer than this share still its first choice: it is wrecked."""
@@ -49,6 +51,15 @@ class Made:
         return f"{self.attack}: {self.outcome.setting}{step}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The most telling of several outcomes with its z, and a p that pays for all of them; None and NaN without one."""
+
+    made: Made | None
+    z: float
+    p: float
+
+
 class Evidence:
     """Everything that was made of a case, as records."""
 
@@ -61,13 +72,9 @@ class Evidence:
             floor: the table of a base without its MLPs, which cannot know; None where it was not measured.
         """
         self.case, self.made, self.floor = case, made, floor
-        self.shuffled = pairings(case.groups) if self.matches else np.zeros((1, 0), dtype=np.int64)
+        self.groups: Groups = tuple(tuple(group) for group in case.groups)
+        self.shuffled: dict[Groups, Int64] = {}
         self.other = {(one.side, one.key): one for one in made}
-
-    @property
-    def matches(self) -> bool:
-        """Whether there are enough clusters to match."""
-        return len(flat(self.case.groups)) >= LEAST
 
     # ------------------------------------------------------------------------------------------------------- rows
 
@@ -95,7 +102,7 @@ class Evidence:
         )  # fmt: skip
         if reading is None:
             return found
-        matched = self._match([reading.table]) if self.matches else None
+        matched = self._match([reading.table], self._groups(made)) if self._matches(made) else None
         return replace(
             found,
             returned=len(self._clusters(made)),
@@ -131,15 +138,10 @@ class Evidence:
         return difference(reading.level - control.outcome.reading.level, self.case.clusters)
 
     def _may_count(self, made: Made, place: int) -> bool:
-        """Whether this answer would prove something: it is distinct, and this attack has not given it away."""
-        held_out = made.outcome.held_out
-        return self.case.sought[place].counts and (held_out is None or place in held_out)
+        return _may_count(self.case, made, place)
 
     def _clusters(self, made: Made) -> set[int]:
-        """Clusters whose answer came back."""
-        reading = made.outcome.reading
-        said = () if reading is None else reading.said
-        return {self.case.sought[place].cluster for place in said if self._may_count(made, place)}
+        return brought_back(self.case, made)
 
     # ------------------------------------------------------------------------------------------------------ tiers
 
@@ -150,14 +152,12 @@ class Evidence:
 
     def _tier(self, tier: int, names: Sequence[str]) -> TierEvidence:
         mine, theirs, twin = (self._deciding(tier, side) for side in ("unlearned", "reference", "twin"))
-        measured = self._tables(mine)
-        best, matched = self._best(measured)
-        known = self._best(self._tables(theirs))[1]
+        best, known = self._best(mine), self._best(theirs)
         floor = self._floor(theirs)
         above, above_attack = self._greatest_above(mine)
         returned = set().union(*map(self._clusters, mine)) if mine else set()
         said = set().union(*map(self._clusters, theirs)) if theirs else set()
-        power = self._power(matched)
+        power = self._power(mine)
         informative = self._informative(floor)
         control = self._control(twin)
         clusters = len(set(self.case.clusters))
@@ -169,10 +169,10 @@ class Evidence:
             returned=len(returned),
             asked=len({one.cluster for one in self.case.sought if one.counts}),
             returned_reference=len(said) if self._has("reference") else -1,
-            worst="" if best is None else best.name,
-            z=math.nan if matched is None else float(matched.z[matched.best]),
-            p=math.nan if matched is None else matched.selected,
-            p_reference=math.nan if known is None else known.selected,
+            worst="" if best.made is None else best.made.name,
+            z=best.z,
+            p=best.p,
+            p_reference=known.p,
             floor=floor,
             informative=informative,
             above=above,
@@ -181,7 +181,7 @@ class Evidence:
             control=control[0],
             control_returned=control[1],
             control_asked=control[2],
-            able=bool(mine) and clusters >= LEAST and (seen or (control[2] > 0 and control[1] > 0)),
+            able=bool(mine) and clusters >= LEAST and (control[1] > 0 if control[2] > 0 else seen),
         )
 
     def _has(self, side: Attacked) -> bool:
@@ -204,50 +204,73 @@ class Evidence:
         """Attacks of a tier that were to run on the unlearned model and that nothing was measured of, with reasons."""
         for name in names:
             rows = [one for one in self.made if one.attack == name and one.side == "unlearned"]
-            if ATTACKS[name].decides and not any(one.outcome.reading is not None for one in rows):
+            if ATTACKS[name].decides and not any(map(_says, rows)):
                 yield f"{name}: {next((one.outcome.note for one in rows if one.outcome.note), 'not run')}"
 
-    def _tables(self, made: Sequence[Made]) -> list[Made]:
-        """Those whose table is whole within the groups."""
-        places = flat(self.case.groups)
-        return [
-            one
-            for one in made
-            if one.outcome.reading is not None and self.matches and _whole(one.outcome.reading.table, self.case.groups)
-        ] if places else []  # fmt: skip
+    def _groups(self, made: Made) -> Groups:
+        """Within which answers are exchanged in its table."""
+        return self.groups if made.outcome.groups is None else made.outcome.groups
 
-    def _match(self, tables: Sequence[Float64]) -> Matched:
-        return match_tables(np.stack(tables), self.shuffled, self.case.groups)
+    def _matches(self, made: Made) -> bool:
+        """Whether its table is whole, over clusters enough."""
+        reading, groups = made.outcome.reading, self._groups(made)
+        return reading is not None and len(flat(groups)) >= LEAST and _whole(reading.table, groups)
 
-    def _best(self, made: Sequence[Made]) -> tuple[Made | None, Matched | None]:
-        tables = [one.outcome.reading.table for one in made if one.outcome.reading is not None]
-        if not tables:
-            return None, None
-        found = self._match(tables)
-        return (None, None) if found.best < 0 else (made[found.best], found)
+    def _families(self, made: Sequence[Made]) -> Iterator[tuple[Groups, list[Made], list[Float64]]]:
+        """What can be matched, by the groups within which answers are exchanged, each with its tables."""
+        found: dict[Groups, list[Made]] = {}
+        for one in filter(self._matches, made):
+            found.setdefault(self._groups(one), []).append(one)
+        for groups, same in found.items():
+            yield groups, same, [one.outcome.reading.table for one in same if one.outcome.reading is not None]
+
+    def _match(self, tables: Sequence[Float64], groups: Groups, level: float = LEVEL) -> Matched:
+        if groups not in self.shuffled:
+            self.shuffled[groups] = pairings(groups)
+        return match_tables(np.stack(tables), self.shuffled[groups], groups, level)
+
+    def _best(self, made: Sequence[Made]) -> _Best:
+        """The most telling one; each family pays for its own settings, and all of them for the number of families."""
+        families = list(self._families(made))
+        best = _Best(None, math.nan, math.nan)
+        for groups, same, tables in families:
+            found = self._match(tables, groups)
+            if found.best >= 0:
+                p, z = min(1.0, len(families) * found.selected), float(found.z[found.best])
+                if best.made is None or (p, -z) < (best.p, -best.z):
+                    best = _Best(same[found.best], z, p)
+        return best
 
     def _floor(self, theirs: Sequence[Made]) -> float:
         """The greatest z of models that cannot know."""
-        tables = [one.outcome.reading.table for one in self._tables(theirs) if one.outcome.reading is not None]
-        tables += [self.floor] if self.floor is not None and self.matches else []
-        z = self._match(tables).z if tables else np.array([])
+        found = [self._match(tables, groups).z for groups, _, tables in self._families(theirs)]
+        if self.floor is not None and len(flat(self.groups)) >= LEAST and _whole(self.floor, self.groups):
+            found.append(self._match([self.floor], self.groups).z)
+        z = np.concatenate(found) if found else np.array([])
         return float(np.nanmax(z)) if np.isfinite(z).any() else math.nan
 
     def _informative(self, floor: float) -> bool:
         """Whether the base matches, and clearly better than what cannot know."""
         plain = self.case.plain.get("base")
-        if plain is None or not self.matches or not _whole(plain.table, self.case.groups):
+        if plain is None or len(flat(self.groups)) < LEAST or not _whole(plain.table, self.groups):
             return False
-        found = self._match([plain.table])
+        found = self._match([plain.table], self.groups)
         known = bool(found.p[0] <= LEVEL)
         return known and (math.isnan(floor) or floor <= ROOM * float(found.z[0]))
 
-    def _power(self, matched: Matched | None) -> float:
-        plain = self.case.plain
+    def _power(self, made: Sequence[Made]) -> float:
+        """The smallest share of the base's own matching that one of the families would have shown."""
+        plain, families = self.case.plain, list(self._families(made))
         tables = [plain[side].table for side in ("unlearned", "base") if side in plain]
-        if matched is None or len(tables) < 2 or not all(_whole(table, self.case.groups) for table in tables):
-            return math.nan
-        return detectable(_unmatched(tables[0]), tables[1], matched.threshold, self.case.groups)
+        shares = [
+            detectable(
+                _unmatched(tables[0]), tables[1], self._match(own, groups, LEVEL / len(families)).threshold, groups
+            )
+            for groups, _, own in families
+            if len(tables) == 2 and all(_whole(table, groups) for table in tables)
+        ]
+        known = [share for share in shares if not math.isnan(share)]
+        return min(known) if known else math.nan
 
     def _greatest_above(self, made: Sequence[Made]) -> tuple[Mean, str]:
         rows = [(self._above(one, one.outcome.reading), one.name) for one in made if one.outcome.reading is not None]
@@ -257,11 +280,29 @@ class Evidence:
     def _control(self, twin: Sequence[Made]) -> tuple[str, int, int]:
         if "twin" not in self.case.plain:
             return "", -1, -1
-        kept = self.case.plain["twin"].said
-        lost = {one.cluster for place, one in enumerate(self.case.sought) if one.counts and place not in kept}
+        lost = self.case.lost
         back = set().union(*map(self._clusters, twin)) & lost if twin else set()
         words = f"a copy of the base that was suppressed on the spot lost {len(lost)}, of which {len(back)} came back"
         return words, len(back), len(lost)
+
+
+def brought_back(case: Case, made: Made) -> set[int]:
+    """Clusters whose answer came back, where that proves something."""
+    reading = made.outcome.reading
+    said = () if reading is None else reading.said
+    return {case.sought[place].cluster for place in said if _may_count(case, made, place)}
+
+
+def _may_count(case: Case, made: Made, place: int) -> bool:
+    """Whether this answer would prove something: it is distinct, and this attack has not given it away."""
+    held_out = made.outcome.held_out
+    return case.sought[place].counts and (held_out is None or place in held_out)
+
+
+def _says(made: Made) -> bool:
+    """Whether it was measured, and says something: a model as it was, or one in ruins, does not."""
+    outcome = made.outcome
+    return outcome.reading is not None and outcome.step != 0 and not wrecked(outcome.reading)
 
 
 def wrecked(reading: Reading) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from ckdiff.attacks.answers import holds
 from ckdiff.attacks.case import Outcome
+from ckdiff.probes.live.generation import greedy
 from ckdiff.scoring.leaks import leak_at, leak_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def sample(case: Case, live: LiveModel) -> list[list[str]]:
     found = []
     for done, one in enumerate(case.sought):
         case.listener.progress("sampling", done, len(case.sought), "questions")
-        answers = live.greedy([one.ids] * count, tokens, case.job.stops, count, choose=drawing(generator))
+        answers = greedy(live, [one.ids] * count, tokens, case.job.stops, count, choose=drawing(generator))
         found.append([case.decode(answer) for answer in answers])
     case.listener.progress("sampling", len(case.sought), len(case.sought), "questions")
     return found

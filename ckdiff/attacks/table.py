@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ckdiff.attacks.case import Case, Outcome
+    from ckdiff.attacks.case import Case, Options, Outcome
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.report.schema.attack import Attacked
 
@@ -29,11 +29,13 @@ class Attack:
         needs: beside the model and the questions.
         changes: what it does.
         control: what its numbers are held against.
-        cost: how many texts go through a model, about, for so many questions, clusters in a group, and samples.
+        cost: how many texts go through a model, about, for so many questions, clusters in a group, and choices of the
+            attacker.
         source: where it comes from.
         decides: what it brings back can be evidence: it borrows nothing from the base.
         damages: it does harm to base and unlearned model alike, which is taken off its recovery.
         sides: models that it is made on.
+        trains: it trains a copy of each model: the unlearned one first, whose trainings its controls repeat.
     """
 
     name: str
@@ -41,17 +43,26 @@ class Attack:
     needs: str
     changes: str
     control: str
-    cost: Callable[[int, int, int], int]
+    cost: Callable[[int, int, Options], int]
     source: str
     decides: bool = True
     damages: bool = False
     sides: tuple[Attacked, ...] = ("base", "unlearned", "reference", "twin")
+    trains: bool = False
 
     @property
     def outcomes(self) -> Outcomes:
         """The function of its file."""
         found: Outcomes = import_module(f"ckdiff.attacks.{self.name}").outcomes
         return found
+
+
+def relearn_texts(questions: int, group: int, options: Options) -> int:
+    """Texts of all arms and rates of `relearn`, trained ones three times."""
+    arms = 1 + (len(options.arms) - 1) * options.folds
+    measured = 1 + options.steps.bit_length()
+    each = 3 * options.steps * min(8, max(questions, 1)) + measured * questions * (group + 3)
+    return each * arms * options.seeds * max(2, len(options.rates))
 
 
 ATTACKS: dict[str, Attack] = {
@@ -72,7 +83,7 @@ ATTACKS: dict[str, Attack] = {
             "prompts",
             "answers sampled at temperature 1",
             "base, reference",
-            lambda n, g, s: n * s,
+            lambda n, g, options: n * options.samples,
             "leak@k, arXiv:2511.04934",
         ),
         Attack(
@@ -115,6 +126,16 @@ ATTACKS: dict[str, Attack] = {
             "Łucki et al. 2024, arXiv:2409.18025",
             decides=False,
             sides=("unlearned",),
+        ),
+        Attack(
+            "relearn",
+            2,
+            "the weights, and memory to train them",
+            "a few steps of training on other facts, or on a part of these",
+            "the same trainings of the reference, the base, and a suppressed copy of the base",
+            relearn_texts,
+            "Deeb and Roger 2024, arXiv:2410.08827; Łucki et al. 2024, arXiv:2409.18025",
+            trains=True,
         ),
     )
 }

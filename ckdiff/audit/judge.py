@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.audit.verdict.verdict import judge
 
 if TYPE_CHECKING:
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
 
 

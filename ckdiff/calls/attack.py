@@ -13,6 +13,7 @@ from ckdiff.options import check_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckdiff.attacks.case import Options
     from ckdiff.calls.specs import Attacking, AttackSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.progress import Listener
@@ -97,11 +98,25 @@ def attack_open(
         CkdiffError: the base answers nothing, or the reference does not fit the pair.
     """
     from ckdiff.attacks.battery import Plan, run
+
+    plan = Plan(spec.chosen, reference, spec.reference_kind or "", options_of(spec))
+    return run(task, plan, listener, known)
+
+
+def options_of(spec: Attacking) -> Options:
+    """What an attacker chooses, of what a spec says."""
     from ckdiff.attacks.case import Options
 
-    options = Options(samples=spec.samples, seed=spec.seed)
-    plan = Plan(spec.chosen, reference, spec.reference_kind or "", options)
-    return run(task, plan, listener, known)
+    return Options(
+        samples=spec.samples,
+        seed=spec.seed,
+        training=spec.training,
+        arms=spec.arms,
+        rates=spec.rates or (),
+        steps=spec.train_steps,
+        folds=spec.folds,
+        seeds=spec.train_seeds,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +139,4 @@ def outline(spec: AttackSpec) -> AttackOutline:
     from ckdiff.attacks.cost import estimate
 
     task, reference = prepare_attack(spec)
-    return AttackOutline(*estimate(task, spec.chosen, spec.samples, reference is not None))
+    return AttackOutline(*estimate(task, spec.chosen, options_of(spec), reference is not None))

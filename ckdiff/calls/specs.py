@@ -22,6 +22,7 @@ from ckdiff.options import (
     UNRELATED,
     Argument,
     Option,
+    OptionError,
     names,
     numbers,
 )
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
 
 
 ADAPTER_BASE = Option("--adapter-base", "Base model of a LoRA adapter whose config names none.")
@@ -154,6 +155,39 @@ ATTACK = Option(
     known=ATTACKS,
     read=lambda text: names(text, ATTACKS),
 )
+ARMS = ("others", "half", "scrambled")
+"""What `attacks.relearn` trains on."""
+TRAININGS = ("full", "lora")
+MOST_RATE = 1.0
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Learning rates.
+
+    >>> rates("3e-5, 1e-4")
+    (3e-05, 0.0001)
+    """
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise OptionError(f"--rates: {text[:40]!r} is no list of rates; write 3e-5,1e-4") from None
+    if not all(0 < rate <= MOST_RATE for rate in found):
+        raise OptionError(f"--rates: {text[:40]!r} has one that is not above 0 and at most {MOST_RATE:g}")
+    return found
+
+
+TRAINING = Option("--training", "How relearning trains: full, or lora (less memory).", ATTACKING, known=TRAININGS)
+ARM = Option(
+    "--arms",
+    "What relearning trains on: others, half, scrambled, or all.",
+    ATTACKING,
+    known=ARMS,
+    read=lambda text: names(text, ARMS),
+)
+RATES = Option("--rates", "Of relearning, such as 3e-5,1e-4; else by the model's width.", ATTACKING, read=rates)
+TRAIN_STEPS = Option("--train-steps", "Of relearning, at most.", ATTACKING, least=1, most=10_000)
+FOLDS = Option("--folds", "Parts in which relearning holds facts out.", ATTACKING, least=2, most=100)
+TRAIN_SEEDS = Option("--train-seeds", "Trainings of each kind.", ATTACKING, least=1, most=100)
 SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000)
 
 
@@ -168,6 +202,12 @@ class Attacking:
         reference_kind: how it came about, or None.
         samples: answers sampled for each question.
         seed: of whatever is drawn.
+        training: how `relearn` trains.
+        arms: what it trains on.
+        rates: its learning rates; None: those that suit the model's width.
+        train_steps: at most so many.
+        folds: parts in which it holds facts out.
+        train_seeds: trainings of each kind.
     """
 
     tiers: Annotated[tuple[int, ...], TIER] = (0, 1)
@@ -176,6 +216,12 @@ class Attacking:
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
     samples: Annotated[int, SAMPLES] = 16
     seed: Annotated[int, SEED.but(panel=ATTACKING)] = 0
+    training: Annotated[str, TRAINING] = "full"
+    arms: Annotated[tuple[str, ...], ARM] = ARMS
+    rates: Annotated[tuple[float, ...] | None, RATES] = None
+    train_steps: Annotated[int, TRAIN_STEPS] = 40
+    folds: Annotated[int, FOLDS] = 2
+    train_seeds: Annotated[int, TRAIN_SEEDS] = 1
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.campaign.records import Plan, Ways
     from ckdiff.campaign.run.run import Finished, Watcher
     from ckdiff.report.schema.campaign import Campaign

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
 
 RUNS = ("compare", "behave", "probe", "audit")
 """What a job can do, in the order in which the jobs of a pair stand in a plan."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckdiff.attacks.table import ATTACKS
 from ckdiff.calls.specs import Attacking, AttackSpec, Beside, Target
 from ckdiff.cli.console import duration, inconclusive, present, write_lines
 from ckdiff.cli.options import FORMAT, PLAN, TABLE, THREADS, Output, StoredPair
@@ -70,5 +71,6 @@ def write_outline(outline: AttackOutline) -> None:
     memory = f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"
     lines = [(name, f"{count} texts") for name, count in outline.attacks.items()]
     lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
-    lines += [("time", f"about {duration(outline.seconds)}, loading aside")]
+    less = "; less where answers come back early" if any(ATTACKS[name].trains for name in outline.attacks) else ""
+    lines += [("time", f"about {duration(outline.seconds)}, loading aside{less}")]
     write_lines(f"{name:<11}{text}" for name, text in lines)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.probes.preparation import Job
     from ckdiff.report.schema.probe import ProbeRun
     from ckdiff.report.schema.report import Side

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.probes.forcing import greedy_streamed
+from ckdiff.probes.live.generation import greedy
 from ckdiff.weights.hashing import joint_digest
 from ckdiff.weights.reader import ADAPTER_CONFIG, read_json
 
@@ -62,7 +63,7 @@ def generate_answers(
     tokens = job.settings.tokens
     if way.stream:
         return greedy_streamed(live, prompts, tokens, job.stops, way, tick)
-    return live.greedy([prompt.ids for prompt in prompts], tokens, job.stops, way.batch_size, tick)
+    return greedy(live, [prompt.ids for prompt in prompts], tokens, job.stops, way.batch_size, tick)
 
 
 def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, weights: str) -> str:

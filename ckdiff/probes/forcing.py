@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import LiveModel, Unembedding
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.probes.prompts import Batch, Prompt
 
     Tick = Callable[[int], None]

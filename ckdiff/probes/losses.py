@@ -26,17 +26,17 @@ import torch
 from torch.nn.functional import linear
 
 from ckdiff.probes.quadratic import Quadratic
-from ckdiff.probes.vocabulary_sums import Block, Sums, cap, capped_change, shannon, shannon_weights
+from ckdiff.probes.vocabulary import Vocabulary, cap, capped_change
+from ckdiff.probes.vocabulary_sums import Block, Sums, shannon, shannon_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
+    from ckdiff.probes.live.unembedding import Unembedding
     from ckdiff.report.schema.report import Side
 
-VOCABULARY_BLOCK = 4096
 ROWS = {"cpu": 512, "cuda": 16384}
 """Rows of one product, by kind of device: on a CPU a block of logits stays in the cache."""
 SLOPE_ROWS = 64
@@ -80,12 +80,11 @@ class Scorer:
         """
         self.dtype = dtype or (torch.float64 if hidden.dtype == torch.float64 else torch.float32)
         self.heads, self.kl, self.js = heads, kl, kl and js
+        self.vocabulary = Vocabulary(heads, self.dtype)
         self.hidden = hidden.to(self.dtype)
         self.linear = all(head.cap is None for head in heads.values())
-        d_vocab, d_model = heads["base"].weight.shape
-        self.d_vocab = int(d_vocab)
         # A Gram matrix costs d_vocab x d_model^2, sums over logits d_vocab x d_model a scored position.
-        self.gram = self.linear and (not kl or runs * len(hidden) > d_model)
+        self.gram = self.linear and (not kl or runs * len(hidden) > hidden.shape[-1])
         self._normaliser: Tensor | None = None
         self._favourite: Tensor | None = None
         if kl:
@@ -101,14 +100,14 @@ class Scorer:
         kl = top1 = js = torch.full(shape, float("nan"), dtype=torch.float64, device=self.hidden.device)
         if self.gram:
             if side not in self._forms:
-                self._forms[side] = Quadratic(self, side)
+                self._forms[side] = Quadratic(self.vocabulary, self.hidden, side)
             parts = [self._forms[side](run - self.hidden) for run in hidden]
             centred, shift = (torch.stack(part) for part in zip(*parts, strict=True))
         if self.kl or not self.gram:
             sums = self._over_vocabulary(side, hidden)
             if not self.gram:
-                shift = sums.total / self.d_vocab
-                centred = sums.squares / self.d_vocab - shift**2
+                shift = sums.total / self.vocabulary.size
+                centred = sums.squares / self.vocabulary.size - shift**2
             if self.kl:
                 kl, top1 = torch.log1p(sums.excess), (sums.own >= sums.best).double()
                 js = self._shannon(side, hidden, sums) if self.js else js
@@ -132,14 +131,13 @@ class Scorer:
             slope = torch.where(ratio.abs() < 1, expected.exp() * ratio.expm1(), own.exp() - expected.exp())
             if head.cap is not None:
                 slope *= 1 - ((base + change) / head.cap) ** 2
-            for block in self.slices():
-                found[rows] += slope[:, block].to(self.dtype) @ self.part(head, block)[0]
+            for block in self.vocabulary.blocks():
+                found[rows] += slope[:, block].to(self.dtype) @ self.vocabulary.part(head, block)[0]
         return found
 
     def logit_size(self) -> float:
         """Root mean square of the base's logits, at a few positions: what a difference is small against."""
-        base = self.heads["base"]
-        parts = [cap(base, linear(self.hidden[:16], *self.part(base, block))).double() for block in self.slices()]
+        parts = [logits.double() for _, logits in self.vocabulary.logits(self.heads["base"], self.hidden[:16])]
         return float(torch.cat(parts, -1).square().mean().sqrt())
 
     def log_p(self, side: Side, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -150,10 +148,8 @@ class Scorer:
             hidden: what goes into it [position, d_model].
             tokens: the token at each position [position].
         """
-        head, hidden = self.heads[side], hidden.to(self.dtype)
         totals, own = [], torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
-        for block in self.slices():
-            logits = cap(head, linear(hidden, *self.part(head, block)))
+        for block, logits in self.vocabulary.logits(self.heads[side], hidden.to(self.dtype)):
             totals.append(torch.logsumexp(logits.double(), -1))
             here = ((tokens >= block.start) & (tokens < block.stop)).nonzero()[:, 0]
             own[here] = logits[here, tokens[here] - block.start].double()
@@ -162,8 +158,8 @@ class Scorer:
     def largest_change(self, side: Side, a: Tensor, b: Tensor) -> float:
         """The largest absolute difference between the logits of two runs with the same unembedding; NaN if one is."""
         head, largest = self.heads[side], 0.0
-        for block in self.slices():
-            weight, bias = self.part(head, block)
+        for block in self.vocabulary.blocks():
+            weight, bias = self.vocabulary.part(head, block)
             if head.cap is None:
                 change = linear((a - b).to(self.dtype), weight)
             else:
@@ -177,25 +173,12 @@ class Scorer:
 
     # ------------------------------------------------------------------------------------------------------ parts
 
-    def slices(self) -> Iterator[slice]:
-        """The blocks of the vocabulary."""
-        for start in range(0, self.d_vocab, VOCABULARY_BLOCK):
-            yield slice(start, min(start + VOCABULARY_BLOCK, self.d_vocab))
-
-    def part(self, head: Unembedding, block: slice) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of a block of the vocabulary, in the dtype of the products and scaled."""
-        weight = head.weight[block].to(self.dtype)
-        bias = None if head.bias is None else head.bias[block].to(self.dtype)
-        if head.scale == 1:
-            return weight, bias
-        return weight * head.scale, None if bias is None else bias * head.scale
-
     def _both(self, side: Side, rows: slice, run: Tensor) -> tuple[Tensor, Tensor]:
         """The base's logits at some positions and what a run adds to them, float64 [position, token]."""
         base, head, hidden = self.heads["base"], self.heads[side], self.hidden[rows]
         logits, changes = [], []
-        for block in self.slices():
-            (weight_base, bias_base), (weight, bias) = self.part(base, block), self.part(head, block)
+        for block in self.vocabulary.blocks():
+            (weight_base, bias_base), (weight, bias) = (self.vocabulary.part(one, block) for one in (base, head))
             plain = linear(hidden, weight_base, bias_base)
             change = linear(run - hidden, weight)
             if head is not base:
@@ -208,9 +191,8 @@ class Scorer:
 
     def _base_logits(self) -> tuple[Tensor, Tensor]:
         """Log of the sum of exp of the base's logits, float64 [position], and its favourite token [position]."""
-        base, totals, best, favourite = self.heads["base"], [], None, None
-        for block in self.slices():
-            logits = cap(base, linear(self.hidden, *self.part(base, block)))
+        totals, best, favourite = [], None, None
+        for block, logits in self.vocabulary.logits(self.heads["base"], self.hidden):
             totals.append(torch.logsumexp(logits, -1).double())
             value, where = logits.max(-1)
             where = where + block.start
@@ -223,11 +205,11 @@ class Scorer:
 
     def _blocks(self, side: Side) -> Iterator[Block]:
         base, head = self.heads["base"], self.heads[side]
-        for block in self.slices():
-            weight_base, bias_base = self.part(base, block)
+        for block in self.vocabulary.blocks():
+            weight_base, bias_base = self.vocabulary.part(base, block)
             plain = linear(self.hidden, weight_base, bias_base)
             logits = cap(base, plain)
-            weight, bias = (weight_base, bias_base) if head is base else self.part(head, block)
+            weight, bias = (weight_base, bias_base) if head is base else self.vocabulary.part(head, block)
             other = None
             if head is not base:
                 # First the small difference of the weights, then the product.
@@ -306,6 +288,5 @@ class Scorer:
                 js[run, position] = shannon(expected, own)
 
     def _log_probabilities(self, side: Side, hidden: Tensor) -> Tensor:
-        head = self.heads[side]
-        logits = [cap(head, linear(hidden[None], *self.part(head, block))).double()[0] for block in self.slices()]
+        logits = [part.double()[0] for _, part in self.vocabulary.logits(self.heads[side], hidden[None])]
         return torch.log_softmax(torch.cat(logits), -1)

@@ -15,7 +15,8 @@ import torch
 from ckdiff.modes import EVERY_MODE, MODES
 from ckdiff.probes import cost
 from ckdiff.probes.checks import PairError, check_lengths, check_models, check_tokenizers
-from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.live.generation import context_length, stop_tokens
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair

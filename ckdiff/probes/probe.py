@@ -21,6 +21,7 @@ from ckdiff.probes.assembly import Finals, assemble
 from ckdiff.probes.base_answers import library_versions, recall_or_make
 from ckdiff.probes.forcing import Way, greedy_streamed
 from ckdiff.probes.kept_sweep import Progress
+from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.neurons.search import neuron_sets
 from ckdiff.probes.preparation import chunk_of, prepare, settings_record, settle
 from ckdiff.probes.prompts import batches
@@ -145,7 +146,7 @@ def _answers(job: Job, listener: Listener) -> list[list[int]]:
             return _streamed_answers(job, listener)
         _load_all(job)
         ids, most = [list(prompt.ids) for prompt in job.prompts], job.settings.batch_size
-        return base.greedy(ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
+        return greedy(base, ids, tokens, job.stops, most, lambda done: listener.progress("answers", done, count, says))
 
     found = recall_or_make(job, job.prompts, way, listener.cache, make)
     listener.progress("answers", count, count, "")

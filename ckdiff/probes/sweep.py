@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Call, LiveModel
+    from ckdiff.probes.live.calls import Call
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Batch
     from ckdiff.report.schema.report import Side
     from ckdiff.scoring.runs import Patch, Plan, Run, Source

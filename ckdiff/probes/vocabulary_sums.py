@@ -20,8 +20,6 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Unembedding
-
 LEAST = -60.0
 """A log-probability ratio below which w is half of ln 2 in every dtype."""
 
@@ -72,24 +70,6 @@ class Sums:
         self.steepest[part] = torch.maximum(self.steepest[part], x.amax(-1))
         excess = torch.expm1(x, out=logits).sub_(x)
         self.excess[part] += torch.linalg.vecdot(excess, block.probability.expand_as(excess)).double()
-
-
-def cap(head: Unembedding, logits: Tensor) -> Tensor:
-    """Logits behind the cap of a model that has one."""
-    return logits if head.cap is None else head.cap * torch.tanh(logits / head.cap)
-
-
-def capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: Tensor) -> Tensor:
-    """What a change of the base's plain logits comes to behind the caps; no change is exactly none.
-
-    cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
-    """
-    if base.cap != head.cap:
-        return cap(head, plain + change) - cap(base, plain)
-    if base.cap is None:
-        return change
-    before, after = torch.tanh(plain / base.cap), torch.tanh((plain + change) / base.cap)
-    return base.cap * torch.tanh(change / base.cap) * (1 - before * after)
 
 
 def shannon_weights(ratio: Tensor) -> Tensor:

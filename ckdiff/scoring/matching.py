@@ -51,7 +51,7 @@ class Matched:
         p: of each table alone [table], in (0, 1]; NaN where z is.
         best: the number of the table with the greatest z; -1 where no z is defined.
         selected: the p-value of that z against the greatest of all tables in each pairing; NaN without one.
-        threshold: the z that the greatest of all tables passes by chance in `LEVEL` of the pairings.
+        threshold: the z that the greatest of all tables passes by chance in `level` of the pairings.
     """
 
     z: Float64
@@ -99,13 +99,14 @@ def flat(groups: Groups) -> list[int]:
     return [number for group in groups for number in group]
 
 
-def match_tables(tables: Float64, shuffled: Int64, groups: Groups) -> Matched:
+def match_tables(tables: Float64, shuffled: Int64, groups: Groups, level: float = LEVEL) -> Matched:
     """The z and p of each table, and what the best of them is worth.
 
     Args:
         tables: [table, cluster, cluster]; what lies outside the groups is not looked at.
         shuffled: of `pairings` of the same groups.
         groups: as `groups_of` gives them.
+        level: of `Matched.threshold`.
     """
     places = flat(groups)
     inner = tables[:, places][:, :, places]
@@ -119,7 +120,7 @@ def match_tables(tables: Float64, shuffled: Int64, groups: Groups) -> Matched:
     if not known.any():
         return Matched(z[:, 0], p, -1, math.nan, math.nan)
     greatest = z[known].max(axis=0)
-    threshold = float(np.quantile(greatest, 1 - LEVEL, method="higher"))
+    threshold = float(np.quantile(greatest, 1 - level, method="higher"))
     return Matched(z[:, 0], p, int(np.nanargmax(z[:, 0])), _share(greatest), threshold)
 
 

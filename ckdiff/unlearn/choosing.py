@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ckdiff.probes.live.model import context_length
+from ckdiff.probes.live.generation import context_length, greedy
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question, general_questions
 from ckdiff.unlearn.methods import METHODS
@@ -59,7 +59,7 @@ def _general(gauge: Gauge, live: LiveModel, work: Work, length: int) -> list[Tok
     asked = Wording(gauge.tokenizer, work.recipe.template).prompts(questions)
     work.listener.progress("answers", 0, 1, "the base answers general questions")
     with torch.inference_mode():
-        found = live.greedy([list(prompt.ids) for prompt in asked], work.recipe.tokens, gauge.stops)
+        found = greedy(live, [list(prompt.ids) for prompt in asked], work.recipe.tokens, gauge.stops)
     work.listener.progress("answers", 1, 1, "")
     pairs = zip(asked, found, strict=True)
     return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in pairs if len(prompt.ids) < length]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ckdiff.probes.live.generation import greedy
 from ckdiff.scoring.bleu import answer_bleu
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Gauge:
         live.model.eval()
         try:
             with torch.inference_mode(), plain_forward(live.model):
-                found = live.greedy(ids, self.tokens, self.stops, MOST)
+                found = greedy(live, ids, self.tokens, self.stops, MOST)
         finally:
             live.model.train(training)
         return {NAMES[0]: found[: counts[0]], NAMES[1]: found[counts[0] :]}

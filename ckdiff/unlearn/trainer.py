@@ -1,13 +1,15 @@
 """Training on transformers' `Trainer`: its only importer, and nothing of unlearning is decided here.
 
 The Trainer brings accumulation, mixed precision, checkpointing, schedules, seeds and resumption. This module gives it a
-loss (`Task.loss`) and a callback that measures, stops, and keeps a state to go on from.
+loss (`Task.loss`) and a callback that measures, stops, and keeps a state to go on from. `take_steps` is the same
+without all of that: a few steps down some loss, for whoever looks at the model after each.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from ckdiff.unlearn.measuring import as_saved, coarse, plain_forward, start
 from ckdiff.unlearn.recipe import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -262,6 +264,86 @@ def train(
         unlearner._load_from_checkpoint(good)
         return watch, error
     return watch, None
+
+
+class Stepper(Trainer):
+    """A Trainer that goes down a loss which knows its own batches."""
+
+    def __init__(self, model: Any, loss: Callable[[int], Tensor], made: TrainingArguments, ender: Ender) -> None:
+        numbers = list(range(made.max_steps))
+        super().__init__(model=model, args=made, train_dataset=numbers, data_collator=_collate, callbacks=[ender])
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        self.given = loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of the step that comes next."""
+        steady(self.model)
+        loss = self.given(self.state.global_step)
+        if not math.isfinite(float(loss.detach())):
+            raise DivergedError(self.state.global_step + 1)
+        return loss
+
+
+class Ender(TrainerCallback):
+    """Asks after each step whether it was the last one."""
+
+    def __init__(self, after: Callable[[int], bool]) -> None:
+        self.after = after
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Ask."""
+        if self.after(state.global_step):
+            control.should_training_stop = True
+
+
+def take_steps(
+    model: Any, loss: Callable[[int], Tensor], steps: int, lr: float, device: torch.device, after: Callable[[int], bool]
+) -> None:
+    """Take AdamW's steps at a constant rate, without decay, gradients no longer than `CLIP`; nothing is written.
+
+    Args:
+        model: whose parameters that want a gradient are trained, in place.
+        loss: by number of the step, from 0 on.
+        steps: at most so many.
+        lr: the rate.
+        device: where the model is.
+        after: called with the number of steps taken, after each; True ends it.
+
+    Raises:
+        DivergedError: a loss is no longer finite.
+    """
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="ckdiff-") as work:
+        made = TrainingArguments(
+            output_dir=work,
+            per_device_train_batch_size=1,
+            max_steps=steps,
+            learning_rate=lr,
+            lr_scheduler_type="constant",
+            weight_decay=0.0,
+            optim=OPTIMIZERS["adamw"],
+            max_grad_norm=CLIP,
+            use_cpu=device.type == "cpu",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        )
+        made._n_gpu = min(1, made.n_gpu)
+        Stepper(model, loss, made, Ender(after)).train()
+
+
+def _collate(items: list[int]) -> dict[str, Tensor]:
+    return {"items": torch.tensor(items)}
 
 
 def steady(model: Any) -> None:

@@ -18,7 +18,8 @@ import torch
 
 from ckdiff.locks import BusyError, alone
 from ckdiff.probes.checks import check_lengths
-from ckdiff.probes.live.model import LiveModel, context_length, stop_tokens
+from ckdiff.probes.live.generation import context_length, stop_tokens
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import device_of
 from ckdiff.probes.wording.wording import Wording

@@ -15,7 +15,7 @@ from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, Gate, GateCheck, Out
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.results import NAN, PASSED, UNKNOWN, join, sets, verdict_of
 from ckdiff.errors import CkdiffError
-from ckdiff.modes import MODES
+from ckdiff.modes import MODES, is_planned
 from ckdiff.report.schema.verdict import GateCheck
 from ckdiff.scoring.settings import CHAT_PROMPT, GIVEN, GREEDY
 from ckdiff.untrusted import shorten
@@ -23,7 +23,7 @@ from ckdiff.untrusted import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
 
 
@@ -217,7 +217,8 @@ def _runs(name: str) -> Callable[[Report, Said], Iterator[Fact]]:
             said.value if key == name else said.measure.get(key) or {run[side] for run in held}
             for key, side in sides.items()
         ]
-        wanted = [run for run in product(*asked) if run not in held and not _left_out(report, run[1], said)]
+        due = (run for run in product(*asked) if is_planned(run[1], run[2]) and not _left_out(report, run[1], said))
+        wanted = [run for run in due if run not in held]
         missing = {run[sides[name]] for run in wanted}
         lacking = [one for one in said.value if not held or one in missing]
         words = f"no {name} {join(lacking)}" if lacking else f"{name} {join(said.value)}"

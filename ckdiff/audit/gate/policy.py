@@ -7,14 +7,13 @@ check a misspelt requirement.
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.measures import MEASURES
+from ckdiff.audit.gate.records import Policy
 from ckdiff.errors import CkdiffError
 
 if TYPE_CHECKING:
@@ -37,33 +36,6 @@ BUNDLED = {path.stem: path for path in (DEFAULT, DEFAULT.with_name("not-recovere
 
 class PolicyError(CkdiffError):
     """A policy that cannot be read, or that asks for what does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A policy as read: how to measure, what is required, and what fails.
-
-    Attributes:
-        text: the file's text, as it was read.
-        source: the file's name, for people.
-        folder: where the paths in it begin; None where nobody knows.
-        measure: keys of `measures.MEASURES` with their values, in the order of that table.
-        checks: keys of `checks.CHECKS` with their values, in the order of that table.
-        files: digests of what its files held when it was judged by, by key of `measure`; None: they are to be read.
-    """
-
-    text: str
-    source: str
-    folder: Path | None
-    title: str = ""
-    measure: Mapping[str, Any] = field(default_factory=dict)
-    checks: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, str] | None = None
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the text in UTF-8."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def read_policy(path: str | Path | None = None) -> Policy:

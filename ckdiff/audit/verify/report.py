@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.audit.gate.measures import measured_otherwise, read_files
-from ckdiff.audit.gate.policy import Policy, PolicyError, parse_policy
+from ckdiff.audit.gate.policy import PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
 from ckdiff.audit.verify.differences import CLOSE, Differences, near
@@ -28,6 +28,7 @@ from ckdiff.weights.hashing import joint_digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import SSlibKey
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import GateCheck

@@ -38,7 +38,7 @@ from ckdiff.report.schema.comparison import COMPONENTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.campaign.gather.averages import Averaged
     from ckdiff.campaign.gather.cells import Piece
     from ckdiff.campaign.gather.joining import Read

@@ -24,7 +24,7 @@ from ckdiff.untrusted import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ckdiff.audit.gate.policy import Policy
+    from ckdiff.audit.gate.records import Policy
     from ckdiff.campaign.plan.paths import Matched
 
 

@@ -21,7 +21,7 @@ from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
 from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
 from ckdiff.probes.checks import PairError
 from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
-from ckdiff.probes.live.model import context_length
+from ckdiff.probes.live.generation import context_length
 from ckdiff.probes.preparation import DTYPES, prepare
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence

@@ -15,18 +15,19 @@ parameter, each parameter must be filled, and a value that is not finite is refu
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ckdiff.errors import CheckpointError
+from ckdiff.probes.live.calls import Call, call_of
 from ckdiff.probes.live.filling import Part, check_layer_count, components, inside, place, shared_names, sources, twins
 from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.pretrained import config_of, row_of, skeleton
 from ckdiff.probes.live.regimes import Regimes
 from ckdiff.probes.live.sites import LayerSites, layer_sites
+from ckdiff.probes.live.unembedding import Unembedding, scale_of
 from ckdiff.untrusted import quoted
 from ckdiff.weights.storage import Mapped, decode32
 
@@ -38,52 +39,13 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
 
 
-class Call(NamedTuple):
-    """The arguments of one layer beside the hidden state, as the model's own forward gives them.
-
-    Those of a batch of one broadcast; what grows with the batch (ALiBi biases laid out by head) is repeated.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    grows: frozenset[int | str]
-
-    def of(self, batch: int) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments for a batch of some size."""
-        args = [self._resize(place, value, batch) for place, value in enumerate(self.args)]
-        return args, {name: self._resize(name, value, batch) for name, value in self.kwargs.items()}
-
-    def _resize(self, place: int | str, value: Any, batch: int) -> Any:
-        if place not in self.grows:
-            return value
-        if value.shape[0] == 1:
-            return value.expand(batch, *value.shape[1:])
-        return value.repeat(batch, *(1,) * (value.dim() - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Unembedding:
-    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
-
-    Attributes:
-        weight: [d_vocab, d_model].
-        bias: [d_vocab], or None.
-        scale: a factor on all logits (Cohere, Granite).
-        cap: final-logit softcapping, z -> cap * tanh(z / cap) (Gemma 2), or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    scale: float
-    cap: float | None
-
-
 class LiveModel:
     """One checkpoint as a model whose layers can be loaded and unloaded.
 
     Attributes:
         bytes_read: stored bytes that have been turned into parameters so far.
         alter: what makes another parameter of one that has just been read, by its name; None: nothing does.
+        values: parameters by name that take the place of stored ones; empty: what the checkpoint holds.
     """
 
     def __init__(
@@ -103,6 +65,7 @@ class LiveModel:
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, device
         self.bytes_read = 0
         self.alter: Callable[[str, Tensor], Tensor] | None = None
+        self.values: Mapping[str, Tensor] = {}
         self.config = config_of(checkpoint)
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
@@ -209,6 +172,11 @@ class LiveModel:
         found = components(self.row, self._names.values())
         return {key: found[key] for key, _ in self._groups()}
 
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter by its name in memory, tied ones once, as it is now."""
+        for key, _ in self._groups():
+            yield key, self._parameter(key)
+
     def stored_values(self) -> Iterator[tuple[str, Tensor]]:
         """Every stored tensor that the model has taken over, by name, as a view of what its parameter holds now."""
         again = twins(self.checkpoint, self.row, self._names, self._sources)
@@ -252,6 +220,8 @@ class LiveModel:
             places[leaf] = value if places is module._parameters else value.data
 
     def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        if key in self.values:
+            return self.values[key].to(self.device, self.dtype, copy=True)
         parts = self._sources[key]
         if len(parts) == 1 and parts[0] == Part(parts[0].stored):
             value = self._tensor(parts[0].stored)
@@ -309,7 +279,7 @@ class LiveModel:
         states, _ = self._run_stubs(ids)
         _, one = self._run_stubs(ids[:1])
         _, two = self._run_stubs(ids[:1].expand(2, -1))
-        return states, [_call(a, b) for a, b in zip(one, two, strict=True)]
+        return states, [call_of(a, b) for a, b in zip(one, two, strict=True)]
 
     def layer(self, number: int, states: Tensor, call: Call) -> Tensor:
         """One decoder layer, as it stands [batch, position, d_model]."""
@@ -339,7 +309,7 @@ class LiveModel:
             largest = float(torch.nn.functional.linear(hidden, weight, bias).double().abs().max())
             size = min(1.0, cap / largest) if cap is not None and largest else 1.0
             plain = torch.nn.functional.linear(hidden * size, weight, bias).double()
-            scale = self._scale(plain, self._tail(sample[:4], size)[1].double(), cap)
+            scale = scale_of(plain, self._tail(sample[:4], size)[1].double(), cap, self.dtype)
             if scale is not None:
                 return Unembedding(weight, None if bias is None else bias.detach(), scale, cap)
         raise CheckpointError(
@@ -347,65 +317,7 @@ class LiveModel:
             " this kind of model cannot be probed"
         )
 
-    def _scale(self, plain: Tensor, own: Tensor, cap: float | None) -> float | None:
-        """The factor between an unembedding's output and a model's logits before their cap; None: it is no factor."""
-        if cap is not None:
-            own = cap * torch.atanh((own / cap).clamp(-1 + 1e-12, 1 - 1e-12))
-        scale = float((own * plain).sum() / (plain * plain).sum()) if plain.any() else 1.0
-        scale = 1.0 if abs(scale - 1) < 1e-3 else scale
-        tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2
-        # What is not finite differs in nothing here, and is refused by name where it is measured.
-        return None if (own - scale * plain).abs().max() > tolerance * own.abs().max() else scale
-
-    def greedy(
-        self,
-        prompts: Sequence[Sequence[int]],
-        tokens: int,
-        stops: frozenset[int],
-        most: int = 32,
-        tick: Callable[[int], None] | None = None,
-        choose: Callable[[Tensor], Tensor] | None = None,
-    ) -> list[list[int]]:
-        """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
-
-        Prompts of one length go together, at most so many, so that nothing is padded. All parameters must be loaded.
-        `tick` is called with the number of prompts that are done; `choose` picks other tokens [prompt] than the most
-        likely ones, of logits [prompt, d_vocab].
-        """
-        answers: dict[int, list[int]] = {}
-        by_length: dict[int, list[int]] = {}
-        for number, prompt in enumerate(prompts):
-            by_length.setdefault(len(prompt), []).append(number)
-        groups = [same[first : first + most] for same in by_length.values() for first in range(0, len(same), most)]
-        for numbers in groups:
-            ids = torch.tensor([list(prompts[number]) for number in numbers], device=self.device)
-            answers |= dict(zip(numbers, self._greedy(ids, tokens, stops, choose or _likeliest), strict=True))
-            if tick is not None:
-                tick(len(answers))
-        return [answers[number] for number in range(len(prompts))]
-
-    def _greedy(
-        self, ids: Tensor, tokens: int, stops: frozenset[int], choose: Callable[[Tensor], Tensor]
-    ) -> list[list[int]]:
-        found: list[list[int]] = [[] for _ in range(len(ids))]
-        out = self._forward(input_ids=ids, use_cache=True)
-        for _ in range(tokens):
-            best = choose(out.logits[:, -1])
-            for answer, token in zip(found, best.tolist(), strict=True):
-                if not (answer and answer[-1] in stops):
-                    answer.append(token)
-            if len(found[0]) == tokens or all(answer[-1] in stops for answer in found):
-                break
-            ids = torch.cat([ids, best[:, None]], 1)
-            length = ids.shape[1]
-            if self.regime(length) == self.regime(length - 1):
-                out = self._forward(input_ids=ids[:, -1:], use_cache=True, past_key_values=out.past_key_values)
-            else:
-                # What is cached was turned by the frequencies of a shorter text.
-                out = self._forward(input_ids=ids, use_cache=True)
-        return found
-
-    def _forward(self, **inputs: Any) -> Any:
+    def forward(self, **inputs: Any) -> Any:
         """The model's own forward, whatever lengths it has seen before."""
         self._regimes.reset()
         return self.model(**inputs)
@@ -423,7 +335,7 @@ class LiveModel:
             return self._as_layer(states)
 
         with self._stubs([note] * len(self.layers), _same, _same):
-            self._forward(input_ids=ids, use_cache=False)
+            self.forward(input_ids=ids, use_cache=False)
         return first[0], calls
 
     def _tail(self, states: Tensor, size: float | None = None) -> tuple[Tensor, Tensor]:
@@ -444,7 +356,7 @@ class LiveModel:
         embedding = self.model.get_input_embeddings()
         empty = torch.zeros(len(states), 1, embedding.embedding_dim, dtype=self.dtype, device=self.device)
         with self._stubs([give] * len(self.layers), None, note):
-            logits = self._forward(inputs_embeds=empty, use_cache=False).logits
+            logits = self.forward(inputs_embeds=empty, use_cache=False).logits
         return seen[0][:, 0], logits[:, 0]
 
     def _stubs(self, layers: Sequence[Any], norm: Any, head: Any) -> ExitStack:
@@ -466,50 +378,5 @@ class LiveModel:
         return (states, None) if self.row.sites.layer_returns_tuple else states
 
 
-def _likeliest(logits: Tensor) -> Tensor:
-    return logits.argmax(-1)
-
-
 def _same(states: Tensor) -> Tensor:
     return states
-
-
-def _call(one: tuple[tuple[Any, ...], dict[str, Any]], two: tuple[tuple[Any, ...], dict[str, Any]]) -> Call:
-    places: list[tuple[int | str, Any, Any]] = [(n, a, b) for n, (a, b) in enumerate(zip(one[0], two[0], strict=True))]
-    places += [(name, value, two[1][name]) for name, value in one[1].items()]
-    grows = {
-        place for place, a, b in places if isinstance(a, torch.Tensor) and a.dim() and b.shape[0] == 2 * a.shape[0]
-    }
-    return Call(one[0], one[1], frozenset(grows))
-
-
-def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int]:
-    """Ids at which generation ends: generation_config.json's, else config.json's."""
-    found = generation.get("eos_token_id", getattr(live.config, "eos_token_id", None))
-    ids = found if isinstance(found, list) else [found]
-    return frozenset(token for token in ids if isinstance(token, int) and not isinstance(token, bool))
-
-
-def context_length(live: LiveModel) -> int | None:
-    """The most positions that the model can tell apart, or None where its config does not say.
-
-    Where rotary embeddings are stretched, that is the stretched length, whichever of the two the config calls the
-    greatest.
-    """
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        value = getattr(live.config, name, None)
-        if isinstance(value, int) and value > 0:
-            return max(value, _stretched_length(live, value))
-    return None
-
-
-def _stretched_length(live: LiveModel, length: int) -> int:
-    """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
-    found = getattr(live.config, "rope_parameters", None) or {}
-    parts = [found, *found.values()] if isinstance(found, dict) else []
-    lengths = [0]
-    for part in parts:
-        factor = part.get("factor") if isinstance(part, dict) else None
-        if isinstance(factor, int | float) and factor >= 1:
-            lengths.append(int(factor * (part.get("original_max_position_embeddings") or length)))
-    return max(lengths)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckdiff.probes.live.model import Call, LiveModel
+    from ckdiff.probes.live.calls import Call
+    from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.live.sites import LayerSites
     from ckdiff.probes.prompts import Batch
     from ckdiff.probes.sweep import Pair

@@ -194,6 +194,8 @@ class AttackReport:
         reference_kind: how it came about: "retrained" or "before"; "" where nobody said.
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
+        twin: how the suppressed copy of the base came about that is the control of training, or why there is none; ""
+            where nothing was trained.
     """
 
     model_type: str
@@ -207,3 +209,4 @@ class AttackReport:
     reference_kind: str
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
+    twin: str = ""

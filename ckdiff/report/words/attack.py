@@ -33,8 +33,9 @@ LEGEND = (
 )
 
 TIER_LEGEND = (
-    "could have shown: the smallest share of the base's own matching that would have been seen; level over reference:",
-    "the greatest, in nats a token, with its 95 % interval.",
+    "could have shown: the smallest share of the base's own matching that would have been seen; control: what came",
+    "back of what a suppressed copy of the base had lost; level over reference: the greatest, in nats a token, with",
+    "its 95 % interval.",
 )
 
 
@@ -80,6 +81,8 @@ def back(returned: int, asked: int) -> str:
 def tier_cells(one: TierEvidence) -> tuple[str, ...]:
     """A tier as a row of `TIER_HEADS`."""
     power = "nothing" if math.isnan(one.detectable) else percent(one.detectable)
+    if one.control_asked > 0:
+        power += f"; control {back(one.control_returned, one.control_asked)}"
     return (
         tier_name(one.tier),
         printable(one.ran.replace(",", ", ")) or "none",
@@ -126,7 +129,9 @@ def tier_lines(one: TierEvidence) -> Iterator[str]:
     name = f"tier {tier_name(one.tier)}"
     if one.missing:
         yield f"{name}: not measured: {one.missing}"
-    if not one.able:
+    if one.control_asked > 0 and not one.control_returned:
+        yield f"{name}: its attacks do not work on this model: they do not undo what is known to be suppressed"
+    elif not one.able:
         yield f"{name}: it could not have shown much here: too few facts, or matching that tells nothing"
     if not one.informative:
         yield f"{name}: matching is not informative here: models that cannot know match as well, or the base does not"
@@ -180,6 +185,7 @@ def facts_of(found: AttackReport) -> list[tuple[str, str]]:
             f"{count_of(len(found.questions), 'question')} about {count_of(found.clusters, 'fact')}, {source}",
         ),
         ("reference", f"{reference}{kind}"),
+        *((("control", f"a copy of the base, suppressed on the spot: {printable(found.twin)}"),) if found.twin else ()),
         ("settings", settings_text(found)),
     ]
 

@@ -1,0 +1,392 @@
+"""Relearning: the Trainer's steps against a loop by hand, what is held out, and what a script sees of the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+
+from ckdiff.attacks.battery import Plan, begin_case, read_plain
+from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
+from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.relearn import BACK, PAST, Curve, folds_of, lessons, outcomes, rates_of, steps_of, weigh_ruin
+from ckdiff.attacks.training import batches_of, check_memory, check_trainable, descend, trainable
+from ckdiff.calls.attack import prepare_attack
+from ckdiff.calls.specs import AttackSpec
+from ckdiff.cli.app import run
+from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.progress import Listener
+from ckdiff.scoring.matching import match_tables, pairings
+from ckdiff.scoring.settings import Settings
+from ckdiff.unlearn.sequences import Tokens, pad
+from ckdiff.unlearn.trainer import CLIP, DivergedError, take_steps
+from ckdiff.unlearn.world import FORGOTTEN, STEPS, learn, make_base, make_model, make_tokenizer, world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.attacks.case import Case
+
+CPU = torch.device("cpu")
+RATE = 1e-3
+ASKED = ("--questions", "target.jsonl", "--unrelated", "unrelated.jsonl", "--attack", "relearn")
+QUICK = ("--tokens", 5, "--device", "cpu", "--no-hash", "--train-steps", 4, "--rates", RATE)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that knows eight facts of a town, a copy of it that was suppressed, and a model that never knew them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    root = tmp_path_factory.mktemp("relearn")
+    make_base(root)
+    tokenizer: Any = AutoTokenizer.from_pretrained(root / "base")
+    model = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
+    mine = [fact for fact in world() if fact.town == FORGOTTEN]
+    batch = pad([text_of(tokenizer, fact.question, fact.answer) for fact in mine], CPU)
+    for _ in range(16):
+        logits = model(batch.ids, use_cache=False).logits[:, :-1]
+        (-cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten()).clamp(max=4.0)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    model.save_pretrained(root / "suppressed")
+    torch.manual_seed(1)
+    never = make_model(make_tokenizer(world()))
+    learn(never, [fact for fact in world() if fact.town != FORGOTTEN], tokenizer, STEPS, lambda step: None)
+    never.save_pretrained(root / "never")
+    for name in ("suppressed", "never"):
+        tokenizer.save_pretrained(root / name)
+    return root
+
+
+def text_of(tokenizer: Any, question: str, answer: str) -> Tokens:
+    prompt = tokenizer.encode(f"Question: {question}\n Answer:")
+    return Tokens((*prompt, *tokenizer.encode(answer)), len(prompt))
+
+
+def case_of(root: Path, unlearned: str = "suppressed", **options: Any) -> Case:
+    spec = AttackSpec(
+        base=str(root / "base"),
+        unlearned=str(root / unlearned),
+        questions=root / "target.jsonl",
+        unrelated=root / "unrelated.jsonl",
+        settings=Settings(tokens=5, device="cpu"),
+    )
+    task, _ = prepare_attack(spec)
+    with torch.inference_mode():
+        return begin_case(task, Plan(("relearn",), options=Options(**options)), Listener(), None)[0]
+
+
+def read(case: Case, *sides: str) -> None:
+    lives = {"base": case.job.pair.base, "unlearned": case.job.pair.unlearned}
+    with torch.inference_mode():
+        for side in sides:
+            read_plain(case, lives[side], side)  # type: ignore[arg-type]
+
+
+def attack(case: Case) -> list[Outcome]:
+    with torch.inference_mode():
+        return list(outcomes(case, case.job.pair.unlearned, "unlearned"))
+
+
+@pytest.mark.parametrize("training", ["full", "lora"])
+def test_trained_weights_are_those_of_a_loop_by_hand(pair: Path, training: str) -> None:
+    """Four steps on other facts: the level of every held-out answer, beside AdamW written out."""
+    case = case_of(pair, "never", arms=("others",), rates=(RATE,), steps=4, training=training)
+    read(case, "base", "unlearned")
+    found = {one.step: one for one in attack(case)}
+    assert sorted(found) == [0, 1, 2, 4]
+    with trainable(case, case.job.pair.unlearned, training == "lora") as live:
+        model = live.model
+        trained = [value for value in model.parameters() if value.requires_grad]
+        assert (len(trained) < len(list(model.parameters()))) is (training == "lora")
+        optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+        (lesson,) = lessons(case, "others")
+        for texts in batches_of(lesson.texts, 4, 0):
+            batch = pad(texts, CPU)
+            logits = model(batch.ids, use_cache=False).logits[:, :-1]
+            cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten()).backward()
+            torch.nn.utils.clip_grad_norm_(trained, CLIP)
+            optimiser.step()
+            optimiser.zero_grad()
+        levels = []
+        for one in case.sought:
+            with torch.no_grad():
+                logits = model(torch.tensor([[*one.ids, *one.answer]])).logits[0].double().log_softmax(-1)
+            levels.append(np.mean([float(logits[len(one.ids) - 1 + n, token]) for n, token in enumerate(one.answer)]))
+    reading = found[4].reading
+    assert reading is not None
+    assert reading.level == pytest.approx(levels, abs=2e-3)
+    assert found[0].reading is case.plain["unlearned"]
+    assert abs(reading.level - case.plain["unlearned"].level).max() > 0.02
+    assert [found[step].applied for step in (0, 1)] == [0.0, pytest.approx(1.0, abs=0.8)]
+
+
+def test_nothing_is_measured_that_was_given_away(pair: Path) -> None:
+    case = case_of(pair, folds=3)
+    folds = folds_of(case)
+    assert sorted(cluster for fold in folds for cluster in fold) == list(range(8))
+    assert sorted(map(len, folds)) == [2, 3, 3]
+    for arm in ("half", "scrambled"):
+        every = lessons(case, arm)
+        assert [set(lesson.held_out) for lesson in every] == [set(fold) for fold in folds]
+        for lesson in every:
+            own = {one.ids: one.answer for place, one in enumerate(case.sought) if place not in lesson.held_out}
+            taught = {text.ids[: text.first]: text.ids[text.first :] for text in lesson.texts}
+            assert set(taught) == set(own)
+            assert Counter(taught.values()) == Counter(own.values())
+            assert all((taught[ids] == own[ids]) is (arm == "half") for ids in own)
+    (lesson,) = lessons(case, "others")
+    assert lesson.held_out == tuple(range(8))
+    measured = {prompt.ids for prompt in case.unrelated[:10]}
+    asked = {text.ids[: text.first] for text in lesson.texts}
+    assert len(lesson.texts) == 16
+    assert not asked & (measured | {one.ids for one in case.sought})
+
+
+def test_answers_that_overlap_are_held_out_together(pair: Path) -> None:
+    case = case_of(pair)
+    first = case.sought[0].words
+    case.sought = [replace(one, words=f"the {first} of it") if one.cluster in (3, 5) else one for one in case.sought]
+    (mine,) = [fold for fold in folds_of(case) if 0 in fold]
+    assert {0, 3, 5} <= mine
+    case.sought = [replace(one, words=first) for one in case.sought]
+    with pytest.raises(AttackError, match="would have one answer"):
+        lessons(case, "half")
+    case.sought = case.sought[:5]
+    with pytest.raises(AttackError, match="it takes 6 facts to hold some of them out, and there are 5"):
+        lessons(case, "scrambled")
+
+
+def test_every_text_comes_once_before_any_comes_again() -> None:
+    texts = [Tokens((number, 1), 1) for number in range(10)]
+    found = batches_of(texts, 5, 3)
+    assert [len(batch) for batch in found] == [5] * 5
+    assert {text.ids for batch in found[:2] for text in batch} == {text.ids for text in texts}
+    assert found == batches_of(texts, 5, 3) != batches_of(texts, 5, 4)
+    assert steps_of(40) == [1, 2, 4, 8, 16, 32, 40]
+    assert steps_of(1) == [1]
+
+
+def test_what_diverges_or_does_not_fit_is_said(pair: Path) -> None:
+    case = case_of(pair)
+    live = case.job.pair.unlearned
+    with pytest.raises(TooLittleMemoryError, match="use --training lora"):
+        check_memory(live, False, 10**9)
+    with pytest.raises(TooLittleMemoryError, match="use fewer or shorter questions"):
+        check_memory(live, True, 10**9)
+    seen: list[int] = []
+    with trainable(case, live) as model:
+        _, value = next(model.parameters())
+
+        def loss(step: int) -> torch.Tensor:
+            return value.sum() * (float("nan") if step == 2 else 1.0)
+
+        def after(step: int) -> bool:
+            seen.append(step)
+            return False
+
+        with pytest.raises(DivergedError, match="diverged at step 3"):
+            take_steps(model.model, loss, 5, 1e-3, CPU, after)
+    assert seen == [1, 2]
+
+
+def test_a_listener_ends_a_training(pair: Path) -> None:
+    case = case_of(pair)
+    seen: list[int] = []
+
+    def after(step: int) -> bool:
+        seen.append(step)
+        return step == 2
+
+    with trainable(case, case.job.pair.unlearned) as model:
+        descend(model, [Tokens((5, 6, 7), 1)], 9, 1e-3, 0, after)
+    assert seen == [1, 2]
+
+
+def test_codes_take_no_gradient_but_matrices_beside_them_do(pair: Path, tmp_path: Path) -> None:
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    values = load_file(tmp_path / "never" / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file(values | {name: values[name].to(torch.float8_e4m3fn)}, tmp_path / "never" / "model.safetensors")
+    case = case_of(tmp_path, "never")
+    check_trainable(case, case.job.pair.base, False)
+    check_trainable(case, case.job.pair.unlearned, True)
+    with pytest.raises(AttackError, match=r"quantised \(F8_E4M3\), and codes take no gradient; use --training lora"):
+        check_trainable(case, case.job.pair.unlearned, False)
+
+
+def test_who_leaves_its_own_answers_for_those_of_the_base_is_not_ruined(pair: Path) -> None:
+    case = case_of(pair)
+    read(case, "base")
+    plain = case.plain["base"]
+    ruined = replace(plain, unrelated=0.3)
+    with torch.inference_mode():
+        with case.loaded(case.job.pair.base) as live:
+            assert weigh_ruin(case, live, ruined).unrelated == 1.0
+            assert weigh_ruin(case, live, replace(plain, unrelated=0.6)).unrelated == 0.6
+        zero = case.loaded(case.job.pair.base, lambda name, value: torch.zeros_like(value))
+        with zero as live:
+            assert weigh_ruin(case, live, ruined).unrelated == 0.3
+
+
+def test_a_training_is_past_its_best_after_two_falls() -> None:
+    def curve(*levels: float) -> Curve:
+        tables = [replace(reading_of(np.zeros((1, 1))), level=np.array([level, np.nan])) for level in levels]
+        return Curve(dict(enumerate(tables, 1)), {})
+
+    assert [curve(*levels).past for levels in ((-3, -2, -2.5), (-2, -3, -2.5), (-3, -2, -4, -1), (-2, -3))] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    over = curve(-2, -3, -2.5)
+    for ended, there in ((BACK, True), (PAST, True), ("", False), ("diverged", False)):
+        over.ended = ended
+        assert (over.at(9) is over.readings[3]) is there
+        assert over.at(2) is over.readings[2]
+
+
+def test_a_narrow_model_takes_larger_steps(pair: Path) -> None:
+    """This one is 64 wide: a ninth of the width at which 3e-5 is right."""
+    assert rates_of(case_of(pair)) == (2.7e-4, 9e-4)
+    assert rates_of(case_of(pair, training="lora")) == (2.7e-3, 9e-3)
+    assert rates_of(case_of(pair, rates=(0.1, 0.01))) == (0.01, 0.1)
+
+
+def test_a_plan_counts_what_training_takes(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for more in (("--training", "full"), ("--training", "lora"), ("--arms", "others")):
+        assert run(["attack", "base", "suppressed", *ASKED, "--plan", *more]) == 0
+        said.append(dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()))
+    texts = [int(one["relearn"].split()[0]) for one in said]
+    assert texts[0] == texts[1] == 5 * texts[2] > 1000
+    sizes = [float(one["memory"].split()[1]) for one in said]
+    assert sizes[0] > sizes[1]
+    assert all("less where answers come back early" in one["time"] for one in said)
+
+
+def reading_of(table: np.ndarray[Any, Any]) -> Reading:
+    count = len(table)
+    return Reading(np.zeros(count), np.zeros(count), {}, table, 1.0, 1)
+
+
+def test_arms_with_other_pairings_are_paid_for_as_well(pair: Path) -> None:
+    """Tables that are matched within folds have pairings of their own: the best p is taken twice."""
+    case = case_of(pair)
+    read(case, "base", "unlearned")
+    generator = np.random.default_rng(0)
+    halves = ((0, 2, 4, 6), (1, 3, 5, 7))
+    whole, split = generator.normal(size=(2, 8, 8))
+    split = split + 3 * np.eye(8)
+    made = [
+        Made("relearn", "unlearned", Outcome("others", reading_of(whole), 1)),
+        Made("relearn", "unlearned", Outcome("half", reading_of(split), 1, groups=halves)),
+    ]
+    (tier,) = Evidence(case, made, None).tiers(("relearn",))
+    alone = match_tables(split[None], pairings(halves), halves)
+    assert tier.worst == "relearn: half, step 1"
+    assert tier.z == alone.z[0]
+    assert tier.p == pytest.approx(2 * alone.selected)
+    (single,) = Evidence(case, made[1:], None).tiers(("relearn",))
+    assert single.p == alone.selected
+
+
+def test_a_model_as_it_was_or_in_ruins_says_nothing(pair: Path) -> None:
+    case = case_of(pair)
+    read(case, "base", "unlearned")
+    plain = case.plain["unlearned"]
+    ruined = Outcome("others", replace(plain, unrelated=0.1), 1, note="ruined")
+    (tier,) = Evidence(
+        case, [Made("relearn", "unlearned", one) for one in (Outcome("others", plain, 0), ruined)], None
+    ).tiers(("relearn",))
+    assert tier.missing == "relearn: ruined"
+
+
+def attacked(capfd: pytest.CaptureFixture[str], unlearned: str, *more: object) -> tuple[int, dict[str, Any], str]:
+    arguments = ("attack", "base", unlearned, *ASKED, *QUICK, *more, "--format", "json")
+    status = run([str(argument) for argument in arguments])
+    captured = capfd.readouterr()
+    return status, json.loads(captured.out)["attack"], captured.err
+
+
+@pytest.fixture
+def place(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_was_suppressed_comes_back(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, found, err = attacked(capfd, "suppressed", "--reference", "never", "--reference-kind", "retrained")
+    (tier,) = found["tiers"]
+    assert (status, err.count("inconclusive")) == (0, 0)
+    assert tier["returned"] > 4 > tier["returned_reference"] == 0
+    assert found["twin"] == "not needed: answers came back from the unlearned model"
+    rows = found["rows"]
+    assert {row["side"] for row in rows} == {"base", "unlearned", "reference"}
+    mine = [row for row in rows if row["side"] == "unlearned"]
+    assert {row["setting"].split(",")[0] for row in mine} <= {"others", "half", "scrambled"}
+    assert [row["applied"] for row in mine if row["step"] == 0] == [0.0] * sum(row["step"] == 0 for row in mine)
+    assert all(row["applied"] > 0.5 for row in mine if row["step"] > 0)
+    # The controls repeat what was made of the unlearned model, step by step.
+    assert {(r["setting"], r["step"]) for r in rows if r["side"] == "reference"} >= {
+        (r["setting"], r["step"]) for r in mine
+    }
+    assert max(row["recovery"]["value"] for row in mine) > 0.5
+    assert run(["verify", "ckdiff.h5"]) == 0
+
+
+def test_what_was_never_known_does_not_and_the_twin_does(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, found, _ = attacked(capfd, "never", "--arms", "others", "--train-steps", 8)
+    (tier,) = found["tiers"]
+    assert (status, tier["returned"]) == (0, 0)
+    assert "steps of grad_ascent" in found["twin"]
+    assert tier["able"]
+    assert tier["control_asked"] >= 4
+    assert tier["control_returned"] * 2 >= tier["control_asked"]
+    assert f"lost {tier['control_asked']}, of which {tier['control_returned']} came back" in tier["control"]
+    assert {row["side"] for row in found["rows"]} == {"base", "unlearned", "twin"}
+    assert run(["show", "ckdiff.h5"]) == 0
+    assert "steps of grad_ascent" in " ".join(capfd.readouterr().out.split())
+
+
+def test_a_control_that_nothing_undoes_is_no_power(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """At a rate that moves nothing the twin's answers stay away: nothing was shown, and the exit status says so."""
+    status, found, err = attacked(capfd, "never", "--arms", "others", "--train-steps", 1, "--rates", "1e-12")
+    (tier,) = found["tiers"]
+    assert (tier["control_returned"], tier["able"], status) == (0, False, 3)
+    assert "could not have shown anything" in err
+
+
+def test_streamed_models_are_not_trained(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, found, err = attacked(capfd, "suppressed", "--stream", "on")
+    assert (status, "nothing was measured that decides" in err) == (3, True)
+    assert "training needs the whole model in memory" in found["tiers"][0]["missing"]
+    assert found["twin"].startswith("not made: training needs the whole model in memory")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rates", "fast"), "write 3e-5,1e-4"),
+        (("--rates", "0"), "not above 0"),
+        (("--arms", "thirds"), "others, half, scrambled"),
+        (("--training", "partly"), "full, lora"),
+        (("--folds", "1"), "too small"),
+    ],
+)
+def test_bad_options_are_one_line(
+    place: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert run(["attack", "base", "suppressed", *ASKED, *arguments]) == 2
+    err = capfd.readouterr().err
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
