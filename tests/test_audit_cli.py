@@ -62,8 +62,24 @@ def test_pass_fail_too_little_and_bad_input_have_four_statuses(audit: Run) -> No
     assert audit(policy="none.toml")[0] == 2
 
 
+def test_an_audit_says_what_matters_on_one_screen(ckdiff: Run, audit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = audit(policy="strict.toml")
+    lines = out.splitlines()
+    assert (status, len(lines) <= 20, max(map(len, lines)) <= 80) == (1, True, True), out
+    assert lines[0].startswith("GATE FAILED")
+    found = read_report("ckdiff.h5")
+    assert found.verdict is not None
+    assert lines[1].startswith(f"{found.verdict.label.upper()}: ")
+    names = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert {"knowledge", "unrelated", "failed", "to", "question"} <= set(names)
+    assert lines[-1] == "$ ckdiff show ckdiff.h5 --section verdict" or lines[-1].startswith("$ ckdiff html")
+    assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml")[1] == out
+    assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--details")[1].count("\n") > 30
+
+
 def test_one_report_holds_everything_and_shows_it_again(ckdiff: Run, audit: Run) -> None:
-    _, out, _ = audit()
+    _, out, _ = audit("--details")
     found = read_report("ckdiff.h5")
     assert None not in (found.compare, found.probe, found.behaviour, found.verdict)
     assert found.verdict is not None
@@ -266,7 +282,7 @@ def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, audit: Run, pla
 def test_a_base_that_says_that_it_was_unlearned_is_remarked(ckdiff: Run, audit: Run) -> None:
     made = {"format": FORMAT, "method": "npo", "history": []}
     Path("base/unlearning.json").write_text(json.dumps(made))
-    _, out, err = audit()
+    _, out, err = audit("--details")
     assert "were the two checkpoints swapped?" in err
     assert "were the two checkpoints swapped?" in " ".join(out.split())
 

@@ -11,7 +11,7 @@ import typer
 from ckdiff.calls.specs import AuditSpec, Beside, Pair, Target, audit_settings, measures_of, questions_in, settings_in
 from ckdiff.cli.console import present, write_outline
 from ckdiff.cli.groups import Given
-from ckdiff.cli.options import FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
+from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import CkdiffError
 from ckdiff.options import assemble
@@ -30,6 +30,7 @@ def audit(
     plan: Annotated[bool, PLAN] = False,
     resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
+    details: Annotated[bool, DETAILS] = False,
 ) -> None:
     """One verdict on a pair: compare, behave, probe and judge; the exit status is that of the policy's gate."""
     from ckdiff.audit.gate.policy import read_policy
@@ -50,7 +51,7 @@ def audit(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
         )
         session.replace(report)
-    present(report, output_format, 10, "verdict")
+    present(report, output_format, 10, "verdict", brief="" if details else str(output.output))
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
 

@@ -77,13 +77,18 @@ def write_json(tree: Any, indent: int = 2) -> None:
 
 @to_reader()
 def present(
-    found: Report | Campaign, output_format: str, top: int = 10, section: str | None = None, show_questions: int = 0
+    found: Report | Campaign,
+    output_format: str,
+    top: int = 10,
+    section: str | None = None,
+    show_questions: int = 0,
+    brief: str = "",
 ) -> None:
     """Print a report, or one section of it where the format can, or a campaign, on stdout."""
     from ckdiff.report.formats import say
     from ckdiff.report.words.sections import Selection
 
-    said = say(found, output_format, Selection(section, top, show_questions))
+    said = say(found, output_format, Selection(section, top, show_questions, brief))
     if isinstance(said, str):
         sys.stdout.write(said)
     else:

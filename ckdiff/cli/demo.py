@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ckdiff.cli.console import present, remark, write
-from ckdiff.cli.options import QUIET, TABLE
+from ckdiff.cli.options import DETAILS, QUIET, TABLE
 from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import CkdiffError
 from ckdiff.options import SEED, Argument
@@ -30,6 +30,7 @@ class DemoError(CkdiffError):
 def demo(
     folder: Annotated[Path, Argument("A new or empty directory.")] = Path("ckdiff-demo"),
     seed: Annotated[int, SEED.but("Of the model and of the unlearning.")] = 0,
+    details: Annotated[bool, DETAILS.but("Print everything that the commands print, not one screen.")] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
@@ -45,8 +46,10 @@ def demo(
 
     with clear(folder):
         report = work(show_all, quiet)
-    present(report, TABLE, 3, show_questions=4)
-    write(f"\n{in_short(report)}\n")
+    if details:
+        present(report, TABLE, 3, show_questions=4)
+        write("\n")
+    write(f"{in_short(report, folder)}\n")
     for name in (REPORT, *FIGURES):
         remark(f"{folder / name}", quiet)
 
@@ -105,8 +108,10 @@ def make_pair(folder: Path, seed: int, listener: Listener) -> None:
     )
 
 
-def in_short(report: Report) -> str:
-    """The tables in a few lines of numbers."""
+def in_short(report: Report, folder: Path) -> str:
+    """The tables in a few lines, what follows from them, and what to type next."""
+    from ckdiff.report.words.summary import summary_answers
+
     assert report.behaviour is not None
     assert report.probe is not None
     target, unrelated = report.behaviour.answers
@@ -118,7 +123,20 @@ def in_short(report: Report) -> str:
             best = int(run.krs_kl.score.argmax())
             score = run.krs_kl.score[best]
             lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
-    return "\n".join(["In short", *lines])
+    most = max(float(run.krs_kl.score.max()) for run in report.probe.runs)
+    answers = [f"   {one.question}  {one.base} → {one.unlearned}" for one in summary_answers(report)]
+    return "\n".join(
+        [
+            "In short",
+            *lines,
+            " - the target's answers, base → unlearned:",
+            *answers,
+            f"So: of what was lost (krs_kl), states of the base in one layer bring {most:.0%} back. That says where",
+            "the effect lives. Whether the unlearned model still knows it by itself, an attack tells. Next:",
+            f"$ ckdiff audit {folder}/base {folder}/unlearned --questions {folder}/target.jsonl --window 1",
+            f"$ ckdiff html {folder / REPORT} --output page.html",
+        ]
+    )
 
 
 def look(folder: Path, listener: Listener) -> Report:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ckdiff.cli.console import present, remark
-from ckdiff.cli.options import FORMAT, POLICY, QUIET, REPORT, TABLE
+from ckdiff.cli.options import DETAILS, FORMAT, POLICY, QUIET, REPORT, TABLE
 from ckdiff.options import Option
 
 
@@ -17,6 +17,7 @@ def gate(
     policy: Annotated[Path | None, POLICY] = None,
     save: Annotated[bool, Option("--save", "Put verdict and gate into the report.")] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
+    details: Annotated[bool, DETAILS] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Judge a report that is there, without models; the exit status is that of the policy's gate."""
@@ -35,5 +36,5 @@ def gate(
         remark(f"report: {report}", quiet)
     else:
         found = judge_report(read_report(report), wanted)
-    present(found, output_format, 10, "verdict")
+    present(found, output_format, 10, "verdict", brief="" if details else str(report))
     raise typer.Exit(exit_status(found.verdict))

@@ -27,6 +27,7 @@ THREADS = Option("--threads", "CPU threads; 0: all that are there.", RUNS, least
 PLAN = Option("--plan", "Say what would run, how large and how long, and stop.", RUNS)
 RESUME = Option("--resume", "Go on with what was interrupted.", RUNS)
 POLICY = Option("--policy -p", "A TOML file, or not-recovered; without it ckdiff's own policy.", POLICIES)
+DETAILS = Option("--details", "Print every check and figure, not one screen.")
 KEY = Option("--key -k")
 
 

@@ -51,11 +51,13 @@ class Selection(NamedTuple):
         section: the name of one; None is all of them, or the first where a format carries one at a time.
         top: how many tensors and neurons a list holds.
         questions: how many questions are listed with their answers.
+        brief: the file in which the rest can be read, where one screen is to say it all; empty: everything is said.
     """
 
     section: str | None = None
     top: int = 10
     questions: int = 0
+    brief: str = ""
 
 
 WHOLE = Selection()

@@ -1,0 +1,41 @@
+"""A verdict on one screen of a terminal, twenty lines at most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from ckdiff.report.terminal.parts import STYLES, bare, facts
+from ckdiff.report.words import summary as words
+from ckdiff.report.words.verdict import gate_line, verdict_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import Verdict
+
+
+def parts(report: Report, found: Verdict, place: str) -> Iterator[RenderableType]:
+    """Gate, finding, facts, three answers side by side, and what to type next; the rest is read from `place`."""
+    if found.gate is not None:
+        yield Text(gate_line(found.gate), style=STYLES[found.gate.outcome])
+    yield Text(verdict_line(found), style="bold")
+    yield facts(words.summary_facts(report, found))
+    if answers := words.summary_answers(report):
+        yield side_by_side(answers)
+    for command in words.next_commands(found, place):
+        yield Text(f"$ {command}", overflow="fold")
+
+
+def side_by_side(answers: Sequence[words.Answer]) -> RenderableType:
+    """Questions with both answers, a line each; what does not fit is cut."""
+    table = bare()
+    for name in ("question", "base says", "unlearned says"):
+        table.add_column(Text(name), no_wrap=True, overflow="ellipsis", ratio=1)
+    for one in answers:
+        table.add_row(*map(Text, one))
+    return table
