@@ -106,11 +106,14 @@ def run(arguments: list[str] | None = None) -> int:
         return ExitStatus.OK
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return report_bug()
+            # A name that is too long, a disk that fails; but a file that is not there was looked for by us.
+            known = error.filename is not None and error.errno != errno.ENOENT
+            said = f"{error.filename}: {error.strerror}; check the path and its rights"
+            return fail(said, ExitStatus.USAGE) if known else report_bug()
         return fail(f"cannot write: {error.strerror}; free some disk", ExitStatus.USAGE)
     except MemoryError:
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE)
-    except Exception as error:
+    except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
             return fail(error.format_message(), ExitStatus.USAGE)

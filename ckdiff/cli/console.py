@@ -113,9 +113,15 @@ def output(renderable: RenderableType) -> None:
 
 
 def remark(text: str, quiet: bool = False) -> None:
-    """One line on stderr."""
-    if not quiet:
+    """One line on stderr; a stderr that takes nothing (a full disk, a reader that went away) changes no exit status."""
+    if quiet:
+        return
+    try:
         sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def inconclusive(reason: str) -> ExitStatus:
@@ -135,7 +141,7 @@ def report_bug() -> int:
     """The traceback of what is being handled, and the status of a bug."""
     import traceback
 
-    traceback.print_exc()
+    remark(traceback.format_exc().rstrip("\n"))
     return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG)
 
 

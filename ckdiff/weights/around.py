@@ -88,6 +88,27 @@ def settings_files(root: Path) -> list[str]:
     return sorted({*JSON_FILES, *templates, *other_files(root)})
 
 
+OVERRULED = ("special_tokens_map_file", "tokenizer_file")
+"""Names in tokenizer_config.json that transformers never follows: a checkpoint may say where it was once written."""
+
+
+def check_tokenizer_files(root: Path) -> None:
+    """Refuse a tokenizer of which a part lies outside its checkpoint, by a link or by its path.
+
+    Raises:
+        CheckpointError: and which file it is; or one is no regular file, or absurdly large.
+    """
+    for name in settings_files(root):
+        if name in JSON_FILES or is_opaque(name):
+            regular(root, name)
+    for key, value in read_json(root, "tokenizer_config.json").items():
+        if not key.endswith(("_file", "_path")) or key in OVERRULED or not isinstance(value, str):
+            continue
+        # As transformers takes it: from the current directory, not from the checkpoint's.
+        if value and "\0" not in value and os.path.lexists(value):
+            inside(root, os.path.abspath(value))
+
+
 def weight_files(root: Path) -> list[str]:
     """The names of the weight files and indexes in a checkpoint's directory, read or not."""
     return [name for name in listed(root) if ".safetensors" in name]

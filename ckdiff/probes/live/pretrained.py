@@ -7,16 +7,19 @@ network.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
+from ckdiff.weights.around import check_tokenizer_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.rules import Architecture
@@ -111,21 +114,49 @@ def load_tokenizer(root: Any) -> Any:
     """The tokenizer of a checkpoint's directory, or None where it holds none.
 
     Raises:
-        CheckpointError: there is one that cannot be read.
+        CheckpointError: there is one that cannot be read, or a file of it that lies elsewhere.
     """
     from transformers import AutoTokenizer
 
     files = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
     if root is None or not any(os.path.isfile(os.path.join(root, name)) for name in files):
         return None
+    check_tokenizer_files(Path(root))
+    with _offline(), _no_panic(f"{root}: its tokenizer cannot be read"):
+        found: Any = AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
+    for name in GUARDED:
+        # Of the instance: its class is what transformers chose, and is asked for by others.
+        setattr(found, name, _guard(getattr(found, name), f"{root}: its tokenizer breaks down on a text"))
+    return found
+
+
+GUARDED = ("_encode_plus", "decode", "convert_ids_to_tokens")
+"""What is asked of a tokenizer."""
+
+
+def _guard(call: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """A call into a tokenizer, which is a program of somebody's tables: whatever it raises is one line."""
+
+    @functools.wraps(call)
+    def guarded(*args: Any, **options: Any) -> Any:
+        with _no_panic(what):
+            return call(*args, **options)
+
+    return guarded
+
+
+@contextlib.contextmanager
+def _no_panic(what: str) -> Iterator[None]:
+    """Everything that is raised inside becomes one line; a panic of a library in Rust is no `Exception`."""
     try:
-        with _offline():
-            return AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{root}: its tokenizer cannot be read ({_reason(error)}); fetch it again") from error
+        yield
+    except (KeyboardInterrupt, MemoryError, CheckpointError):
+        raise
+    except BaseException as error:
+        raise CheckpointError(f"{what} ({_reason(error)}); fetch it again") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What a library says, on one line and not too long."""
     words = " ".join(f"{type(error).__name__}: {error}".split())
     return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
