@@ -8,6 +8,7 @@ set of modules that import each other, directly or by others.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,15 @@ LONG_MODULE = 400
 LONG_FUNCTION = 40
 
 
+@functools.cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All of a file's syntax."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imports_of(path: Path, known: set[str]) -> Iterator[str]:
     """Modules of the package that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
@@ -73,7 +80,7 @@ def long_parts(root: Path) -> tuple[list[str], list[str]]:
         text = path.read_text()
         if text.count("\n") > LONG_MODULE:
             modules.append(f"{path.relative_to(root)} ({text.count(chr(10))})")
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes_of(path):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
                 size = node.end_lineno - node.lineno + 1
                 functions += [f"{name_of(path, root)}.{node.name} ({size})"] if size > LONG_FUNCTION else []

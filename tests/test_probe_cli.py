@@ -427,7 +427,7 @@ def test_too_little_memory_is_refused_before_anything_is_read(place: Path) -> No
 
 def test_few_memory_means_more_passes_and_the_same_numbers(place: Path) -> None:
     from ckdiff.probes.cost import SHARE
-    from ckdiff.probes.preparation import outline
+    from ckdiff.probes.outline import outline
     from ckdiff.probes.probe import probe_pair
     from ckdiff.questions.questions import given_questions
     from ckdiff.scoring.settings import Settings

@@ -98,7 +98,12 @@ def run(
             made += _attack_all(case, live, side, still)
         twin, more_made = _train_all(case, lives, plan.attacks, made)
         made += more_made
-    evidence = Evidence(case, made, floor)
+    return _report_of(task, plan, Evidence(case, made, floor), notes, twin)
+
+
+def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
+    """What was found, as a report keeps it."""
+    case = evidence.case
     return AttackReport(
         model_type=task.job.pair.base.row.model_type,
         clusters=len(set(case.clusters)),

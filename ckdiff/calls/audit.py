@@ -54,18 +54,12 @@ def audit_pair(
 
     listener = listener or Listener()
     work = _prepare(spec, accept)
-    report = compare_open(
-        *work.sides, spec.hash, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
-    )
-    report = replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
+    report = _compare(work, spec.hash, listener)
     if existing is not None:
         # Refused before the work, not after it.
         check_same_weights(existing, report)
-    if _same(report):
-        listener.remark("both checkpoints are the same: nothing to ask, nothing to put back")
-        return judge_report(report, spec.policy)
-    if broken := _not_finite(report):
-        listener.remark(f"not asked and not probed: tensor {broken!r} holds NaN or infinity")
+    if idle := _reason_to_stop(report):
+        listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
     # Only what was asked the same questions in the same way can be evidence beside what was measured now.
@@ -103,6 +97,22 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
     return _Work((base, unlearned), task, job)
+
+
+def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
+    """A report of both checkpoints' weights."""
+    report = compare_open(
+        *work.sides, hashing, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
+    )
+    return replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
+
+
+def _reason_to_stop(report: Report) -> str:
+    """Why two checkpoints are neither asked nor probed once they are compared; empty where they are."""
+    if _same(report):
+        return "both checkpoints are the same: nothing to ask, nothing to put back"
+    broken = _not_finite(report)
+    return f"not asked and not probed: tensor {broken!r} holds NaN or infinity" if broken else ""
 
 
 def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool) -> Report:

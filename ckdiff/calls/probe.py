@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.specs import ProbeSpec
-    from ckdiff.probes.preparation import Outline
+    from ckdiff.probes.outline import Outline
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
@@ -54,6 +54,6 @@ def probe(
 
 def outline(spec: ProbeSpec) -> Outline:
     """An outline of a probe: its runs, the memory it wants, about how long it takes; no weights are read."""
-    from ckdiff.probes.preparation import outline as look
+    from ckdiff.probes.outline import outline as look
 
     return look(*open_pair(spec), read_questions_of(spec), spec.settings)

@@ -15,7 +15,7 @@ from ckdiff.errors import ExitStatus
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckdiff.probes.preparation import Outline
+    from ckdiff.probes.outline import Outline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
 

@@ -1,7 +1,7 @@
 """Everything that is settled before a weight is read: `prepare(base, unlearned, questions, settings)`.
 
 Two models without memory, checks, prompts, the plan of runs; then, once the answers are known, whether the models are
-streamed and in how many passes the runs go. `outline` says all that and stops.
+streamed and in how many passes the runs go.
 """
 
 from __future__ import annotations
@@ -46,36 +46,15 @@ CHUNK = {"cpu": 1024, "cuda": 65536}
 """Positions that go through a layer in one call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What a probe would do.
+ONE_QUESTION = "one question: no intervals, and no other question to take states from for the wrong-prompt control"
+"""A note on a probe of one question."""
 
-    Attributes:
-        windows: window centres.
-        runs: forwards through upper layers, controls included.
-        operations: floating-point operations of the sweep and the losses.
-        plain: the same, by one full forward a run.
-        memory: bytes of weights and states at the peak.
-        passes: over the layers.
-        bytes_read: stored bytes read from the checkpoints.
-        seconds: about how long, without loading.
-    """
 
-    model_type: str
-    layers: int
-    windows: tuple[int, ...]
-    questions: int
-    positions: int
-    scored: int
-    runs: int
-    operations: float
-    plain: float
-    memory: int
-    free: int
-    stream: bool
-    passes: int
-    bytes_read: int
-    seconds: float
+TURNED = (
+    "the models turn long texts by other rotary frequencies than short ones: every question was computed as if it were"
+    " asked alone"
+)
+"""A note on a probe whose questions have lengths of several regimes."""
 
 
 @dataclass(slots=True)
@@ -95,11 +74,9 @@ class Job:
     plan: Plan
     centres: tuple[int, ...]
     notes: list[str]
-    device: torch.device
     questions: QuestionSet
     kept: list[int]
     stops: frozenset[int]
-    generate: bool
     room: int
     stream: bool = False
     passes: list[list[int]] = field(default_factory=list)
@@ -109,50 +86,19 @@ class Job:
     aligned: str = ""
 
     @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.pair.base.device
+
+    @property
+    def generate(self) -> bool:
+        """The base's own answers are scored, not given ones."""
+        return not self.settings.given_answers
+
+    @property
     def tokenizer(self) -> Any:
         """Of the base, or the one that was named."""
         return self.wording.encoder.tokenizer
-
-
-def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
-    """What a probe would do, how much memory it wants and about how long it takes; no weights are read.
-
-    Answers that would be generated are counted at their full length.
-    """
-    job = prepare(base, unlearned, questions, settings)
-    job.prompts = [replace(prompt, answer=prompt.answer or (0,) * settings.tokens) for prompt in job.prompts]
-    size, states, weights = settle(job)
-    reads = len(job.passes) if job.stream else 1
-    stored = [job.pair.side(side).stored_bytes() for side in SIDES]
-    generation = settings.tokens * stored[0] if job.generate and job.stream else 0
-    work = cost.operations(job.plan, size, settings.kl)
-    if settings.neurons:
-        windows = len(settings.directions) * len({"open", "whole"} & set(settings.variants))
-        work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
-        reads += windows * cost.NEURON_READS if job.stream else 0
-    if job.generate:
-        # A streamed base keeps no cache: each new token is made from the whole text before it.
-        rows = size.positions if job.stream else len(job.prompts)
-        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * rows
-    largest = max(sum(states[number] for number in group) for group in job.passes)
-    return Outline(
-        job.pair.base.row.model_type,
-        size.layers,
-        job.centres,
-        len(job.prompts),
-        size.positions,
-        size.scored,
-        len(job.plan.runs),
-        work,
-        cost.plain_operations(len(job.plan.runs), size),
-        weights + largest,
-        cost.free_memory(job.device),
-        job.stream,
-        len(job.passes),
-        reads * sum(stored) + generation,
-        # Products of a layer's size run at about half the speed of a large one, with all that stands around them.
-        2 * work / cost.speed(job.device, DTYPES[settings.dtype]),
-    )
 
 
 def prepare(
@@ -175,71 +121,81 @@ def prepare(
         CkdiffError: the pair, the questions or the settings do not allow a probe.
     """
     settings.check()
-    device = device_of(settings.device)
-    dtype = DTYPES[settings.dtype]
-    base, unlearned, shared = trim_vocabulary(base, unlearned)
-    pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
-    notes = [
-        *shared,
-        *check_models(pair.base, pair.unlearned),
-        *pair.base.notes,
-        *pair.unlearned.notes,
-        *questions.notes,
-    ]
-    tokenizer = load_tokenizer(settings.tokenizer or base.root)
-    if tokenizer is None and settings.tokenizer is not None:
-        raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")
-    if tokenizer is None:
-        raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
-    notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
-    layers = len(pair.base.layers)
+    pair, notes = _open_models(base, unlearned, settings)
+    tokenizer = _tokenizer_of(base, settings)
+    notes += [*questions.notes, *check_tokenizers(tokenizer, load_tokenizer(unlearned.root))]
     settings, left_out = _applicable(settings, pair.base)
-    notes += left_out
-    if settings.neurons and all(sites.mlp is not None for sites in pair.base.sites):
-        raise SettingsError(
-            f"--neurons: every layer of {base.location} is a mixture of experts, whose coefficients belong to the"
-            " experts that it chooses; leave it out"
-        )
-    centres = tuple(range(layers)) if settings.layers is None else settings.layers
-    for centre in centres:
-        if not 0 <= centre < layers:
-            raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
-    if settings.window > layers:
-        notes.append(f"the window of {settings.window} layers is wider than the model, which has {layers}")
+    centres, wide = _centres(settings, pair.base)
+    notes += [*left_out, *wide]
     wording = Wording(tokenizer, settings.template, settings.chat)
     asked = wording.prompts(questions.questions)
     notes += remarks(wording, asked, settings.tokenizer or base.root)
     kept, merged = merge(asked, parts or [len(asked)])
     if len(kept) < len(asked):
-        asked, rest = [asked[number] for number in kept], tuple(questions.questions[number] for number in kept)
-        questions = questions.narrow(rest)
-    notes += merged
-    several = len(questions.questions) > 1
-    if not several:
-        notes.append(
-            "one question: no intervals, and no other question to take states from for the wrong-prompt control"
+        questions = questions.narrow(tuple(questions.questions[number] for number in kept))
+    notes += [*merged, *([ONE_QUESTION] if len(kept) == 1 else [])]
+    prompts = _given(wording, questions, settings) if settings.given_answers else [asked[number] for number in kept]
+    notes += _check_prompts(pair, prompts, questions, settings)
+    stops = stop_tokens(pair.base, read_json(base.root, "generation_config.json") if base.root is not None else {})
+    # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
+    room = int(cost.SHARE * (settings.memory or cost.free_memory(pair.base.device)))
+    plan = _plan(settings, centres, len(pair.base.layers), len(kept) > 1)
+    return Job(settings, pair, wording, prompts, plan, centres, notes, questions, kept, stops, room)
+
+
+def _open_models(base: Checkpoint, unlearned: Checkpoint, settings: Settings) -> tuple[Pair, list[str]]:
+    """Both models without memory, found to be of one kind, and what is to be said of them."""
+    device, dtype = device_of(settings.device), DTYPES[settings.dtype]
+    base, unlearned, shared = trim_vocabulary(base, unlearned)
+    pair = Pair(*(LiveModel(side, dtype, device, settings.attention) for side in (base, unlearned)))
+    return pair, [*shared, *check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes]
+
+
+def _tokenizer_of(base: Checkpoint, settings: Settings) -> Any:
+    """The tokenizer that was named, or else the base's.
+
+    Raises:
+        PairError: there is none.
+    """
+    tokenizer = load_tokenizer(settings.tokenizer or base.root)
+    if tokenizer is None and settings.tokenizer is not None:
+        raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")
+    if tokenizer is None:
+        raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
+    return tokenizer
+
+
+def _centres(settings: Settings, base: LiveModel) -> tuple[tuple[int, ...], list[str]]:
+    """The layers that windows are centred on, and a note where a window is wider than the model.
+
+    Raises:
+        SettingsError: the model has no such layer, or no layer whose neurons could be looked for.
+    """
+    if settings.neurons and all(sites.mlp is not None for sites in base.sites):
+        raise SettingsError(
+            f"--neurons: every layer of {base.location} is a mixture of experts, whose coefficients belong to the"
+            " experts that it chooses; leave it out"
         )
-    plan = _plan(settings, centres, layers, several)
-    if settings.given_answers:
-        asked = _given(wording, questions, settings)
-    lengths = [len(prompt.ids) for prompt in asked]
+    layers = len(base.layers)
+    centres = tuple(range(layers)) if settings.layers is None else settings.layers
+    for centre in centres:
+        if not 0 <= centre < layers:
+            raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
+    wide = f"the window of {settings.window} layers is wider than the model, which has {layers}"
+    return centres, [wide] if settings.window > layers else []
+
+
+def _check_prompts(pair: Pair, prompts: Sequence[Prompt], questions: QuestionSet, settings: Settings) -> list[str]:
+    """Refuse prompts that these models cannot read; a note where they read long ones otherwise than short ones."""
+    lengths = [len(prompt.ids) for prompt in prompts]
     texts = [question.text for question in questions.questions]
     check_lengths(texts, lengths, settings.tokens, context_length(pair.base))
-    if len({pair.regime(length + more) for length in lengths for more in (0, settings.tokens - 1)}) > 1:
-        notes.append(
-            "the models turn long texts by other rotary frequencies than short ones: every question was computed as if"
-            " it were asked alone"
-        )
     vocabulary = pair.base.model.get_input_embeddings().num_embeddings
-    largest = max(max(prompt.ids + prompt.answer) for prompt in asked)
+    largest = max(max(prompt.ids + prompt.answer) for prompt in prompts)
     if largest >= vocabulary:
-        raise PairError(f"{base.location}: its tokenizer makes id {largest}, its embedding has {vocabulary} rows")
-    generation = read_json(base.root, "generation_config.json") if base.root is not None else {}
-    stops = stop_tokens(pair.base, generation)
-    # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
-    room = int(cost.SHARE * (settings.memory or cost.free_memory(device)))
-    generate = not settings.given_answers
-    return Job(settings, pair, wording, asked, plan, centres, notes, device, questions, kept, stops, generate, room)
+        raise PairError(f"{pair.base.location}: its tokenizer makes id {largest}, its embedding has {vocabulary} rows")
+    regimes = {pair.regime(length + more) for length in lengths for more in (0, settings.tokens - 1)}
+    return [TURNED] if len(regimes) > 1 else []
 
 
 def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool) -> Plan:

@@ -248,11 +248,16 @@ def plan_runs(
                     _sweep(direction, name, variant, centres, width, layers, controls and wrong_prompts, index)
                 )
         if controls:
-            pins = Patch("host", "host")
-            whole = Patch("donor", "donor", donor_values=True, donor_norms=True)
-            self_patch[direction] = index(Run(direction, 0, layers - 1, pins, pins))
-            everything[direction] = index(Run(direction, 0, layers - 1, whole, whole, donor_ends=True))
+            self_patch[direction], everything[direction] = map(index, _controls(direction, layers))
     return Plan(layers, tuple(runs), tuple(sweeps), self_patch, everything)
+
+
+def _controls(direction: Direction, layers: int) -> tuple[Run, Run]:
+    """The host's own states put back into it, and everything that the donor has."""
+    pins = Patch("host", "host")
+    whole = Patch("donor", "donor", donor_values=True, donor_norms=True)
+    last = layers - 1
+    return Run(direction, 0, last, pins, pins), Run(direction, 0, last, whole, whole, donor_ends=True)
 
 
 def _sweep(

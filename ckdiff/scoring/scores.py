@@ -220,16 +220,10 @@ def curve(
     break: mean(losses) / mean(unlearned); 0 leaves the base as it is, 1 does all that unlearning did.
     Source: Hong et al. 2024, arXiv:2410.06606, eq. 3, with the means over questions taken first.
 
-    With t* the studentised error of a resample, q its quantile over resamples, se the jackknife standard error and a
-    the share of `_tail`, the interval of a ratio R is [R - se q(1 - a), R - se q(a)]. The band has instead the
-    quantiles 0.975 of the greatest and 0.025 of the least t* over all centres: it holds all of the curve at one time.
-    It is nowhere narrower than the interval. Quantiles are kept between one and `LIMIT` (a band's: `BAND_LIMIT`) of
-    Student's with questions - 1 degrees of freedom. Losses are not negative, so that no end goes past R = 0. All
-    centres share their resamples, and neither a score nor an interval changes with the others.
+    Intervals and bands are those of `_ends`.
 
     NaN: everything where an unlearned loss is not finite or their mean is not above zero (nothing to recover);
     a centre with a loss that is not finite; intervals and bands where one question alone has all the unlearned loss.
-    A score that no question moves is its own interval.
 
     Args:
         losses: of the runs, [layer, question].
@@ -249,10 +243,7 @@ def curve(
     whole = by_cluster(unlearned, clusters)
     if defined.any() and _spread_known(whole):
         ends[:, defined] = _ends(ratio[defined], by_cluster(losses[defined], clusters), whole, seed, draws)
-    low, high, band_low, band_high = ends
-    if direction == "break":
-        return Curve(ratio, low, high, band_low, band_high)
-    return Curve(1.0 - ratio, 1.0 - high, 1.0 - low, 1.0 - band_high, 1.0 - band_low)
+    return Curve(ratio, *ends) if direction == "break" else Curve(1.0 - ratio, *(1.0 - ends[[1, 0, 3, 2]]))
 
 
 def _check(losses: LayerQuestion, unlearned: Float64) -> None:
@@ -278,7 +269,16 @@ def _spread_known(unlearned: Float64) -> bool:
 
 
 def _ends(ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int) -> Float64:
-    """Low, high, band low and band high of ratios: [4, layer]."""
+    """Low, high, band low and band high of ratios: [4, layer].
+
+    With t* the studentised error of a resample, q its quantile over resamples, se the jackknife standard error and a
+    the share of `_tail`, the interval of a ratio R is [R - se q(1 - a), R - se q(a)]. The band has instead the
+    quantiles 0.975 of the greatest and 0.025 of the least t* over all centres: it holds all of the curve at one time.
+    It is nowhere narrower than the interval. Quantiles are kept between one and `LIMIT` (a band's: `BAND_LIMIT`) of
+    Student's with questions - 1 degrees of freedom. Losses are not negative, so that no end goes past R = 0. All
+    centres share their resamples, and neither a score nor an interval changes with the others. A score that no
+    question moves is its own interval.
+    """
     weights = unlearned / unlearned.mean()
     residuals = losses / unlearned.mean() - ratio[:, None] * weights
     error = _jackknife_error(residuals, weights)

@@ -99,9 +99,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
     unclaimed: list[str] = []
     taken: set[str] = set()
     claims = {name: claim(row, name) for name in shapes}
-    # Names that need no change come first: another spelling of the same name must not take their place.
-    for name in sorted(shapes, key=lambda name: (claims[name] is None or claims[name].canonical != name, name)):  # type: ignore[union-attr]
-        found = claims[name]
+    for name, found in _plain_first(claims):
         if found is None and any(pattern.search(name) for pattern in _ignored(row)):
             ignored.append(name)
             continue
@@ -113,10 +111,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
             pieces.append(_whole(name, shapes[name]))
             continue
         try:
-            parts = _pieces(found, name, shapes[name], config)
-            twice = next((part.name for part in parts if part.name in taken), None)
-            if twice is not None:
-                raise CannotSplitError(f"another tensor is {twice} too")
+            parts = _new_pieces(found, name, shapes[name], config, taken)
         except CannotSplitError as error:
             notes.append(f"{model_type}: {name} counts as other: {error}")
             parts = [_whole(name, shapes[name])]
@@ -242,6 +237,26 @@ def _numbers(rule: Rule, name: str) -> tuple[int | None, int]:
     numbers = [int(number) for number in re.findall(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", name)]
     values = dict(zip(slots, numbers[: len(slots)], strict=True))
     return values.get("L"), values.get("E", 0)
+
+
+def _plain_first(claims: Mapping[str, Claim | None]) -> list[tuple[str, Claim | None]]:
+    """Names that need no change come first: another spelling of the same name must not take their place."""
+    return sorted(claims.items(), key=lambda item: (item[1] is None or item[1].canonical != item[0], item[0]))
+
+
+def _new_pieces(
+    found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any], taken: set[str]
+) -> list[Piece]:
+    """The pieces of a tensor, none of them called as one that is there already.
+
+    Raises:
+        CannotSplitError: it does not come apart so.
+    """
+    parts = _pieces(found, name, shape, config)
+    twice = next((part.name for part in parts if part.name in taken), None)
+    if twice is not None:
+        raise CannotSplitError(f"another tensor is {twice} too")
+    return parts
 
 
 def _pieces(found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Piece]:

@@ -35,7 +35,7 @@ from ckdiff.weights.storage import Mapped, Rows
 from ckdiff.weights.vocabulary import Sides, split_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ckdiff.shapes import AnyArray, Float64
     from ckdiff.weights.alignment.alignment import Alignment
@@ -60,28 +60,9 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
     layouts, notes = _layouts(base, unlearned)
     settings = compare_settings(base, unlearned)
     pairing = pair(*layouts)
-    measured: list[Measured] = []
-    neurons, own = _NeuronRows(), OwnError()
+    own = OwnError()
     with Mapped(base) as files_a, Mapped(unlearned) as files_b:
-        total = sum(int(np.prod(a.shape)) for a, _ in pairing.matched)
-        done = pending = 0
-        for layer, group in itertools.groupby(pairing.matched, key=lambda matched: matched[0].layer):
-            found = []
-            for a, b in group:
-                found.append(_measure(a, b, files_a, files_b))
-                own.add(a, b, files_a, files_b, found[-1][1])
-                size = int(np.prod(a.shape))
-                done, pending = done + size, pending + size * 4
-                if pending >= FORGET_BYTES:
-                    files_a.forget()
-                    files_b.forget()
-                    pending = 0
-                if progress is not None:
-                    progress(done, total)
-            measured += [(row, piece_drift) for row, piece_drift, _ in found]
-            if layer is not None:
-                neurons.add(layer, found)
-        grids = neurons.grids()
+        measured, grids = _measure_all(pairing.matched, files_a, files_b, own, progress)
         alignment = find_alignment(base, unlearned, suspects(grids, [row for row, _ in measured]))
         aligned = _align(measured, alignment, files_a, Pieces(unlearned))
     return Comparison(
@@ -105,6 +86,42 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
             dict.fromkeys((*base.notes, *unlearned.notes, *notes, *layouts[0].notes, *layouts[1].notes, *own.notes()))
         ),
     )
+
+
+def _measure_all(
+    pairs: Sequence[tuple[Piece, Piece]], base: Mapped, unlearned: Mapped, own: OwnError, progress: Progress | None
+) -> tuple[list[Measured], Mapping[str, NeuronGrid]]:
+    """The drift of every pair of pieces, and that of neurons; `own` learns what is of their formats alone."""
+    measured: list[Measured] = []
+    neurons = _NeuronRows()
+    turns = _forget_behind(pairs, (base, unlearned), progress)
+    for layer, group in itertools.groupby(turns, key=lambda matched: matched[0].layer):
+        found = []
+        for a, b in group:
+            found.append(_measure(a, b, base, unlearned))
+            own.add(a, b, base, unlearned, found[-1][1])
+        measured += [(row, piece_drift) for row, piece_drift, _ in found]
+        if layer is not None:
+            neurons.add(layer, found)
+    return measured, neurons.grids()
+
+
+def _forget_behind(
+    pairs: Sequence[tuple[Piece, Piece]], files: Sequence[Mapped], progress: Progress | None
+) -> Iterator[tuple[Piece, Piece]]:
+    """Pairs one after the other; behind each it says how far the work is, and pages that were read are given back."""
+    total = sum(int(np.prod(a.shape)) for a, _ in pairs)
+    done = pending = 0
+    for a, b in pairs:
+        yield a, b
+        size = int(np.prod(a.shape))
+        done, pending = done + size, pending + size * 4
+        if pending >= FORGET_BYTES:
+            for one in files:
+                one.forget()
+            pending = 0
+        if progress is not None:
+            progress(done, total)
 
 
 def suspect_layers(base: Checkpoint, unlearned: Checkpoint) -> set[int]:

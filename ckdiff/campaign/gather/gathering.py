@@ -70,15 +70,10 @@ def gather(results: Results, policy: Policy | None = None, read: Read = read_rep
         CampaignError: a report belongs to another job, or pairs do not belong into one campaign.
         PolicyError: a policy of the plan cannot be read.
     """
-    wanted = asked(results)
+    wanted, jobs = asked(results), tuple(map(_job, results.found))
     concepts = tuple(dict.fromkeys(concept for _, concept in wanted))
-    jobs = tuple(map(_job, results.found))
-    pieces: list[Piece] = []
-    versions: list[Mapping[str, str]] = []
-    for one in joined_reports(results, policy, read):
-        pieces.append(piece(one.pair, one.concept, one.report))
-        versions += one.versions
-    used, pairs = _versions(versions), _pairs(results.found, pieces)
+    pieces, used = _read_pieces(results, policy, read)
+    pairs = _pairs(results.found, pieces)
     names, groups = [pair.name for pair in pairs], groups_of(pairs)
     found = sweeps(pieces, names, concepts)
     measures = tuple(_measure(name, pieces, names, concepts) for name in MEASURES)
@@ -102,6 +97,16 @@ def gather(results: Results, policy: Policy | None = None, read: Read = read_rep
         notes=remarks(Known(pairs, concepts, jobs, runs, pieces, found, groups, averages, means, used)),
         versions={name: ", ".join(numbers) for name, numbers in used.items()},
     )
+
+
+def _read_pieces(results: Results, policy: Policy | None, read: Read) -> tuple[list[Piece], dict[str, list[str]]]:
+    """Of every pair and concept what a campaign keeps, and all versions of what made it; no report stays open."""
+    pieces: list[Piece] = []
+    versions: list[Mapping[str, str]] = []
+    for one in joined_reports(results, policy, read):
+        pieces.append(piece(one.pair, one.concept, one.report))
+        versions += one.versions
+    return pieces, _versions(versions)
 
 
 def merged_reports(

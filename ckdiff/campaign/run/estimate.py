@@ -1,7 +1,7 @@
 """What the jobs of a plan will cost, roughly: seconds, memory, bytes read. `estimates(tasks, store, bytes)`.
 
 What was measured on jobs of the same kind goes before what is computed: a job that is done has told its seconds and its
-memory. The rest comes from `api.outline`, once for jobs that differ in nothing but the pair's weights.
+memory. The rest comes from `calls.probe.outline`, once for jobs that differ in nothing but the pair's weights.
 """
 
 from __future__ import annotations

@@ -91,11 +91,8 @@ def jobs(
     """
     wanted = list(_wanted(plan))
     own = [number % shard[1] == shard[0] - 1 if shard else True for number in range(len(wanted))]
-    sides = [
-        (side, pair.adapter_base)
-        for (pair, _, _, _), mine in zip(wanted, own, strict=True)
-        for side in ((pair.base, pair.unlearned) if mine else ())
-    ]
+    pairs = [pair for (pair, _, _, _), mine in zip(wanted, own, strict=True) if mine]
+    sides = [(side, pair.adapter_base) for pair in pairs for side in (pair.base, pair.unlearned)]
     known = _known(sides, cache, progress, hashing)
     found, questions = Jobs(), Questions()
     for (pair, topic, run, spec), mine in zip(wanted, own, strict=True):

@@ -22,7 +22,7 @@ from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, 
 from ckdiff.probes.checks import PairError
 from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
 from ckdiff.probes.live.generation import context_length
-from ckdiff.probes.preparation import DTYPES, prepare
+from ckdiff.probes.preparation import DTYPES, ONE_QUESTION, prepare
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
@@ -107,22 +107,27 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     asked = _once(asked, job.kept)
     context = context_length(job.pair.base)
     choices = [] if asked.choices is None else choice_prompts(job.wording, asked.choices.questions)
+    _check_choices(choices, context)
+    texts, notes = (
+        ([], ()) if asked.neutral is None else text_prompts(job.wording.encoder, asked.neutral.texts, context)
+    )
+    _check_ids(job, [*choices, *texts])
+    # What it says of a single question is about intervals and controls of a probe.
+    own = [note for note in job.notes if note != ONE_QUESTION]
+    notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
+    task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
+    task.way = _settled(task)
+    return task
+
+
+def _check_choices(choices: Sequence[Prompt], context: int | None) -> None:
+    """Refuse multiple-choice questions that do not fit into a model's context, which None says has no end."""
     for prompt in choices:
         if context is not None and prompt.length > context:
             raise PairError(
                 f"multiple-choice question {prompt.question.text[:60]!r}: {prompt.length} tokens do not fit into the"
                 f" model's context of {context}; leave it out"
             )
-    texts, notes = (
-        ([], ()) if asked.neutral is None else text_prompts(job.wording.encoder, asked.neutral.texts, context)
-    )
-    _check_ids(job, [*choices, *texts])
-    # What it says of a single question is about intervals and controls of a probe.
-    own = [note for note in job.notes if not note.startswith("one question:")]
-    notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
-    task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
-    task.way = _settled(task)
-    return task
 
 
 def _once(asked: Asked, kept: Sequence[int]) -> Asked:

@@ -33,15 +33,21 @@ def bitsandbytes(source: Source) -> Iterator[Found]:
             yield _bitsandbytes(source, state.removesuffix(STATE + kind), state, kind)
 
 
-def _bitsandbytes(source: Source, name: str, state: str, kind: str) -> Found:
-    settings = _state(source, state)
-    shape, block = tuple(settings["shape"]), settings["blocksize"]
-    parts = [f"{name}.{part}" for part in ("absmax", "quant_map")]
-    nested = f"{name}.nested_absmax" in source.names
-    parts += [f"{name}.{part}" for part in ("nested_absmax", "nested_quant_map")] if nested else []
+def _parts_beside(source: Source, name: str) -> list[str]:
+    """Names of a matrix's magnitudes and table, and where the magnitudes are codes themselves of theirs."""
+    nested = ("nested_absmax", "nested_quant_map") if f"{name}.nested_absmax" in source.names else ()
+    parts = [f"{name}.{part}" for part in ("absmax", "quant_map", *nested)]
     lacking = next((part for part in (name, *parts) if part not in source.names), None)
     if lacking is not None:
         raise source.refuse(name, f"lacks {lacking.rpartition('.')[2]}, which bitsandbytes stores beside it")
+    return parts
+
+
+def _bitsandbytes(source: Source, name: str, state: str, kind: str) -> Found:
+    settings = _state(source, state)
+    shape, block = tuple(settings["shape"]), settings["blocksize"]
+    parts = _parts_beside(source, name)
+    nested = len(parts) > 2
     count = int(np.prod(shape))
     table = source.values(parts[1]).astype(np.float32)
     if table.size != 16 or source.shape(parts[0]) != (-(-count // block),):

@@ -1,0 +1,88 @@
+"""What a probe would do, before a weight is read: `outline(base, unlearned, questions, settings)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckdiff.probes import cost
+from ckdiff.probes.preparation import DTYPES, prepare, settle
+from ckdiff.probes.sweep import SIDES
+
+if TYPE_CHECKING:
+    from ckdiff.questions.questions import QuestionSet
+    from ckdiff.scoring.settings import Settings
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a probe would do.
+
+    Attributes:
+        windows: window centres.
+        runs: forwards through upper layers, controls included.
+        operations: floating-point operations of the sweep and the losses.
+        plain: the same, by one full forward a run.
+        memory: bytes of weights and states at the peak.
+        passes: over the layers.
+        bytes_read: stored bytes read from the checkpoints.
+        seconds: about how long, without loading.
+    """
+
+    model_type: str
+    layers: int
+    windows: tuple[int, ...]
+    questions: int
+    positions: int
+    scored: int
+    runs: int
+    operations: float
+    plain: float
+    memory: int
+    free: int
+    stream: bool
+    passes: int
+    bytes_read: int
+    seconds: float
+
+
+def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
+    """What a probe would do, how much memory it wants and about how long it takes; no weights are read.
+
+    Answers that would be generated are counted at their full length.
+    """
+    job = prepare(base, unlearned, questions, settings)
+    job.prompts = [replace(prompt, answer=prompt.answer or (0,) * settings.tokens) for prompt in job.prompts]
+    size, states, weights = settle(job)
+    reads = len(job.passes) if job.stream else 1
+    stored = [job.pair.side(side).stored_bytes() for side in SIDES]
+    generation = settings.tokens * stored[0] if job.generate and job.stream else 0
+    work = cost.operations(job.plan, size, settings.kl)
+    if settings.neurons:
+        windows = len(settings.directions) * len({"open", "whole"} & set(settings.variants))
+        work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
+        reads += windows * cost.NEURON_READS if job.stream else 0
+    if job.generate:
+        # A streamed base keeps no cache: each new token is made from the whole text before it.
+        rows = size.positions if job.stream else len(job.prompts)
+        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * rows
+    largest = max(sum(states[number] for number in group) for group in job.passes)
+    return Outline(
+        job.pair.base.row.model_type,
+        size.layers,
+        job.centres,
+        len(job.prompts),
+        size.positions,
+        size.scored,
+        len(job.plan.runs),
+        work,
+        cost.plain_operations(len(job.plan.runs), size),
+        weights + largest,
+        cost.free_memory(job.device),
+        job.stream,
+        len(job.passes),
+        reads * sum(stored) + generation,
+        # Products of a layer's size run at about half the speed of a large one, with all that stands around them.
+        2 * work / cost.speed(job.device, DTYPES[settings.dtype]),
+    )
