@@ -59,8 +59,9 @@ def test_json_is_the_tree_of_the_design() -> None:
     assert tree["provenance"]["base"]["shards"][0]["sha256"] == "ab" * 32
     found = tree["compare"]
     lists = {"only_in_base", "only_in_unlearned", "shape_mismatch", "config_changes", "ignored", "notes"}
-    lists |= {"config_spellings", "config_uncompared", "alignment", "aligned", "aligned_components"}
-    assert lists | {"tensors", "components", "grid", "neurons", "model_type", "known_architecture"} == set(found)
+    lists |= {"config_spellings", "config_uncompared", "alignment", "aligned", "aligned_components", "low_rank"}
+    lists |= {"tensors", "components", "grid", "neurons", "model_type", "known_architecture", "ends_geometry"}
+    assert lists == set(found)
     own = {"name", "component", "layer", "shape", "dtype_base", "dtype_unlearned", "parameters", "tied"}
     assert set(found["tensors"][0]) == own | DRIFT
     assert found["tensors"][0]["shape"] == [20, 50]

@@ -18,7 +18,7 @@ from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
 from ckdiff.modes import MODES, SUBSETS, decisive, everywhere, of_role
-from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Uncompared
+from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, LowRank, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.scoring.settings import GIVEN, GREEDY
@@ -157,6 +157,8 @@ CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
         "",
         (),
     ),
+    ("rotated", "inconclusive", suppressed(compare=compared(cosine=0.02, ends_geometry=0.96)), "", ()),
+    ("another embedding", "not localised", suppressed(compare=compared(cosine=0.02, ends_geometry=0.94)), "", ()),
     ("one direction", "inconclusive", suppressed(probe=one_way(probed(SUPPRESSED))), "", ()),
 ]
 
@@ -276,6 +278,16 @@ def test_the_raw_score_decides_nothing() -> None:
 
 def _parts(curve: Curve) -> tuple[Any, ...]:
     return tuple(getattr(curve, field.name) for field in fields(curve))
+
+
+def test_a_low_rank_change_is_said_to_be_one() -> None:
+    rows = (LowRank("a.weight", 2, 48, 0.995), LowRank("b.weight", 1, 48, 1.0))
+    reason = judge(suppressed(compare=compared(low_rank=rows))).reason
+    assert " b.weight differs in 1 of 48 directions only, and 1 more: a low-rank change" in reason
+    assert "and 1 more" not in judge(suppressed(compare=compared(low_rank=rows[:1]))).reason
+    assert "low-rank" not in judge(suppressed()).reason
+    silent = suppressed(probe=probed(SUPPRESSED, changed=0), behaviour=KEPT, compare=compared(low_rank=rows))
+    assert "low-rank" not in judge(silent).reason
 
 
 # ------------------------------------------------------------------------------------------------------- knowledge

@@ -100,10 +100,14 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
 
 
 def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
-    """A report of both checkpoints' weights."""
+    """A report of both checkpoints' weights, and of what no other basis hides."""
+    from ckdiff.weights.geometry import measure_geometry
+
     report = compare_open(
         *work.sides, hashing, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
     )
+    assert report.compare is not None
+    report = replace(report, compare=measure_geometry(*work.sides, report.compare))
     return replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
 
 

@@ -124,6 +124,11 @@ def _forget_behind(
             progress(done, total)
 
 
+def matched_pieces(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Piece, Piece], ...]:
+    """Everything that two checkpoints share, piece by piece."""
+    return pair(*_layouts(base, unlearned)[0]).matched
+
+
 def suspect_layers(base: Checkpoint, unlearned: Checkpoint) -> set[int]:
     """Layers whose neurons or heads may stand in another order or scale; their matrices are read once."""
     layouts, _ = _layouts(base, unlearned)

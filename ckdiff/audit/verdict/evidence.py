@@ -235,10 +235,11 @@ class Evidence:
         return not unmatched and not settings and moved <= components
 
     def ends_cosine(self) -> float:
-        """The greatest cosine of embedding and unembedding; NaN: unknown."""
-        rows = () if self.compare is None else self.compare.components
-        found = [row.drift.cosine for row in rows if row.component in ("embedding", "unembedding")]
-        return float(np.max(found)) if found else float("nan")
+        """The greatest cosine of embedding and unembedding, as they are or rotated; NaN: unknown."""
+        if self.compare is None:
+            return float("nan")
+        rows = [row for row in self.compare.components if row.component in ("embedding", "unembedding")]
+        return float(np.fmax.reduce([self.compare.ends_geometry, *(row.drift.cosine for row in rows)]))
 
     def cosine(self) -> float:
         """The least of `layer_cosines`; NaN: unknown."""

@@ -132,8 +132,10 @@ RULES: dict[str, Rule] = {
     "reordered": Rule(
         0.95,
         "at_least",
-        "greatest cosine of embedding and unembedding, where `basis` does not hold",
-        "models trained anew from the same start have 0.93 at most: above, neurons were replaced or hidden instead",
+        "greatest cosine of embedding and unembedding, or of the inner products of their tokens, where `basis` does not"
+        " hold",
+        "models trained anew from the same start have 0.93 at most: above, neurons were replaced or hidden instead, or"
+        " all of the model was rotated",
     ),
     "in place": Rule(
         0.2,

@@ -9,6 +9,7 @@ import numpy as np
 from ckdiff.audit.verdict.location import place_text
 from ckdiff.modes import EVERY_MODE
 from ckdiff.report.words.numbers import end_text, with_interval
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from ckdiff.audit.verdict.case import Case
@@ -54,6 +55,22 @@ def carried_text(case: Case, label: Label, mode: str, place: Place | None) -> st
     took = "" if broken is None else f", and the unlearned model's take {broken.kl:.2f} of it from the base"
     back = f"The base's {name}{where} bring back {score_text(there)} of what was lost (krs_kl)"
     return f"{MEANING[label]} {back}{took}{most}."
+
+
+WITHOUT_EFFECT = ("identical", "no effect on these questions")
+
+
+def low_rank_text(case: Case, label: Label) -> str:
+    """A sentence about matrices that differ in a few directions only, where the answers changed; else nothing."""
+    found = () if case.report.compare is None else case.report.compare.low_rank
+    if not found or label in WITHOUT_EFFECT:
+        return ""
+    least = min(found, key=lambda row: row.rank)
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return (
+        f" {printable(least.name)} differs in {least.rank} of {least.full} directions only{more}: a low-rank change, as"
+        " an override or an adapter is, which may act on some prompts and leave others as they were."
+    )
 
 
 def score_text(row: Explanation) -> str:

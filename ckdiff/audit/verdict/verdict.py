@@ -9,7 +9,7 @@ The labels, and when each is given; the first that fits is the verdict (`DECISIO
     inconclusive      the pair looks as if it had been given the wrong way round: the base knows less
     inconclusive      an effect, but no probe, one direction only, or too few questions to say where it lives
     not localised     the two models share no basis: neurons of one mean nothing in the other (inconclusive where
-                      embedding and unembedding are the same: then neurons were only reordered or rescaled)
+                      embedding and unembedding are the same or rotated: then the basis is hidden)
     values edited     putting back the weights W_V alone brings the answers back, and W_V of the unlearned model alone
     keys edited       takes them away (W_K, the weights of attention, and embedding, norms and unembedding likewise:
     attention rerouted  what was edited is in those weights)
@@ -41,7 +41,7 @@ from ckdiff.audit.verdict.knowledge import state_knowledge
 from ckdiff.audit.verdict.location import locate
 from ckdiff.audit.verdict.nowhere import mixed, not_localised, subsets_untried, together
 from ckdiff.audit.verdict.rules import EDITION, RULES
-from ckdiff.audit.verdict.sentences import carried_text, score_text, settings_text
+from ckdiff.audit.verdict.sentences import carried_text, low_rank_text, score_text, settings_text
 from ckdiff.audit.verdict.side_effects import side_effects, unmeasured
 from ckdiff.modes import EVERY_MODE, WEIGHTS
 from ckdiff.report.schema.verdict import Verdict
@@ -83,7 +83,7 @@ def judge(report: Report) -> Verdict:
     carried = found.decisive[0] if found.decisive else None
     return Verdict(
         label=found.label,
-        reason=found.reason,
+        reason=found.reason + low_rank_text(case, found.label),
         component=found.name or (EVERY_MODE[found.mode].subject if found.mode else ""),
         layers=() if found.place is None else found.place.layers,
         explained=NAN if carried is None else carried.kl,
@@ -235,14 +235,14 @@ def no_basis(case: Case) -> Finding | None:
     if not np.isnan(ends) and case.rule("reordered", ends, f"of embedding and unembedding it is {ends:.3g}"):
         return Finding(
             "inconclusive",
-            f"The two models share embedding and unembedding (cosine {ends:.3f}) and not the neurons{where} (least"
-            f" cosine {cosine:.2g}): those were replaced, or reordered and edited so that none can be recognised. What"
-            " is put in their place means nothing there.",
+            f"The two models share embedding or unembedding, as they are or rotated (cosine {ends:.3f}), and not the"
+            f" neurons{where} (least cosine {cosine:.2g}): all of the model was rotated, or neurons were replaced, or"
+            " reordered and edited so that none can be recognised. What is put in their place means nothing there.",
         )
     return Finding(
         "not localised",
         f"The two models share too little (the least cosine of a layer's neurons is {cosine:.2g}): this is another"
-        " training, or the weights were destroyed, or all of the model was rotated or reordered, embedding and norms"
+        " training, or the weights were destroyed, or all of the model stands in another basis, embedding and norms"
         " with it. States of the base mean nothing in the other model, so that what it lost cannot be put back piece by"
         " piece.",
     )

@@ -1,5 +1,6 @@
 """Records of a comparison: drift of tensors, components, layers and neurons."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
@@ -170,6 +171,22 @@ class LayerAlignment:
 
 
 @dataclass(frozen=True, slots=True)
+class LowRank:
+    """A matrix that differs in a few directions only.
+
+    Attributes:
+        rank: the fewest directions that hold 99 % of the squared difference.
+        full: the most that there could be.
+        share: of the squared difference that they hold, in [0, 1].
+    """
+
+    name: str
+    rank: int
+    full: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigChange:
     """One key that differs in the files around the weights.
 
@@ -214,6 +231,9 @@ class Comparison:
         alignment: layers whose neurons or heads stand in another order or scale; empty in the ordinary case.
         aligned: the tensors of these layers once more, in the base's order and scale.
         aligned_components: the components once more, with those tensors in the place of the stored ones.
+        low_rank: matrices that differ in a few directions only; an audit looks, and not at the largest ones.
+        ends_geometry: cosine of the inner products of tokens' embeddings, of embedding or unembedding the greater: 1
+            where one is the other rotated; NaN where they stand in one basis, or nobody looked.
         notes: plain sentences about what a reader must know (not measured, assumed, merged).
     """
 
@@ -234,3 +254,5 @@ class Comparison:
     aligned: Annotated[tuple[TensorDrift, ...], Rows("tensor", key="name")] = ()
     aligned_components: Annotated[tuple[ComponentDrift, ...], Rows("component", key="component")] = ()
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
+    low_rank: Annotated[tuple[LowRank, ...], Rows("tensor", key="name")] = ()
+    ends_geometry: float = math.nan
