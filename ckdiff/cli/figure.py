@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from ckdiff.cli.console import remark
 from ckdiff.errors import CkdiffError
 from ckdiff.options import OUTPUT, Argument, Option
-from ckdiff.report.words.sections import SECTIONS
+from ckdiff.report.words.sections import DRAWN, SECTIONS
 from ckdiff.scoring.settings import DIRECTION, VARIANT
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
-
-
-KINDS = ("probe", "behaviour")
-"""What a figure can show."""
 
 
 OF_CAMPAIGN = {"panel": "", "known": (), "read": None}
@@ -31,7 +27,7 @@ class Drawing:
     """The part of a report that is drawn; None is left to the report."""
 
     kind: Annotated[
-        str | None, Option("--kind", "probe or behaviour; else the probe where there is one.", known=KINDS)
+        str | None, Option("--kind", f"{' or '.join(DRAWN)}; else the {DRAWN[0]} where there is one.", known=DRAWN)
     ] = None
     score: Annotated[str | None, Option("--score", "krs_kl, krs_centred or krs; else all three.")] = None
     variant: Annotated[
@@ -91,7 +87,7 @@ def draw_reports(reports: Sequence[tuple[Path, Report]], output: Path, drawing: 
     """Draw reports about one pair each."""
     first, kind = reports[0][1], drawing.kind
     if kind is None:
-        kind = "probe" if len(reports) == 1 and (first.probe is not None or first.behaviour is None) else KINDS[1]
+        kind = "probe" if len(reports) == 1 and (first.probe is not None or first.behaviour is None) else "behaviour"
     for path, report in reports:
         if getattr(report, kind) is None:
             raise CkdiffError(f"{path}: holds no {kind}; `ckdiff {SECTIONS[kind].command}` puts one in")

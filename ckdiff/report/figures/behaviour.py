@@ -13,7 +13,17 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ReportError
-from ckdiff.report.figures.drawing import LOOKS, Look, check_suffix, draw_image, label, whiskers, write_image
+from ckdiff.report.figures.drawing import (
+    LOOKS,
+    SHARES,
+    TITLE_LENGTH,
+    Look,
+    check_suffix,
+    draw_image,
+    label,
+    whiskers,
+    write_image,
+)
 from ckdiff.report.schema.behaviour import ANSWER_SETS
 from ckdiff.report.words.behaviour import has_bleu
 from ckdiff.untrusted import printable
@@ -35,12 +45,7 @@ PANEL = (2.9, 2.5)
 COLUMNS = 4
 """Panels side by side, before a second row begins."""
 
-LIMITS = (-0.05, 1.05)
-"""From 0 to 1, with room for the markers on either line."""
-
 TICKS = (0, 0.25, 0.5, 0.75, 1)
-
-TITLE_LENGTH = 34
 
 STYLES = dict(zip(ANSWER_SETS, LOOKS, strict=False))
 
@@ -114,7 +119,7 @@ def _figure(panels: Sequence[Panel]) -> Figure:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title)
-    axes.set_ylim(*LIMITS)
+    axes.set_ylim(*SHARES)
     axes.set_yticks(TICKS)
     if panel.history:
         _history(axes, panel.history)

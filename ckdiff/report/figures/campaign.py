@@ -24,7 +24,17 @@ from ckdiff.report.figures.curves import (
     draw_line,
     fill_panel,
 )
-from ckdiff.report.figures.drawing import Look, check_suffix, choose_looks, draw_image, label, whiskers, write_image
+from ckdiff.report.figures.drawing import (
+    SHARES,
+    TITLE_LENGTH,
+    Look,
+    check_suffix,
+    choose_looks,
+    draw_image,
+    label,
+    whiskers,
+    write_image,
+)
 from ckdiff.report.schema.campaign import ALL
 from ckdiff.report.words.campaign import Figures, complete_text, sample_text
 from ckdiff.report.words.probe import by_direction, direction_words
@@ -45,10 +55,6 @@ CAPTION = "lines: means over concepts; shades: 95 % t intervals over concepts, t
 
 BLEU = ("unrelated_bleu", "target_bleu")
 """The measures that the figure of behaviour has across, and upwards."""
-
-BLEU_LIMITS = (-0.05, 1.05)
-
-TITLE_LENGTH = 34
 
 Looks = dict[str, Look]
 
@@ -238,8 +244,8 @@ def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
     looks = choose_looks(pair.group for pair in found.pairs)
     figure = Figure(figsize=(5.4, 5.6), layout="constrained")
     axes = figure.subplots()
-    axes.set_xlim(*BLEU_LIMITS)
-    axes.set_ylim(*BLEU_LIMITS)
+    axes.set_xlim(*SHARES)
+    axes.set_ylim(*SHARES)
     axes.set_aspect("equal")
     axes.set_xlabel("unrelated answers: BLEU against the base's (1: all kept)")
     axes.set_ylabel("target answers: BLEU against the base's (0: all gone)")

@@ -61,6 +61,12 @@ LOOKS = (
 """Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey; where
 they come again, the marker and the dash are others. One a mode of the probe, at least."""
 
+TITLE_LENGTH = 34
+"""Characters of a title over one pair of axes."""
+
+SHARES = (-0.05, 1.05)
+"""Limits of an axis of shares: from 0 to 1, with room for the markers on either line."""
+
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "ckdiff",
     "svg.fonttype": "none",

@@ -21,20 +21,22 @@ class Section(NamedTuple):
         command: that puts it in.
         lacking: what a reader must know of a report without it.
         measured: from checkpoints; else derived from sections that were.
+        drawn: there are figures of it.
     """
 
     name: str
     command: str
     lacking: str
     measured: bool = True
+    drawn: bool = False
 
 
 SECTIONS: dict[str, Section] = {
     row.name: row
     for row in (
         Section("compare", "compare", "No weights were compared"),
-        Section("probe", "probe", "No states were put back"),
-        Section("behaviour", "behave", "No answers were compared in words"),
+        Section("probe", "probe", "No states were put back", drawn=True),
+        Section("behaviour", "behave", "No answers were compared in words", drawn=True),
         Section("attack", "attack", "Nothing tried to bring the answers back"),
         Section("verdict", "audit", "Nothing was judged", measured=False),
     )
@@ -42,6 +44,9 @@ SECTIONS: dict[str, Section] = {
 
 MEASURED = tuple(name for name, row in SECTIONS.items() if row.measured)
 """The sections that hold measurements; the others go when these change."""
+
+DRAWN = tuple(name for name, row in SECTIONS.items() if row.drawn)
+"""The sections that have figures."""
 
 
 class Selection(NamedTuple):
