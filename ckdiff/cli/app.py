@@ -80,8 +80,8 @@ def send_interrupt_again(lost: sys.UnraisableHookArgs) -> None:
     again.start()
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
+def limit_threads() -> None:
+    """Let no thread wait in long loops, where the user has not said otherwise."""
     # One BLAS thread, before NumPy is imported: blocks are small, and spinning threads cost more than they give.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
@@ -89,6 +89,11 @@ def run(arguments: list[str] | None = None) -> int:
     # slower, and short ones cost nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
+    limit_threads()
     open_streams()
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -114,6 +119,9 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError:
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE)
     except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
+        if isinstance(error, SystemExit) and "_CKDIFF_COMPLETE" in os.environ:
+            # So ends what completes words in a shell.
+            return int(error.code or 0)
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
             return fail(error.format_message(), ExitStatus.USAGE)
