@@ -14,10 +14,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
+from ckdiff.attacks.answers import normalise
 from ckdiff.attacks.battery import Plan, begin_case, read_plain
 from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
 from ckdiff.attacks.evidence import Evidence, Made
-from ckdiff.attacks.relearn import BACK, PAST, Curve, folds_of, lessons, outcomes, rates_of, steps_of, weigh_ruin
+from ckdiff.attacks.relearn import (
+    BACK,
+    PAST,
+    Curve,
+    folds_of,
+    held_out_of,
+    lessons,
+    outcomes,
+    rates_of,
+    steps_of,
+    weigh_ruin,
+)
 from ckdiff.attacks.training import batches_of, check_memory, check_trainable, descend, trainable
 from ckdiff.calls.attack import prepare_attack
 from ckdiff.calls.specs import AttackSpec
@@ -73,12 +85,12 @@ def text_of(tokenizer: Any, question: str, answer: str) -> Tokens:
     return Tokens((*prompt, *tokenizer.encode(answer)), len(prompt))
 
 
-def case_of(root: Path, unlearned: str = "suppressed", **options: Any) -> Case:
+def case_of(root: Path, unlearned: str = "suppressed", general: bool = False, **options: Any) -> Case:
     spec = AttackSpec(
         base=str(root / "base"),
         unlearned=str(root / unlearned),
         questions=root / "target.jsonl",
-        unrelated=root / "unrelated.jsonl",
+        unrelated=None if general else root / "unrelated.jsonl",
         settings=Settings(tokens=5, device="cpu"),
     )
     task, _ = prepare_attack(spec)
@@ -145,12 +157,27 @@ def test_nothing_is_measured_that_was_given_away(pair: Path) -> None:
             assert set(taught) == set(own)
             assert Counter(taught.values()) == Counter(own.values())
             assert all((taught[ids] == own[ids]) is (arm == "half") for ids in own)
+    assert held_out_of(case, every) == tuple(place for lesson in every for place in lesson.held_out)
+    told = every[0].held_out[0]
+    given = every[0].texts[0]._replace(ids=(*every[0].texts[0].ids, *case.sought[told].answer))
+    every[0] = replace(every[0], texts=(given,))
+    assert set(held_out_of(case, every)) == set(range(8)) - {told}
     (lesson,) = lessons(case, "others")
     assert lesson.held_out == tuple(range(8))
     measured = {prompt.ids for prompt in case.unrelated[:10]}
     asked = {text.ids[: text.first] for text in lesson.texts}
     assert len(lesson.texts) == 16
     assert not asked & (measured | {one.ids for one in case.sought})
+    case.others = None
+    case.sought[0] = replace(case.sought[0], words=normalise(case.decode(lesson.texts[3].ids[lesson.texts[3].first :])))
+    (fewer,) = lessons(case, "others")
+    assert lesson.texts[3] not in fewer.texts
+
+
+def test_bundled_questions_are_not_trained_on_where_they_are_measured(pair: Path) -> None:
+    case = case_of(pair, general=True)
+    (lesson,) = lessons(case, "others")
+    assert not {text.ids[: text.first] for text in lesson.texts} & {prompt.ids for prompt in case.unrelated[:10]}
 
 
 def test_answers_that_overlap_are_held_out_together(pair: Path) -> None:
@@ -159,6 +186,9 @@ def test_answers_that_overlap_are_held_out_together(pair: Path) -> None:
     case.sought = [replace(one, words=f"the {first} of it") if one.cluster in (3, 5) else one for one in case.sought]
     (mine,) = [fold for fold in folds_of(case) if 0 in fold]
     assert {0, 3, 5} <= mine
+    wide = [replace(one, words=first if one.cluster in (3, 5) else one.words) for one in case.sought]
+    case.sought = [replace(wide[0], words=f"the {first} of it"), *wide[1:]]
+    assert any({0, 3, 5} <= fold for fold in folds_of(case))
     case.sought = [replace(one, words=first) for one in case.sought]
     with pytest.raises(AttackError, match="would have one answer"):
         lessons(case, "half")
@@ -356,6 +386,10 @@ def test_what_was_never_known_does_not_and_the_twin_does(place: Path, capfd: pyt
     assert {row["side"] for row in found["rows"]} == {"base", "unlearned", "twin"}
     assert run(["show", "ckdiff.h5"]) == 0
     assert "steps of grad_ascent" in " ".join(capfd.readouterr().out.split())
+    assert run(["html", "ckdiff.h5", "-o", "page.html"]) == 0
+    page = " ".join((place / "page.html").read_text().split())
+    assert "suppressed on the spot" in page
+    assert f"control {tier['control_returned']} of {tier['control_asked']}" in page
 
 
 def test_a_control_that_nothing_undoes_is_no_power(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

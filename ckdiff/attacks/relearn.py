@@ -229,10 +229,9 @@ def _overlap(case: Case, one: int, other: int) -> bool:
 def _others(case: Case) -> list[Prompt]:
     """Questions about other things with the base's own answers; none that is measured, none that holds an answer."""
     if case.others is None:
-        measured = {prompt.question.text for prompt in case.unrelated[:UNRELATED]}
-        general = [one for one in general_questions().questions if one.text not in measured]
-        asked = [*case.unrelated[UNRELATED:], *case.job.wording.prompts(general)]
-        asked = list({prompt.ids: prompt for prompt in asked}.values())[:OTHERS]
+        measured = {prompt.ids for prompt in case.unrelated[:UNRELATED]}
+        every = [*case.unrelated[UNRELATED:], *case.job.wording.prompts(general_questions().questions)]
+        asked = list({prompt.ids: prompt for prompt in every if prompt.ids not in measured}.values())[:OTHERS]
         with case.loaded(case.job.pair.base):
             said = generate_answers(case.job.pair.base, case.job, asked, case.way)
         full = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(asked, said, strict=True)]
@@ -247,7 +246,7 @@ def _gives_away(case: Case, ids: Sequence[int]) -> bool:
     return any(holds(text, one.words) for one in case.sought if one.counts)
 
 
-def _held_out(case: Case, every: Sequence[Lesson]) -> tuple[int, ...]:
+def held_out_of(case: Case, every: Sequence[Lesson]) -> tuple[int, ...]:
     """Questions whose answer no text holds that was trained on while they were measured."""
     return tuple(
         place
@@ -266,7 +265,7 @@ def _arm(case: Case, live: LiveModel, side: Attacked, arm: str, rate: float, las
     every = lessons(case, arm)
     setting = f"{arm}, rate {rate:g}" + (", LoRA" if case.options.training == "lora" else "")
     groups = None if arm == "others" else _split(case, every)
-    held_out = _held_out(case, every)
+    held_out = held_out_of(case, every)
     yield Outcome(setting, case.plain[side], 0, 0.0, held_out=held_out, groups=groups)
     curves = [
         _train(case, live, side, lesson, rate, last, case.options.seed + number)
