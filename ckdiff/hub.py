@@ -162,13 +162,13 @@ def _patterns(card: Path, data: DataId, error: type[CkdiffError]) -> list[str]:
     if not configs:
         raise error(f"{quoted(str(data))}: its card names no configs; name a file: hf://datasets/{data.repo}/FILE")
     standard = [name for name, one in configs.items() if name == "default" or one.get("default") is True]
-    config = _named("config", data.config, list(configs), standard, data, error)
+    config = _choose_name("config", data.config, list(configs), standard, data, error)
     files = configs[config].get("data_files") or f"{configs[config].get('data_dir', '')}/*".lstrip("/")
     if isinstance(files, list) and all(isinstance(one, dict) for one in files):
         splits = {str(one.get("split")): one.get("path") for one in files}
     else:
         splits = files if isinstance(files, dict) else {"train": files}
-    paths = splits[_named("split", data.split, list(splits), [], data, error)]
+    paths = splits[_choose_name("split", data.split, list(splits), [], data, error)]
     return [str(path) for path in (paths if isinstance(paths, list) else [paths])]
 
 
@@ -188,7 +188,7 @@ def _configs(card: Path, data: DataId, error: type[CkdiffError]) -> list[dict[st
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _named(
+def _choose_name(
     what: str, wanted: str, there: Sequence[str], standard: Sequence[str], data: DataId, error: type[CkdiffError]
 ) -> str:
     """The config or split of a name; without one the standard one, or the only one."""

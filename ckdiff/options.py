@@ -179,10 +179,10 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     r"""A template from the command line, in which \n and \t stand for what they mean.
 
-    >>> unescaped(r"Q: {q}\nA:")
+    >>> unescape(r"Q: {q}\nA:")
     'Q: {q}\nA:'
     """
     return text.replace(r"\n", "\n").replace(r"\t", "\t")
@@ -205,7 +205,7 @@ CONCEPT = Option("--concept", "Which concept or subject of the file.", ASKED)
 UNRELATED = Option("--unrelated", "A file of other questions; else the concept's own, else general ones.", ASKED)
 MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED, least=1)
 TOKENS = Option("--tokens", "The most tokens of an answer.", ASKED, least=1)
-TEMPLATE = Option("--prompt-template", "Text around {q}.", ASKED, read=unescaped)
+TEMPLATE = Option("--prompt-template", "Text around {q}.", ASKED, read=unescape)
 TOKENIZER = Option("--tokenizer", "A directory with a tokenizer, where the base has none.", ASKED)
 NEURONS = Option("--neurons", "Of mode coeff: which neurons carry the best windows.")
 DEVICE = Option("--device", "auto, cpu, cuda or cuda:N.", RUNS)

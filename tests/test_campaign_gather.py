@@ -15,7 +15,7 @@ import pytest
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.campaign.gather.gathering import file_name, gather, merged_reports
-from ckdiff.campaign.gather.joining import _judged
+from ckdiff.campaign.gather.joining import _judge
 from ckdiff.campaign.records import CampaignError, Found, Outcome, Results, Slot
 from ckdiff.campaign.run.store import open_store, read_results, sha256_of
 from ckdiff.errors import ReportError
@@ -521,7 +521,7 @@ def test_an_audits_verdict_stays_until_something_else_is_asked(tmp_path: Path) -
     text = STRICT + "[measure]\nneutral = 'texts.txt'\n"
     knows = replace(parse_policy(text, "strict.toml"), files={"neutral": "ab" * 32})
     assert report.verdict is not None
-    assert _judged(judge_report(report, knows), parse_policy(text, "plan"), False).verdict.gate.files == knows.files  # type: ignore[union-attr]
+    assert _judge(judge_report(report, knows), parse_policy(text, "plan"), False).verdict.gate.files == knows.files  # type: ignore[union-attr]
     # An older gate says nothing about a policy that has changed since.
     changed = replace(audit, slot=replace(where, policy="[fail]\ntarget_bleu = 0.5\n"))
     assert gather(results(changed)).outcome == "passed"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ckdiff.audit.gate.measures import FILES, MEASURES, MOST_UNRELATED, measured_otherwise, read_files
+from ckdiff.audit.gate.measures import FILES, MEASURES, MOST_UNRELATED, find_deviations, read_files
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.report import check, measures_not_met
@@ -203,7 +203,7 @@ def test_what_was_not_measured_meets_no_key(key: str, folder: Path) -> None:
     checks = checks_of(f"{key} = {value}", report(compare=compared()), folder)
     assert {one.outcome for one in checks.values()} == {"inconclusive"}
     policy = parse_policy(f"[measure]\n{key} = {value}\n[fail]\nunexpected_tensors = true\n", "p.toml", folder)
-    assert measured_otherwise(report(compare=compared()), policy, {}) == ()
+    assert find_deviations(report(compare=compared()), policy, {}) == ()
 
 
 @pytest.mark.parametrize("key", MEASURES)

@@ -1,4 +1,4 @@
-"""DSSE envelopes signed with a local key, by securesystemslib: `sign(...)`, `opened(...)`. Its only importer.
+"""DSSE envelopes signed with a local key, by securesystemslib: `sign(...)`, `open_envelope(...)`. Its only importer.
 
 Keys are PEM files: Ed25519, ECDSA (P-256, P-384, P-521) or RSA. A private key that is encrypted is opened with the
 password in the environment variable `CKDIFF_KEY_PASSWORD`; nothing is asked on the terminal.
@@ -186,7 +186,7 @@ def sign(content: bytes, kind: str, signer: CryptoSigner) -> bytes:
     return (json.dumps(envelope.to_dict(), indent=2) + "\n").encode("ascii")
 
 
-def opened(path: Path, kind: str, key: SSlibKey) -> bytes:
+def open_envelope(path: Path, kind: str, key: SSlibKey) -> bytes:
     """The payload of an envelope that this key has signed.
 
     Raises:

@@ -106,7 +106,7 @@ def comparable(older: Probe, newer: Probe) -> bool:
     def how(found: Probe) -> dict[str, str]:
         return {key: value for key, value in found.settings.items() if key not in SCOPE}
 
-    def asked(found: Probe) -> list[tuple[str, tuple[int, ...]]]:
+    def texts_and_ids(found: Probe) -> list[tuple[str, tuple[int, ...]]]:
         return [(question.text, question.answer_ids) for question in found.questions]
 
-    return how(older) == how(newer) and asked(older) == asked(newer)
+    return how(older) == how(newer) and texts_and_ids(older) == texts_and_ids(newer)

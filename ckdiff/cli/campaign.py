@@ -169,7 +169,7 @@ def tell(found: Finished, plan: Plan, quiet: bool) -> None:
 def print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, ways: Ways) -> None:
     """List the jobs of a plan, and what is left to do."""
     from ckdiff.cache import Cache
-    from ckdiff.campaign.run.run import standing
+    from ckdiff.campaign.run.run import survey_jobs
     from ckdiff.campaign.run.store import Store, check_folder
     from ckdiff.campaign.run.tasks import jobs
 
@@ -177,13 +177,13 @@ def print_plan(plan: Plan, shard: tuple[int, int] | None, retry: bool, ways: Way
         raise CkdiffError(f"{plan.results}: holds the results of another plan; name another with -o DIR")
     store = Store(plan.results)
     found = jobs(plan, Cache(plan.results), shard, hashing=False)
-    there = standing(plan, store, found, retry)
+    there = survey_jobs(plan, store, found, retry)
     write_lines(_plan_lines(plan, store, there, ways))
 
 
 def _plan_lines(plan: Plan, store: Any, there: Standing, ways: Ways) -> Iterator[str]:
     from ckdiff.campaign.engines.local import places_for
-    from ckdiff.campaign.run.estimate import estimates, left
+    from ckdiff.campaign.run.estimate import estimates, seconds_left
     from ckdiff.campaign.run.tasks import name_of
     from ckdiff.report.words.numbers import count_of
     from ckdiff.untrusted import printable
@@ -203,7 +203,7 @@ def _plan_lines(plan: Plan, store: Any, there: Standing, ways: Ways) -> Iterator
     remaining = [found[key] for key in todo]
     count = places_for(there.todo, ways, []) if there.todo else 0
     memory = max((one.memory for one in remaining), default=0)
-    seconds = left(remaining, count)
+    seconds = seconds_left(remaining, count)
     yield f"jobs      {len(there.jobs.slots)}, {len(there.done)} done, {len(remaining)} to do, {len(there.ended)} ended"
     if not remaining:
         yield f"results   {plan.results}"

@@ -65,7 +65,7 @@ def sizes(live: LiveModel, prompts: Sequence[Prompt]) -> Sizes:
     per_layer = []
     for components in (ATTENTION, MLP):
         total = sum(
-            live.sites[number].layer.get_parameter(name).numel() * _used(live, component, name)
+            live.sites[number].layer.get_parameter(name).numel() * _used_share(live, component, name)
             for number in range(len(live.layers))
             for component in components
             for name in live.sites[number].parameters.get(component, ())
@@ -89,7 +89,7 @@ def _spared_work(live: LiveModel) -> dict[tuple[str, ...], float]:
     return found
 
 
-def _used(live: LiveModel, component: str, name: str) -> float:
+def _used_share(live: LiveModel, component: str, name: str) -> float:
     """Of a stacked tensor of experts only the chosen ones are used."""
     if component == "router" or "experts" not in name:
         return 1.0

@@ -134,7 +134,7 @@ def prepare(
     if len(kept) < len(asked):
         questions = questions.narrow(tuple(questions.questions[number] for number in kept))
     notes += [*merged, *([ONE_QUESTION] if len(kept) == 1 else [])]
-    prompts = _given(wording, questions, settings) if settings.given_answers else [asked[number] for number in kept]
+    prompts = _answer(wording, questions, settings) if settings.given_answers else [asked[number] for number in kept]
     notes += _check_prompts(pair, prompts, questions, settings)
     stops = stop_tokens(pair.base, read_json(base.root, "generation_config.json") if base.root is not None else {})
     # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
@@ -276,7 +276,7 @@ def settings_record(job: Job) -> dict[str, str]:
     }
 
 
-def _given(wording: Wording, questions: QuestionSet, settings: Settings) -> list[Prompt]:
+def _answer(wording: Wording, questions: QuestionSet, settings: Settings) -> list[Prompt]:
     for question in questions.questions:
         if not (question.answer or "").strip():
             raise SettingsError(

@@ -137,17 +137,17 @@ class Sweep:
 
     def finals(self, state: State) -> tuple[dict[Side, Tensor], dict[int, Tensor]]:
         """What goes into each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
-        own = {side: self.pair.side(side).tail(self._scored(state.own[side])) for side in SIDES}
+        own = {side: self.pair.side(side).tail(self._scored_states(state.own[side])) for side in SIDES}
         runs = {}
         for number, units in state.runs.items():
             run = self.plan.runs[number]
-            rows = units[0][0] if run.pointwise else self._scored(units)
+            rows = units[0][0] if run.pointwise else self._scored_states(units)
             runs[number] = self.pair.side(ends_of(run)).tail(rows)
         return own, runs
 
     def own_scored(self, state: State, side: Side) -> Tensor:
         """A side's own state at the scored positions, after the last layer [position, d_model]."""
-        return self._scored(state.own[side])
+        return self._scored_states(state.own[side])
 
     # ------------------------------------------------------------------------------------------------------ parts
 
@@ -175,9 +175,9 @@ class Sweep:
             run = self.plan.runs[run_number]
             if run.first == number:
                 states = before[ends_of(run)] if number == 0 else before[host_of(run)]
-                state.runs[run_number] = [self._scored(states)[None]] if run.pointwise else list(states)
+                state.runs[run_number] = [self._scored_states(states)[None]] if run.pointwise else list(states)
 
-    def _scored(self, states: Sequence[Tensor]) -> Tensor:
+    def _scored_states(self, states: Sequence[Tensor]) -> Tensor:
         rows = [
             part.reshape(-1, part.shape[-1])[batch.scored] for part, batch in zip(states, self.batches, strict=True)
         ]
@@ -199,9 +199,9 @@ class Sweep:
         attention, mlp = states.attention(host, patch.attention), states.mlp(host, patch)
         keys = {name: states.key_output(host, name, source) for name, source in patch.key_outputs}
         if pointwise:
-            attention = None if attention is None else [self._scored(attention)[None]]
-            mlp = None if mlp is None else [self._scored(mlp)[None]]
-            keys = {name: [self._scored(value)[None]] for name, value in keys.items()}
+            attention = None if attention is None else [self._scored_states(attention)[None]]
+            mlp = None if mlp is None else [self._scored_states(mlp)[None]]
+            keys = {name: [self._scored_states(value)[None]] for name, value in keys.items()}
         live, other = self.pair.side(host), self.pair.side("base" if host == "unlearned" else "unlearned")
         sites = live.sites[number]
         for unit in range(len(state.runs[members[0]])):

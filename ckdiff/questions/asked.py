@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ckdiff.questions.layouts import has
 from ckdiff.questions.questions import MAX_BYTES, QuestionSet, digest_of, read_questions
-from ckdiff.questions.records import naming, read_records
-from ckdiff.questions.values import counted
+from ckdiff.questions.records import name_in_errors, read_records
+from ckdiff.questions.values import count_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def own_unrelated(path: Path, concept: str | None) -> QuestionSet | None:
     Raises:
         RecordsError: it has them, and they cannot be used.
     """
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path, most=MAX_BYTES)
         column = found.group.unrelated if found.group else ""
         picked = [entry.value for entry in found.about(concept) if isinstance(entry.value, dict)] if column else []
@@ -60,5 +60,5 @@ def first_questions(found: QuestionSet, most: int) -> QuestionSet:
     if len(found.questions) <= most:
         return found
     kept = found.questions[:most]
-    notes = counted(len(found.questions) - most, "unrelated question", "left out; --most-unrelated asks more")
+    notes = count_note(len(found.questions) - most, "unrelated question", "left out; --most-unrelated asks more")
     return replace(found, questions=kept, digest=digest_of(kept), notes=(*found.notes, *notes))

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.questions.layouts import asking, choosing, fold
-from ckdiff.questions.records import naming, read_records
+from ckdiff.questions.layouts import choice_layout, fold, question_layout
+from ckdiff.questions.records import name_in_errors, read_records
 from ckdiff.questions.values import canonical_digest, kind_of, string_of, words_of
 from ckdiff.untrusted import quoted
 
@@ -58,7 +58,7 @@ def read_choices(path: Path) -> ChoiceQuestions:
     Raises:
         RecordsError: the file cannot be read, or an entry is not of this form.
     """
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path)
         questions = tuple(map(_choices, found.entries))
         name = path.stem if path.stem.isprintable() else quoted(path.stem)
@@ -69,7 +69,7 @@ def _choices(entry: Record) -> Choices:
     place, item = entry.place, entry.value
     if not isinstance(item, dict):
         raise ValueError(f"{place}: {kind_of(item)}; write an object with question, choices and answer")
-    asked, row = asking(item), choosing(item)
+    asked, row = question_layout(item), choice_layout(item)
     answer = fold(row.answer) if row else "answer"
     missing = {"question": asked, "choices": row, "answer": not answer or answer in item}
     if asked is None or row is None or not all(missing.values()):
@@ -78,7 +78,7 @@ def _choices(entry: Record) -> Choices:
     text = string_of(place, asked.question[0], item[fold(asked.question[0])])
     if not text:
         raise ValueError(f"{place}: the question is empty; write one")
-    given, names = _given(place, row.choices, item)
+    given, names = _choices_in(place, row.choices, item)
     if not 2 <= len(given) <= MOST_CHOICES:
         raise ValueError(f"{place}: {len(given)} choices; write a list of 2 to {MOST_CHOICES} strings")
     choices = tuple(words_of(place, f"choice {number}", choice) for number, choice in enumerate(given))
@@ -89,7 +89,7 @@ def _choices(entry: Record) -> Choices:
     return Choices(text, choices, _answer(place, value, choices, names))
 
 
-def _given(place: str, columns: Sequence[str], item: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _choices_in(place: str, columns: Sequence[str], item: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """The choices, and what the file calls each."""
     if len(columns) > 1:
         kept = [column for column in columns if item[fold(column)] not in (None, "")]

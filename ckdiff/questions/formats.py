@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.questions.layouts import asking, choosing, fold, grouping, known, telling
-from ckdiff.questions.values import folded, kind_of, listed
+from ckdiff.questions.layouts import choice_layout, concept_layout, fold, known_columns, question_layout, text_layout
+from ckdiff.questions.values import fold_keys, kind_of, list_names
 from ckdiff.untrusted import printable, quoted, strict_json
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def _parquet(content: Content) -> Iterator[Record]:
         source = pyarrow.BufferReader(content.data)
         file = parquet.ParquetFile(source)
         names = file.schema_arrow.names
-        columns = [name for name in names if fold(name) in known()]
+        columns = [name for name in names if fold(name) in known_columns()]
         if not columns:
-            raise ValueError(f"no column that is known; it has: {listed(names)}")
+            raise ValueError(f"no column that is known; it has: {list_names(names)}")
         leaves = [file.schema.column(index).path for index in range(len(file.schema.names))]
         file = parquet.ParquetFile(source, read_dictionary=leaves)
         number = size = 0
@@ -134,7 +134,7 @@ def _parquet(content: Content) -> Iterator[Record]:
                 size += _size(value)
                 if size > MAX_BYTES:
                     raise ValueError(f"row {number}: more than {MAX_BYTES} bytes up to here; take a part of it")
-                yield Record(f"row {number}", folded(value, f"row {number}"))
+                yield Record(f"row {number}", fold_keys(value, f"row {number}"))
     except (pyarrow.ArrowException, OSError) as error:
         why = printable(str(error).partition("\n")[0])[:200]
         raise ValueError(f"not parquet that can be read ({why}); download it again") from error
@@ -154,7 +154,7 @@ def _first_row(content: Content) -> tuple[str, list[str]]:
     line = content.lines[0].value[:MAX_LIST] if content.lines else ""
     every = DELIMITERS.get(content.ending, DELIMITERS[".csv"])
     found = [(one, [fold(cell) for cell in next(csv.reader([line], delimiter=one), [])]) for one in every]
-    return max(found, key=lambda one: (len(known().intersection(one[1])), len(one[1])))
+    return max(found, key=lambda one: (len(known_columns().intersection(one[1])), len(one[1])))
 
 
 def _is_table(content: Content) -> bool:
@@ -162,12 +162,12 @@ def _is_table(content: Content) -> bool:
     cells = _first_row(content)[1]
     if content.ending in DELIMITERS:
         return bool(cells)
-    return len(cells) > 1 and known().issuperset(cells) and _is_header(cells)
+    return len(cells) > 1 and known_columns().issuperset(cells) and _is_header(cells)
 
 
 def _is_header(cells: Iterable[str]) -> bool:
     """Whether cells name a question or a text."""
-    return (asking(dict.fromkeys(cells)) or telling(dict.fromkeys(cells))) is not None
+    return (question_layout(dict.fromkeys(cells)) or text_layout(dict.fromkeys(cells))) is not None
 
 
 def _is_tsv(content: Content) -> bool:
@@ -195,7 +195,7 @@ def _table(content: Content) -> Iterator[Record]:
     else:
         del rows[0]
     if len({*header} - {""}) < len(header) - header.count(""):
-        raise ValueError(f"line 1: two columns of one name in {listed(header)}; rename one")
+        raise ValueError(f"line 1: two columns of one name in {list_names(header)}; rename one")
     for row in rows:
         if len(row.value) != len(header):
             counts = f"{len(row.value)} cells in {len(header)} columns"
@@ -218,7 +218,7 @@ def _mmlu_header(rows: Sequence[Record]) -> list[str]:
     header = ["question", "a", "b", "c", "d", "answer"]
     if all(len(row.value) == len(header) and row.value[-1].strip() in tuple("ABCD") for row in rows):
         return header
-    has = listed(rows[0].value)
+    has = list_names(rows[0].value)
     raise ValueError(f"line 1: no question or text in the header; write one, such as question,answer; it has: {has}")
 
 
@@ -261,11 +261,11 @@ def _is_json_lines(content: Content) -> bool:
 
 def _json_lines(content: Content) -> Iterator[Record]:
     for line in content.lines:
-        yield Record(line.place, folded(_parsed(line.value, line.place), line.place))
+        yield Record(line.place, fold_keys(_parse_json(line.value, line.place), line.place))
 
 
 def _json(content: Content) -> list[Record]:
-    value = _parsed(content.text)
+    value = _parse_json(content.text)
     if isinstance(value, list):
         return _entries(value)
     if isinstance(value, dict):
@@ -277,12 +277,12 @@ def _json(content: Content) -> list[Record]:
 
 def _of_object(value: dict[str, Any]) -> list[Record]:
     """An object is one record, a table by columns, a wrapper of one list, or named parts."""
-    record = folded(value, "the object")
-    row = asking(record) or telling(record)
+    record = fold_keys(value, "the object")
+    row = question_layout(record) or text_layout(record)
     if row is not None and isinstance(record[fold((*row.question, row.text)[0])], list | dict):
         return _of_columns({key: column for key, column in record.items() if isinstance(column, list | dict)})
     lists = {key: one for key, one in value.items() if isinstance(one, list)}
-    if not lists or row is not None or choosing(record) or grouping([record]):
+    if not lists or row is not None or choice_layout(record) or concept_layout([record]):
         return [Record("the object", record)]
     named = len(lists) > 1
     return [one for key, items in lists.items() for one in _entries(items, f"{quoted(key)}, ", key if named else None)]
@@ -290,13 +290,13 @@ def _of_object(value: dict[str, Any]) -> list[Record]:
 
 def _entries(values: list[Any], before: str = "", part: str | None = None) -> list[Record]:
     places = (f"{before}entry {number}" for number in range(1, len(values) + 1))
-    return [Record(place, folded(value, place), part) for place, value in zip(places, values, strict=True)]
+    return [Record(place, fold_keys(value, place), part) for place, value in zip(places, values, strict=True)]
 
 
 def _of_columns(columns: dict[str, Any]) -> list[Record]:
     lists = {key: list(one.values()) if isinstance(one, dict) else one for key, one in columns.items()}
     if len(set(map(len, lists.values()))) > 1:
-        raise ValueError(f"columns of different lengths: {listed(lists)}; write a list of objects")
+        raise ValueError(f"columns of different lengths: {list_names(lists)}; write a list of objects")
     rows = zip(*lists.values(), strict=True)
     return [Record(f"row {number}", dict(zip(lists, row, strict=True))) for number, row in enumerate(rows, 1)]
 
@@ -308,7 +308,7 @@ def _is_json(text: str, *types: type) -> bool:
         return False
 
 
-def _parsed(text: str, place: str = "") -> Any:
+def _parse_json(text: str, place: str = "") -> Any:
     try:
         return strict_json(text, constants=True)
     except json.JSONDecodeError as error:

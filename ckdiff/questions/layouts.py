@@ -113,7 +113,7 @@ def fold(name: str) -> str:
     return name.strip().casefold()
 
 
-def known() -> frozenset[str]:
+def known_columns() -> frozenset[str]:
     """Every column that is read, folded; of a table with many columns no other is."""
     return frozenset(fold(column) for row in LAYOUTS for column in (*row.columns, *CLUSTER, *SPAN))
 
@@ -123,25 +123,25 @@ def has(record: Mapping[str, Any], *columns: str) -> bool:
     return all(column and fold(column) in record for column in columns)
 
 
-def asking(record: Mapping[str, Any]) -> Layout | None:
+def question_layout(record: Mapping[str, Any]) -> Layout | None:
     """The row by which a record is a question: one whose answer is there, else one whose column says that it asks."""
     rows = [row for row in LAYOUTS if row.question and has(record, row.question[0])]
     answered = next((row for row in rows if has(record, row.answer)), None)
     return answered or next((row for row in rows if row.question[0] in ASKING), None)
 
 
-def choosing(record: Mapping[str, Any]) -> Layout | None:
+def choice_layout(record: Mapping[str, Any]) -> Layout | None:
     """The row by which a record is a multiple-choice question."""
     rows = [row for row in LAYOUTS if row.choices and has(record, *row.choices)]
     return next((row for row in rows if has(record, row.answer)), rows[0] if rows else None)
 
 
-def telling(record: Mapping[str, Any]) -> Layout | None:
+def text_layout(record: Mapping[str, Any]) -> Layout | None:
     """The row by which a record can be learned or forgotten: as a text, or as a question with its answer."""
     return next((row for row in LAYOUTS if has(record, row.text) or has(record, *row.question[:1], row.answer)), None)
 
 
-def grouping(records: Iterable[Any]) -> Layout | None:
+def concept_layout(records: Iterable[Any]) -> Layout | None:
     """The row by which entries belong to concepts; those that list their questions come before mere subjects."""
     objects = [record for record in records if isinstance(record, dict)]
     rows = sorted((row for row in LAYOUTS if row.concept), key=lambda row: not row.target)

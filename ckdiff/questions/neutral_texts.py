@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from ckdiff.questions.records import naming, read_records
+from ckdiff.questions.records import name_in_errors, read_records
 from ckdiff.questions.segments import text_of
-from ckdiff.questions.values import canonical_digest, counted
+from ckdiff.questions.values import canonical_digest, count_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +45,11 @@ def read_texts(path: Path, source: str = "") -> Texts:
     Raises:
         RecordsError: the file cannot be read, is damaged, or holds no text.
     """
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path, prose=True)
         said = [text for text in map(text_of, found.entries) if text]
         once = tuple(dict.fromkeys(said))
         if not once:
             raise ValueError("no text found; write at least one")
-        notes = counted(len(said) - len(once), "repeated text")
+        notes = count_note(len(said) - len(once), "repeated text")
         return Texts(once, source or f"{found.name}, {found.kind}", notes)

@@ -15,16 +15,16 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.questions.formats import Record
-from ckdiff.questions.layouts import CLUSTER, SPAN, asking, fold
-from ckdiff.questions.records import Records, items_of, naming, read_records
+from ckdiff.questions.layouts import CLUSTER, SPAN, fold, question_layout
+from ckdiff.questions.records import Records, items_of, name_in_errors, read_records
 from ckdiff.questions.streams import RecordsError
 from ckdiff.questions.values import (
     canonical_digest,
     check_open,
     clean,
-    counted,
+    count_note,
     kind_of,
-    listed,
+    list_names,
     string_of,
     words_of,
 )
@@ -98,8 +98,8 @@ def read_questions(path: Path, *, concept: str | None = None, unrelated: bool = 
     Raises:
         RecordsError: the file cannot be read, is of no known format, or does not hold what was asked for.
     """
-    with naming(path):
-        return _collected(*_chosen(read_records(path, most=MAX_BYTES), concept, unrelated))
+    with name_in_errors(path):
+        return _collect(*_choose_entries(read_records(path, most=MAX_BYTES), concept, unrelated))
 
 
 def concepts_in(path: Path) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def concepts_in(path: Path) -> tuple[str, ...]:
     Raises:
         RecordsError: the file cannot be read.
     """
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path, most=MAX_BYTES)
         once: dict[str, str] = {}
         for name in filter(None, map(found.concept_of, found.entries)):
@@ -130,12 +130,12 @@ def given_questions(texts: Sequence[str] | str, source: str = "command line") ->
     """
     texts = [texts] if isinstance(texts, str) else texts
     try:
-        return _collected([Record(f"question {index}", text) for index, text in enumerate(texts, 1)], source)
+        return _collect([Record(f"question {index}", text) for index, text in enumerate(texts, 1)], source)
     except ValueError as error:
         raise RecordsError(f"--question: {error}") from error
 
 
-def _chosen(found: Records, concept: str | None, unrelated: bool) -> tuple[list[Record], str, tuple[str, ...]]:
+def _choose_entries(found: Records, concept: str | None, unrelated: bool) -> tuple[list[Record], str, tuple[str, ...]]:
     """The entries that are asked for, one line about what they are, and notes."""
     row = found.group
     if unrelated and not (row and row.unrelated):
@@ -157,10 +157,10 @@ def _chosen(found: Records, concept: str | None, unrelated: bool) -> tuple[list[
     return items, ", ".join(filter(None, said)), notes
 
 
-def _collected(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()) -> QuestionSet:
+def _collect(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()) -> QuestionSet:
     """Strip, drop what is empty or was asked already, and count what was dropped."""
     items = list(items)
-    rows = filter(None, (asking(item.value) for item in items if isinstance(item.value, dict)))
+    rows = filter(None, (question_layout(item.value) for item in items if isinstance(item.value, dict)))
     notes += tuple(dict.fromkeys(row.note for row in rows if row.note))
     asked: dict[str, Question] = {}
     empty = repeated = contradicted = 0
@@ -173,9 +173,11 @@ def _collected(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()
     questions = tuple(question for text, question in asked.items() if text)
     if not questions:
         raise ValueError("no question found; write at least one")
-    notes += counted(empty, "empty question") + counted(repeated, "repeated question")
-    notes += counted(contradicted, "repeated question", "with another answer; the first answer was kept")
-    notes += counted(sum(bool(one.others) for one in questions), "question", "with several answers; the first is used")
+    notes += count_note(empty, "empty question") + count_note(repeated, "repeated question")
+    notes += count_note(contradicted, "repeated question", "with another answer; the first answer was kept")
+    notes += count_note(
+        sum(bool(one.others) for one in questions), "question", "with several answers; the first is used"
+    )
     return QuestionSet(questions, source, digest_of(questions), notes)
 
 
@@ -189,9 +191,9 @@ def _question(place: str, item: Any) -> Question:
         return Question(clean(item, place))
     if not isinstance(item, dict):
         raise ValueError(f"{place}: {kind_of(item)}; write a string, or an object with a question")
-    row = asking(item)
+    row = question_layout(item)
     if row is None:
-        raise ValueError(f"{place}: no question in it; call it question; it has: {listed(item)}")
+        raise ValueError(f"{place}: no question in it; call it question; it has: {list_names(item)}")
     first, *more = row.question
     said = [string_of(place, first, item[fold(first)])]
     said += [string_of(place, column, item[fold(column)]) for column in more if item.get(fold(column)) is not None]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from ckdiff.hub import fetch_data, find_data_id
 from ckdiff.questions.formats import FORMATS, MAX_BYTES, Content, Record
-from ckdiff.questions.layouts import Layout, fold, grouping
+from ckdiff.questions.layouts import Layout, concept_layout, fold
 from ckdiff.questions.streams import RecordsError, whole
-from ckdiff.questions.values import folded, kind_of, listed
+from ckdiff.questions.values import fold_keys, kind_of, list_names
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Records:
         if concept is None:
             different = len({fold(name or "") for name in names})
             if self.listing and different > 1:
-                raise ValueError(f"{different} concepts, name one with --concept: {listed(names)}")
+                raise ValueError(f"{different} concepts, name one with --concept: {list_names(names)}")
             return self.entries
         if not any(names):
             kinds = "ConceptVectors or RWKU"
             raise ValueError(f"{self.kind} without concepts; leave out --concept, or name a file of {kinds}")
         found = [one for one, name in zip(self.entries, names, strict=True) if name and fold(name) == fold(concept)]
         if not found:
-            raise ValueError(f"no concept {quoted(concept)}; it has: {listed(names)}")
+            raise ValueError(f"no concept {quoted(concept)}; it has: {list_names(names)}")
         return tuple(found)
 
 
@@ -86,7 +86,7 @@ def items_of(entry: Record, column: str) -> list[Record]:
         raise ValueError(f"{entry.place}: {column} is {kind_of(items)}; write a list of questions")
     flat = [part for item in items for part in (item if isinstance(item, list) else [item])]
     places = (f"{entry.place}, {column} {index}" for index in range(1, len(flat) + 1))
-    return [Record(place, folded(item, place)) for place, item in zip(places, flat, strict=True)]
+    return [Record(place, fold_keys(item, place)) for place, item in zip(places, flat, strict=True)]
 
 
 def read_records(path: Path, *, prose: bool = False, most: int | None = None) -> Records:
@@ -101,7 +101,7 @@ def read_records(path: Path, *, prose: bool = False, most: int | None = None) ->
         RecordsError: it cannot be read, is of no known format, or is empty.
     """
     most, data = most or MAX_BYTES, find_data_id(path)
-    with naming(path):
+    with name_in_errors(path):
         if data is None:
             if re.fullmatch(r"hf:/.*|[\w-]+/[\w.-]+", str(path)) and not path.parent.exists():
                 raise ValueError("no such file; of the hub name hf://datasets/org/name/FILE or org/name:CONFIG:SPLIT")
@@ -126,11 +126,11 @@ def _read(path: Path, prose: bool, most: int) -> tuple[str, list[Record]]:
 
 def _records(name: str, kind: str, entries: Sequence[Record]) -> Records:
     name = name if name.isprintable() else quoted(name)
-    return Records(name, kind, tuple(entries), grouping(entry.value for entry in entries))
+    return Records(name, kind, tuple(entries), concept_layout(entry.value for entry in entries))
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Turn what is wrong with a file's content into an error that names the file."""
     try:
         yield

@@ -12,16 +12,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckdiff.questions.layouts import fold, has, telling
-from ckdiff.questions.records import Records, items_of, naming, read_records
+from ckdiff.questions.layouts import fold, has, text_layout
+from ckdiff.questions.records import Records, items_of, name_in_errors, read_records
 from ckdiff.questions.streams import RecordsError
 from ckdiff.questions.values import (
     canonical_digest,
     check_open,
     clean,
-    counted,
+    count_note,
     kind_of,
-    listed,
+    list_names,
     string_of,
     words_of,
 )
@@ -85,15 +85,15 @@ def read_segments(path: Path, *, concept: str | None = None, most: int | None = 
         RecordsError: the file cannot be read, is of no known format, or does not hold what was asked for.
     """
     check_bounds(length, most)
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path, prose=True)
         picked, said = found.about(concept), found.kind
         if found.group is not None and found.group.target:
-            said = f"{found.group.name}, concept {quoted(_named(found, picked[0]))}"
+            said = f"{found.group.name}, concept {quoted(_name_of(found, picked[0]))}"
             if not found.group.text:
                 picked = tuple(item for entry in picked for item in items_of(entry, found.group.target))
         pieces = (piece for entry in picked for piece in _segments_of(entry, found, length))
-        return _collected(pieces, f"{found.name}, {said}", most)
+        return _collect(pieces, f"{found.name}, {said}", most)
 
 
 def other_concepts(path: Path, concept: str, most: int | None = None, length: int = LENGTH) -> TextSet:
@@ -103,12 +103,12 @@ def other_concepts(path: Path, concept: str, most: int | None = None, length: in
         RecordsError: it is no such file, has no such concept, or no other one with a text.
     """
     check_bounds(length, most)
-    with naming(path):
+    with name_in_errors(path):
         found = read_records(path, prose=True)
         if found.group is None or not (found.group.target and found.group.text):
             raise ValueError("no concepts of ConceptVectors in it; name a file with texts to retain")
-        named, column = quoted(_named(found, found.about(concept)[0])), found.group.text
-        others = [entry for entry in found.entries if fold(_named(found, entry)) != fold(concept)]
+        named, column = quoted(_name_of(found, found.about(concept)[0])), found.group.text
+        others = [entry for entry in found.entries if fold(_name_of(found, entry)) != fold(concept)]
         told = [entry for entry in others if isinstance(entry.value.get(fold(column)), str)]
         if not told:
             raise ValueError(f"no other concept than {named} with {column}; name a file with texts to retain")
@@ -116,8 +116,8 @@ def other_concepts(path: Path, concept: str, most: int | None = None, length: in
             itertools.zip_longest(*(_segments_of(one, found, length) for one in told))
         )
         pieces = (piece for piece in turns if piece is not None)
-        notes = counted(len(others) - len(told), "other concept", f"without {column} left out")
-        return _collected(pieces, f"{found.name}, {found.group.name}, concepts other than {named}", most, notes)
+        notes = count_note(len(others) - len(told), "other concept", f"without {column} left out")
+        return _collect(pieces, f"{found.name}, {found.group.name}, concepts other than {named}", most, notes)
 
 
 def holds_concepts(path: Path) -> bool:
@@ -177,7 +177,7 @@ def _cuts(text: str, start: int, end: int, length: int) -> Iterator[int]:
     yield end
 
 
-def _named(found: Records, entry: Record) -> str:
+def _name_of(found: Records, entry: Record) -> str:
     name = found.concept_of(entry)
     if not name:
         raise ValueError(f"{entry.place}: an entry without the name of its concept; add its name")
@@ -189,9 +189,9 @@ def _segments_of(entry: Record, found: Records, length: int) -> Iterator[Segment
     item, place = entry.value, entry.place
     group = found.group if found.group and found.group.target and found.group.text else None
     if group is not None and not (isinstance(item, dict) and isinstance(item.get(fold(group.text)), str)):
-        named = quoted(_named(found, entry))
+        named = quoted(_name_of(found, entry))
         raise ValueError(f"{place}: concept {named} has no {group.text}; add its text, or name a file of texts")
-    row = telling(item) if isinstance(item, dict) else None
+    row = text_layout(item) if isinstance(item, dict) else None
     if row is not None and not has(item, row.text):
         prompt, answer = row.question[0], row.answer
         answers = item[fold(answer)]
@@ -213,13 +213,13 @@ def text_of(entry: Record) -> str:
         return clean(item, place)
     if not isinstance(item, dict):
         raise ValueError(f"{place}: {kind_of(item)}; write a string, or an object with text")
-    row = telling(item)
+    row = text_layout(item)
     if row is None or not has(item, row.text):
-        raise ValueError(f"{place}: no text in it; call it text; it has: {listed(item)}")
+        raise ValueError(f"{place}: no text in it; call it text; it has: {list_names(item)}")
     return string_of(place, row.text, item[fold(row.text)])
 
 
-def _collected(found: Iterable[Segment], source: str, most: int | None, notes: tuple[str, ...] = ()) -> TextSet:
+def _collect(found: Iterable[Segment], source: str, most: int | None, notes: tuple[str, ...] = ()) -> TextSet:
     """Drop what is empty or was there already, and count what was dropped."""
     every = list(found)
     said = [segment for segment in every if segment.text and segment.prompt != ""]
@@ -227,7 +227,7 @@ def _collected(found: Iterable[Segment], source: str, most: int | None, notes: t
     taken = tuple(once[:most])
     if not taken:
         raise ValueError("no text found; write at least one")
-    notes += counted(len(every) - len(said), "empty text") + counted(len(said) - len(once), "repeated text")
+    notes += count_note(len(every) - len(said), "empty text") + count_note(len(said) - len(once), "repeated text")
     notes += (f"the first {len(taken)} of {len(once)} segments were taken",) if len(taken) < len(once) else ()
     return TextSet(taken, source, text_digest(taken), notes)
 

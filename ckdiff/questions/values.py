@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.questions.layouts import choosing, fold
+from ckdiff.questions.layouts import choice_layout, fold
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ LISTED = 20
 """How many names a message lists."""
 
 
-def folded(value: Any, place: str) -> Any:
+def fold_keys(value: Any, place: str) -> Any:
     """An object with its keys folded, and a chat as the question and the answer that it is; else the value.
 
     Raises:
@@ -28,7 +28,7 @@ def folded(value: Any, place: str) -> Any:
         return value
     found = {fold(key): one for key, one in value.items()}
     if len(found) < len(value):
-        raise ValueError(f"{place}: two columns of one name in {listed(value)}; rename one")
+        raise ValueError(f"{place}: two columns of one name in {list_names(value)}; rename one")
     turns = found.get("messages")
     if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
         said = {turn.get("role"): turn.get("content") for turn in turns}
@@ -78,7 +78,7 @@ def check_open(place: str, item: Mapping[str, Any], answers: Sequence[str]) -> N
     Raises:
         ValueError: it does.
     """
-    row = choosing(item)
+    row = choice_layout(item)
     given = [item[fold(column)] for column in row.choices] if row else []
     if row is None or any(answers[0] in (one if isinstance(one, list) else [one]) for one in given if answers):
         return
@@ -87,12 +87,12 @@ def check_open(place: str, item: Mapping[str, Any], answers: Sequence[str]) -> N
     )
 
 
-def counted(count: int, what: str, fate: str = "left out") -> tuple[str, ...]:
+def count_note(count: int, what: str, fate: str = "left out") -> tuple[str, ...]:
     """A note about how many, or none about nothing."""
     return (f"{count} {what}{'' if count == 1 else 's'} {fate}",) if count else ()
 
 
-def listed(names: Iterable[str | None]) -> str:
+def list_names(names: Iterable[str | None]) -> str:
     """Names for a message: each once, quoted, and not too many."""
     once = list(dict.fromkeys(name.strip() for name in names if name is not None and name.strip()))
     more = f" and {len(once) - LISTED} more" if len(once) > LISTED else ""

@@ -50,20 +50,20 @@ class Gauge:
 
     def ask_base(self, live: LiveModel) -> None:
         """Keep the base's answers."""
-        self.ids = self._asked(live)
+        self.ids = self._ask(live)
         self.answers = {name: self._texts(ids) for name, ids in self.ids.items()}
 
     def __call__(self, live: LiveModel) -> dict[str, float]:
         """Mean BLEU of each set against the base's answers, in [0, 1]; NaN for a set without questions."""
         found = {}
-        asked = self._asked(live)
+        asked = self._ask(live)
         for name in NAMES:
             pairs = zip(self._texts(asked[name]), self.answers[name], strict=True)
             values = [answer_bleu(answer, reference) for answer, reference in pairs]
             found[f"{name}_bleu"] = sum(values) / len(values) if values else float("nan")
         return found
 
-    def _asked(self, live: LiveModel) -> dict[str, list[list[int]]]:
+    def _ask(self, live: LiveModel) -> dict[str, list[list[int]]]:
         # Both sets in one call: prompts of one length go together.
         counts = [len(self.prompts[name]) for name in NAMES]
         ids = [list(prompt.ids) for name in NAMES for prompt in self.prompts[name]]

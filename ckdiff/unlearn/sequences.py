@@ -40,11 +40,11 @@ class Padded(NamedTuple):
 def encode_texts(tokenizer: Any, segments: Sequence[Segment], template: str, length: int) -> list[Tokens]:
     """Segments as ids, cut to a length; what has no token to score is left out."""
     wording = Wording(tokenizer, template)
-    cut = [_encoded(wording, segment, length) for segment in segments]
+    cut = [_encode(wording, segment, length) for segment in segments]
     return [tokens for tokens in cut if len(tokens.ids) > tokens.first]
 
 
-def _encoded(wording: Wording, segment: Segment, length: int) -> Tokens:
+def _encode(wording: Wording, segment: Segment, length: int) -> Tokens:
     if segment.prompt is None:
         ids = wording.encoder.tokenizer(segment.text)["input_ids"]
         return Tokens(tuple(map(int, ids))[:length], 1)

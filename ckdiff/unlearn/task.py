@@ -99,24 +99,26 @@ class Task:
         terms = Terms(
             nll[: ends[0]],
             tokens[: ends[0]],
-            self._kept("forget", items),
+            self._stored_nll("forget", items),
             nll[ends[0] :] if chosen else None,
-            self._kept("preferred", chosen),
+            self._stored_nll("preferred", chosen),
             self.beta,
         )
         loss = self.method.forget(terms)
         if self.weight:
-            loss = loss + self.weight * self._retained(logits[ends[1] :], batch.ids[ends[1] :], batch.labels[ends[1] :])
+            loss = loss + self.weight * self._retain_loss(
+                logits[ends[1] :], batch.ids[ends[1] :], batch.labels[ends[1] :]
+            )
         return loss
 
-    def _retained(self, logits: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
+    def _retain_loss(self, logits: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
         if self.base is None:
             return ce(logits, labels)
         with torch.no_grad():
             base_logits = self.base.model(input_ids=ids, use_cache=False).logits
         return kl(logits, base_logits, labels)
 
-    def _kept(self, name: str, items: Sequence[int]) -> Tensor | None:
+    def _stored_nll(self, name: str, items: Sequence[int]) -> Tensor | None:
         if not items or not self.base_nll.get(name):
             return None
         return torch.tensor([self.base_nll[name][item] for item in items], device=self.live.device)

@@ -54,7 +54,7 @@ def chat_templates(root: Path) -> dict[str, str]:
         CheckpointError: a template cannot be read as text.
     """
     found = {}
-    names = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in listed(root / TEMPLATE_FOLDER))]
+    names = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in file_names(root / TEMPLATE_FOLDER))]
     for name in names:
         if name.endswith(".jinja") and (raw := contents(root, name)) is not None:
             key = "default" if name == TEMPLATE_FILE else name.rpartition("/")[2].removesuffix(".jinja")
@@ -62,10 +62,10 @@ def chat_templates(root: Path) -> dict[str, str]:
                 found[key] = raw.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise CheckpointError(f"{root / name}: not UTF-8; fetch it again") from error
-    return found or _named(read_json(root, "tokenizer_config.json").get(TEMPLATE))
+    return found or _templates_by_name(read_json(root, "tokenizer_config.json").get(TEMPLATE))
 
 
-def _named(value: Any) -> dict[str, Any]:
+def _templates_by_name(value: Any) -> dict[str, Any]:
     """A template, or several of them, as tokenizer_config.json holds them."""
     if isinstance(value, dict):
         return value
@@ -77,14 +77,14 @@ def _named(value: Any) -> dict[str, Any]:
 
 def other_files(root: Path) -> set[str]:
     """Everything in a checkpoint's directory that may be a setting and is not compared key by key."""
-    names = listed(root) + [f"custom_generate/{name}" for name in listed(root / "custom_generate")]
+    names = file_names(root) + [f"custom_generate/{name}" for name in file_names(root / "custom_generate")]
     known = {*JSON_FILES, TEMPLATE_FILE}
     return {name for name in names if name not in known and not any(fnmatch(name, one) for one in NO_SETTINGS)}
 
 
 def settings_files(root: Path) -> list[str]:
     """Every file of a checkpoint's directory that may be a setting."""
-    templates = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in listed(root / TEMPLATE_FOLDER))]
+    templates = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in file_names(root / TEMPLATE_FOLDER))]
     return sorted({*JSON_FILES, *templates, *other_files(root)})
 
 
@@ -111,7 +111,7 @@ def check_tokenizer_files(root: Path) -> None:
 
 def weight_files(root: Path) -> list[str]:
     """The names of the weight files and indexes in a checkpoint's directory, read or not."""
-    return [name for name in listed(root) if ".safetensors" in name]
+    return [name for name in file_names(root) if ".safetensors" in name]
 
 
 def is_opaque(name: str) -> bool:
@@ -119,7 +119,7 @@ def is_opaque(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OPAQUE_FILES)
 
 
-def listed(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """Names of the files in a folder, links included; nothing where there is no such folder."""
     try:
         with os.scandir(folder) as entries:

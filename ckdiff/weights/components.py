@@ -100,7 +100,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
     taken: set[str] = set()
     claims = {name: claim(row, name) for name in shapes}
     for name, found in _plain_first(claims):
-        if found is None and any(pattern.search(name) for pattern in _ignored(row)):
+        if found is None and any(pattern.search(name) for pattern in _ignore_patterns(row)):
             ignored.append(name)
             continue
         if found is None or found.canonical in taken:
@@ -117,7 +117,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> 
             parts = [_whole(name, shapes[name])]
         taken.update((found.canonical, *(part.name for part in parts)))
         pieces += parts
-    pieces += _tied(row, pieces, config)
+    pieces += _tied_pieces(row, pieces, config)
     notes = [*_unclaimed_notes(model_type, unclaimed), *notes]
     return Layout(model_type, True, tuple(sorted(pieces, key=_order)), tuple(sorted(ignored)), tuple(_few(notes)))
 
@@ -205,7 +205,7 @@ def _patterns(row: Architecture) -> tuple[re.Pattern[str], tuple[Rule, ...]]:
 
 
 @functools.cache
-def _ignored(row: Architecture) -> tuple[re.Pattern[str], ...]:
+def _ignore_patterns(row: Architecture) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(text) for text in row.ignore)
 
 
@@ -220,12 +220,12 @@ def claim(row: Architecture, name: str) -> Claim | None:
             layer, expert = _numbers(rule, spelling)
             is_bias = spelling.endswith("bias")
             usual = dict(rule.names).get("")
-            canonical = spelling if usual is None else _filled(usual, layer, expert, is_bias)
+            canonical = spelling if usual is None else _fill(usual, layer, expert, is_bias)
             return Claim(rule, canonical, layer, expert, is_bias)
     return None
 
 
-def _filled(pattern: str, layer: int | None, expert: int, is_bias: bool) -> str:
+def _fill(pattern: str, layer: int | None, expert: int, is_bias: bool) -> str:
     """A pattern with its layer, expert and parameter put in."""
     text = pattern.replace("{L}", str(layer)).replace("{E}", str(expert))
     return text.replace("{P}", "bias" if is_bias else "weight")
@@ -286,7 +286,7 @@ def _parts(found: Claim, name: str, shape: tuple[int, ...], config: Mapping[str,
         called = f"{found.canonical}[{part.suffix}]"
         expert = found.expert if part.expert is None else part.expert
         if part.role in usual:
-            called = _filled(usual[part.role], found.layer, expert, found.is_bias)
+            called = _fill(usual[part.role], found.layer, expert, found.is_bias)
         first = part.first_neuron
         if part.expert is None and "{E}" in rule.pattern and part.neuron_axis is not None:
             first = expert * part.shape[part.neuron_axis]
@@ -299,7 +299,7 @@ _MATRICES = {"embedding", "position_embedding", "unembedding", "keys", "value_ve
 _MATRICES |= {"attn_q", "attn_k", "attn_v", "attn_o"}
 
 
-def _tied(row: Architecture, pieces: list[Piece], config: Mapping[str, Any]) -> list[Piece]:
+def _tied_pieces(row: Architecture, pieces: list[Piece], config: Mapping[str, Any]) -> list[Piece]:
     """The unembedding as the embedding's second name, where it is not stored and the config ties them."""
     tied = config.get("tie_word_embeddings")
     if not (row.tied if tied is None else tied):

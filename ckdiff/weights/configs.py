@@ -18,8 +18,8 @@ from ckdiff.weights.around import (
     OPAQUE_FILES,
     TEMPLATE,
     chat_templates,
+    file_names,
     is_opaque,
-    listed,
     other_files,
     sha256_of,
 )
@@ -92,7 +92,7 @@ def _other_names(base: Path, unlearned: Path) -> list[str]:
 def _adapters_own(checkpoint: Checkpoint) -> Iterator[Uncompared]:
     """Settings that lie beside an adapter, whose base's were compared."""
     for folder in sorted({shard.path.parent for shard in checkpoint.shards} - {checkpoint.root}):
-        names = listed(folder) if ADAPTER_CONFIG in listed(folder) else []
+        names = file_names(folder) if ADAPTER_CONFIG in file_names(folder) else []
         for name in sorted(set(names) & set(SETTINGS_FILES)):
             yield Uncompared(name, f"{folder}: the adapter's own was not used, its base's was")
 
@@ -111,7 +111,7 @@ def _text(value: Any) -> str:
     return f"{text[:MAX_TEXT]}... ({len(text)} characters, sha256 {digest})"
 
 
-def _capped(rows: list[ConfigChange]) -> list[ConfigChange]:
+def _cap_rows(rows: list[ConfigChange]) -> list[ConfigChange]:
     """At most so many rows of each file, and one that counts the rest."""
     result: list[ConfigChange] = []
     for name in dict.fromkeys(row.file for row in rows):
@@ -140,13 +140,13 @@ def _json_changes(base: Path, unlearned: Path) -> tuple[list[ConfigChange], list
     objects = [_objects(root) for root in (base, unlearned)]
     try:
         rows = [row for name in unequal for row in _file_rows(name, [side[name] or {} for side in objects])]
-        differing = _differing(objects)
+        differing = _find_differences(objects)
     except RecursionError as error:
         raise CheckpointError(f"{unlearned}: a settings file is nested too deeply; fetch it again") from error
     real = [_is_real(row, objects, differing) for row in rows]
     changes = [row for row, counts in zip(rows, real, strict=True) if counts]
     spellings = [row for row, counts in zip(rows, real, strict=True) if not counts]
-    return _capped(changes), _capped(spellings)
+    return _cap_rows(changes), _cap_rows(spellings)
 
 
 def _objects(root: Path) -> Objects:
@@ -212,7 +212,7 @@ def _meaning(objects: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str
     return {name: dict(_leaves(value, "", 0)) for name, value in meant.items()}
 
 
-def _differing(objects: list[Objects]) -> dict[str, set[str]]:
+def _find_differences(objects: list[Objects]) -> dict[str, set[str]]:
     """By file the leaves that differ in meaning."""
     sides = [_meaning(side) for side in objects]
     found: dict[str, set[str]] = {}
@@ -247,10 +247,10 @@ def _is_real(row: ConfigChange, objects: list[Objects], differing: Mapping[str, 
         places = {(GENERATION, row.key)}
     else:
         places = {tokenizer.place_of(row.file, row.key)}
-    return any(_related(place, key) for file, place in places for key in differing[file])
+    return any(_is_related(place, key) for file, place in places for key in differing[file])
 
 
-def _related(place: str, key: str) -> bool:
+def _is_related(place: str, key: str) -> bool:
     return not place or place == key or key.startswith(f"{place}.") or place.startswith(f"{key}.")
 
 

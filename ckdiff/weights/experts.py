@@ -79,13 +79,13 @@ def _layer(pattern: str) -> str:
 
 def _forms(mixture: Mixture) -> Iterator[Rule]:
     for place in (mixture.layer + name for name in PLACES):
-        yield from _stacked(mixture, f"{place}experts.")
+        yield from _stacked_rules(mixture, f"{place}experts.")
         yield from _stacked_singly(mixture, f"{place}switch_mlp.")
     for name, spelling in itertools.product(PLACES, SPLIT_NAMES):
         yield from _split(mixture, f"{mixture.layer}{name}experts.{{E}}.", spelling)
 
 
-def _stacked(mixture: Mixture, at: str) -> Iterator[Rule]:
+def _stacked_rules(mixture: Mixture, at: str) -> Iterator[Rule]:
     """Two tensors: [expert, 2 * neuron, d_model] with gate before up, and [expert, d_model, neuron]."""
     both = tuple((role, mixture.names[role]) for role in ("gate", "up"))
     common: dict[str, Any] = {"expert_axis": 0, "optional": True}

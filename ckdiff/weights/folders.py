@@ -41,7 +41,7 @@ def choose_weights(root: Path, config: Mapping[str, Any]) -> Choice:
     Raises:
         CheckpointError: nothing that can be read safely, or several files and nothing that says which.
     """
-    files, pickles = _listed(root)
+    files, pickles = _list_files(root)
     explicit = config.get("transformers_weights")
     if isinstance(explicit, str) and explicit.endswith((".safetensors", ".safetensors.index.json")):
         return Choice(explicit, f"{root}: {quoted(explicit)} was read, which config.json names as the weights")
@@ -66,7 +66,7 @@ def holds_model(root: Path) -> bool:
     return any(os.path.isfile(root / name) for name in (SINGLE_NAME, INDEX_NAME))
 
 
-def _listed(root: Path) -> tuple[list[str], list[str]]:
+def _list_files(root: Path) -> tuple[list[str], list[str]]:
     try:
         files = sorted(item.name for item in root.glob("*.safetensors"))
         pickles = sorted(item.name for pattern in PICKLES for item in root.glob(pattern))
@@ -80,7 +80,7 @@ def unread_note(root: Path, choice: Choice, shards: list[Shard]) -> tuple[str, .
     read = {shard.name for shard in shards} | {choice.name}
     # An adapter beside a model has a note of its own.
     read |= {ADAPTER_NAME} if os.path.isfile(root / "adapter_config.json") else set()
-    others = [name for name in _listed(root)[0] if name not in read]
+    others = [name for name in _list_files(root)[0] if name not in read]
     others += sorted(item.name for item in root.glob("*.safetensors.index*.json") if item.name not in read)
     others += sorted(item.name for pattern in MODEL_PICKLES for item in root.glob(pattern))
     others += [f"{ORIGINAL}/"] if (root / ORIGINAL).is_dir() else []

@@ -35,7 +35,7 @@ class ShardHasher:
         self._digests: dict[Path, Future[str]] = {}
         for shard in shards:
             if shard.path not in self._digests:
-                self._digests[shard.path] = self._begun(shard, None if known is None else known(shard.path))
+                self._digests[shard.path] = self._begin(shard, None if known is None else known(shard.path))
 
     def digest(self, shard: Shard) -> str:
         """The file's sha256 in hexadecimal; waits for it.
@@ -50,7 +50,7 @@ class ShardHasher:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _begun(self, shard: Shard, known: str | None) -> Future[str]:
+    def _begin(self, shard: Shard, known: str | None) -> Future[str]:
         if known is None:
             return self._pool.submit(self._hash, shard)
         found: Future[str] = Future()

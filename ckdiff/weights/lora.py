@@ -71,10 +71,10 @@ def derive(source: Checkpoint, shard: Shard, name: str, factors: Factors) -> Der
     """A tensor of the base with a change of an adapter merged, computed a few rows at a time."""
     shape = source.shapes()[name]
     names = (name, *(tensor for tensor in (factors.a, factors.b) if tensor is not None))
-    return Derived(shape, names, lambda start, stop: _merged(source, shard, name, factors, start, stop))
+    return Derived(shape, names, lambda start, stop: _merge_rows(source, shard, name, factors, start, stop))
 
 
-def _merged(source: Checkpoint, shard: Shard, name: str, factors: Factors, start: int, stop: int) -> AnyArray:
+def _merge_rows(source: Checkpoint, shard: Shard, name: str, factors: Factors, start: int, stop: int) -> AnyArray:
     """Rows of W + scale * left @ right, in float64 and rounded once to float32, so many rows at a time."""
     import numpy as np
 

@@ -52,7 +52,7 @@ class OwnError:
             or not np.isfinite(found.moments.a2).all()
         ):
             return
-        error, length = _rounding(one, piece, files)
+        error, length = _rounding_lengths(one, piece, files)
         sums = self._sums[one.label]
         for place, value in enumerate((1.0, error, length, float(found.moments.d2().sum()))):
             sums[place] += value
@@ -68,7 +68,7 @@ class OwnError:
         ]
 
 
-def _rounding(one: Derived, piece: Piece, files: Mapped) -> tuple[float, float]:
+def _rounding_lengths(one: Derived, piece: Piece, files: Mapped) -> tuple[float, float]:
     """Squared length of what rounding changes, and of the floats."""
     assert one.rounded is not None
     raw, dtype = files.raw(piece.tensor), files.checkpoint.dtype(piece.tensor)

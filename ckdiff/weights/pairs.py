@@ -24,7 +24,7 @@ from ckdiff.report.schema.comparison import (
     TensorInfo,
 )
 from ckdiff.weights.alignment.alignment import find_alignment
-from ckdiff.weights.alignment.moves import Pieces, moved
+from ckdiff.weights.alignment.moves import Pieces, move_piece
 from ckdiff.weights.alignment.suspects import UNITS, suspects
 from ckdiff.weights.components import layout, pair
 from ckdiff.weights.configs import compare_settings
@@ -154,7 +154,7 @@ def _align(measured: Sequence[Measured], alignment: Alignment, base: Mapped, unl
         if move is None:
             found.append((row, piece_drift))
             continue
-        view, values = _view(base, move.base), moved(move, ours, unlearned)
+        view, values = _view(base, move.base), move_piece(move, ours, unlearned)
         if view.shape != values.shape:
             view = view.reshape(values.shape)
         again = drift(view, base.checkpoint.dtype(move.base.tensor), values, "F32", move.base.neuron_axis)

@@ -29,7 +29,7 @@ def open_local(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: nothing there, nothing readable there, or a file that breaks its format or leaves it.
     """
-    path = _existing(path)
+    path = _check_exists(path)
     if path.is_dir():
         return _open_directory(path)
     if path.name.endswith(".index.json"):
@@ -118,7 +118,7 @@ def target_in(path: Path, directory: Path) -> bool:
     return path.is_relative_to(os.path.normpath(directory))
 
 
-def _existing(path: Path) -> Path:
+def _check_exists(path: Path) -> Path:
     try:
         path.resolve(strict=True)
     except FileNotFoundError as error:
@@ -132,7 +132,7 @@ def _existing(path: Path) -> Path:
 def _open_directory(root: Path) -> Checkpoint:
     choice = choose_weights(root, read_json(root, "config.json"))
     if choice.name.endswith(".index.json"):
-        shards, notes = _indexed(root, choice.name)
+        shards, notes = _read_index(root, choice.name)
     else:
         shards, notes = [read_shard(inside(root, choice.name))], ()
     said = (choice.note,) if choice.note else ()
@@ -140,10 +140,10 @@ def _open_directory(root: Path) -> Checkpoint:
 
 
 def _open_index(root: Path, index: Path) -> Checkpoint:
-    return assemble(str(root), root, *_indexed(root, index.name))
+    return assemble(str(root), root, *_read_index(root, index.name))
 
 
-def _indexed(root: Path, name: str) -> tuple[list[Shard], tuple[str, ...]]:
+def _read_index(root: Path, name: str) -> tuple[list[Shard], tuple[str, ...]]:
     """The files that an index names, in the order in which they are read, and what a reader must know."""
     index = root / name
     weight_map = read_json(root, name).get("weight_map")

@@ -93,7 +93,7 @@ def check_neurons(count: int, config: Mapping[str, Any]) -> None:
         raise CannotSplitError(f"{count} should be neurons, but config.json says {sorted(widths)}")
 
 
-def _concatenated(
+def _parts_along(
     shape: tuple[int, ...], axis: int, sizes: Iterable[int], what: Iterable[tuple[str, str]]
 ) -> list[Part]:
     """Parts that lie one after the other along an axis."""
@@ -108,7 +108,7 @@ def _concatenated(
     return parts
 
 
-def _interleaved(shape: tuple[int, ...], groups: int, head: int, counts: tuple[int, int, int]) -> list[Part]:
+def _parts_by_group(shape: tuple[int, ...], groups: int, head: int, counts: tuple[int, int, int]) -> list[Part]:
     """Parts that lie group by group along the first axis: in each group so many heads of q, of k, of v."""
     if groups * sum(counts) * head != shape[0]:
         raise CannotSplitError(f"{groups} groups of {sum(counts)} heads of {head} are not {shape[0]}")
@@ -122,32 +122,32 @@ def _interleaved(shape: tuple[int, ...], groups: int, head: int, counts: tuple[i
 
 def _thirds(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """q, k and v of one size along the first axis (MPT)."""
-    return _concatenated(shape, 0, [number(config, "d_model", "hidden_size", "n_embd")] * 3, _QKV)
+    return _parts_along(shape, 0, [number(config, "d_model", "hidden_size", "n_embd")] * 3, _QKV)
 
 
 def _thirds_conv1d(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """q, k and v of one size along the last axis (GPT-2's Conv1D and its bias)."""
-    return _concatenated(shape, len(shape) - 1, [number(config, "n_embd", "hidden_size")] * 3, _QKV)
+    return _parts_along(shape, len(shape) - 1, [number(config, "n_embd", "hidden_size")] * 3, _QKV)
 
 
 def _qkv_grouped(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """All q heads, then all k heads, then all v heads (Phi-3)."""
     heads, shared, size = _heads(config)
-    return _concatenated(shape, 0, (heads * size, shared * size, shared * size), _QKV)
+    return _parts_along(shape, 0, (heads * size, shared * size, shared * size), _QKV)
 
 
 def _by_head(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """Head by head q, k, v (GPT-NeoX, BLOOM)."""
     heads, _, size = _heads(config)
-    return _interleaved(shape, heads, size, (1, 1, 1))
+    return _parts_by_group(shape, heads, size, (1, 1, 1))
 
 
 def _bigcode(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """All of q and one head of k and v where `multi_query`, else head by head (GPT-BigCode)."""
     heads, _, size = _heads(config)
     if config.get("multi_query", True):
-        return _concatenated(shape, 0, (heads * size, size, size), _QKV)
-    return _interleaved(shape, heads, size, (1, 1, 1))
+        return _parts_along(shape, 0, (heads * size, size, size), _QKV)
+    return _parts_by_group(shape, heads, size, (1, 1, 1))
 
 
 def _falcon(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
@@ -157,16 +157,16 @@ def _falcon(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
         groups = _optional(config, "num_kv_heads", heads)
         if heads % groups:
             raise CannotSplitError(f"{heads} heads cannot share {groups} key-value heads")
-        return _interleaved(shape, groups, size, (heads // groups, 1, 1))
+        return _parts_by_group(shape, groups, size, (heads // groups, 1, 1))
     if config.get("multi_query", True):
-        return _concatenated(shape, 0, (heads * size, size, size), _QKV)
-    return _interleaved(shape, heads, size, (1, 1, 1))
+        return _parts_along(shape, 0, (heads * size, size, size), _QKV)
+    return _parts_by_group(shape, heads, size, (1, 1, 1))
 
 
 def _gate_up(shape: tuple[int, ...], config: Mapping[str, Any]) -> list[Part]:
     """The gate, then up, along the first axis (Phi-3, GLM-4)."""
     width = number(config, "intermediate_size")
-    parts = _concatenated(shape, 0, (width, width), (("gate", "keys"), ("up", "keys")))
+    parts = _parts_along(shape, 0, (width, width), (("gate", "keys"), ("up", "keys")))
     return [part._replace(neuron_axis=0 if len(shape) == 2 else None) for part in parts]
 
 

@@ -45,17 +45,17 @@ def tokens(root: Path | None) -> dict[int, str] | None:
     whole = read_json(root, "tokenizer.json")
     model = whole.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else read_json(root, "vocab.json")
-    found = dict(_numbered(vocabulary))
+    found = dict(_number_tokens(vocabulary))
     added = whole.get("added_tokens")
     rows = [row for row in (added if isinstance(added, list) else ()) if isinstance(row, dict)]
     found |= {row["id"]: str(row.get("content")) for row in rows if type(row.get("id")) is int}
     if not found:
         return None
-    found |= dict(_numbered(read_json(root, "added_tokens.json")))
+    found |= dict(_number_tokens(read_json(root, "added_tokens.json")))
     return found
 
 
-def _numbered(vocabulary: Any) -> Iterator[tuple[int, str]]:
+def _number_tokens(vocabulary: Any) -> Iterator[tuple[int, str]]:
     """Id and token of a table token -> id, or of a list of [token, score]."""
     if isinstance(vocabulary, dict):
         yield from ((number, str(token)) for token, number in vocabulary.items() if type(number) is int)
@@ -149,7 +149,7 @@ def trim_vocabulary(base: Checkpoint, unlearned: Checkpoint) -> tuple[Checkpoint
     count, why = shared_rows(sides, (rows[0], rows[1]))
     if not count:
         return base, unlearned, []
-    trimmed = [_trimmed(side, names, count) for side, names in zip(sides, found, strict=True)]
+    trimmed = [_trim_tensors(side, names, count) for side, names in zip(sides, found, strict=True)]
     note = (
         f"the vocabularies have {rows[0]} and {rows[1]} rows: the first {count} were used ({why}); the other tokens can"
         " neither be read nor said, and no number is about them"
@@ -166,7 +166,7 @@ def _matrices(checkpoint: Checkpoint) -> list[str]:
     return [name for name, found in claims.items() if found is not None and found.rule.component in PARTS]
 
 
-def _trimmed(checkpoint: Checkpoint, names: list[str], count: int) -> Checkpoint:
+def _trim_tensors(checkpoint: Checkpoint, names: list[str], count: int) -> Checkpoint:
     stored, derived = dict(checkpoint.stored), dict(checkpoint.derived)
     for name in names:
         shape = checkpoint.shapes()[name]

@@ -122,7 +122,7 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def chosen(known: Sequence[str]) -> Callable[[Any], tuple[str, ...]]:
+def some_of(known: Sequence[str]) -> Callable[[Any], tuple[str, ...]]:
     """A list of some of the known names, one at least."""
 
     def kind(value: Any) -> tuple[str, ...]:
@@ -163,14 +163,14 @@ def drift(value: Any) -> dict[str, Any]:
     """A table: components that may move, and the relative L2 that the others may move by."""
     if not isinstance(value, dict) or set(value) - DRIFT_KEYS or "components" not in value:
         raise ValueError("a table with components (which may move) and relative_l2 (how far the others may)")
-    allowed = () if value["components"] == [] else chosen(COMPONENTS)(value["components"])
+    allowed = () if value["components"] == [] else some_of(COMPONENTS)(value["components"])
     return {"components": allowed, "relative_l2": positive(value.get("relative_l2", 0))}
 
 
-labels = chosen(LABELS)
+labels = some_of(LABELS)
 
 
-knowledge = chosen(KNOWLEDGE)
+knowledge = some_of(KNOWLEDGE)
 
 
 def probability(value: Any) -> dict[str, Any]:
@@ -194,15 +194,15 @@ def _modes(value: Any, words: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if isinstance(value, str) and value in words:
         return words[value]
     try:
-        return chosen(tuple(MODES))(value)
+        return some_of(tuple(MODES))(value)
     except ValueError as error:
         raise ValueError(f"{error}, or {' or '.join(map(repr, words))}") from error
 
 
-variants = chosen(tuple(VARIANTS))
+variants = some_of(tuple(VARIANTS))
 
 
-sections = chosen(MEASURED)
+sections = some_of(MEASURED)
 
 
-directions = chosen(DIRECTIONS)
+directions = some_of(DIRECTIONS)

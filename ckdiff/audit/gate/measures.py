@@ -117,7 +117,7 @@ def _is_settled(report: Report, measure: Measure) -> bool:
     return label == "identical" or (measure.probed and label == "no effect on these questions")
 
 
-def measured_otherwise(report: Report, policy: Policy, files: Mapping[str, str]) -> tuple[GateCheck, ...]:
+def find_deviations(report: Report, policy: Policy, files: Mapping[str, str]) -> tuple[GateCheck, ...]:
     """The checks that do not hold of parts that were measured; what was not measured at all was not so otherwise."""
     found = (_hold(report, key, policy, files) for key in policy.measure)
     return tuple(check for check in found if check is not None and check.outcome != PASSED)
@@ -217,7 +217,7 @@ def _runs(name: str) -> Callable[[Report, Said], Iterator[Fact]]:
             said.value if key == name else said.measure.get(key) or {run[side] for run in held}
             for key, side in sides.items()
         ]
-        due = (run for run in product(*asked) if is_planned(run[1], run[2]) and not _left_out(report, run[1], said))
+        due = (run for run in product(*asked) if is_planned(run[1], run[2]) and not _is_left_out(report, run[1], said))
         wanted = [run for run in due if run not in held]
         missing = {run[sides[name]] for run in wanted}
         lacking = [one for one in said.value if not held or one in missing]
@@ -228,7 +228,7 @@ def _runs(name: str) -> Callable[[Report, Said], Iterator[Fact]]:
     return look
 
 
-def _left_out(report: Report, mode: str, said: Said) -> bool:
+def _is_left_out(report: Report, mode: str, said: Said) -> bool:
     """Whether all modes were asked for, and the architecture has none of this one."""
     notes = () if report.probe is None else report.probe.notes
     return set(said.measure.get("modes", ())) >= set(MODES) and any(
@@ -239,7 +239,7 @@ def _left_out(report: Report, mode: str, said: Said) -> bool:
 # --------------------------------------------------------------------------------------------------- what was asked
 
 
-def _asked(part: str, found: str | None, said: Said, key: str) -> Fact:
+def _file_fact(part: str, found: str | None, said: Said, key: str) -> Fact:
     """What was asked, by digest, and what the file of a key holds."""
     wanted = said.files.get(key, "")
     return Fact(part, found and _sha256(found), _sha256(wanted), bool(wanted) and found == wanted)
@@ -252,16 +252,16 @@ def _sha256(digest: str) -> str:
 def _target(report: Report, said: Said) -> Iterator[Fact]:
     if report.probe is not None:
         settings = report.probe.settings
-        yield _asked(
+        yield _file_fact(
             "probe", settings.get("questions_given_digest", settings.get("questions_digest")), said, "questions"
         )
     for one in sets(report, "target"):
-        yield _asked("behaviour", one.given_digest or one.digest, said, "questions")
+        yield _file_fact("behaviour", one.given_digest or one.digest, said, "questions")
 
 
 def _unrelated(report: Report, said: Said) -> Iterator[Fact]:
     for one in sets(report, "unrelated"):
-        yield _asked("behaviour", one.given_digest or one.digest, said, "unrelated")
+        yield _file_fact("behaviour", one.given_digest or one.digest, said, "unrelated")
 
 
 def _most_unrelated(report: Report, said: Said) -> Iterator[Fact]:
@@ -277,14 +277,14 @@ def _most_unrelated(report: Report, said: Said) -> Iterator[Fact]:
 def _choices(report: Report, said: Said) -> Iterator[Fact]:
     if report.behaviour is not None:
         held = report.behaviour.choices
-        yield _asked("behaviour", "" if held is None else held.digest, said, "choices")
+        yield _file_fact("behaviour", "" if held is None else held.digest, said, "choices")
 
 
 def _neutral(report: Report, said: Said) -> Iterator[Fact]:
     """More than was asked for is never too much."""
     if report.behaviour is not None and said.value is not False:
         held = report.behaviour.neutral
-        yield _asked("behaviour", "" if held is None else held.digest, said, "neutral")
+        yield _file_fact("behaviour", "" if held is None else held.digest, said, "neutral")
     elif report.behaviour is not None:
         yield Fact("behaviour", "", "no neutral texts", True)
 

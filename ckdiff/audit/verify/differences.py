@@ -58,7 +58,7 @@ class Differences:
 
     def add(self, where: str, stored: object, found: object) -> None:
         """Note a difference; texts are made safe to print."""
-        self.found.append(Difference(printable(where), _shown(stored), _shown(found)))
+        self.found.append(Difference(printable(where), _show(stored), _show(found)))
 
     def exact(self, where: str, stored: object, found: object) -> None:
         """The two must be equal."""
@@ -115,7 +115,7 @@ def _near_all(a: AnyArray, b: AnyArray, relative: float, absolute: float) -> Any
     return found
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if value is None:
         return "nothing"
     text = f"{value:.10g}" if isinstance(value, float) else f"{value}"

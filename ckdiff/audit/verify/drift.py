@@ -59,7 +59,7 @@ def _check_tensor(row: TensorDrift, differences: Differences) -> None:
         return
     if _finite(own) and own.norm_base > 0 and own.norm_unlearned > 0:
         ratio = own.norm_unlearned / own.norm_base
-        if math.isnan(own.one_minus_cosine) and _lopsided([own]):
+        if math.isnan(own.one_minus_cosine) and _is_lopsided([own]):
             return
         length = math.sqrt((1 - ratio) ** 2 + 2 * ratio * own.one_minus_cosine)
         differences.close(f"{where}/relative_l2, by its lengths and angle", own.relative_l2, length, **OWN)
@@ -89,7 +89,7 @@ def _check_component(found: ComponentDrift, rows: Sequence[TensorDrift], differe
     if all(_finite(row.drift) for row in rows):
         again = _together([row.drift for row in rows])
         for name, value in again.items():
-            if name == "one_minus_cosine" and math.isnan(own.one_minus_cosine) and _lopsided([own]):
+            if name == "one_minus_cosine" and math.isnan(own.one_minus_cosine) and _is_lopsided([own]):
                 continue
             differences.close(f"{where}/{name}", getattr(own, name), value, **SUMS)
 
@@ -114,7 +114,7 @@ def _check_grid(found: Comparison, differences: Differences) -> None:
                 key = component, layer
                 if key in cells:
                     own = float(stored[row_index, column])
-                    rough = not all(map(_finite, cells[key])) or (math.isnan(own) and _lopsided(cells[key]))
+                    rough = not all(map(_finite, cells[key])) or (math.isnan(own) and _is_lopsided(cells[key]))
                     wanted[row_index, column] = own if rough else of(cells[key], sizes[key])
         differences.arrays(f"compare/grid/{name}", stored, wanted, **SUMS)
 
@@ -123,7 +123,7 @@ def _finite(row: Drift) -> bool:
     return not row.nonfinite_base and not row.nonfinite_unlearned and math.isfinite(row.norm_base)
 
 
-def _lopsided(rows: Sequence[Drift]) -> bool:
+def _is_lopsided(rows: Sequence[Drift]) -> bool:
     """Whether one of two vectors is so long that nothing can be said of their angle."""
     a, b = (math.hypot(*(getattr(row, name) for row in rows)) for name in ("norm_base", "norm_unlearned"))
     return max(a, b) >= LOPSIDED * min(a, b)

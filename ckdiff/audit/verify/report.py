@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.audit.gate.measures import measured_otherwise, read_files
+from ckdiff.audit.gate.measures import find_deviations, read_files
 from ckdiff.audit.gate.policy import PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
@@ -69,18 +69,18 @@ def _provenance(report: Report, found: Differences) -> None:
         _check_digest(side, getattr(report.provenance, side), found)
 
 
-def _compared(report: Report, found: Differences) -> None:
+def _check_compare(report: Report, found: Differences) -> None:
     if report.compare is not None:
         check_drift(report.compare, found)
         _check_sameness(report, found)
 
 
-def _probed(report: Report, found: Differences) -> None:
+def _check_probe(report: Report, found: Differences) -> None:
     if report.probe is not None:
         check_probe(report.probe, found)
 
 
-def _answered(report: Report, found: Differences) -> None:
+def _check_behaviour(report: Report, found: Differences) -> None:
     if report.behaviour is not None:
         check_behaviour(report.behaviour, found)
     if report.probe is not None and report.behaviour is not None:
@@ -106,7 +106,7 @@ def _check_sameness(report: Report, found: Differences) -> None:
     found.exact("compare/tensors: tensors that differ, of two checkpoints of one digest", moved, 0)
 
 
-def _judged(report: Report, found: Differences) -> None:
+def _check_verdict(report: Report, found: Differences) -> None:
     """The verdict and the gate are those that the measurements get when they are judged again."""
     stored = report.verdict
     if stored is None:
@@ -179,7 +179,7 @@ def measures_not_met(report: Report, policy: Policy | None = None) -> tuple[Gate
     if policy is None:
         return ()
     files = read_files(policy) if policy.files is None else policy.files
-    return measured_otherwise(report, policy, {**(gate.files if gate is not None else {}), **files})
+    return find_deviations(report, policy, {**(gate.files if gate is not None else {}), **files})
 
 
 def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tuple[str, ...] = ()) -> None:
@@ -192,7 +192,7 @@ def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tupl
         if len(stored) != len(again):
             found.add(f"{where}: how many", len(stored), len(again))
         for number, (one, other) in enumerate(zip(stored, again, strict=False)):
-            _compare(f"{where}/{number}{_named(one)}", one, other, found)
+            _compare(f"{where}/{number}{_name_of(one)}", one, other, found)
     elif isinstance(stored, float) and isinstance(again, float | int):
         found.close(where, stored, float(again), CLOSE, CLOSE)
     elif isinstance(stored, str) and isinstance(again, str):
@@ -202,7 +202,7 @@ def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tupl
         found.exact(where, stored, again)
 
 
-def _named(row: Any) -> str:
+def _name_of(row: Any) -> str:
     name = getattr(row, "name", "")
     return f" ({name})" if isinstance(name, str) and name else ""
 
@@ -250,9 +250,9 @@ def _brief(value: Any) -> Any:
 
 CHECKS: dict[str, Callable[[Report, Differences], None]] = {
     "provenance": _provenance,
-    "compare": _compared,
-    "probe": _probed,
-    "behaviour": _answered,
-    "verdict": _judged,
+    "compare": _check_compare,
+    "probe": _check_probe,
+    "behaviour": _check_behaviour,
+    "verdict": _check_verdict,
 }
 """What is looked at, section by section."""

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckdiff.audit.signing import SignatureError, opened, public_key, read_payload
+from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read_payload
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
 from ckdiff.errors import ReportError
@@ -88,7 +88,9 @@ def verify(spec: VerifySpec) -> Outcome:
     key = None if spec.key is None else public_key(spec.key)
     report, sha256 = read_with_digest(spec.report)
     found = check(report, spec.policy)
-    files = tuple(_check_side(side, getattr(spec, side), report, spec.adapter_base, found) for side in _given(spec))
+    files = tuple(
+        _check_side(side, getattr(spec, side), report, spec.adapter_base, found) for side in _given_sides(spec)
+    )
     signed = None if key is None else _check_signature(spec, report, sha256, key, found)
     writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
     return Outcome(found, signed, not holds_anything(report), files, writer, otherwise)
@@ -122,7 +124,7 @@ def read_with_digest(path: Path) -> tuple[Report, str]:
     return report, before
 
 
-def _given(spec: VerifySpec) -> list[str]:
+def _given_sides(spec: VerifySpec) -> list[str]:
     return [side for side in ("base", "unlearned") if getattr(spec, side) is not None]
 
 
@@ -139,7 +141,7 @@ def _check_signature(spec: VerifySpec, report: Report, sha256: str, key: SSlibKe
     place = spec.attestation or sidecar(spec.report)
     where, before = f"attestation {place}", len(found.found)
     try:
-        signed = read_payload(opened(place, PAYLOAD_TYPE, key))
+        signed = read_payload(open_envelope(place, PAYLOAD_TYPE, key))
         compare_trees("attestation", signed, statement(report, sha256), found)
     except SignatureError as error:
         found.found.append(Difference(printable(where), "", printable(error)))

@@ -143,7 +143,7 @@ def average_run(group: str, members: Sequence[int], sweep: Sweep) -> Averaged | 
         top1=top1,
         top1_low=top1_low,
         top1_high=top1_high,
-        top1_unrestored=_unrestored(sweep, members),
+        top1_unrestored=_mean_unrestored(sweep, members),
     )
     rows, concepts = [members.index(pair) for pair, _ in cells], [concept for _, concept in cells]
     return Averaged(found, any(_partly(values[rows, concepts]) for values in arrays.values()))
@@ -170,5 +170,5 @@ def _partly(values: Float64) -> bool:
     return bool(absent.any() and not absent.all())
 
 
-def _unrestored(sweep: Sweep, members: Sequence[int]) -> float:
+def _mean_unrestored(sweep: Sweep, members: Sequence[int]) -> float:
     return average(within(sweep.unrestored[members]), *SHARE).value

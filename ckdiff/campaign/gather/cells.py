@@ -78,7 +78,7 @@ def piece(pair: str, concept: str, report: Report) -> Piece:
 
 def measures(report: Report) -> dict[str, Mean]:
     """Each of `MEASURES`, with its 95 % interval over questions; NaN where it was not measured."""
-    found = {**_said(report.behaviour), **_probed(report.probe), **_judged(report.verdict)}
+    found = {**_behaviour_means(report.behaviour), **_probe_means(report.probe), **_verdict_means(report.verdict)}
     return {name: found.get(name, NOTHING) for name in MEASURES}
 
 
@@ -112,7 +112,7 @@ def _answers(said: Behaviour | None, name: str) -> AnswerSet | None:
     return next((one for one in answers if one.name == name), None)
 
 
-def _said(said: Behaviour | None) -> dict[str, Mean]:
+def _behaviour_means(said: Behaviour | None) -> dict[str, Mean]:
     found: dict[str, Mean] = {}
     for name in ("target", "unrelated"):
         answers = _answers(said, name)
@@ -126,7 +126,7 @@ def _said(said: Behaviour | None) -> dict[str, Mean]:
     return found
 
 
-def _probed(probe: Probe | None) -> dict[str, Mean]:
+def _probe_means(probe: Probe | None) -> dict[str, Mean]:
     if probe is None:
         return {}
     whole = probe.loss_unlearned
@@ -143,7 +143,7 @@ def _over_questions(value: float, values: list[float], most: float) -> Mean:
     return Mean(value, found.low, found.high)
 
 
-def _judged(verdict: Verdict | None) -> dict[str, Mean]:
+def _verdict_means(verdict: Verdict | None) -> dict[str, Mean]:
     if verdict is None:
         return {}
     return {"explained": Mean(verdict.explained, verdict.explained_low, verdict.explained_high)}

@@ -17,7 +17,7 @@ import numpy as np
 
 from ckdiff.campaign.gather.averages import average_run, group_mean
 from ckdiff.campaign.gather.cells import piece
-from ckdiff.campaign.gather.joining import asked, digest_of, joined_reports
+from ckdiff.campaign.gather.joining import digest_of, jobs_by_place, joined_reports
 from ckdiff.campaign.gather.remarks import Known, remarks
 from ckdiff.campaign.gather.sweeps import sweeps
 from ckdiff.campaign.records import CampaignError
@@ -70,14 +70,14 @@ def gather(results: Results, policy: Policy | None = None, read: Read = read_rep
         CampaignError: a report belongs to another job, or pairs do not belong into one campaign.
         PolicyError: a policy of the plan cannot be read.
     """
-    wanted, jobs = asked(results), tuple(map(_job, results.found))
+    wanted, jobs = jobs_by_place(results), tuple(map(_job, results.found))
     concepts = tuple(dict.fromkeys(concept for _, concept in wanted))
     pieces, used = _read_pieces(results, policy, read)
     pairs = _pairs(results.found, pieces)
     names, groups = [pair.name for pair in pairs], groups_of(pairs)
     found = sweeps(pieces, names, concepts)
     measures = tuple(_measure(name, pieces, names, concepts) for name in MEASURES)
-    averages, means = _averaged(groups, found, measures)
+    averages, means = _average_groups(groups, found, measures)
     cells = tuple(_cells(wanted, pieces, policy is not None))
     runs = {place: frozenset(one.slot.run for one in rows if one.report is not None) for place, rows in wanted.items()}
     return Campaign(
@@ -235,7 +235,7 @@ def _rank(component: str) -> int:
     return COMPONENTS.index(component) if component in COMPONENTS else len(COMPONENTS)
 
 
-def _averaged(
+def _average_groups(
     groups: Mapping[str, Sequence[int]], found: Sequence[Sweep], measures: Sequence[CellMeasure]
 ) -> tuple[list[Averaged], tuple[GroupMean, ...]]:
     """What can be averaged, group by group."""

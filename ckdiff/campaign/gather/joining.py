@@ -50,7 +50,7 @@ class Joined:
     versions: tuple[Mapping[str, str], ...]
 
 
-def asked(results: Results) -> dict[tuple[str, str], tuple[Found, ...]]:
+def jobs_by_place(results: Results) -> dict[tuple[str, str], tuple[Found, ...]]:
     """By pair and concept the jobs that are about it, both in the plan's order.
 
     A pair's comparison is about each of its concepts. Where a pair has nothing else, its one concept is "".
@@ -78,17 +78,17 @@ def joined_reports(results: Results, policy: Policy | None, read: Read) -> Itera
     # A pair's comparison is read once, and forgotten with the pair.
     whole: dict[Path, Report] = {}
     last = None
-    for (pair, concept), jobs in asked(results).items():
+    for (pair, concept), jobs in jobs_by_place(results).items():
         whole, last = (whole if pair == last else {}), pair
         done = sorted((one for one in jobs if one.report is not None), key=lambda one: ORDER.index(one.slot.run))
-        reports = [_checked(one, read, whole) for one in done]
+        reports = [_check_report(one, read, whole) for one in done]
         if not reports:
             continue
         report = reports[0]
         for newer in reports[1:]:
             report = merge_reports(report, newer)
         own = policy is None and done[-1].slot.run == "audit"
-        report = _judged(report, policy or policy_of(jobs[0].slot), own)
+        report = _judge(report, policy or policy_of(jobs[0].slot), own)
         yield Joined(pair, concept, report, tuple(one.versions for one in reports))
 
 
@@ -113,7 +113,7 @@ def _is_whole(slot: Slot) -> bool:
     return slot.run == "compare" and not slot.concept
 
 
-def _judged(report: Report, held: Policy | None, own: bool) -> Report:
+def _judge(report: Report, held: Policy | None, own: bool) -> Report:
     """The report with a verdict: its own where that counts, and its gate is of the same policy; else a new one."""
     verdict = report.verdict if own else None
     gate = None if verdict is None else verdict.gate
@@ -126,7 +126,7 @@ def _judged(report: Report, held: Policy | None, own: bool) -> Report:
     return judge_report(report, held)
 
 
-def _checked(found: Found, read: Read, whole: dict[Path, Report]) -> Report:
+def _check_report(found: Found, read: Read, whole: dict[Path, Report]) -> Report:
     """The report of a job, which it must be, under the names that the plan gives the checkpoints."""
     path, slot = found.report, found.slot
     assert path is not None
@@ -145,13 +145,13 @@ def _checked(found: Found, read: Read, whole: dict[Path, Report]) -> Report:
     if getattr(report, HOLDS[slot.run]) is None or not report.complete:
         lacks = f"holds no {HOLDS[slot.run]}" if report.complete else "is unfinished"
         raise CampaignError(f"{name}: {lacks}, and is no report of `{slot.run}`; {REMEDY}")
-    report = replace(report, provenance=_named(report.provenance, slot))
+    report = replace(report, provenance=_rename_sides(report.provenance, slot))
     if _is_whole(slot):
         whole[path] = report
     return report
 
 
-def _named(provenance: Provenance, slot: Slot) -> Provenance:
+def _rename_sides(provenance: Provenance, slot: Slot) -> Provenance:
     """The same weights, where this pair has them: two pairs may name them by different paths."""
     base, unlearned = provenance.base, provenance.unlearned
     return replace(

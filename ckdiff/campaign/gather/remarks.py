@@ -58,7 +58,7 @@ def remarks(known: Known) -> tuple[str, ...]:
         [
             *_undone(known.jobs),
             *_unsound(known.pieces),
-            *_sampling(known),
+            *_sampling_remarks(known),
             *_settings(known),
             *_questions(known.pieces),
             *_layers(known),
@@ -85,7 +85,7 @@ def _unsound(pieces: Sequence[Piece]) -> Iterator[str]:
         yield f"controls of the probe failed: {names_of(found)}; {words}"
 
 
-def _sampling(known: Known) -> Iterator[str]:
+def _sampling_remarks(known: Known) -> Iterator[str]:
     if not known.averages and not known.means:
         return
     yield CAUTION

@@ -68,13 +68,13 @@ class Where:
         """A key of the table that is here."""
         return Where(self.source, f"{self.key}.{key}" if self.key else key)
 
-    def refused(self, problem: str) -> PlanError:
+    def refusal(self, problem: str) -> PlanError:
         """The error to raise: one line."""
         place = f"{self.source}: {self.key}" if self.key else self.source
         return PlanError(f"{printable(place)}: {shorten(printable(problem), LONGEST_PROBLEM)}")
 
 
-def checked(where: Where, what: str, table: Mapping[str, Any], known: Mapping[str, Kind]) -> dict[str, Any]:
+def check_table(where: Where, what: str, table: Mapping[str, Any], known: Mapping[str, Kind]) -> dict[str, Any]:
     """The values of a table.
 
     Raises:
@@ -83,11 +83,11 @@ def checked(where: Where, what: str, table: Mapping[str, Any], known: Mapping[st
     found = {}
     for key, value in table.items():
         if key not in known:
-            raise where.refused(f"no key {quoted(key)} in {what}; there are {', '.join(known)}")
+            raise where.refusal(f"no key {quoted(key)} in {what}; there are {', '.join(known)}")
         try:
             found[key] = known[key](value)
         except ValueError as error:
-            raise where.at(key).refused(f"must be {error}") from error
+            raise where.at(key).refusal(f"must be {error}") from error
     return found
 
 
@@ -136,7 +136,7 @@ def concepts(value: Any) -> tuple[str, ...] | None:
 
 def runs(value: Any) -> tuple[str, ...]:
     """Some of `RUNS`, in its order."""
-    given = kinds.chosen(RUNS)(value)
+    given = kinds.some_of(RUNS)(value)
     return tuple(run for run in RUNS if run in given)
 
 

@@ -51,7 +51,7 @@ def file(where: Where, folder: Path, text: str) -> Path:
     found = absolute(folder, text)
     if not os.path.isfile(found):
         what = "is no regular file" if os.path.lexists(found) else "no such file"
-        raise where.refused(f"{quoted(text)}: {what} ({FOLDER})")
+        raise where.refusal(f"{quoted(text)}: {what} ({FOLDER})")
     return Path(found)
 
 
@@ -72,7 +72,7 @@ def directory(where: Where, folder: Path, text: str) -> Path:
     """
     found = absolute(folder, text)
     if not os.path.isdir(found):
-        raise where.refused(f"{quoted(text)}: no such directory ({FOLDER})")
+        raise where.refusal(f"{quoted(text)}: no such directory ({FOLDER})")
     return Path(found)
 
 
@@ -86,7 +86,7 @@ def checkpoint(where: Where, folder: Path, text: str) -> str:
         return text
     found = absolute(folder, text)
     if not os.path.exists(found):
-        raise where.refused(f"{quoted(text)}: no such path, and no hub id ({FOLDER}); check its spelling")
+        raise where.refusal(f"{quoted(text)}: no such path, and no hub id ({FOLDER}); check its spelling")
     return found
 
 
@@ -100,16 +100,16 @@ def checkpoints(where: Where, folder: Path, text: str) -> list[Matched]:
         found = checkpoint(where, folder, text)
         return [Matched(found, _own_name(found) if os.path.isabs(found) else "")]
     if "**" in text:
-        raise where.refused(f"{quoted(text)}: ** is not allowed in a glob; write a * for each folder")
+        raise where.refusal(f"{quoted(text)}: ** is not allowed in a glob; write a * for each folder")
     segments = [part for part in text.split("/") if part not in ("", ".")]
     pattern = ("/" if text.startswith("/") else "") + "/".join(segments)
     usable = (match for match in glob.iglob(pattern, root_dir=folder) if _is_usable(absolute(folder, match)))
     matches = sorted(islice(usable, MOST_MATCHES + 1))
     if not matches:
         wanted = "no directory, .safetensors file or index matches"
-        raise where.refused(f"{quoted(text)}: an empty glob: {wanted} ({FOLDER})")
+        raise where.refusal(f"{quoted(text)}: an empty glob: {wanted} ({FOLDER})")
     if len(matches) > MOST_MATCHES:
-        raise where.refused(f"{quoted(text)}: matches more than {MOST_MATCHES} checkpoints; write a narrower glob")
+        raise where.refusal(f"{quoted(text)}: matches more than {MOST_MATCHES} checkpoints; write a narrower glob")
     return [Matched(absolute(folder, match), _matched_name(segments, match)) for match in matches]
 
 

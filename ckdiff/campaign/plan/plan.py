@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.measures import FILES
 from ckdiff.audit.gate.policy import BUNDLED, read_policy
-from ckdiff.campaign.plan.kinds import ASKED, MEASURES, PAIR, PLAN, RESOURCES, Where, checked, label
+from ckdiff.campaign.plan.kinds import ASKED, MEASURES, PAIR, PLAN, RESOURCES, Where, check_table, label
 from ckdiff.campaign.plan.paths import absolute, checkpoint, checkpoints, data, directory, file, is_glob
 from ckdiff.campaign.plan.topics import NOTHING, Asked, Shelf, topics
 from ckdiff.campaign.records import PairPlan, Plan, Resources
@@ -67,13 +67,13 @@ def read_plan(path: Path, results: Path | None = None) -> Plan:
     place = Path(os.path.abspath(path))
     where = Where(place.name)
     text = _text(where, path)
-    table = checked(where, "a plan", _parsed(where, text), PLAN)
+    table = check_table(where, "a plan", _parse(where, text), PLAN)
     for key in ("name", "pairs"):
         if key not in table:
             wanted = "a name for these results, of letters, digits, . _ -" if key == "name" else "a table [[pairs]]"
-            raise where.at(key).refused(f"is missing; give {wanted}")
-    measure = checked(where.at("measure"), "[measure]", table.get("measure", {}), MEASURES)
-    resources = checked(where.at("resources"), "[resources]", table.get("resources", {}), RESOURCES)
+            raise where.at(key).refusal(f"is missing; give {wanted}")
+    measure = check_table(where.at("measure"), "[measure]", table.get("measure", {}), MEASURES)
+    resources = check_table(where.at("resources"), "[resources]", table.get("resources", {}), RESOURCES)
     reading = _Reading(where, place.parent, table, measure, Shelf(place.parent))
     return Plan(
         name=table["name"],
@@ -88,24 +88,24 @@ def read_plan(path: Path, results: Path | None = None) -> Plan:
 def _text(where: Where, path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise where.refused("not a regular file; name a plan, a TOML file")
+            raise where.refusal("not a regular file; name a plan, a TOML file")
         with path.open("rb") as opened:
             raw = opened.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
-            raise where.refused("too large for a plan; give a TOML file of at most 1 MB")
+            raise where.refusal("too large for a plan; give a TOML file of at most 1 MB")
         return raw.decode("utf-8-sig")
     except OSError as error:
-        raise where.refused(f"cannot be read ({error.strerror}); name a plan, a TOML file") from error
+        raise where.refusal(f"cannot be read ({error.strerror}); name a plan, a TOML file") from error
     except UnicodeDecodeError as error:
-        raise where.refused(f"not UTF-8 (byte {error.start}); save the plan as UTF-8") from error
+        raise where.refusal(f"not UTF-8 (byte {error.start}); save the plan as UTF-8") from error
 
 
-def _parsed(where: Where, text: str) -> dict[str, Any]:
+def _parse(where: Where, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # An integer of thousands of digits is a ValueError of Python's own.
-        raise where.refused(f"no TOML: {str(error)[:200]}") from error
+        raise where.refusal(f"no TOML: {str(error)[:200]}") from error
 
 
 def _results(where: Where, place: Path, table: Mapping[str, Any], given: Path | None) -> Path:
@@ -113,7 +113,7 @@ def _results(where: Where, place: Path, table: Mapping[str, Any], given: Path | 
         return Path(os.path.abspath(given))
     found = Path(absolute(place.parent, table.get("results", place.stem)))
     if found == place:
-        raise where.at("results").refused("would be the plan's own file; name a folder for the results")
+        raise where.at("results").refusal("would be the plan's own file; name a folder for the results")
     return found
 
 
@@ -123,13 +123,13 @@ def _pairs(reading: _Reading) -> tuple[PairPlan, ...]:
     jobs = 0
     for number, raw in enumerate(reading.table["pairs"], 1):
         where = reading.where.at(f"pairs[{number}]")
-        for pair in _written_out(reading, where, checked(where, "a pair", raw, PAIR)):
+        for pair in _write_out(reading, where, check_table(where, "a pair", raw, PAIR)):
             jobs += _jobs_of(pair)
             if jobs > MOST_JOBS:
-                raise where.refused(f"with it the plan has more than {MOST_JOBS} jobs; split it into several plans")
+                raise where.refusal(f"with it the plan has more than {MOST_JOBS} jobs; split it into several plans")
             if pair.name in found:
                 problem = f"{quoted(pair.name)} is the name of {found[pair.name][1].key} already"
-                raise where.at("name").refused(f"{problem}; give every pair a name of its own")
+                raise where.at("name").refusal(f"{problem}; give every pair a name of its own")
             found[pair.name] = pair, where
     return tuple(pair for pair, _ in found.values())
 
@@ -138,17 +138,19 @@ def _jobs_of(pair: PairPlan) -> int:
     return sum(1 if run == "compare" else len(pair.topics) for run in pair.runs)
 
 
-def _written_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Iterator[PairPlan]:
+def _write_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Iterator[PairPlan]:
     """The pairs of one table: one, or one for each checkpoint that a glob matches."""
     folder = reading.folder
     for key, remedy in (("base", "give it here, or once for the plan"), ("unlearned", "name a checkpoint")):
         if key not in table and (key == "unlearned" or key not in reading.table):
-            raise where.at(key).refused(f"is missing; {remedy}")
+            raise where.at(key).refusal(f"is missing; {remedy}")
     base = _checkpoint(reading, where, table, "base")
     assert base is not None
     runs = table.get("runs", reading.table.get("runs", RUNS))
     asked = topics(
-        Asked(where, _asked(table)), Asked(reading.where.at("measure"), _asked(reading.measure)), reading.shelf
+        Asked(where, _questions_in(table)),
+        Asked(reading.where.at("measure"), _questions_in(reading.measure)),
+        reading.shelf,
     )
     tokenizer = table.get("tokenizer")
     pair = PairPlan(
@@ -170,7 +172,7 @@ def _written_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> I
         yield replace(pair, name=_name(where, table, match, wild), unlearned=match.checkpoint)
 
 
-def _asked(table: Mapping[str, Any]) -> dict[str, Any]:
+def _questions_in(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: table[key] for key in ASKED if key in table}
 
 
@@ -179,20 +181,20 @@ def _name(where: Where, table: Mapping[str, Any], match: Matched, wild: bool) ->
     given = table.get("name")
     if given is None:
         if not match.name:
-            raise where.refused(f"is missing; {quoted(match.checkpoint)} is no path that could give it one")
-        return _fitting(where, match.name, f"{quoted(match.name)} cannot be one; give the pair a name that is")
+            raise where.refusal(f"is missing; {quoted(match.checkpoint)} is no path that could give it one")
+        return _check_name(where, match.name, f"{quoted(match.name)} cannot be one; give the pair a name that is")
     if wild != (WILD in given):
         problem = "a glob stands for many pairs; write {} in their name, for what its wildcards matched"
-        raise where.refused(problem if wild else "{} stands for what a glob matched, and unlearned is none")
+        raise where.refusal(problem if wild else "{} stands for what a glob matched, and unlearned is none")
     named: str = given.replace(WILD, match.name)
-    return _fitting(where, named, f"{quoted(named)} cannot be one; write another glob or name, to make it")
+    return _check_name(where, named, f"{quoted(named)} cannot be one; write another glob or name, to make it")
 
 
-def _fitting(where: Where, name: str, problem: str) -> str:
+def _check_name(where: Where, name: str, problem: str) -> str:
     try:
         return label(name)
     except ValueError as error:
-        raise where.refused(f"{problem} {error}") from error
+        raise where.refusal(f"{problem} {error}") from error
 
 
 def _where_of(reading: _Reading, where: Where, table: Mapping[str, Any], key: str) -> tuple[Where, str | None]:
@@ -216,7 +218,7 @@ def _policy(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Policy
         try:
             reading.policies[path] = read_policy(path)
         except CkdiffError as error:
-            raise place.refused(str(error)) from error
+            raise place.refusal(str(error)) from error
     return reading.policies[path]
 
 

@@ -47,9 +47,9 @@ class Shelf:
         """The concepts of a file, by folded name."""
         if path not in self.concepts:
             try:
-                self.concepts[path] = {_folded(name): name for name in concepts_in(path)}
+                self.concepts[path] = {_fold(name): name for name in concepts_in(path)}
             except CkdiffError as error:
-                raise where.refused(str(error)) from error
+                raise where.refusal(str(error)) from error
         return self.concepts[path]
 
     def check_whole(self, where: Where, path: Path) -> None:
@@ -59,7 +59,7 @@ class Shelf:
         try:
             read_questions(path)
         except CkdiffError as error:
-            raise where.refused(str(error).replace("name one with --concept", CHOOSE)) from error
+            raise where.refusal(str(error).replace("name one with --concept", CHOOSE)) from error
         self.whole.add(path)
 
 
@@ -72,7 +72,7 @@ class Asked:
 
     def __post_init__(self) -> None:
         if "concept" in self.table and "concepts" in self.table:
-            raise self.where.at("concept").refused("there is concepts as well; give one of the two")
+            raise self.where.at("concept").refusal("there is concepts as well; give one of the two")
 
 
 def topics(own: Asked, default: Asked, shelf: Shelf) -> tuple[Topic, ...]:
@@ -90,7 +90,7 @@ def topics(own: Asked, default: Asked, shelf: Shelf) -> tuple[Topic, ...]:
     key = "concept" if "concept" in chosen.table else "concepts"
     if "questions" not in files.table:
         if key in chosen.table:
-            raise chosen.where.at(key).refused("chooses from a file; name it with questions")
+            raise chosen.where.at(key).refusal("chooses from a file; name it with questions")
         return NOTHING
     place = files.where.at("questions")
     paths = [data(place, shelf.folder, text) for text in files.table["questions"]]
@@ -100,7 +100,7 @@ def topics(own: Asked, default: Asked, shelf: Shelf) -> tuple[Topic, ...]:
     if wanted is None:
         return _once(place, [topic for path in paths for topic in _all_of(place, path, shelf)])
     names = (wanted,) if key == "concept" else wanted
-    return _once(place, [_named(place, name, paths, shelf) for name in names])
+    return _once(place, [_find_topic(place, name, paths, shelf) for name in names])
 
 
 def _whole(where: Where, path: Path, shelf: Shelf) -> Topic:
@@ -111,20 +111,20 @@ def _whole(where: Where, path: Path, shelf: Shelf) -> Topic:
 def _all_of(where: Where, path: Path, shelf: Shelf) -> list[Topic]:
     names = shelf.names(where, path)
     if not names:
-        raise where.refused(f"{path.name} has no concepts; leave concepts out, and it is asked as a whole")
+        raise where.refusal(f"{path.name} has no concepts; leave concepts out, and it is asked as a whole")
     return [Topic(name, path, name) for name in names.values()]
 
 
-def _named(where: Where, name: str, paths: Sequence[Path], shelf: Shelf) -> Topic:
+def _find_topic(where: Where, name: str, paths: Sequence[Path], shelf: Shelf) -> Topic:
     """The topic of one concept; case does not matter, its file's spelling stands."""
-    holding = [path for path in dict.fromkeys(paths) if _folded(name) in shelf.names(where, path)]
+    holding = [path for path in dict.fromkeys(paths) if _fold(name) in shelf.names(where, path)]
     if not holding:
-        raise where.refused(
-            f"no concept {quoted(name)} in {_listed([path.name for path in paths])}; {_near(name, [*paths], shelf)}"
+        raise where.refusal(
+            f"no concept {quoted(name)} in {_list_names([path.name for path in paths])}; {_near(name, [*paths], shelf)}"
         )
     if len(holding) > 1:
-        raise where.refused(f"{quoted(name)} is in {holding[0].name} and in {holding[1].name}; name one file for it")
-    found = shelf.concepts[holding[0]][_folded(name)]
+        raise where.refusal(f"{quoted(name)} is in {holding[0].name} and in {holding[1].name}; name one file for it")
+    found = shelf.concepts[holding[0]][_fold(name)]
     return Topic(found, holding[0], found)
 
 
@@ -133,13 +133,13 @@ def _near(name: str, paths: Sequence[Path], shelf: Shelf) -> str:
     names = {folded: known for path in paths for folded, known in shelf.concepts[path].items()}
     if not names:
         return "it has no concepts; leave concepts out, and it is asked as a whole"
-    near = difflib.get_close_matches(_folded(name), list(names), LISTED)
+    near = difflib.get_close_matches(_fold(name), list(names), LISTED)
     if near:
-        return f"near: {_listed([quoted(names[one]) for one in near])}"
-    return f"there are {_listed([quoted(known) for known in names.values()])}"
+        return f"near: {_list_names([quoted(names[one]) for one in near])}"
+    return f"there are {_list_names([quoted(known) for known in names.values()])}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
 
@@ -149,12 +149,12 @@ def _once(where: Where, found: Sequence[Topic]) -> tuple[Topic, ...]:
     seen: dict[str, Topic] = {}
     for topic in found:
         if not fits(topic.name, LONGEST_TOPIC):
-            raise where.refused(
+            raise where.refusal(
                 f"{quoted(topic.name)}: not a name for tables and files (at most {LONGEST_TOPIC} printable characters,"
                 " no blank at its ends); change it in the file, or the file's name"
             )
         if topic.name in seen:
-            raise where.refused(f"two topics of one name, {quoted(topic.name)}{_both(topic, seen[topic.name])}")
+            raise where.refusal(f"two topics of one name, {quoted(topic.name)}{_both(topic, seen[topic.name])}")
         seen[topic.name] = topic
     return tuple(seen.values())
 
@@ -165,6 +165,6 @@ def _both(one: Topic, other: Topic) -> str:
     return f" ({other.questions} and {one.questions}); ask one of them here, the other in another plan"
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     """As `read_questions` compares them."""
     return name.strip().casefold()

@@ -65,11 +65,11 @@ def estimates(tasks: Sequence[Task], store: Store, sizes: Mapping[str, int]) -> 
     for task in tasks:
         kind, size = kinds[task.key], sizes[task.key]
         if kind not in known:
-            known[kind] = _measured(measured[kind], task, size) if kind in measured else _computed(task, size)
+            known[kind] = _from_history(measured[kind], task, size) if kind in measured else _from_size(task, size)
     return {task.key: known[kinds[task.key]] for task in tasks}
 
 
-def left(found: Iterable[Estimate], workers: int) -> float:
+def seconds_left(found: Iterable[Estimate], workers: int) -> float:
     """Seconds that jobs take with so many workers, if all keep busy; NaN where one is not known."""
     return sum(one.seconds for one in found) / max(1, workers)
 
@@ -85,21 +85,21 @@ def _kind(task: Task, size: int) -> str:
     return json.dumps([task.run, task.threads, task.gpus, rounded, spec], sort_keys=True, default=str)
 
 
-def _measured(found: list[tuple[float, int]], task: Task, size: int) -> Estimate:
+def _from_history(found: list[tuple[float, int]], task: Task, size: int) -> Estimate:
     seconds = fmean(one for one, _ in found)
     return Estimate(seconds, max(peak for _, peak in found), READS[task.run] * size, measured=True)
 
 
-def _computed(task: Task, size: int) -> Estimate:
+def _from_size(task: Task, size: int) -> Estimate:
     if task.run == "compare":
         return Estimate(size / COMPARED, 0, size)
     try:
-        return _outlined(task, size)
+        return _from_outline(task, size)
     except (CkdiffError, OSError) as error:
         return Estimate(float("nan"), 0, READS[task.run] * size, reason=str(error))
 
 
-def _outlined(task: Task, size: int) -> Estimate:
+def _from_outline(task: Task, size: int) -> Estimate:
     import torch
 
     from ckdiff.calls.probe import outline

@@ -107,12 +107,12 @@ def run(
     label = "all" if shard is None else f"{shard[0]}-of-{shard[1]}"
     with store.at_work(label):
         store.tidy()
-        found = standing(plan, store, jobs(plan, Cache(plan.results), shard, watcher.hashing), retry)
+        found = survey_jobs(plan, store, jobs(plan, Cache(plan.results), shard, watcher.hashing), retry)
         store.write_manifest(plan.name, plan.text, found.jobs.slots, shard)
         return _run(found, store, engine, ways, watcher)
 
 
-def standing(plan: Plan, store: Store, found: Jobs, retry: bool) -> Standing:
+def survey_jobs(plan: Plan, store: Store, found: Jobs, retry: bool) -> Standing:
     """What is there of a plan's jobs, and what will run.
 
     Raises:

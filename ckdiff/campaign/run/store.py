@@ -247,7 +247,7 @@ def read_results(folders: Sequence[Path]) -> Results:
                 " files"
             )
         slots = [_either(one, other) for one, other in zip(slots, others, strict=True)]
-    return Results(name, text, tuple(_found(slot, stores) for slot in slots))
+    return Results(name, text, tuple(_find_job(slot, stores) for slot in slots))
 
 
 def _place(slot: Slot) -> tuple[str, str, str]:
@@ -263,7 +263,7 @@ def _either(one: Slot, other: Slot) -> Slot:
     return one if one.key or (one.reason and not other.key) else other
 
 
-def _found(slot: Slot, stores: Iterable[Store]) -> Found:
+def _find_job(slot: Slot, stores: Iterable[Store]) -> Found:
     report = outcome = None
     for store in stores if SHA256.fullmatch(slot.key) else ():
         outcome = outcome or store.outcome(slot.key)

@@ -89,17 +89,17 @@ def jobs(
         CkdiffError: the plan asks for what cannot be (settings, questions); a checkpoint that cannot be read is no
             error but the reason of its slots.
     """
-    wanted = list(_wanted(plan))
+    wanted = list(_wanted_jobs(plan))
     own = [number % shard[1] == shard[0] - 1 if shard else True for number in range(len(wanted))]
     pairs = [pair for (pair, _, _, _), mine in zip(wanted, own, strict=True) if mine]
     sides = [(side, pair.adapter_base) for pair in pairs for side in (pair.base, pair.unlearned)]
-    known = _known(sides, cache, progress, hashing)
+    known = _know_sides(sides, cache, progress, hashing)
     found, questions = Jobs(), Questions()
     for (pair, topic, run, spec), mine in zip(wanted, own, strict=True):
         slot = _slot(pair, topic, run)
         if mine:
             sides_known = known[pair.base, pair.adapter_base], known[pair.unlearned, pair.adapter_base]
-            slot = _keyed(slot, spec, sides_known, plan.resources, questions)
+            slot = _give_key(slot, spec, sides_known, plan.resources, questions)
             # A plan that is only looked at has jobs whose weights nobody has hashed: they cost as much as others.
             key = slot.key or (f"unhashed {len(found.slots)}" if not hashing and not slot.reason else "")
             if key and key not in found.tasks:
@@ -114,7 +114,7 @@ def name_of(slot: Slot) -> str:
     return ", ".join(filter(None, (slot.pair, slot.concept, slot.run)))
 
 
-def _wanted(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
+def _wanted_jobs(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
     for pair in plan.pairs:
         for run in (run for run in RUNS if run in pair.runs):
             for topic in pair.topics[:1] if run == "compare" else pair.topics:
@@ -179,7 +179,7 @@ def _slot(pair: PairPlan, topic: Topic, run: str) -> Slot:
     )
 
 
-def _keyed(slot: Slot, spec: Spec, sides: tuple[Known, Known], resources: Resources, questions: Questions) -> Slot:
+def _give_key(slot: Slot, spec: Spec, sides: tuple[Known, Known], resources: Resources, questions: Questions) -> Slot:
     reasons = [side.reason for side in sides if side.reason]
     slot = replace(slot, base_digest=sides[0].digest, unlearned_digest=sides[1].digest)
     if reasons or not (slot.base_digest and slot.unlearned_digest):
@@ -227,12 +227,12 @@ def key_of(
         "sides": [(side.digest, side.around) for side in sides],
         "threads": resources.threads,
         "memory": resources.memory,
-        **_asked(spec, questions or Questions()),
+        **_question_key(spec, questions or Questions()),
     }
     return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _asked(spec: Spec, questions: Questions) -> dict[str, Any]:
+def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
 
     if isinstance(spec, CompareSpec):
@@ -265,7 +265,7 @@ def around(root: Path | None) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _known(
+def _know_sides(
     sides: Iterable[tuple[str, str | None]],
     cache: Cache,
     progress: Callable[[int, int], None] | None,

@@ -39,7 +39,7 @@ def perform(task: Task, stop: Stop) -> Outcome:
     write_marker(marker, {"key": task.key, "name": task.name, "pid": os.getpid(), "host": socket.gethostname()})
     try:
         with _log(store, task) as log:
-            outcome = _performed(task, stop, store, log)
+            outcome = _perform(task, stop, store, log)
     finally:
         with contextlib.suppress(OSError):
             marker.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def perform(task: Task, stop: Stop) -> Outcome:
     return outcome
 
 
-def _performed(task: Task, stop: Stop, store: Store, log: TextIO) -> Outcome:
+def _perform(task: Task, stop: Stop, store: Store, log: TextIO) -> Outcome:
     from ckdiff.probes.kept_sweep import remove
     from ckdiff.progress import Listener, Stopped
     from ckdiff.report.hdf5.file import write_report
@@ -68,19 +68,17 @@ def _performed(task: Task, stop: Stop, store: Store, log: TextIO) -> Outcome:
         return Outcome(task.key, "stopped", "stopped; what is done is kept")
     except CkdiffError as error:
         state = "inconclusive" if error.exit_status is ExitStatus.INCONCLUSIVE else "failed"
-        return _ended(task, state, str(error), log)
+        return _end(task, state, str(error), log)
     except OSError as error:
-        return _ended(task, "failed", f"{error.filename or 'a file'}: {error.strerror or error}", log)
+        return _end(task, "failed", f"{error.filename or 'a file'}: {error.strerror or error}", log)
     except Exception as error:
         if is_out_of_memory(error):
-            return _ended(
-                task, "failed", "not enough memory; in the plan: [resources] stream = 'on', or batch_size", log
-            )
+            return _end(task, "failed", "not enough memory; in the plan: [resources] stream = 'on', or batch_size", log)
         traceback.print_exc(file=log)
-        return _ended(task, "failed", f"a bug in ckdiff: {type(error).__name__}: {error}; see its log", log)
+        return _end(task, "failed", f"a bug in ckdiff: {type(error).__name__}: {error}; see its log", log)
 
 
-def _ended(task: Task, state: Any, reason: str, log: TextIO) -> Outcome:
+def _end(task: Task, state: Any, reason: str, log: TextIO) -> Outcome:
     line = " ".join(reason.split())
     if " --" in line or line.startswith("--"):
         line += " (in a plan the options are keys of [measure] and [resources])"

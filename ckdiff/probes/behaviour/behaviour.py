@@ -116,7 +116,7 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     own = [note for note in job.notes if note != ONE_QUESTION]
     notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
     task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
-    task.way = _settled(task)
+    task.way = _choose_way(task)
     return task
 
 
@@ -155,15 +155,15 @@ def run(task: Task, making: Making, listener: Listener | None = None) -> Behavio
     """
     listener = listener or Listener()
     with torch.inference_mode():
-        base = _said(task, "base", None, listener)
-        unlearned = _said(task, "unlearned", base.answers, listener)
+        base = _ask_model(task, "base", None, listener)
+        unlearned = _ask_model(task, "unlearned", base.answers, listener)
         listener.progress("numbers", 0, 1, "probabilities of both models")
-        result = _assembled(task, base, unlearned, making)
+        result = _assemble(task, base, unlearned, making)
         listener.progress("numbers", 1, 1, "")
         return result
 
 
-def _said(
+def _ask_model(
     task: Task,
     side: Side,
     base_answers: list[tuple[int, ...]] | None,
@@ -182,7 +182,7 @@ def _said(
         else:
             found = generate_answers(live, job, job.prompts, way, tick)
     answers = [tuple(answer) for answer in found]
-    given = _given(task, base_answers or answers)
+    given = _scored_prompts(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
         logprobs = forced_logprobs(live, given, way, tick)
     texts = None
@@ -210,7 +210,7 @@ def _answer_by_set(task: Task, live: LiveModel, cache: Cache, tick: Callable[[in
     return found
 
 
-def _given(task: Task, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
+def _scored_prompts(task: Task, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
     """Prompts whose answers are scored: open questions with the base's answers, then choices."""
     answered = [replace(prompt, answer=answer) for prompt, answer in zip(task.job.prompts, base_answers, strict=True)]
     return [*answered, *task.choices]
@@ -231,7 +231,7 @@ def _check_ids(job: Job, given: Sequence[Prompt]) -> None:
         raise PairError(f"{job.pair.base.location}: its tokenizer makes id {largest}, its embedding has {rows} rows")
 
 
-def _settled(task: Task) -> Way:
+def _choose_way(task: Task) -> Way:
     """Stream or not: does one model fit, with the other's unembedding and what is kept of both?
 
     Raises:
@@ -240,7 +240,7 @@ def _settled(task: Task) -> Way:
     job, live = task.job, task.job.pair.base
     settings, itemsize = job.settings, DTYPES[job.settings.dtype].itemsize
     head = live.model.get_submodule(live.row.sites.unembed).weight
-    given = [*_given(task, [(0,) * settings.tokens] * len(job.prompts)), *task.texts]
+    given = [*_scored_prompts(task, [(0,) * settings.tokens] * len(job.prompts)), *task.texts]
     lengths = sorted(prompt.length for prompt in given)
     # The widest states inside a layer are those of its MLP.
     inner = max(8 * int(head.shape[1]), 4 * int(getattr(live.config, "intermediate_size", None) or 0))
@@ -261,7 +261,7 @@ def _settled(task: Task) -> Way:
     return Way(settings.batch_size, stream, job.room // 8)
 
 
-def _assembled(task: Task, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
+def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
     logprobs: dict[Side, list[Tensor]] = {"base": base.logprobs, "unlearned": unlearned.logprobs}
     opened, picked = len(task.job.prompts), len(task.job.prompts) + len(task.choices)
     sets, first = [], 0
@@ -276,7 +276,7 @@ def _assembled(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beh
         neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][picked:] for side in SIDES}),
         method=making.method,
         history=making.history,
-        settings=_recorded(task, sets),
+        settings=_settings_record(task, sets),
         notes=tuple(dict.fromkeys((*task.notes, *_silences(task, sets), *making.notes))),
     )
 
@@ -377,7 +377,7 @@ def _silences(task: Task, sets: Sequence[AnswerSet]) -> Iterator[str]:
         yield from (f"{note}: BLEU and chrF against nothing are 0, or 1 where nothing comes again" for note in told)
 
 
-def _recorded(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
+def _settings_record(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, job = task.job.settings, task.job
     texts = [text for one in sets for row in one.questions for text in (row.answer_base, row.answer_unlearned)]

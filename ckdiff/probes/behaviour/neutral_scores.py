@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import Question
 from ckdiff.questions.streams import RecordsError
-from ckdiff.questions.values import counted
+from ckdiff.questions.values import count_note
 from ckdiff.report.schema.behaviour import NeutralRecord
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def text_prompts(encoder: Encoder, texts: Sequence[str], context: int | None) ->
         found.append(Prompt(Question(text), ids[:1], ids[1:most]))
     if not found:
         raise RecordsError("--neutral: no text has two tokens; give longer ones")
-    notes = counted(short, "neutral text", "of a single token left out")
-    return found, notes + counted(cut, "neutral text", f"cut to {most} tokens")
+    notes = count_note(short, "neutral text", "of a single token left out")
+    return found, notes + count_note(cut, "neutral text", f"cut to {most} tokens")
 
 
 def neutral_records(

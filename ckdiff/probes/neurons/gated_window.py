@@ -95,7 +95,7 @@ class GatedWindow:
         states = self._start_runs(len(gates))
         for number in range(self.first, len(self.host.layers)):
             states = self._forward(number, states, gates)
-        scored = self._scored(states)
+        scored = self._scored_states(states)
         return self.host.tail(scored.flatten(0, 1)).view(*scored.shape[:2], -1)
 
     def slopes(self, gates: Tensor, by_hidden: Callable[[Tensor], Tensor]) -> Tensor:
@@ -230,14 +230,14 @@ class GatedWindow:
 
     # -------------------------------------------------------------------------------------------------------- ends
 
-    def _scored(self, states: Units) -> Tensor:
+    def _scored_states(self, states: Units) -> Tensor:
         """The scored positions of all batches [run, position, d_model]."""
         parts = zip(states, self.batches, strict=True)
         return torch.cat([part.flatten(1, 2)[:, batch.scored] for part, batch in parts], 1)
 
     def _ends(self, states: Units, by_hidden: Callable[[Tensor], Tensor]) -> Units:
         """The gradient by what leaves the last layer."""
-        scored = self._scored(states).requires_grad_()
+        scored = self._scored_states(states).requires_grad_()
         with torch.enable_grad():
             hidden = self.host.tail(scored.flatten(0, 1)).view(*scored.shape[:2], -1)
         (slopes,) = torch.autograd.grad(hidden, scored, by_hidden(hidden.detach()).to(hidden.dtype))

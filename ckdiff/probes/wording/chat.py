@@ -59,7 +59,7 @@ class ChatTemplate:
         try:
             self._template = str(tokenizer.get_chat_template())
         except Exception as error:
-            raise _refused(f"cannot be chosen ({' '.join(str(error).split())})") from error
+            raise _refusal(f"cannot be chosen ({' '.join(str(error).split())})") from error
         names: Mapping[str, Any] = tokenizer.special_tokens_map
         self._variables = {name: str(token) for name, token in names.items() if not isinstance(token, list)}
         self.dated = False
@@ -70,16 +70,16 @@ class ChatTemplate:
         Raises:
             PromptError: the template is broken, takes too much, or refuses a chat.
         """
-        found = self._rendered(chats)
+        found = self._render(chats)
         if "error" in found:
-            raise _refused(f"is broken ({found['error']})")
+            raise _refusal(f"is broken ({found['error']})")
         self.dated = self.dated or found["dated"]
         errors = [one["error"] for one in found["chats"] if "error" in one]
         if strict and errors:
-            raise _refused(f"refuses a question ({errors[0]})")
+            raise _refusal(f"refuses a question ({errors[0]})")
         return [one.get("text") for one in found["chats"]]
 
-    def _rendered(self, chats: Sequence[Chat]) -> dict[str, Any]:
+    def _render(self, chats: Sequence[Chat]) -> dict[str, Any]:
         seconds = SECONDS + len(chats) // CHATS
         task = {
             "template": self._template,
@@ -107,11 +107,11 @@ class ChatTemplate:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise _refused(f"does not end within {error.timeout:.0f} seconds") from error
+            raise _refusal(f"does not end within {error.timeout:.0f} seconds") from error
         if done.returncode in _TIMED_OUT:
-            raise _refused(f"does not end within {seconds} seconds")
+            raise _refusal(f"does not end within {seconds} seconds")
         if done.returncode:
-            raise _refused(f"ends the process that renders it (status {done.returncode})")
+            raise _refusal(f"ends the process that renders it (status {done.returncode})")
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -119,6 +119,6 @@ class ChatTemplate:
 _TIMED_OUT = {-getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)}
 
 
-def _refused(what: str) -> PromptError:
+def _refusal(what: str) -> PromptError:
     shown = shorten(printable(what), 200)
     return PromptError(f"--chat-template: the template of the base {shown}; mend it, or use --prompt-template")

@@ -92,7 +92,7 @@ def environment(clock: Clock) -> ImmutableSandboxedEnvironment:
     return found
 
 
-def rendered(template: jinja2.Template, chat: dict[str, Any], variables: dict[str, Any]) -> str:
+def render_chat(template: jinja2.Template, chat: dict[str, Any], variables: dict[str, Any]) -> str:
     """One chat as text."""
     random.seed(0)
     parts, length = [], 0
@@ -111,17 +111,17 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     try:
         template = environment(clock).from_string(task["template"])
     except Exception as error:
-        return {"error": said(error)}
+        return {"error": one_line(error)}
     found: list[dict[str, str]] = []
     for chat in task["chats"]:
         try:
-            found.append({"text": rendered(template, chat, task["variables"])})
+            found.append({"text": render_chat(template, chat, task["variables"])})
         except Exception as error:
-            found.append({"error": said(error)})
+            found.append({"error": one_line(error)})
     return {"chats": found, "dated": clock.seen}
 
 
-def said(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
 

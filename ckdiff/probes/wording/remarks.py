@@ -79,7 +79,7 @@ def remarks(wording: Wording, prompts: Sequence[Prompt], root: Path | None) -> l
     texts = [prompt.question.text for prompt in prompts]
     bare = [wording.encoder.ids(text, start=False) for text in texts]
     unknown = _unknown(tokenizer, bare)
-    lost = [number for number in _lost(tokenizer, texts, bare) if number not in unknown]
+    lost = [number for number in _find_lost(tokenizer, texts, bare) if number not in unknown]
     found = _around(wording, prompts)
     if unknown:
         found.append(
@@ -92,7 +92,7 @@ def remarks(wording: Wording, prompts: Sequence[Prompt], root: Path | None) -> l
             f"{len(lost)} of {len(texts)} questions do not come back from their token ids:"
             f" {_short(texts[lost[0]])} becomes {_short(back)}"
         )
-    return [*found, *_otherwise(tokenizer, texts, bare, root), *_dated(wording)]
+    return [*found, *_otherwise(tokenizer, texts, bare, root), *_date_remarks(wording)]
 
 
 def _around(wording: Wording, prompts: Sequence[Prompt]) -> list[str]:
@@ -121,7 +121,7 @@ def _unknown(tokenizer: Any, bare: Sequence[Ids]) -> list[int]:
     return [n for n, ids in enumerate(bare) if not ids or ids.count(unknown) > MOST_UNKNOWN * len(ids)]
 
 
-def _lost(tokenizer: Any, texts: Sequence[str], bare: Sequence[Ids]) -> list[int]:
+def _find_lost(tokenizer: Any, texts: Sequence[str], bare: Sequence[Ids]) -> list[int]:
     """Numbers of the questions that do not come back from their ids, blanks and case aside."""
     back = [str(tokenizer.decode(list(ids))) for ids in bare]
     return [n for n, (text, again) in enumerate(zip(texts, back, strict=True)) if _bare(text) != _bare(again)]
@@ -137,7 +137,7 @@ def _bare(text: str) -> str:
 
 def _otherwise(tokenizer: Any, texts: Sequence[str], bare: Sequence[Ids], root: Path | None) -> list[str]:
     """Questions that transformers cuts otherwise than the file that holds the tokenizer says."""
-    stored = _stored(root)
+    stored = _read_stored(root)
     if stored is None:
         return []
     bad = [n for n, ids in enumerate(bare) if tuple(stored.encode(texts[n], add_special_tokens=False).ids) != ids]
@@ -150,7 +150,7 @@ def _otherwise(tokenizer: Any, texts: Sequence[str], bare: Sequence[Ids], root: 
     ]
 
 
-def _stored(root: Path | None) -> Any:
+def _read_stored(root: Path | None) -> Any:
     """The tokenizer as its file describes it, or None without such a file."""
     from tokenizers import Tokenizer
 
@@ -164,7 +164,7 @@ def _stored(root: Path | None) -> Any:
         return None
 
 
-def _dated(wording: Wording) -> list[str]:
+def _date_remarks(wording: Wording) -> list[str]:
     if not recorded_date(wording):
         return []
     return [

@@ -95,7 +95,7 @@ class Wording:
         Raises:
             PromptError: no token comes out of one, or the chat template does not write it.
         """
-        found = [Prompt(question, self._ids(text)) for question, text in self._asked(questions)]
+        found = [Prompt(question, self._ids(text)) for question, text in self._prompt_texts(questions)]
         for prompt in found:
             if not prompt.ids:
                 raise PromptError(
@@ -145,7 +145,7 @@ class Wording:
     def _ids(self, text: str) -> Ids:
         return self.encoder.ids(text, start=self.chat is None)
 
-    def _asked(self, questions: Sequence[Question]) -> list[tuple[Question, str]]:
+    def _prompt_texts(self, questions: Sequence[Question]) -> list[tuple[Question, str]]:
         """Each question and the text of its prompt."""
         new = list(dict.fromkeys(question.text for question in questions if question.text not in self._known))
         if self.chat is None:
@@ -160,7 +160,7 @@ class Wording:
         """By question the texts of its prompt followed by each of its answers."""
         flat = [
             (question, prompt, answer.strip())
-            for (question, prompt), answers in zip(self._asked(questions), choices, strict=True)
+            for (question, prompt), answers in zip(self._prompt_texts(questions), choices, strict=True)
             for answer in answers
         ]
         chats: list[str | None] = [None] * len(flat)
@@ -176,11 +176,11 @@ class Wording:
 
 def _cut_apart(prompt: Prompt, wholes: Sequence[Ids]) -> list[Prompt]:
     """Where the prompt ends in all of the wholes; nothing would predict the first token of all."""
-    size = max(1, min(_shared(prompt.ids, whole) for whole in wholes))
+    size = max(1, min(_common_length(prompt.ids, whole) for whole in wholes))
     return [Prompt(prompt.question, whole[:size], whole[size:]) for whole in wholes]
 
 
-def _shared(one: Ids, other: Ids) -> int:
+def _common_length(one: Ids, other: Ids) -> int:
     """How many ids both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 

@@ -57,18 +57,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return _listed(value)
+        return _plain_list(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _listed(values: Any) -> Any:
+def _plain_list(values: Any) -> Any:
     if values.ndim == 1:
         return plain(values.tolist())
     if values.ndim == 2:
-        return [_listed(row) for row in values]
-    return [[None if np.isnan(scores).all() else _listed(scores) for scores in row] for row in values]
+        return [_plain_list(row) for row in values]
+    return [[None if np.isnan(scores).all() else _plain_list(scores) for scores in row] for row in values]
 
 
 def _neurons(found: Comparison) -> dict[str, Any]:

@@ -99,12 +99,12 @@ def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
     names = _Names()
     if verdict is None:
         hint = "the report holds no verdict: `ckdiff gate REPORT --save` judges it"
-        _told(_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
+        _tell(_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
         return
     label = _case(suite, VERDICT, names.of(VERDICT, "label"))
     said = f"{verdict.label}: {verdict.reason}"
     if verdict.gate is None:
-        _told(label, "error", "inconclusive", "the verdict was held against no policy", said)
+        _tell(label, "error", "inconclusive", "the verdict was held against no policy", said)
     else:
         _out(label, said)
     _out(_case(suite, VERDICT, names.of(VERDICT, "knowledge")), f"{verdict.knowledge}: {verdict.knowledge_reason}")
@@ -113,7 +113,7 @@ def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
     for check in () if verdict.gate is None else verdict.gate.checks:
         _add_check(_case(suite, GATE, names.of(GATE, check.name)), check)
     for note in () if verdict.gate is None else verdict.gate.notes:
-        _told(_case(suite, GATE, names.of(GATE, "note")), "skipped", "", note)
+        _tell(_case(suite, GATE, names.of(GATE, "note")), "skipped", "", note)
 
 
 def _add_rule(case: Element, rule: RuleResult) -> None:
@@ -121,7 +121,7 @@ def _add_rule(case: Element, rule: RuleResult) -> None:
     if rule.fired:
         _out(case, said)
     else:
-        _told(case, "skipped", "", f"does not hold: {said}")
+        _tell(case, "skipped", "", f"does not hold: {said}")
 
 
 def _add_check(case: Element, check: GateCheck) -> None:
@@ -129,7 +129,7 @@ def _add_check(case: Element, check: GateCheck) -> None:
     if check.outcome == "passed":
         _out(case, said)
     else:
-        _told(case, "failure" if check.outcome == "failed" else "error", check.outcome, check.text, said)
+        _tell(case, "failure" if check.outcome == "failed" else "error", check.outcome, check.text, said)
 
 
 def _campaign_properties(found: Campaign) -> Iterator[tuple[str, object]]:
@@ -159,20 +159,20 @@ def _add_complete(case: Element, found: Campaign) -> None:
         _out(case, gates_text(found))
     else:
         left = "; ".join(job_line(job) for job in open_jobs(found.jobs) if job.required)
-        _told(case, "error", "incomplete", complete_text(found), left)
+        _tell(case, "error", "incomplete", complete_text(found), left)
 
 
 def _add_cell(case: Element, cell: Cell, left: str) -> None:
     said = f"{cell.label}: {cell.verdict}" if cell.label else "nothing was judged"
     reasons = "; ".join(filter(None, (cell.checks, left)))
     if cell.gate == "failed":
-        _told(case, "failure", "failed", reasons or "the gate failed", said)
+        _tell(case, "failure", "failed", reasons or "the gate failed", said)
     elif cell.gate == "inconclusive" or left:
-        _told(case, "error", "inconclusive", reasons or "not enough evidence", said)
+        _tell(case, "error", "inconclusive", reasons or "not enough evidence", said)
     elif cell.gate == "passed":
         _out(case, said)
     else:
-        _told(case, "skipped", "", f"held against no policy: {said}")
+        _tell(case, "skipped", "", f"held against no policy: {said}")
 
 
 def _figures_text(value: float, threshold: float, sense: str = "against") -> str:
@@ -206,7 +206,7 @@ def _out(case: Element, text: str) -> None:
     SubElement(case, "system-out").text = printable(text)
 
 
-def _told(case: Element, kind: str, sort: str, message: str, text: str = "") -> None:
+def _tell(case: Element, kind: str, sort: str, message: str, text: str = "") -> None:
     """A child that says how a case ended otherwise than well."""
     child = SubElement(case, kind, ({"type": sort} if sort else {}) | {"message": printable(message)})
     child.text = printable(text) if text else None

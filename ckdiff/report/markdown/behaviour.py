@@ -57,7 +57,7 @@ def _texts(found: Behaviour) -> Iterator[str]:
     for answers in found.answers:
         if answers.questions:
             yield f"### What they say, {escape(answers.name)}"
-            yield table(("question", "base", "unlearned", "numbers"), _said(answers), left=4)
+            yield table(("question", "base", "unlearned", "numbers"), _answer_rows(answers), left=4)
     if found.history:
         yield "### While it was unlearned"
         points = map(words.history_cells, words.shown_points(found.history))
@@ -70,7 +70,7 @@ def _texts(found: Behaviour) -> Iterator[str]:
         yield bullet_list(found.notes)
 
 
-def _said(answers: AnswerSet) -> Iterator[list[str]]:
+def _answer_rows(answers: AnswerSet) -> Iterator[list[str]]:
     for question in words.rank_by_change(answers, LISTED_ANSWERS):
         pieces = words.changes(question.answer_base, question.answer_unlearned)
         sides = (" ".join(map(words.mark_piece, side(pieces))) for side in (words.of_base, words.of_unlearned))

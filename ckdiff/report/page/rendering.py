@@ -35,7 +35,7 @@ def file_text(name: str) -> str:
 def environment() -> Environment:
     """The reader of templates; `words` in a template is the package of that name, `svg` the module."""
     found = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_shown, auto_reload=False
+        autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_escape, auto_reload=False
     )
     found.filters |= {"count_of": numbers.count_of, "cut": cut, "lines": _lines}
     modules = {"behaviour": behaviour, "campaign": campaign, "compare": compare, "numbers": numbers}
@@ -61,6 +61,6 @@ def _lines(text: str, limit: int, more: str) -> Markup:
     return Markup("\n").join([*shown, more] if more and len(lines) > limit else shown)
 
 
-def _shown(value: object) -> object:
+def _escape(value: object) -> object:
     """A value whose unprintable characters are escapes; the template then escapes the characters of HTML."""
     return value if isinstance(value, Markup) else printable(value)

@@ -65,14 +65,14 @@ def changes(base: str, unlearned: str) -> list[Piece]:
     # autojunk would call words that come often in a long answer noise.
     for _, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if before[i:j] == after[k:m]:
-            found.append(Piece("same", _joined(before[i:j])))
+            found.append(Piece("same", _join(before[i:j])))
             continue
-        found += [Piece("gone", _joined(before[i:j]))] if j > i else []
-        found += [Piece("new", _joined(after[k:m]))] if m > k else []
+        found += [Piece("gone", _join(before[i:j]))] if j > i else []
+        found += [Piece("new", _join(after[k:m]))] if m > k else []
     return found
 
 
-def _joined(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     """Words as text: with blanks, but between characters of a script that has none."""
     parts = list(words[:1])
     for before, word in itertools.pairwise(words):

@@ -71,7 +71,7 @@ class Pieces:
 NARROW = frozenset({"BF16", "F16", "F8_E4M3", "F8_E5M2"})
 
 
-def moved(move: Move, base: Pieces, other: Pieces) -> Float32:
+def move_piece(move: Move, base: Pieces, other: Pieces) -> Float32:
     """The piece as it is handed out.
 
     What was scaled comes back rounded: where it then is the base's value but for that, it is that value, so that what
@@ -116,7 +116,7 @@ def _rows(checkpoint: Checkpoint, base: Checkpoint, tensor: str, moves: list[Mov
     raw, dtype = theirs.files.raw(tensor), checkpoint.dtype(tensor)
     whole = decode32(raw, dtype) if dtype in NARROW else raw.astype(np.float32)
     for move in moves:
-        values = moved(move, ours, theirs)
+        values = move_piece(move, ours, theirs)
         if move.target.cut is None:
             whole[...] = values
         else:

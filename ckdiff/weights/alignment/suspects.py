@@ -47,20 +47,20 @@ def _by_neurons(neurons: Mapping[str, NeuronGrid]) -> set[int]:
         if not len(other):
             continue
         at = int(other[0])
-        moved = _moved(keys.one_minus_cosine[row]) & _moved(values.one_minus_cosine[at])
-        scaled = _scaled(values.one_minus_cosine[at], values.relative_l2[at])
+        moved = _find_moved(keys.one_minus_cosine[row]) & _find_moved(values.one_minus_cosine[at])
+        scaled = _find_scaled(values.one_minus_cosine[at], values.relative_l2[at])
         if moved.any() or scaled.any():
             found.add(layer)
     return found
 
 
-def _moved(one_minus_cosine: AnyArray) -> AnyArray:
+def _find_moved(one_minus_cosine: AnyArray) -> AnyArray:
     """Neurons that are elsewhere, or nowhere: without a cosine."""
     result: AnyArray = ~(one_minus_cosine <= 1 - MOVED)
     return result
 
 
-def _scaled(one_minus_cosine: AnyArray, relative_l2: AnyArray) -> AnyArray:
+def _find_scaled(one_minus_cosine: AnyArray, relative_l2: AnyArray) -> AnyArray:
     """Neurons that are longer or shorter: with r = |b| / |a| and c the cosine, rel^2 = (r - c)^2 + 1 - c^2."""
     cosine = 1 - one_minus_cosine.astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -35,10 +35,10 @@ def model_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in its one form; nested configs too. Two configs of one form make the same model."""
     kind = kind_of(str(config.get("model_type") or ""))
     found = {key: value for key, value in config.items() if key not in IGNORED}
-    found = _renamed(found, RENAMED if kind is None else {**kind.names, **RENAMED})
+    found = _rename_keys(found, RENAMED if kind is None else {**kind.names, **RENAMED})
     found = {key: model_settings(value) if _is_config(value) else value for key, value in found.items()}
     if kind is not None:
-        found = _filled(found, kind)
+        found = _fill_in(found, kind)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if key in found:
             found[key] = one_or_many(found[key])
@@ -85,7 +85,7 @@ def _is_config(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("model_type"), str) and bool(value["model_type"])
 
 
-def _renamed(found: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _rename_keys(found: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Keys under their one name; a key that is there under both keeps both, unless they agree or one is null."""
     result = {key: value for key, value in found.items() if key not in names}
     for key, value in found.items():
@@ -98,7 +98,7 @@ def _renamed(found: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return result
 
 
-def _filled(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
+def _fill_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
     """What transformers computes from other keys: heads, rotary settings, the kinds of layers."""
     heads, width = found.get("num_attention_heads", found.get("n_head")), found.get("hidden_size")
     shared = 1 if found.get("multi_query", kind.defaults.get("multi_query")) else heads
@@ -149,8 +149,8 @@ def _with_rope(found: dict[str, Any], default: Mapping[str, Any]) -> dict[str, A
         rope = usual
     else:
         rope = _plain_rope(found, given if isinstance(given, dict) else {}, default)
-    rope = _typed(rope)
-    if rope != _typed(usual):
+    rope = _rename_type(rope)
+    if rope != _rename_type(usual):
         result["rope_parameters"] = rope
     return result
 
@@ -164,7 +164,7 @@ def _plain_rope(found: Mapping[str, Any], given: Mapping[str, Any], default: Map
     rope.setdefault("rope_theta", theta)
     if part is not None:
         rope.setdefault("partial_rotary_factor", part)
-    if _typed(rope)["rope_type"] in STRETCHED:
+    if _rename_type(rope)["rope_type"] in STRETCHED:
         trained = found.get("original_max_position_embeddings")
         if trained is not None:
             rope["original_max_position_embeddings"] = trained
@@ -188,10 +188,10 @@ def _by_layer_type(found: Mapping[str, Any], default: Mapping[str, Any]) -> dict
     return rope
 
 
-def _typed(rope: Mapping[str, Any]) -> dict[str, Any]:
+def _rename_type(rope: Mapping[str, Any]) -> dict[str, Any]:
     """`type` is `rope_type`, and "su" the old name of one."""
     if any(isinstance(value, dict) for value in rope.values()):
-        return {key: _typed(value) if isinstance(value, dict) else value for key, value in rope.items()}
+        return {key: _rename_type(value) if isinstance(value, dict) else value for key, value in rope.items()}
     kind = rope.get("rope_type", rope.get("type", "default"))
     found = {key: value for key, value in rope.items() if key != "type" and value is not None}
     return found | {"rope_type": "longrope" if kind == "su" else kind}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.untrusted import strict_json
-from ckdiff.weights.quantised.packing import E2M1, divided, nearest, nibbles, scale_values
+from ckdiff.weights.quantised.packing import E2M1, divide, nearest, nibbles, scale_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,10 +77,10 @@ def _bitsandbytes(source: Source, name: str, state: str, kind: str) -> Found:
         first, last = start * width, stop * width
         blocks = first // block, -(-last // block)
         scales = magnitudes(files, *blocks)[np.arange(first, last) // block - blocks[0]].reshape(values.shape)
-        found: AnyArray = nearest(table, divided(values, scales)) * scales
+        found: AnyArray = nearest(table, divide(values, scales)) * scales
         return found
 
-    return source.found(name, kind.upper(), shape, (name, state, *parts), compute, round_to)
+    return source.derive(name, kind.upper(), shape, (name, state, *parts), compute, round_to)
 
 
 def _state(source: Source, name: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _gpt_oss(source: Source, name: str, blocks: str, scales: str, shape: tuple[i
         values *= scale_values(files.raw(scales)[start:stop], "U8")[..., None]
         return values.reshape(stop - start, rows, groups * size * 2).transpose(0, 2, 1)
 
-    return source.found(name, "MXFP4", (experts, groups * size * 2, rows), (blocks, scales), compute)
+    return source.derive(name, "MXFP4", (experts, groups * size * 2, rows), (blocks, scales), compute)
 
 
 def packed_floats(source: Source) -> Iterator[Found]:
@@ -159,7 +159,7 @@ def _packed_floats(source: Source, stem: str, packed: str, scale: str, whole: tu
 
     def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
         scales = factors(files, start, stop)
-        return nearest(E2M1, divided(values, scales)) * scales
+        return nearest(E2M1, divide(values, scales)) * scales
 
     label = "MXFP4" if source.dtype(scale) in ("U8", "F8_E8M0") else "NVFP4"
-    return source.found(f"{stem}.weight", label, (rows, width), used, compute, round_to)
+    return source.derive(f"{stem}.weight", label, (rows, width), used, compute, round_to)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.weights.quantised.packing import E2M1, divided, scale_values, unpack, words_of
+from ckdiff.weights.quantised.packing import E2M1, divide, scale_values, unpack, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def _gptq(source: Source, stem: str, packed: str, zeros: str, scales: str) -> Fo
         return (codes - zero).astype(np.float32) * factor
 
     label = f"GPTQ {bits} bits"
-    return source.found(f"{stem}.weight", label, (rows, width), used, compute, _to_steps(steps, 0, 2**bits - 1))
+    return source.derive(f"{stem}.weight", label, (rows, width), used, compute, _to_steps(steps, 0, 2**bits - 1))
 
 
 def _to_steps(steps: Steps, least: int, most: int) -> Round:
@@ -97,7 +97,7 @@ def _to_steps(steps: Steps, least: int, most: int) -> Round:
 
     def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
         factor, zero = steps(files, start, stop)
-        codes = np.clip(np.rint(divided(values, factor) + zero), least, most)
+        codes = np.clip(np.rint(divide(values, factor) + zero), least, most)
         found: AnyArray = (codes - zero) * factor
         return found
 
@@ -137,7 +137,7 @@ def _awq(source: Source, stem: str, packed: str, zeros: str, scales: str) -> Fou
         return (columns(files.raw(packed), start, stop) - zero).astype(np.float32) * factor
 
     used, rounding = (packed, zeros, scales), _to_steps(steps, 0, 15)
-    return source.found(f"{stem}.weight", "AWQ 4 bits", (rows, width), used, compute, rounding)
+    return source.derive(f"{stem}.weight", "AWQ 4 bits", (rows, width), used, compute, rounding)
 
 
 def compressed_tensors(source: Source) -> Iterator[Found]:
@@ -146,10 +146,10 @@ def compressed_tensors(source: Source) -> Iterator[Found]:
         stem = packed.removesuffix(".weight_packed")
         size, scale = f"{stem}.weight_shape", f"{stem}.weight_scale"
         if source.dtype(packed) in WIDE and size in source.names and scale in source.names:
-            yield _compressed(source, stem, packed, size, scale)
+            yield _decompress(source, stem, packed, size, scale)
 
 
-def _compressed(source: Source, stem: str, packed: str, size: str, scale: str) -> Found:
+def _decompress(source: Source, stem: str, packed: str, size: str, scale: str) -> Found:
     shape = tuple(int(length) for length in source.values(size))
     if len(shape) != 2 or len(source.shape(packed)) != 2 or source.shape(packed)[0] != shape[0] or min(shape) < 1:
         raise source.refuse(packed, f"is no packed matrix of shape {list(shape)}")
@@ -185,7 +185,7 @@ def _compressed(source: Source, stem: str, packed: str, size: str, scale: str) -
         return (codes - zero).astype(np.float32) * factor
 
     label, rounding = f"compressed-tensors {bits} bits", _to_steps(steps, -middle, middle - 1)
-    return source.found(f"{stem}.weight", label, shape, used, compute, rounding)
+    return source.derive(f"{stem}.weight", label, shape, used, compute, rounding)
 
 
 def _bits(source: Source, packed: str, width: int) -> int:
@@ -242,4 +242,4 @@ def _mlx(source: Source, packed: str, scales: str, bias: str | None) -> Found:
         return values
 
     label = "MXFP4" if exponents else f"MLX {bits} bits"
-    return source.found(packed, label, (*shape[:-1], width), used, compute)
+    return source.derive(packed, label, (*shape[:-1], width), used, compute)

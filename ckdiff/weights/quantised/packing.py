@@ -22,7 +22,7 @@ def nearest(levels: AnyArray, values: AnyArray) -> AnyArray:
     return found
 
 
-def divided(values: AnyArray, scales: AnyArray) -> AnyArray:
+def divide(values: AnyArray, scales: AnyArray) -> AnyArray:
     """Values / scales, 0 where the scale is 0."""
     shape = np.broadcast_shapes(values.shape, scales.shape)
     return np.divide(values, scales, out=np.zeros(shape), where=np.broadcast_to(scales != 0, shape))

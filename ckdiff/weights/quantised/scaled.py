@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.untrusted import quoted
-from ckdiff.weights.quantised.packing import E2M1, divided, nearest, nibbles, scale_values
+from ckdiff.weights.quantised.packing import E2M1, divide, nearest, nibbles, scale_values
 from ckdiff.weights.storage import decode32, table_8bit
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def scaled_floats(source: Source) -> Iterator[Found]:
             continue
         scale = _scale_of(source, name)
         if scale is not None:
-            yield _scaled(source, name, scale, "FP8")
+            yield _unscale(source, name, scale, "FP8")
         elif strange := _stranger(source, name):
             raise source.refuse(strange, f"is no scale that ckdiff knows of the FP8 tensor {quoted(name)}")
         elif source.method:
@@ -63,7 +63,7 @@ def scaled_integers(source: Source) -> Iterator[Found]:
             yield _bitsandbytes(source, name, largest)
         elif scale is not None:
             exponent = source.dtype(scale) in ("U8", "F8_E8M0")
-            yield _scaled(source, name, scale, "FP4" if exponent else "int8")
+            yield _unscale(source, name, scale, "FP4" if exponent else "int8")
 
 
 def _is_scale(name: str) -> bool:
@@ -84,7 +84,7 @@ def _stranger(source: Source, name: str) -> str | None:
     return next(strange, None)
 
 
-def _scaled(source: Source, name: str, scale: str, label: str) -> Found:
+def _unscale(source: Source, name: str, scale: str, label: str) -> Found:
     shape = source.shape(name)
     pairs = label == "FP4"
     if pairs:
@@ -116,9 +116,9 @@ def _scaled(source: Source, name: str, scale: str, label: str) -> Found:
         if zero is not None:
             shift = _spread(files.raw(zero).astype(np.float32).reshape(grid), blocks, shape, start, stop)
         levels = E2M1 if pairs else np.arange(-128, 128) if label == "int8" else table_8bit(source.dtype(name))
-        return (nearest(levels, divided(values, factor) + shift) - shift) * factor
+        return (nearest(levels, divide(values, factor) + shift) - shift) * factor
 
-    return source.found(name, label, shape, used, compute, round_to)
+    return source.derive(name, label, shape, used, compute, round_to)
 
 
 def _given_block(source: Source) -> tuple[int, ...]:
@@ -186,7 +186,7 @@ def _bitsandbytes(source: Source, name: str, largest: str) -> Found:
 
     def round_to(files: Mapped, values: AnyArray, start: int, stop: int) -> AnyArray:
         rows = scale_values(files.raw(largest), source.dtype(largest))[start:stop, None] / np.float32(127)
-        found: AnyArray = nearest(np.arange(-127, 128), divided(values, rows)) * rows
+        found: AnyArray = nearest(np.arange(-127, 128), divide(values, rows)) * rows
         return found
 
-    return source.found(name, "bitsandbytes int8", source.shape(name), used, compute, round_to)
+    return source.derive(name, "bitsandbytes int8", source.shape(name), used, compute, round_to)

@@ -87,7 +87,7 @@ class Source:
         """The error about a tensor that cannot be read."""
         return CheckpointError(f"{self.checkpoint.location}: tensor {quoted(name)} {why}; {REMEDY}")
 
-    def found(
+    def derive(
         self,
         name: str,
         label: str,
@@ -112,7 +112,7 @@ class Source:
                 return round_to(files, values, start, stop)
 
         if self._is_turned(name) and len(shape) == 2:
-            return Found(name, Derived(shape[::-1], used, _turned(rows, shape[0]), label), used)
+            return Found(name, Derived(shape[::-1], used, _transpose_rows(rows, shape[0]), label), used)
         return Found(name, Derived(shape, used, rows, label, rounded if round_to is not None else None), used)
 
     def _is_turned(self, name: str) -> bool:
@@ -120,5 +120,5 @@ class Source:
         return conv1d and name.endswith(".weight") and name.split(".")[-2] in CONV1D_NAMES
 
 
-def _turned(rows: Callable[[int, int], AnyArray], count: int) -> Callable[[int, int], AnyArray]:
+def _transpose_rows(rows: Callable[[int, int], AnyArray], count: int) -> Callable[[int, int], AnyArray]:
     return lambda start, stop: rows(0, count).T[start:stop]
