@@ -1,16 +1,21 @@
 """How often 95 % intervals hold the truth: simulated sets of questions, through `curve` and `mean` as reports use them.
 
-Three tables, of shares and of ratios of widths to the interval of Student's t:
+Five tables, of shares and of ratios of widths to the interval of Student's t:
   scores   nine kinds of ratios with lognormal unlearned losses, 30 windows correlated between neighbours: coverage of
            one window's interval (mean over windows) and of the band (the whole curve);
+  clusters eight modes of 30 windows each, each of one of these kinds, and questions in 1 to 4 wordings
+           about one fact: coverage of one window's interval and of a mode's band (mean over modes, least), of the band
+           over all modes and windows at once, and what the two first would be were each question a fact of its own;
+           two groups of facts are not among them, of which few facts often show one only;
+  averages of a campaign: means over concepts, whose scores are of these kinds, at 30 windows;
   means    of shares (exact matches, BLEU) and of log p: coverage and mean width;
   reports  with `--reports`: losses of these reports' questions, drawn with replacement from all of them together (each
            pair scaled to a mean unlearned loss of 1), and their BLEU and log p.
 Every truth is known: by quadrature, by formula, or as the mean of what is drawn from. The same options give the same
 numbers. The standard error of a share near 0.95 is 0.22 / sqrt(sets).
 
-  python benchmarks/intervals.py [--sets 400] [--draws 1000] [--questions 5 10 20 30] [--tables scores means]
-                                 [--reports A.h5 B.h5 ...]
+  python benchmarks/intervals.py [--sets 400] [--draws 1000] [--questions 5 10 20 30] [--reports A.h5 B.h5 ...]
+                                 [--tables scores clusters averages means]
 """
 
 from __future__ import annotations
@@ -24,13 +29,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.scoring.means import mean
+from ckdiff.scoring.bands import joint_limit
+from ckdiff.scoring.clusters import cluster_count
+from ckdiff.scoring.means import mean, mean_curve
 from ckdiff.scoring.scores import curve
 from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ckdiff.report.schema.probe import Curve
     from ckdiff.shapes import Float64
 
 WINDOWS = 30
@@ -117,22 +125,22 @@ HEADS = f"{'Student':>9}{'interval':>9}{'least':>9}{'band':>9}{'width':>9}"
 
 def held(sets: Iterator[tuple[Float64, Float64]], truth: Float64, draws: int) -> Coverage:
     """Coverage of the ratios' intervals over these sets."""
-    inside, plain, whole, wide, narrow = [], [], [], [], []
+    found = []
     for losses, unlearned in sets:
-        found = curve(losses, unlearned, "break", draws=draws)
-        count, ratio = len(unlearned), found.score
-        residuals = (losses - ratio[:, None] * unlearned) / unlearned.mean()
+        one, count = curve(losses, unlearned, "break", draws=draws), len(unlearned)
+        residuals = (losses - one.score[:, None] * unlearned) / unlearned.mean()
         reach = t_quantile(0.975, count - 1) * np.sqrt((residuals**2).sum(axis=1) / (count * (count - 1)))
-        inside.append((found.low <= truth) & (truth <= found.high))
-        plain.append(np.abs(ratio - truth) <= reach)
-        whole.append(bool(((found.band_low <= truth) & (truth <= found.band_high)).all()))
-        wide.append(found.high - found.low)
-        narrow.append(2 * reach)
-    by_window = np.mean(inside, axis=0)
-    width = float(np.median(wide) / np.median(narrow))
-    return Coverage(
-        float(by_window.mean()), float(by_window.min()), float(np.mean(plain)), float(np.mean(whole)), width
-    )
+        found.append((one, reach))
+    return covered(found, truth)
+
+
+def covered(found: list[tuple[Curve, Float64]], truth: Float64) -> Coverage:
+    """Coverage of these curves, each with the reach of its Student's intervals."""
+    inside = np.mean([(one.low <= truth) & (truth <= one.high) for one, _ in found], axis=0)
+    plain = np.mean([np.abs(one.score - truth) <= reach for one, reach in found])
+    whole = np.mean([((one.band_low <= truth) & (truth <= one.band_high)).all() for one, _ in found])
+    width = np.median([one.high - one.low for one, _ in found]) / np.median([2 * reach for _, reach in found])
+    return Coverage(float(inside.mean()), float(inside.min()), float(plain), float(whole), float(width))
 
 
 def scores(questions: list[int], sets: int, draws: int) -> None:
@@ -145,6 +153,107 @@ def scores(questions: list[int], sets: int, draws: int) -> None:
                 many = (drawn(kind, spread, count, generator) for _ in range(sets))
                 found = held(many, truth(kind, spread), draws)
                 print(f"sigma {spread} {count:3d} {name:<22}{found}", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------- clusters
+
+ALIKE = 0.8
+"""Correlation of what two questions about one fact lose (of their latent normals)."""
+
+
+def of_facts(facts: list[int], rows: int, generator: np.random.Generator) -> Float64:
+    """Standard normal latents [rows, question], alike where questions are about one fact."""
+    shared, own = generator.normal(size=(rows, max(facts) + 1)), generator.normal(size=(rows, len(facts)))
+    found: Float64 = math.sqrt(ALIKE) * shared[:, facts] + math.sqrt(1 - ALIKE) * own
+    return found
+
+
+def drawn_modes(spread: float, facts: list[int], generator: np.random.Generator) -> tuple[Float64, Float64]:
+    """Losses [mode, window, question] of the eight modes of one set of questions, and unlearned losses [question]."""
+    size = of_facts(facts, 1, generator)[0]
+    unlearned, modes = np.exp(spread * size), []
+    for kind in MODES:
+        noise = of_facts(facts, WINDOWS, generator)
+        own = noise.copy()
+        for window in range(1, WINDOWS):
+            own[window] = NEIGHBOURS * own[window - 1] + math.sqrt(1 - NEIGHBOURS**2) * noise[window]
+        group = (generator.random(max(facts) + 1) < kind.rare).astype(np.float64)[facts]
+        modes.append(kind.share(own, size, group) * (unlearned if kind.of_it else 1.0))
+    return np.stack(modes), unlearned
+
+
+MODES = [*list(KINDS.values())[:7], KINDS["middling"]]
+
+
+def clusters(questions: list[int], sets: int, draws: int) -> None:
+    """The table of clusters: 8 modes x 30 windows."""
+    heads = ("facts", "interval", "least", "band", "least", "joint", "no facts", "band")
+    print(f"\n{'clusters':<34}{''.join(f'{head:>9}' for head in heads)}")
+    for spread in (0.7, 1.2):
+        right = np.stack([truth(kind, spread) for kind in MODES])
+        for count in questions:
+            for size in (1, 2, 3, 4):
+                facts, generator = [number // size for number in range(count)], np.random.default_rng(5)
+                rows = [_of_modes(*drawn_modes(spread, facts, generator), facts, right, draws) for _ in range(sets)]
+                inside, bands, joint, plain, loose = (np.mean(part, axis=0) for part in zip(*rows, strict=True))
+                shares = (inside.mean(), inside.min(), bands.mean(), bands.min(), joint, plain.mean(), loose.mean())
+                name = f"sigma {spread} {count:3d} in {size} wordings"
+                print(f"{name:<34}{cluster_count(facts):9d}{''.join(f'{one:9.3f}' for one in shares)}", flush=True)
+
+
+def _of_modes(
+    losses: Float64, unlearned: Float64, facts: list[int], right: Float64, draws: int
+) -> tuple[Float64, Float64, bool, Float64, Float64]:
+    """By mode what share of windows the intervals hold, whether its band does; whether all do; both without facts."""
+    each = [curve(mode, unlearned, "break", facts, draws=draws) for mode in losses]
+    plain = [curve(mode, unlearned, "break", draws=draws) for mode in losses]
+    whole = curve(
+        losses.reshape(-1, len(unlearned)),
+        unlearned,
+        "break",
+        facts,
+        draws=draws,
+        band_limit=joint_limit(cluster_count(facts)),
+    )
+    flat = right.ravel()
+    return (
+        np.array([((one.low <= own) & (own <= one.high)).mean() for one, own in zip(each, right, strict=True)]),
+        np.array(
+            [((one.band_low <= own) & (own <= one.band_high)).all() for one, own in zip(each, right, strict=True)]
+        ),
+        bool(((whole.band_low <= flat) & (flat <= whole.band_high)).all()),
+        np.array([((one.low <= own) & (own <= one.high)).mean() for one, own in zip(plain, right, strict=True)]),
+        np.array(
+            [((one.band_low <= own) & (own <= one.band_high)).all() for one, own in zip(plain, right, strict=True)]
+        ),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- averages
+
+CONCEPTS = (3, 5, 10, 20, 40)
+SCORES_OF_CONCEPTS = KINDS | {
+    "skewed": Kind(lambda own, size, group: 0.4 * np.exp(HUMP / 2 + 1.2 * own)),
+}
+
+
+def averages(sets: int, draws: int) -> None:
+    """The table of a campaign's averages: scores are 1 - what remains, means over concepts."""
+    print(f"\n{'averages':<34}{HEADS}")
+    for count in CONCEPTS:
+        for name, kind in SCORES_OF_CONCEPTS.items():
+            generator = np.random.default_rng(6)
+            many = (1 - drawn(kind, 0.0, count, generator)[0] for _ in range(sets))
+            print(f"{count:3d} {name:<30}{_of_concepts(many, 1 - truth(kind, 0.0), draws)}", flush=True)
+
+
+def _of_concepts(sets: Iterator[Float64], right: Float64, draws: int) -> Coverage:
+    found = []
+    for rows in sets:
+        count = rows.shape[1]
+        reach = t_quantile(0.975, count - 1) * rows.std(axis=1, ddof=1) / math.sqrt(count)
+        found.append((mean_curve(rows, -math.inf, 1.0, draws=draws), reach))
+    return covered(found, right)
 
 
 # ------------------------------------------------------------------------------------------------------------ means
@@ -242,17 +351,24 @@ def _pooled(pairs: list[tuple[Float64, Float64]], count: int, sets: int, draws: 
     return held(((lost[:, one], unlearned[one]) for one in chosen), lost.mean(axis=1) / unlearned.mean(), draws)
 
 
+TABLES = ["scores", "clusters", "averages", "means"]
+
+
 def main() -> None:
     """Print the tables that the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--questions", type=int, nargs="+", default=[5, 10, 20, 30])
-    parser.add_argument("--tables", nargs="*", choices=["scores", "means"], default=["scores", "means"])
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=TABLES)
     parser.add_argument("--reports", nargs="+", default=[])
     options = parser.parse_args()
     if "scores" in options.tables:
         scores(options.questions, options.sets, options.draws)
+    if "clusters" in options.tables:
+        clusters(options.questions, options.sets, options.draws)
+    if "averages" in options.tables:
+        averages(options.sets, options.draws)
     if "means" in options.tables:
         means(options.questions, options.sets)
     if options.reports:

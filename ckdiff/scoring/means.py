@@ -18,7 +18,7 @@ import numpy as np
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.probe import Curve
 from ckdiff.scoring.clusters import by_cluster
-from ckdiff.scoring.scores import TAIL, curve
+from ckdiff.scoring.scores import DRAWS, TAIL, curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,9 @@ def _observations(sizes: Float64) -> int:
     return int(sizes.sum() ** 2 // (sizes**2).sum())
 
 
-def mean_curve(rows: Float64, least: float, most: float, clusters: Sequence[int] | None = None) -> Curve:
+def mean_curve(
+    rows: Float64, least: float, most: float, clusters: Sequence[int] | None = None, draws: int = DRAWS
+) -> Curve:
     """The mean of each row [layer, question], its 95 % interval, and the 95 % band over all rows (`scores.curve`).
 
     Ends are cut off at the bounds, hold the mean, and are NaN of one cluster and of a row that is not finite.
@@ -81,10 +83,11 @@ def mean_curve(rows: Float64, least: float, most: float, clusters: Sequence[int]
         least: the least that a value can be; it or `most` must be finite.
         most: the most that a value can be.
         clusters: of the questions.
+        draws: number of resamples.
     """
     # A ratio of means whose divisor is 1 for every question; what is divided must not be negative.
     flipped = not math.isfinite(least)
-    found = curve(most - rows if flipped else rows - least, np.ones(rows.shape[1]), "break", clusters)
+    found = curve(most - rows if flipped else rows - least, np.ones(rows.shape[1]), "break", clusters, draws=draws)
     parts = (found.low, found.high, found.band_low, found.band_high)
     if flipped:
         high, low, band_high, band_low = (most - part for part in parts)

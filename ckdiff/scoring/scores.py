@@ -213,6 +213,7 @@ def curve(
     clusters: Sequence[int] | None = None,
     seed: int = 0,
     draws: int = DRAWS,
+    band_limit: float = BAND_LIMIT,
 ) -> Curve:
     """The score at each window centre, its 95 % interval over questions, and the 95 % band over all centres.
 
@@ -233,6 +234,7 @@ def curve(
             question. Where each has one question, the numbers are those without.
         seed: of the resamples; the same inputs give the same numbers.
         draws: number of resamples.
+        band_limit: instead of `BAND_LIMIT`.
 
     Raises:
         ValueError: the question axes do not agree, or are empty.
@@ -242,7 +244,7 @@ def curve(
     defined = np.isfinite(ratio)
     whole = by_cluster(unlearned, clusters)
     if defined.any() and _spread_known(whole):
-        ends[:, defined] = _ends(ratio[defined], by_cluster(losses[defined], clusters), whole, seed, draws)
+        ends[:, defined] = _ends(ratio[defined], by_cluster(losses[defined], clusters), whole, seed, draws, band_limit)
     return Curve(ratio, *ends) if direction == "break" else Curve(1.0 - ratio, *(1.0 - ends[[1, 0, 3, 2]]))
 
 
@@ -268,7 +270,9 @@ def _spread_known(unlearned: Float64) -> bool:
     return bool(unlearned.sum() - unlearned.max() > NO_SPREAD * unlearned.sum())
 
 
-def _ends(ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int) -> Float64:
+def _ends(
+    ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int, band_limit: float
+) -> Float64:
     """Low, high, band low and band high of ratios: [4, layer].
 
     With t* the studentised error of a resample, q its quantile over resamples, se the jackknife standard error and a
@@ -284,7 +288,7 @@ def _ends(ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int,
     error = _jackknife_error(residuals, weights)
     still = error <= NO_SPREAD
     student, tail = t_quantile(1 - TAIL, len(unlearned) - 1), _tail(len(unlearned))
-    most = BAND_LIMIT * student
+    most = band_limit * student
     spread = np.clip(_studentise(residuals, weights, seed, draws), -most, most)
     spread[still], error[still] = 0.0, 0.0
     over, under = np.quantile(spread, 1 - tail, axis=1), -np.quantile(spread, tail, axis=1)
