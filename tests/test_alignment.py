@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff import CompareSpec, compare
 from ckdiff.audit.verdict.evidence import aligned_tensors
+from ckdiff.audit.verify.differences import Differences
+from ckdiff.audit.verify.drift import check_drift
 from ckdiff.probes.alignment import TOLERANCE, align_job
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener
@@ -64,6 +67,13 @@ def compared(base: Path, unlearned: Path) -> Comparison:
     return found
 
 
+def differing(found: Comparison) -> list[str]:
+    """Where a verification says that rows do not follow from those of tensors."""
+    differences = Differences()
+    check_drift(found, differences)
+    return [one.where for one in differences.found]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_reordered_is_compared_as_if_it_had_not_been(
     trained: Callable[[str], tuple[Path, Path]], tmp_path: Path, family: str
@@ -86,6 +96,16 @@ def test_what_was_reordered_is_compared_as_if_it_had_not_been(
     values = {row.component: row.drift.cosine for row in found.aligned_components}
     assert values["keys"] > 0.99
     assert min(row.drift.cosine for row in found.components if row.component == "keys") < 0.5
+    assert differing(found) == []
+    moved_row = next(row for row in found.aligned if row.component == "keys")
+    for name in ("norm_base", "norm_unlearned", "one_minus_cosine"):
+        drift = replace(moved_row.drift, **{name: 1.01 * getattr(moved_row.drift, name) + 0.01})
+        told = tuple(replace(row, drift=drift) if row is moved_row else row for row in found.aligned)
+        assert any(moved_row.name in where for where in differing(replace(found, aligned=told))), name
+    other = replace(moved_row, layer=(moved_row.layer or 0) + 1)
+    assert differing(replace(found, aligned=(other, *found.aligned[1:]))) != []
+    assert "compare/aligned_components" in differing(replace(found, aligned_components=()))
+    assert differing(replace(found, aligned=found.aligned[1:])) != []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

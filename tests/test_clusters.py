@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from ckdiff.audit.verify.differences import Differences
+from ckdiff.audit.verify.probe import check_probe
 from ckdiff.probes.prompts import Prompt, batches, other_questions
 from ckdiff.questions.clusters import clusters_note, find_clusters
 from ckdiff.questions.questions import Question
 from ckdiff.scoring.clusters import by_cluster, cluster_count
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import BEFORE_CLUSTERS, METHOD, curve, method_of
+from tests import reports
 
 GENERATOR = np.random.default_rng(0)
 LOSSES, UNLEARNED = GENERATOR.uniform(0, 1, (3, 8)), GENERATOR.uniform(1, 2, 8)
@@ -87,6 +91,10 @@ def test_questions_keep_equal_weight() -> None:
     """A cluster of three counts three times in the score, as without clusters."""
     found = curve(LOSSES[:, :4], UNLEARNED[:4], "break", [0, 0, 0, 1])
     np.testing.assert_allclose(found.score, LOSSES[:, :4].mean(1) / UNLEARNED[:4].mean(), rtol=1e-12)
+    # Of facts of 2, 2, 2, 1 and 1 questions, worth four, 5 questions of 8 are 2.5 of 4: between 2 and 3 of 4.
+    found_of_four = mean(np.array([1.0, 1, 1, 1, 0, 0, 0, 1]), 0, 1, [0, 0, 1, 1, 2, 2, 3, 4])
+    ends = 1 - (0.80588 + 0.93241) / 2, (0.93241 + 0.99369) / 2
+    assert (found_of_four.low, found_of_four.high) == pytest.approx(ends, abs=1e-4)
     # Sizes 3 and 1 are worth 16 / 10 observations of one size: one, rounded down.
     assert mean(np.ones(4), 0, 1, [0, 0, 0, 1]).low == pytest.approx(0.025)
 
@@ -105,6 +113,31 @@ def test_what_older_reports_say_of_their_intervals() -> None:
     assert method_of(BEFORE_CLUSTERS, [-1, -1]) == BEFORE_CLUSTERS
     assert method_of(METHOD, [-1, -1]) == method_of("percentiles", [-1]) == METHOD
     assert method_of(BEFORE_CLUSTERS, [-1, 0]) == METHOD
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "wrong"),
+    [
+        ((0, 0, 1, 2), "command line", []),
+        ((0, 0, 1, 1), "command line", []),
+        ((0, 1, 2, 3), "command line", [0]),
+        ((0, -1, 1, 2), "command line", [0]),
+        ((0, 1, 2, 3), "wizards.jsonl", []),
+        ((-1, -1, -1, -1), "command line", []),
+    ],
+)
+def test_verify_finds_facts_that_were_taken_apart(given: tuple[int, ...], source: str, wrong: list[int]) -> None:
+    """Two wordings of one question, then two questions with answers of their own."""
+    texts = (WROTE.format("the"), WROTE.format("This"), "When?", "Where?")
+    questions = tuple(
+        replace(reports.question(number), text=text, cluster=cluster)
+        for number, (text, cluster) in enumerate(zip(texts, given, strict=True))
+    )
+    found, differences = reports.probe(runs=(), controls=(), neurons=()), Differences()
+    settings = {**found.settings, "questions_source": source}
+    check_probe(replace(found, questions=questions, settings=settings), differences)
+    said = [one.where for one in differences.found if "the same fact" in one.where]
+    assert said == [f"probe/questions/{number}: clusters of those about the same fact" for number in wrong]
 
 
 def test_the_wrong_prompt_is_about_another_fact() -> None:

@@ -62,12 +62,14 @@ SPREAD = run("coeff", "restore", 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 """No window is enough, and the whole model is."""
 
 
-def test_windows_that_share_a_layer_are_not_both_counted() -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_windows_that_share_a_layer_are_not_both_counted(turned: bool) -> None:
     """Windows 0-2 and 3-5 stand side by side; 1-3, 2-4 and 4-5 share layers with them."""
-    broken = run("coeff", "break", 0.1, 0.5, 0.45, 0.45, 0.4, 0.3)
+    scores, expected = (0.1, 0.5, 0.45, 0.45, 0.4, 0.3), [(0, 2), (3, 5)]
+    broken = run("coeff", "break", *(scores[::-1] if turned else scores))
     place = locate(evidence(WHOLE, SPREAD, broken), "coeff")
     assert place is not None
-    assert [(row.first, row.last) for row in place.rests_on] == [(0, 2), (3, 5)]
+    assert [(row.first, row.last) for row in place.rests_on] == (expected[::-1] if turned else expected)
     assert (place.layers, place.single, place.share) == ((0, 1, 2, 3, 4, 5), False, 1.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckdiff.scoring.means import mean
+from ckdiff.scoring.means import mean, mean_curve
 from ckdiff.scoring.scores import curve
 
 SHARES = st.lists(st.sampled_from([0.0, 1.0, 0.3]) | st.floats(0, 1), min_size=2, max_size=12)
@@ -46,6 +46,25 @@ def test_shares_in_between_have_the_narrower_end_of_both_intervals() -> None:
     assert found.low == pytest.approx(max(counted.low, resampled.low[0]))
     assert found.high == pytest.approx(min(counted.high, resampled.high[0]))
     assert resampled.low[0] < counted.low
+
+
+def test_shares_that_hardly_differ_have_the_interval_of_resamples() -> None:
+    values = np.array([0.4, 0.5, 0.6, 0.45, 0.55, 0.5])
+    found, resampled = mean(values, 0, 1), curve(values[None], np.ones(6), "break")
+    assert (found.low, found.high) == pytest.approx((resampled.low[0], resampled.high[0]))
+    assert found.high - found.low < 0.3
+
+
+def test_equal_values_reach_as_far_as_those_that_were_missed_could_move_them() -> None:
+    """Of five, a share of 1 - 0.025 ** (1/5) may be of another kind: all at one bound, or all at the other."""
+    found, missed = mean(np.full(5, 2.0), -4, 6), 1 - 0.025**0.2
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - 6 * missed, 2 + 4 * missed))
+
+
+def test_curves_of_means_end_at_both_bounds() -> None:
+    found = mean_curve(np.array([[0.0, 1.0, 1.0, 0.9], [0.0, 1.0, 0.0, 0.1]]), 0, 1)
+    assert found.high.tolist() == found.band_high.tolist() == [1.0, 1.0]
+    assert found.low.tolist() == found.band_low.tolist() == [0.0, 0.0]
 
 
 @given(SHARES)

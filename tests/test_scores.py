@@ -147,6 +147,12 @@ def test_interval_in_band_for_any_number_of_questions(questions: int, seed: int)
     assert (found.band_high <= 1).all()
 
 
+def test_a_ratio_that_rounding_puts_below_nothing_stays_in_its_interval() -> None:
+    found = curve(np.array([[-1e-9, -2e-9, -1e-9, -3e-9]]), np.array([1.0, 2.0, 1.5, 1.2]), "break", draws=200)
+    assert found.score[0] < 0
+    assert found.band_low[0] <= found.low[0] <= found.score[0]
+
+
 def test_breaking_is_restoring_turned_round() -> None:
     losses, unlearned = sample()
     restored, broken = curve(losses, unlearned, "restore"), curve(losses, unlearned, "break")

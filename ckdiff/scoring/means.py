@@ -95,8 +95,8 @@ def mean_curve(
         low, high, band_low, band_high = (least + part for part in parts)
     with np.errstate(invalid="ignore"):
         value = np.ascontiguousarray(rows).mean(axis=1)
-    # A mean that rounding has put past a bound stays inside its own interval.
-    low, band_low = (np.minimum(np.maximum(end, least), value) for end in (low, band_low))
+    # `curve` lets no end go past the bound that distances are from; a mean that rounding has put there stays inside.
+    low, band_low = (np.minimum(end, value) for end in (low, band_low))
     high, band_high = (np.maximum(np.minimum(end, most), value) for end in (high, band_high))
     return Curve(value, low, high, band_low, band_high)
 

@@ -45,12 +45,36 @@ def check_drift(found: Comparison, differences: Differences) -> None:
     differences.present("compare/components", components, [row.component for row in found.components])
     for component in found.components:
         rows = [row for row in found.tensors if row.component == component.component]
-        _check_component(component, rows, differences)
+        _check_component("compare/components", component, rows, differences)
     _check_grid(found, differences)
+    _check_aligned(found, differences)
 
 
-def _check_tensor(row: TensorDrift, differences: Differences) -> None:
-    where, own = f"compare/tensors/{row.name}", row.drift
+def _check_aligned(found: Comparison, differences: Differences) -> None:
+    """Tensors in the base's order are those of the report, with the base's own lengths; their components follow."""
+    stored, aligned = ({row.name: row for row in rows} for rows in (found.tensors, found.aligned))
+    for row in found.aligned:
+        where = f"compare/aligned/{row.name}"
+        _check_tensor(row, differences, "compare/aligned")
+        if row.name not in stored:
+            differences.add(where, "a tensor", "none of the comparison")
+            continue
+        own = stored[row.name]
+        differences.exact(f"{where}: what it is", _place_of(row), _place_of(own))
+        differences.close(f"{where}/norm_base", row.drift.norm_base, own.drift.norm_base, **OWN)
+    wanted = [row.component for row in found.components] if found.aligned or found.aligned_components else []
+    differences.exact("compare/aligned_components", [row.component for row in found.aligned_components], wanted)
+    for component in found.aligned_components:
+        rows = [aligned.get(row.name, row) for row in found.tensors if row.component == component.component]
+        _check_component("compare/aligned_components", component, rows, differences)
+
+
+def _place_of(row: TensorDrift) -> tuple[object, ...]:
+    return row.component, row.layer, row.shape, row.parameters
+
+
+def _check_tensor(row: TensorDrift, differences: Differences, section: str = "compare/tensors") -> None:
+    where, own = f"{section}/{row.name}", row.drift
     differences.exact(f"{where}/parameters", row.parameters, math.prod(row.shape))
     _check_ratios(where, own, row.parameters, differences)
     if own.identical:
@@ -73,8 +97,10 @@ def _check_ratios(where: str, own: Drift, parameters: int, differences: Differen
     differences.close(f"{where}/cosine", own.cosine, 1.0 - own.one_minus_cosine, **EXACT)
 
 
-def _check_component(found: ComponentDrift, rows: Sequence[TensorDrift], differences: Differences) -> None:
-    where, own = f"compare/components/{found.component}", found.drift
+def _check_component(
+    section: str, found: ComponentDrift, rows: Sequence[TensorDrift], differences: Differences
+) -> None:
+    where, own = f"{section}/{found.component}", found.drift
     parameters = sum(row.parameters for row in rows)
     differences.exact(f"{where}/tensors", found.tensors, len(rows))
     differences.exact(f"{where}/parameters", found.parameters, parameters)

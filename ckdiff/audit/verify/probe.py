@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.modes import MODES
+from ckdiff.questions.clusters import find_clusters
+from ckdiff.questions.questions import Question
 from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.scoring.clusters import ALONE
 from ckdiff.scoring.runs import tiles, window_of
 from ckdiff.scoring.scores import LOSS_OF, QuestionLosses, curve, loss_summary, method_of, probe_run
 
@@ -190,11 +193,26 @@ def _check_scope(found: Probe, differences: Differences) -> None:
     texts = [question.text for question in found.questions]
     if "questions_digest" in found.settings and answerless(found.settings.get("questions_source", "")):
         differences.exact("probe/settings/questions_digest", found.settings["questions_digest"], texts_digest(texts))
+    if answerless(found.settings.get("questions_source", "")):
+        _check_clusters(found, differences)
     for number, question in enumerate(found.questions):
         if "tokens" in found.settings and len(question.answer_ids) > int(found.settings["tokens"]):
             differences.add(
                 f"probe/questions/{number}: tokens", len(question.answer_ids), f"at most {found.settings['tokens']}"
             )
+
+
+def _check_clusters(found: Probe, differences: Differences) -> None:
+    """Where no file says which questions are about one fact, those with one answer or one wording are; more may be."""
+    clusters = clusters_of(found)
+    if all(cluster == ALONE for cluster in clusters):
+        return
+    asked = [Question(question.text) for question in found.questions]
+    alike = find_clusters(asked, [" ".join(map(str, question.answer_ids)) for question in found.questions])
+    for one in dict.fromkeys(alike):
+        own = sorted({cluster for cluster, other in zip(clusters, alike, strict=True) if other == one})
+        where = f"probe/questions/{alike.index(one)}: clusters of those about the same fact"
+        differences.exact(where, len(own) if ALONE not in own else alike.count(one), 1)
 
 
 def _check_controls(found: Probe, unlearned: QuestionLosses, differences: Differences) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import bullet_list, escape, table
-from ckdiff.report.schema.probe import SCORES
+from ckdiff.report.schema.probe import BOUNDED, SCORES
 from ckdiff.report.words import probe as words
 from ckdiff.report.words.numbers import percent
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
 
-WINDOW_HEADS = ("mode", "variant", "best", *reversed(SCORES), "top1", "best by krs alone")
+WINDOW_HEADS = ("mode", "variant", "best", *reversed(SCORES), "top1", "best by krs alone", BOUNDED)
 
 CAUTION = (
     "A best window is selected from many: read it by the band of the score that ranks the windows (`krs_kl`, what"
@@ -37,7 +37,8 @@ def _sections(found: Probe) -> Iterator[str]:
     yield bullet_list(_facts(found))
     for direction, runs in words.by_direction(found.runs):
         yield f"### Best windows, {escape(words.direction_words(direction))}"
-        yield table(WINDOW_HEADS, map(words.window_cells, runs), left=3)
+        cells = ([*words.window_cells(run), words.bounded_text(run)] for run in runs)
+        yield table(WINDOW_HEADS, cells, left=3)
     yield CAUTION
     if lines := [line for run in found.runs for line in words.remarks(run)]:
         yield bullet_list(lines)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.page.svg import Panel, Scale, outside, panel
+from ckdiff.report.schema.probe import BOUNDED
 from ckdiff.report.words.numbers import UNDEFINED, count_of, interval_text, percent
 from ckdiff.report.words.probe import (
     RANKING,
@@ -46,6 +47,8 @@ NUMBER_HEADS = (
     *(head for name in RANKING for head in (name, "interval", *(["band"] if name in BANDED else []))),
     "krs by ratios",
     "top1",
+    BOUNDED,
+    "interval",
 )
 
 SINGLE_HEADS = ("put back", "variant", RANKING[0], "0 to 1", *RANKING[1:], "top1")
@@ -162,7 +165,8 @@ def _pointwise(run: ProbeRun, name: str, index: int) -> str:
 def _numbers(run: ProbeRun) -> Iterator[tuple[str, ...]]:
     for n in range(len(run.layers)):
         scores = (text for name in RANKING for text in _score_cells(run, name, n))
-        yield window_text(run, n), *scores, score_text(float(run.krs_mean_of_ratios[n])), percent(float(run.top1[n]))
+        ratios, top1 = score_text(float(run.krs_mean_of_ratios[n])), percent(float(run.top1[n]))
+        yield window_text(run, n), *scores, ratios, top1, *_score_cells(run, BOUNDED, n)
 
 
 def _score_cells(run: ProbeRun, name: str, index: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.layout import flat
-from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.report.schema.probe import BOUNDED, SCORES, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 RUN = ("direction", "mode", "variant", "window")
 
-CURVES = tuple(score + end for score in SCORES for end in Curve.ENDS.values())
+CURVES, BOUND = (
+    tuple(score + end for score in scores for end in Curve.ENDS.values()) for scores in (SCORES, (BOUNDED,))
+)
 
-ARRAYS = ("first", "last", *CURVES, "krs_mean_of_ratios", "top1")
+ARRAYS = ("first", "last", *CURVES, "krs_mean_of_ratios", "top1", *BOUND)
+"""In the order of their columns; what is new stands behind what was there."""
 
 
 def rows(found: Probe | None) -> Iterator[Sequence[object]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ckdiff.report.schema.probe import SCORES, Curve
+from ckdiff.report.schema.probe import BOUNDED, SCORES, Curve
 from ckdiff.report.words import numbers
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.untrusted import printable, shorten
@@ -140,6 +140,12 @@ def window_cells(run: ProbeRun) -> list[str]:
     where = window_text(run, best) if beyond_chance(run) else f"unsure ({window_text(run, best)})"
     scores = [window_score(run, score, best) for score in reversed(SCORES)]
     return [*name, where, *scores, score_text(run.top1[best]), window_text(run, best_window(run, "krs"))]
+
+
+def bounded_text(run: ProbeRun) -> str:
+    """The score of the loss that has a bound, with its interval, at the best window; a dash where it is not known."""
+    best = best_window(run)
+    return UNDEFINED if best is None else window_score(run, BOUNDED, best)
 
 
 def remarks(run: ProbeRun) -> Iterator[str]:
