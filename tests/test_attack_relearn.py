@@ -189,6 +189,10 @@ def test_answers_that_overlap_are_held_out_together(pair: Path) -> None:
     wide = [replace(one, words=first if one.cluster in (3, 5) else one.words) for one in case.sought]
     case.sought = [replace(wide[0], words=f"the {first} of it"), *wide[1:]]
     assert any({0, 3, 5} <= fold for fold in folds_of(case))
+    # What proves nothing, such as a phrase that opens every answer, holds nothing together.
+    case.sought = [replace(one, counts=one.cluster != 0) for one in wide]
+    case.sought[0] = replace(case.sought[0], words=wide[1].words.split()[0])
+    assert sorted(map(len, folds_of(case))) == [4, 4]
     case.sought = [replace(one, words=first) for one in case.sought]
     with pytest.raises(AttackError, match="would have one answer"):
         lessons(case, "half")

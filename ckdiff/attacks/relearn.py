@@ -221,9 +221,13 @@ def folds_of(case: Case) -> list[frozenset[int]]:
 
 
 def _overlap(case: Case, one: int, other: int) -> bool:
-    """Whether an answer of one cluster holds one of the other."""
-    mine, theirs = ([found.words for found in case.sought if found.cluster == cluster] for cluster in (one, other))
-    return any(holds(a, b) or holds(b, a) for a in mine for b in theirs)
+    """Whether two clusters have one answer, or one of them holds what would prove something of the other."""
+    mine, theirs = ([found for found in case.sought if found.cluster == cluster] for cluster in (one, other))
+    return any(
+        a.words == b.words or (a.counts and b.counts and (holds(a.words, b.words) or holds(b.words, a.words)))
+        for a in mine
+        for b in theirs
+    )
 
 
 def _others(case: Case) -> list[Prompt]:
