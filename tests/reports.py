@@ -236,16 +236,16 @@ def probe(layers: int = 6, questions: int = 4, **changes: Any) -> Probe:
         controls=controls(),
         settings={"dtype": "float32", "tokens": "30", "template": "Q: {q}\n A:", "questions_source": "wizards.jsonl"},
         notes=("the answers are the base's own",),
-        neurons=(neuron_set(), neuron_set("break", -1)),
+        neurons=(neuron_set(questions=questions), neuron_set("break", -1, questions)),
     )
     return dataclasses.replace(found, **changes)
 
 
-def neuron_set(direction: str = "restore", layer: int = 2, **changes: Any) -> NeuronSet:
+def neuron_set(direction: str = "restore", layer: int = 2, questions: int = 4, **changes: Any) -> NeuronSet:
     """Three neurons that bring 0.5 of the 0.62 that layers 1 to 3 bring."""
     first, last = (0, 5) if layer < 0 else (1, 3)
     members = (NeuronRecord(2, 17, 0.5), NeuronRecord(first, 0, 0.25), NeuronRecord(last, 39, 0.125))
-    a, b, c = np.random.default_rng(7).uniform(0, 5, (3, 4))
+    a, b, c = np.random.default_rng(7).uniform(0, 5, (3, questions))
     sizes, scores = np.array([1, 2, 3, 4, 120]), np.array([0.3, 0.45, 0.5, 0.55, 0.62])
     found = NeuronSet(
         direction, layer, first, last, 0.8, 120, 0.62, 0.5, 0.41, 0.66, 0.3, 0.4, 0.02, -0.01, 0.05, 10,
@@ -262,7 +262,7 @@ def undefined_probe() -> Probe:
     bare = Curve(odd.krs.score, *(np.full(6, np.nan),) * 4)
     odd = dataclasses.replace(odd, krs=bare, krs_centred=bare)
     losses = LossSummary(math.nan, 0.0, math.inf, 0.0, math.nan)
-    nothing = neuron_set(low=math.nan, high=math.nan, score=math.nan, total=math.nan, neurons=())
+    nothing = neuron_set(questions=1, low=math.nan, high=math.nan, score=math.nan, total=math.nan, neurons=())
     return probe(
         questions=1, runs=(odd,), loss_unlearned=losses, controls=(), settings={}, notes=("",), neurons=(nothing,)
     )
@@ -303,7 +303,8 @@ def hostile_report() -> Report:
 
 def hostile_probe() -> Probe:
     """Every string of a probe as an enemy would write it."""
-    runs = tuple(run(name, name, name, (bump(6, 5, 0.9), bump(6, 2, 0.5), bump(6, 1, 0.3))) for name in HOSTILE)
+    scores = bump(6, 5, 0.9), bump(6, 2, 0.5), bump(6, 1, 0.3)
+    runs = tuple(run(name, name, name, scores, questions=len(HOSTILE)) for name in HOSTILE)
     shared = {"mode": HOSTILE[0], "variant": HOSTILE[0], "score": HOSTILE[2]}
     held = tuple(Control(name, name, 1.0, 0.5, "at_most", False, **shared) for name in HOSTILE)  # type: ignore[arg-type]
     wrong = tuple(
@@ -317,7 +318,7 @@ def hostile_probe() -> Probe:
         controls=held + wrong,
         settings={"questions_source": HOSTILE[1], **{name: name for name in HOSTILE}},
         notes=HOSTILE,
-        neurons=tuple(map(neuron_set, HOSTILE)),
+        neurons=tuple(neuron_set(name, questions=len(HOSTILE)) for name in HOSTILE),
     )
 
 

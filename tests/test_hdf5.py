@@ -220,7 +220,7 @@ def test_refuses_what_is_not_a_report(tmp_path: Path) -> None:
     (tmp_path / "empty.h5").touch()
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
-    (tmp_path / "sealed.h5").write_bytes(hdf5._sealed((tmp_path / "other.h5").read_bytes()))
+    (tmp_path / "sealed.h5").write_bytes(hdf5.seal_image((tmp_path / "other.h5").read_bytes()))
     for name, words in (
         ("missing.h5", "no such report"),
         ("text.h5", "not an HDF5 file"),
@@ -275,7 +275,7 @@ def sealed_without(part: str, path: Path) -> Path:
     plain.write_bytes(written(report(comparison()), path).read_bytes()[: -hdf5.SEAL_LENGTH])
     with h5py.File(plain, "r+") as file:
         del file[part]
-    path.write_bytes(hdf5._sealed(plain.read_bytes()))
+    path.write_bytes(hdf5.seal_image(plain.read_bytes()))
     return path
 
 
@@ -293,7 +293,7 @@ def test_an_absurd_size_is_not_allocated(tmp_path: Path) -> None:
     plain.write_bytes(written(report(comparison()), tmp_path / "r.h5").read_bytes()[: -hdf5.SEAL_LENGTH])
     with h5py.File(plain, "r+") as file:
         file.create_dataset("compare/huge", shape=(1 << 50,), dtype="f8", chunks=(1 << 10,))
-    (tmp_path / "r.h5").write_bytes(hdf5._sealed(plain.read_bytes()))
+    (tmp_path / "r.h5").write_bytes(hdf5.seal_image(plain.read_bytes()))
     with pytest.raises(ReportError, match="huge claims"):
         read_report(tmp_path / "r.h5")
 

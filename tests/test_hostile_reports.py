@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -14,7 +15,9 @@ import pytest
 
 from ckdiff.errors import ReportError
 from ckdiff.report.hdf5 import apart
-from ckdiff.report.hdf5.file import _sealed, read_report, write_report
+from ckdiff.report.hdf5.file import read_report, seal_image, write_report
+from ckdiff.report.hdf5.report import from_tree, to_tree
+from ckdiff.report.schema.checks import check_record
 from tests.reports import behaviour, comparison, gate, probe, report, verdict
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A report without its seal."""
     path = tmp_path_factory.mktemp("whole") / "r.h5"
     write_report(FULL, path)
-    return path.read_bytes()[: -len(_sealed(b""))]
+    return path.read_bytes()[: -len(seal_image(b""))]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def refusal(image: bytes, tmp_path: Path) -> Callable[[Callable[[Any], None]], s
         path.write_bytes(image)
         with h5py.File(path, "r+") as file:
             change(file)
-        path.write_bytes(_sealed(path.read_bytes()))
+        path.write_bytes(seal_image(path.read_bytes()))
         with pytest.raises(ReportError) as raised:
             read_report(path)
         words = str(raised.value)
@@ -54,7 +57,7 @@ def refusal(image: bytes, tmp_path: Path) -> Callable[[Callable[[Any], None]], s
 
 def test_a_report_is_read_whole_through_the_other_process(image: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.h5"
-    path.write_bytes(_sealed(image))
+    path.write_bytes(seal_image(image))
     first, again = apart.load_apart(path, "r"), apart.load_apart(path, "r")
     assert read_report(path) is not None
     assert list(first.groups) == list(again.groups)
@@ -63,7 +66,7 @@ def test_a_report_is_read_whole_through_the_other_process(image: bytes, tmp_path
 
 def test_a_new_python_reads_what_a_copy_of_this_one_reads(image: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.h5"
-    path.write_bytes(_sealed(image))
+    path.write_bytes(seal_image(image))
     assert apart._spawn(path, "r") == apart._fork(path, "r")
 
 
@@ -178,6 +181,87 @@ def test_what_no_report_holds_is_refused(
     assert words in refusal(change)
 
 
+# ------------------------------------------------------------------------------------------------- what the codec reads
+
+
+def _renew(name: str, values: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[name]
+        file[name] = np.array(values)
+
+    return change
+
+
+def _set(group: str, name: str, value: Any) -> Callable[[Any], None]:
+    return lambda file: file[group].attrs.__setitem__(name, value)
+
+
+def _raw(text: str) -> Any:
+    return np.array(text.encode(), dtype=h5py.string_dtype("utf-8", len(text)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("probe", "layer_count", 10**9), "layer_count is 1e+09, and lies between 0 and 10000"),
+        (_set("probe", "layer_count", _raw("6")), "layer_count is of another kind"),
+        (_set("probe", "model_type", 6), "model_type is of another kind"),
+        (_set("probe", "settings", _raw('{"a": [1]}')), "settings holds other things than texts"),
+        (_set("probe", "settings", _raw("[]")), "settings is"),
+        (_set("/", "complete", 2), "not in tuple"),
+        (_renew("compare/tensors/cosine", np.full(20, 3.0)), ""),
+        (_renew("compare/tensors/changed", np.full(20, 1.5)), ""),
+        (_renew("compare/grid/cosine", np.zeros((3, 3, 3))), "cosine has the shape 3x3x3, not"),
+        (_renew("probe/questions/prompt_tokens", [-2, -2]), "prompt_tokens is -2, and lies between -1"),
+        (_renew("probe/questions/answer_ids", [b"-1", b"1"]), "answer_ids is -1, and lies between 0"),
+        (_renew("probe/questions/mse", [b"a", b"b"]), "mse holds no floats"),
+        (_renew("probe/questions/prompt_tokens", [1.5, 2.5]), "prompt_tokens holds no whole numbers"),
+        (_renew("verdict/rules/fired", np.full(9, 2, "u1")), ""),
+        (_set("verdict", "evidence", _raw("[1]")), "the verdict's evidence is no table"),
+    ],
+)
+def test_what_a_field_holds_is_of_its_kind_and_range(
+    change: Callable[[Any], None], words: str, refusal: Callable[..., str]
+) -> None:
+    said = refusal(change)
+    assert "damaged or truncated" in said
+    assert words in said
+
+
+def test_arrays_are_about_the_questions_that_there_are() -> None:
+    """A run of four questions beside a list of two, each of one length with itself."""
+    found = replace(FULL, probe=replace(probe(questions=2), runs=probe(questions=4).runs))
+    with pytest.raises(ValueError, match="an array is about 4 questions, and there are 2"):
+        from_tree(to_tree(found))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"text": 3}, "text is"),
+        ({"mse": 1}, "mse is no number"),
+        ({"prompt_tokens": True}, "prompt_tokens is no whole number"),
+        ({"prompt_tokens": None}, "prompt_tokens is missing"),
+        ({"prompt_tokens": 2**53 + 1}, "prompt_tokens is"),
+    ],
+)
+def test_a_record_of_another_kind_is_none(change: dict[str, Any], words: str) -> None:
+    row = probe(questions=2).questions[0]
+    check_record(row)
+    with pytest.raises(ValueError, match=words):
+        check_record(replace(row, **change))
+
+
+def test_a_share_may_be_rounded_and_no_more() -> None:
+    one = comparison(layers=2).tensors[0].drift
+    for value, good in ((1.0, True), (1 + 1e-9, True), (1.001, False), (-0.001, False), (float("nan"), True)):
+        if good:
+            check_record(replace(one, changed_fraction=value))
+        else:
+            with pytest.raises(ValueError, match="changed_fraction is"):
+                check_record(replace(one, changed_fraction=value))
+
+
 # ------------------------------------------------------------------------------------------- the library under attack
 
 
@@ -205,7 +289,7 @@ def test_whatever_reading_does_is_one_line(
     act: Callable[..., None], words: str, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "r.h5"
-    path.write_bytes(_sealed(image))
+    path.write_bytes(seal_image(image))
     monkeypatch.setattr(apart, "load_tree", act)
     monkeypatch.setattr(apart, "MOST_SECONDS", 1)
     with pytest.raises(ReportError) as raised:
@@ -220,7 +304,7 @@ def test_flipped_bytes_under_a_good_seal(image: bytes, tmp_path: Path) -> None:
         content = bytearray(image)
         for _ in range(3):
             content[chance.randrange(len(content))] = chance.randrange(256)
-        path.write_bytes(_sealed(bytes(content)))
+        path.write_bytes(seal_image(bytes(content)))
         try:
             read_report(path)
         except ReportError:

@@ -200,7 +200,7 @@ def test_a_verdict_that_contradicts_itself_is_refused(attribute: str, value: str
     """Also under a seal that is right: what the attributes say is what the tables say."""
     root = tree.to_tree(judged(verdict(gate=gate())))
     root.groups["verdict"].attributes[attribute] = value
-    (tmp_path / "r.h5").write_bytes(hdf5._sealed(hdf5._image(root)))
+    (tmp_path / "r.h5").write_bytes(hdf5.seal_image(hdf5._image(root)))
     with pytest.raises(ReportError, match=words) as raised:
         read_report(tmp_path / "r.h5")
     assert "damaged" in str(raised.value)
@@ -211,7 +211,7 @@ def test_what_a_later_version_adds_to_the_evidence_is_left_alone(tmp_path: Path)
     root = tree.to_tree(before)
     evidence = json.loads(str(root.groups["verdict"].attributes["evidence"]))
     root.groups["verdict"].attributes["evidence"] = json.dumps({**evidence, "more": 1})
-    (tmp_path / "r.h5").write_bytes(hdf5._sealed(hdf5._image(root)))
+    (tmp_path / "r.h5").write_bytes(hdf5.seal_image(hdf5._image(root)))
     assert same(read_report(tmp_path / "r.h5"), before)
 
 

@@ -132,13 +132,17 @@ def _write_attribute(node: Node, field: Field, value: Any, names: Names) -> None
 
 def _read_attribute(node: Node, field: Field, names: Names) -> Any:
     value = node.attributes[field.name]
+    if isinstance(value, int) is not (field.type in (int, bool)):
+        raise ValueError(f"{field.name} is of another kind")
     if get_origin(field.type) is Mapping:
         return json.loads(str(value))
-    return field.type(value) if field.type in (int, bool) else one_of(str(value), field.known)
+    if field.type is bool:
+        return one_of(value, (False, True))
+    return value if field.type is int else one_of(value, field.known)
 
 
 def _read_figure(node: Node, field: Field, names: Names) -> float:
-    (value,) = node.groups[SUMMARY].arrays[field.name].values.tolist()
+    (value,) = values_on(node.groups[SUMMARY], field.name, (SUMMARY,), {}, float).tolist()
     return float(value)
 
 
@@ -147,7 +151,7 @@ def _write_array(node: Node, field: Field, value: Any, names: Names) -> None:
 
 
 def _read_array(node: Node, field: Field, names: Names) -> Any:
-    return np.asarray(values_on(node, field.name, field.place, names), dtype=field.dtype)
+    return np.asarray(values_on(node, field.name, field.place, names, field.dtype), dtype=field.dtype)
 
 
 def _write_scale(node: Node, field: Field, value: Any, names: Names) -> None:
@@ -156,7 +160,7 @@ def _write_scale(node: Node, field: Field, value: Any, names: Names) -> None:
 
 def _read_scale(node: Node, field: Field, names: Names) -> Any:
     axis = field.place.axis
-    return names_on(node, axis) if field.type is str else values_on(node, axis, (axis,), {})
+    return names_on(node, axis) if field.type is str else values_on(node, axis, (axis,), {}, int)
 
 
 def _read_shared(node: Node, field: Field, names: Names) -> Any:
@@ -230,7 +234,7 @@ def _read_rows(node: Node, field: Field, names: Names) -> Any:
     if field.type is str:
         return names_on(source, place.axis if place.key else "text")
     if field.type is int:
-        return tuple(source.arrays[place.axis].values.tolist())
+        return tuple(values_on(source, place.axis, (place.axis,), {}, int).tolist())
     fields = stored_fields(field.type)
     nested = nested_fields(fields)
     rows = read_table(source, [one for one in fields if one not in nested], place)

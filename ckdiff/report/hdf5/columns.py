@@ -112,20 +112,31 @@ def scale(axis: str, labels: Iterable[str] | AnyArray) -> Array:
     return Array(np.array([*map(encoded, labels)], dtype="S"), (axis,))
 
 
+KIND_NAMES = {"S": "texts", "i": "whole numbers", "f": "floats", "u": "yes or no"}
+"""What arrays of a NumPy kind hold in a report."""
+
+
 def names_on(node: Node, axis: str) -> tuple[str, ...]:
     """The names that label an axis."""
-    return tuple(raw.decode() for raw in node.arrays[axis].values.tolist())
+    return tuple(raw.decode() for raw in values_on(node, axis, (axis,), {}, "S").tolist())
 
 
-def values_on(node: Node, name: str, axes: Iterable[str], known: Mapping[str, Sequence[str]]) -> AnyArray:
-    """An array, which must lie on these axes: those that groups share, by their names, and the group's own.
+def values_on(node: Node, name: str, axes: Iterable[str], known: Mapping[str, Sequence[str]], dtype: Any) -> AnyArray:
+    """An array, which must lie on these axes and be of the kind of a dtype.
+
+    Axes that groups share are known by their names; others are the group's own.
 
     Raises:
-        KeyError, ValueError: there is none, or it has another shape.
+        KeyError, ValueError: there is none, or it has another shape or kind.
     """
     values, shape = node.arrays[name].values, tuple(_size(node, axis, known) for axis in axes)
     if values.shape != shape:
         raise ValueError(f"{name} has the shape {shape_text(values.shape)}, not {shape_text(shape)}")
+    kind = np.dtype(dtype).kind
+    if values.dtype.kind != kind:
+        raise ValueError(f"{name} holds no {KIND_NAMES[kind]}")
+    if kind == "u" and values.size and values.max() > 1:
+        raise ValueError(f"{name} is neither yes nor no")
     return values
 
 

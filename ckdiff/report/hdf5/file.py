@@ -42,6 +42,10 @@ CHUNK = 1 << 16
 """Bytes that a chunk of an array with three axes may have, if one row has no more."""
 
 
+DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, AttributeError, MemoryError)
+"""What reading a damaged file raises."""
+
+
 SEAL = b"\nckdiff sha256 %s\n"
 """The last line of a report file; its length is fixed."""
 
@@ -110,16 +114,7 @@ def read_any(path: str | Path) -> Report | Campaign:
     try:
         report: Report | Campaign = from_tree(load_apart(path, name))
         return report
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        OverflowError,
-        AttributeError,
-        MemoryError,
-    ) as error:
+    except DAMAGE as error:
         reason = shorten(printable(error), 100)
         raise ReportError(
             f"{name}: damaged or truncated ({reason}); restore a copy or run the comparison again"
@@ -180,7 +175,7 @@ def check_same_pair(path: Path, base: str, unlearned: str) -> None:
 
 
 def _write(root: Node, path: str | Path) -> None:
-    image = _sealed(_image(root))
+    image = seal_image(_image(root))
     try:
         replace_file(path, image)
     except OSError as error:
@@ -249,7 +244,8 @@ def _string_dtype(length: int) -> Any:
     return h5py.string_dtype("utf-8", length)
 
 
-def _sealed(image: bytes) -> bytes:
+def seal_image(image: bytes) -> bytes:
+    """The bytes of a file with its last line, which anybody can write."""
     return image + SEAL % hashlib.sha256(image).hexdigest().encode()
 
 

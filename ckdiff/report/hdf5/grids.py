@@ -15,7 +15,7 @@ from ckdiff.errors import ReportError
 from ckdiff.report.hdf5.columns import COLUMNS, Array, Column, Node, column_of, names_on, scale, values_on
 from ckdiff.report.schema.layout import Scale, record_of, stored_fields
 from ckdiff.shapes import Axes
-from ckdiff.untrusted import printable
+from ckdiff.untrusted import printable, strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,9 +53,9 @@ def read_places(field: Field, node: Node, names: Names) -> tuple[Any, ...]:
     """The records that stand at the places of a grid, in the order in which they were written."""
     axes, columns = field.place.axes, _columns(field, field.place.axes)
     labels = [names[axis] if axis in names else names_on(node, axis) for axis in axes]
-    arrays = [values_on(node, one.name, axes, names) for one, _ in columns]
+    arrays = [values_on(node, one.name, axes, names, column.dtype) for one, column in columns]
     found = []
-    for place in _in_order(values_on(node, "order", axes, names)):
+    for place in _in_order(values_on(node, "order", axes, names, int)):
         values: dict[tuple[str, ...], Any] = {(axis,): labels[n][place[n]] for n, axis in enumerate(axes)}
         values |= {one.path: column.decode(array[place]) for (one, column), array in zip(columns, arrays, strict=True)}
         found.append(record_of(field.type, values))
@@ -107,12 +107,24 @@ def write_spread(field: Field, records: Sequence[Any], names: Names) -> Node:
 def read_spread(field: Field, node: Node, names: Names) -> tuple[Any, ...]:
     """The records whose arrays a group holds."""
     found = []
-    for name in json.loads(str(node.attributes[field.name])):
+    for name in _held(field, node.attributes[field.name]):
         values: dict[tuple[str, ...], Any] = {("name",): name}
         for one, end in _ends(field):
-            values[one.path] = np.asarray(values_on(node, name + end, one.place, names), dtype=one.dtype)
+            values[one.path] = np.asarray(values_on(node, name + end, one.place, names, one.dtype), dtype=one.dtype)
         found.append(record_of(field.type, values))
     return tuple(found)
+
+
+def _held(field: Field, text: object) -> list[str]:
+    """Names of the records of a group, each once."""
+    names = strict_json(str(text))
+    if (
+        not isinstance(names, list)
+        or len({*map(str, names)}) < len(names)
+        or not {*map(str, names)} <= {*field.place.known}
+    ):
+        raise ValueError(f"{field.name} are none of {', '.join(field.place.known)}")
+    return [*map(str, names)]
 
 
 def _ends(field: Field) -> list[tuple[Field, str]]:
@@ -155,11 +167,11 @@ def read_stack(field: Field, path: tuple[str, ...], node: Node) -> Iterator[tupl
     """The records of a stack, each with its number."""
     stacked, labels = field.place.axis, _scale_of(field)
     axis = labels.place.axis
-    centres, columns = values_on(node, axis, (axis,), {}), _columns(field, (*field.place.path, stacked))
-    single = [values_on(node, one.name, (stacked,), {}).tolist() for one, _ in columns]
-    measured = values_on(node, "measured", (stacked, axis), {}) > 0
-    arrays = [(one, values_on(node, one.name, (stacked, axis), {})) for one in _arrays(field)]
-    order = values_on(node, "order", (stacked,), {}).tolist()
+    centres, columns = values_on(node, axis, (axis,), {}, int), _columns(field, (*field.place.path, stacked))
+    single = [values_on(node, one.name, (stacked,), {}, column.dtype).tolist() for one, column in columns]
+    measured = values_on(node, "measured", (stacked, axis), {}, "u1") > 0
+    arrays = [(one, values_on(node, one.name, (stacked, axis), {}, one.dtype)) for one in _arrays(field)]
+    order = values_on(node, "order", (stacked,), {}, int).tolist()
     for row, name in enumerate(names_on(node, stacked)):
         own = measured[row]
         values: dict[tuple[str, ...], Any] = {(key,): part for key, part in zip(field.place.path, path, strict=True)}

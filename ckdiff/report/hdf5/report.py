@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ckdiff.report.hdf5.codec import read_record, write_record
 from ckdiff.report.hdf5.columns import Node, encoded
 from ckdiff.report.schema import campaign, report
+from ckdiff.report.schema.checks import check_record
 from ckdiff.report.schema.layout import Figure, fields_of
 from ckdiff.report.schema.verdict import Verdict
+from ckdiff.untrusted import strict_json
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import Campaign
@@ -55,9 +57,10 @@ def from_tree(root: Node) -> Any:
         KeyError, ValueError, TypeError, AttributeError: it holds none, or a verdict whose evidence is not its own.
     """
     found = read_record(FORMATS[str(root.attributes["format"])], root)
+    check_record(found)
     verdict = getattr(found, "verdict", None)
     if verdict is not None:
-        _check_evidence(json.loads(str(root.groups["verdict"].attributes["evidence"])), verdict)
+        _check_evidence(strict_json(str(root.groups["verdict"].attributes["evidence"])), verdict)
     return found
 
 
@@ -69,8 +72,10 @@ def evidence_of(verdict: Verdict) -> dict[str, Any]:
     return {"layers": list(verdict.layers), **finite, "rules": fired}
 
 
-def _check_evidence(stored: dict[str, Any], verdict: Verdict) -> None:
+def _check_evidence(stored: Any, verdict: Verdict) -> None:
     """Refuse evidence that says something else than the tables; what another version says besides is left alone."""
+    if not isinstance(stored, dict):
+        raise ValueError("the verdict's evidence is no table")
     for name, value in evidence_of(verdict).items():
         if name in stored and stored[name] != value:
             raise ValueError(f"the verdict's evidence and its tables differ in {name}")

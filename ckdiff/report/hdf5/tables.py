@@ -60,7 +60,7 @@ def _read_column(node: Node, field: Field, place: Rows) -> Sequence[Any]:
         return _read_lists(node, field, place.axis)
     column = column_of(field)
     assert column is not None
-    return [*map(column.decode, values_on(node, name, (place.axis,), {}).tolist())]
+    return [*map(column.decode, values_on(node, name, (place.axis,), {}, column.dtype).tolist())]
 
 
 def _counts(lists: Sequence[Sequence[Any]], axis: str, rows: str) -> Array:
@@ -77,6 +77,6 @@ def _padded(field: Field, lists: Sequence[Sequence[Any]], rows: str) -> Array:
 
 def _read_lists(node: Node, field: Field, rows: str) -> list[tuple[Any, ...]]:
     column, axis = COLUMNS[field.type], field.place.axis
-    counts = values_on(node, f"{axis}_count", (rows,), {}).tolist()
-    cells = values_on(node, field.name, (rows, axis), {}).tolist()
+    counts = values_on(node, f"{axis}_count", (rows,), {}, int).tolist()
+    cells = values_on(node, field.name, (rows, axis), {}, column.dtype).tolist()
     return [tuple(map(column.decode, row[:count])) for count, row in zip(counts, cells, strict=True)]

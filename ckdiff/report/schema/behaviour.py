@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from ckdiff.report.schema.layout import Ids, Named, Ragged, Rows, Says
+from ckdiff.report.schema.layout import Ids, Named, Ragged, Rows, Says, Share
 
 ANSWER_SETS = ("target", "unrelated")
 """The sets of open questions, in the order in which everything shows them."""
@@ -45,7 +45,7 @@ class AnswerRecord:
     answer_unlearned: str
     answer_base_ids: Ids
     answer_unlearned_ids: Ids
-    bleu: float
+    bleu: Share
     exact: bool
     logprob_base: float
     logprob_unlearned: float

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
-from ckdiff.report.schema.layout import Rank, Rows, Says, Scale, Shape
+from ckdiff.report.schema.layout import Rank, Rows, Says, Scale, Shape, Share, Within
 from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron
 
 Component = Literal[
@@ -49,14 +49,14 @@ class Drift:
 
     ENDS: ClassVar[None] = None
 
-    cosine: float
-    one_minus_cosine: float
+    cosine: Annotated[float, Within(-1, 1)]
+    one_minus_cosine: Annotated[float, Within(0, 2)]
     relative_l2: float
     max_abs_diff: float
     norm_base: float
     norm_unlearned: float
     changed: int
-    changed_fraction: float
+    changed_fraction: Share
     nonfinite_base: int
     nonfinite_unlearned: int
     identical: bool

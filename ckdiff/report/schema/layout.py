@@ -161,6 +161,16 @@ class Rank(NamedTuple):
     rank: int
 
 
+class Within(NamedTuple):
+    """The least and the greatest value that there can be, both included; NaN is none of them, and allowed."""
+
+    low: float
+    high: float
+
+
+Share = Annotated[float, Within(0, 1)]
+
+
 class OneOf(NamedTuple):
     """The texts that there are; a `Literal` needs no such mark."""
 

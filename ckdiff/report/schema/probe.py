@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree
+from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree, Within
 from ckdiff.shapes import Axes, Float64, Int64, LayerQuestion, PerLayer, PerQuestion
 
 SCORES = ("krs", "krs_centred", "krs_kl")
@@ -16,6 +16,10 @@ SCORES = ("krs", "krs_centred", "krs_kl")
 
 BOUNDED = "krs_js"
 """The score by a loss that has a bound: what a verdict asks beside `krs_kl`, which a single steep token can carry."""
+
+
+MOST_LAYERS = 10_000
+"""Of a model."""
 
 
 SWEEP = ("direction", "mode", "variant")
@@ -252,7 +256,7 @@ class Probe:
     """
 
     model_type: str
-    layer_count: int
+    layer_count: Annotated[int, Within(0, MOST_LAYERS)]
     runs: Annotated[tuple[ProbeRun, ...], Tree(SWEEP, inside=True), Rank(2)]
     loss_unlearned: Annotated[LossSummary, Row("summary")]
     controls: Annotated[tuple[Control, ...], Rows("control"), Rank(1)]
