@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ckdiff.audit.verdict.evidence import Evidence
+from ckdiff.audit.verdict.evidence import Evidence, cosine_of
 from ckdiff.audit.verdict.location import locate
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import judge, share_recovered
 from ckdiff.report.schema.probe import Control
+from ckdiff.scoring.bands import joint_bands
 from tests import judged, reports
 
 if TYPE_CHECKING:
@@ -102,14 +103,62 @@ def test_a_single_window_needs_its_share_of_the_whole() -> None:
         assert place.single is single
 
 
+# ---------------------------------------------------------------------------------------------- bands, answers, drift
+
+
+def test_a_band_is_over_all_that_may_be_chosen_and_nowhere_narrower_than_the_runs_own() -> None:
+    count, generator = 9, np.random.default_rng(3)
+    questions = tuple(replace(reports.question(n), kl=1.0 + n / 9) for n in range(count))
+    unlearned = np.array([one.kl for one in questions])
+
+    def lossy(found: ProbeRun) -> ProbeRun:
+        return replace(found, loss_kl=generator.uniform(0.1, 0.5, (len(found.layers), count)) * unlearned)
+
+    wide = lossy(run("coeff", "restore", 0.2, 0.7, 0.6, half=3.0))
+    narrow = lossy(run("values", "restore", 0.6, half=0.0001))
+    shown = lossy(run("gate", "restore", 0.7))
+    found = evidence(wide, narrow, shown)
+    found.probe = replace(reports.probe(), runs=(wide, narrow, shown), questions=questions)
+    joint = joint_bands(found.probe, [wide, narrow])
+    own, other, alone = found.at(wide, 1), found.at(narrow, 0), found.at(shown, 0)
+    assert (own.kl_low, own.kl_high) == pytest.approx((0.7 - 3, 0.7 + 3))
+    assert (other.kl_low, other.kl_high) == (joint[1].low[0], joint[1].high[0])
+    assert other.kl_high - other.kl_low > 0.05
+    assert (alone.kl_low, alone.kl_high) == pytest.approx((0.69, 0.71))  # only shown: chosen by nothing
+
+
+@pytest.mark.parametrize(("direction", "third", "whole"), [("restore", 0.2, 1), ("break", 0.2, 2), ("restore", 1.0, 2)])
+def test_lost_answers_that_come_back_whole(direction: str, third: float, whole: int) -> None:
+    """Of four answers the last was never lost; of the three lost ones the second lacks one token."""
+    top1 = np.array([[1.0, 0.99, third, 0.0]])
+    questions = tuple(replace(reports.question(n), top1=own) for n, own in enumerate((0.5, 0.0, 0.99, 1.0)))
+    one = run("coeff", direction, 0.5, top1_questions=top1)
+    found = evidence(one)
+    found.probe = replace(reports.probe(), runs=(one,), questions=questions)
+    assert found.at(one, 0).returned == pytest.approx(whole / 3)
+
+
+def test_the_cosine_of_several_tensors_weighs_them_by_both_lengths() -> None:
+    drifts = (replace(judged.MOVED, cosine=0.5, norm_base=3.0, norm_unlearned=1.0), replace(judged.MOVED, cosine=-0.2))
+    rows = [reports.tensor(f"{n}.keys", "keys", n, drift) for n, drift in enumerate(drifts)]
+    # (0.5 * 3 * 1 - 0.2 * 2 * 2) / sqrt((9 + 4) (1 + 4))
+    assert cosine_of(rows) == pytest.approx(0.7 / 65**0.5)
+    found = evidence()
+    found.compare, found._tensors = judged.compared(), (*rows, reports.tensor("2.keys", "keys", 2, judged.SAME))
+    assert found.changed_layers("keys") == {0, 1}
+
+
 # ----------------------------------------------------------------------------------------------------------- labels
 
 
-@pytest.mark.parametrize(("coefficients", "label"), [(0.3, "attention rerouted"), (0.6, "suppressed")])
-def test_attention_is_named_only_where_coefficients_do_little(coefficients: float, label: str) -> None:
-    """In both cases attention's states alone are enough, and coefficients alone are not."""
+@pytest.mark.parametrize(
+    ("restored", "broken", "label"),
+    [(0.3, 0.3, "attention rerouted"), (0.6, 0.3, "attention rerouted"), (0.6, 0.6, "suppressed")],
+)
+def test_attention_is_named_only_where_coefficients_do_little(restored: float, broken: float, label: str) -> None:
+    """Attention's states alone are enough in each case, and coefficients alone are not."""
     scores = {**judged.both("attn", 0.92, 0.92), **judged.both("attn+coeff", 0.98, 0.95)}
-    scores |= {**judged.both("coeff", coefficients, coefficients), **judged.both("values", 0.1, 0.05)}
+    scores |= {**judged.both("coeff", restored, broken), **judged.both("values", 0.1, 0.05)}
     found = judged.report(compare=judged.compared(), probe=judged.probed(scores), behaviour=judged.behaved())
     assert judge(found).label == label
 

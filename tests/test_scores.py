@@ -147,6 +147,17 @@ def test_interval_in_band_for_any_number_of_questions(questions: int, seed: int)
     assert (found.band_high <= 1).all()
 
 
+def test_resamples_without_spread_reach_as_far_as_an_interval_may_on_both_sides() -> None:
+    """Of three questions one resample in nine is of one alone: its error over none is infinite, above or below."""
+    found = curve(np.array([[10.0, 11.0, 15.0]]), np.ones(3), "break")
+    reach = 4 * 4.302652729749464 * math.sqrt(7 / 3)  # t of two degrees; the variance of these is 7
+    assert found.high[0] == pytest.approx(12 + reach)
+    assert found.low[0] == 0
+    near = curve(np.array([[100.0, 101.0, 105.0]]), np.ones(3), "break")
+    assert (near.low[0], near.high[0]) == pytest.approx((102 - reach, 102 + reach))
+    assert (near.band_low[0], near.band_high[0]) == pytest.approx((102 - 2 * reach, 102 + 2 * reach))
+
+
 def test_a_ratio_that_rounding_puts_below_nothing_stays_in_its_interval() -> None:
     found = curve(np.array([[-1e-9, -2e-9, -1e-9, -3e-9]]), np.array([1.0, 2.0, 1.5, 1.2]), "break", draws=200)
     assert found.score[0] < 0
