@@ -174,7 +174,9 @@ def test_strided_views_give_what_copies_give() -> None:
             two = drift(view_a.copy(), "BF16", view_b.copy(), "BF16", axis)
             assert one.moments.one_minus_cosine()[0] == pytest.approx(two.moments.one_minus_cosine()[0], rel=1e-6)
             assert one.changed == two.changed
-            if axis is not None:
+            if axis is None:
+                assert one.neurons is None
+            else:
                 assert one.neurons is not None
                 assert two.neurons is not None
                 np.testing.assert_allclose(one.neurons.relative_l2(), two.neurons.relative_l2(), rtol=1e-6)

@@ -9,6 +9,8 @@ import re
 import numpy as np
 import pytest
 
+from ckdiff.report.formats import say
+from ckdiff.report.page.document import to_html
 from ckdiff.report.schema.probe import Control, Curve, Probe, ProbeRun
 from ckdiff.report.terminal.parts import RAMP
 from ckdiff.report.terminal.view import to_view
@@ -16,6 +18,7 @@ from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.probe import (
     best_window,
     beyond_chance,
+    bounded_text,
     control_lines,
     disagreement,
     inconclusive,
@@ -313,3 +316,20 @@ def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
     assert "\\x1b[31mevil" in plain
     assert HOSTILE[2] in plain
     assert "\\u202egnp.exe" in plain
+
+
+def test_the_bounded_score_stands_in_rows_markdown_and_page() -> None:
+    """Of the best window by krs_kl, not of its own."""
+    bounded = curve([0.111 + 0.01 * layer for layer in range(30)], half=0.02)
+    shown_run = dataclasses.replace(FAR, krs_js=bounded)
+    found = report(None, probe(30, runs=(shown_run,)))
+    assert bounded_text(shown_run) == "0.33 [0.31, 0.36]"
+    assert (
+        bounded_text(dataclasses.replace(FAR, krs_kl=UNMEASURED, krs_centred=UNMEASURED, krs=UNMEASURED)) == UNDEFINED
+    )
+    assert "0.33 \\[0.31, 0.36\\]" in str(say(found, "md"))
+    assert "0.31, 0.36" in to_html(found)
+    lines = str(say(found, "csv", Selection("probe"))).splitlines()
+    place = lines[0].split(",").index("krs_js")
+    assert lines[0].endswith("top1,krs_js,krs_js_low,krs_js_high,krs_js_band_low,krs_js_band_high")
+    assert [float(line.split(",")[place]) for line in lines[1:]] == bounded.score.tolist()

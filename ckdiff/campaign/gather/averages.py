@@ -3,8 +3,8 @@
 Pairs that were asked about one concept share its questions and its base's answers, and are no sample of anything. So
 they are averaged first, and the concepts' means are what varies: `scoring.means` makes of them what it makes of
 questions, a bootstrap-t interval and a band that holds at all windows of a curve at one time. Student's t would do for
-means that spread evenly; scores have a bound on one side and none on the other, and of skewed ones its intervals hold
-0.77 to 0.90 (`python benchmarks/intervals.py --tables averages`).
+means that spread evenly; scores have a bound on one side and none on the other, and of very skewed ones its
+intervals hold 0.77 to 0.86 (`python benchmarks/intervals.py --tables averages`).
 """
 
 from __future__ import annotations
