@@ -61,8 +61,8 @@ def as_version_4(config: Config) -> Config:
 
 
 def test_the_table_is_what_the_installed_transformers_does() -> None:
-    """Where it is stale: `python -m tests.config_defaults > ckdiff/weights/meaning/defaults.json`."""
-    assert Path(settings_of_model.__file__).with_name("defaults.json").read_text() == written(measure())
+    fresh = Path(settings_of_model.__file__).with_name("defaults.json").read_text() == written(measure())
+    assert fresh, "stale: python -m tests.config_defaults > ckdiff/weights/meaning/defaults.json"
 
 
 @pytest.mark.parametrize("name", KNOWN)

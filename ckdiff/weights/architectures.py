@@ -64,6 +64,7 @@ def _like_llama(model_type: str, rules: tuple[Rule, ...] | None = None, **change
 
 _PARALLEL = _EMBED + _ATTENTION + _GATED_MLP + norms(_L, "input_layernorm") + _FINAL_NORM
 _OLMO2 = _EMBED + _ATTENTION + _GATED_MLP + _POST_NORMS + _QK_NORMS + _FINAL_NORM
+_PLAIN_LLAMA = _EMBED + _ATTENTION + plain_mlp(_L + "mlp.", "up_proj", "down_proj") + _PRE_NORMS + _FINAL_NORM
 _QK_LLAMA = LLAMA.rules + _QK_NORMS
 _MOE_SITES = Sites(experts="mlp.experts", value_vectors="", keys=())
 _ROUTED = _EMBED + _ATTENTION + _PRE_NORMS + _FINAL_NORM
@@ -136,6 +137,8 @@ _ROWS = (
     _like_llama("seed_oss"),
     _like_llama("ernie4_5", tied=True),
     _like_llama("smollm3", tied=True),
+    _like_llama("ministral"),
+    _like_llama("helium"),
     _like_llama("cohere", _PARALLEL + tuple(replace(rule, optional=True) for rule in _QK_NORMS), tied=True),
     _like_llama("cohere2", _PARALLEL, tied=True),
     _like_llama(
@@ -153,11 +156,8 @@ _ROWS = (
     _like_llama("gemma3_text", _EMBED + _ATTENTION + _GATED_MLP + _SANDWICH_NORMS + _QK_NORMS + _FINAL_NORM, tied=True),
     _like_llama("olmo2", _OLMO2),
     _like_llama("olmo3", _OLMO2),
-    _like_llama(
-        "nemotron",
-        _EMBED + _ATTENTION + plain_mlp(_L + "mlp.", "up_proj", "down_proj") + _PRE_NORMS + _FINAL_NORM,
-        sites=Sites(keys=("mlp.up_proj",)),
-    ),
+    _like_llama("nemotron", _PLAIN_LLAMA, sites=Sites(keys=("mlp.up_proj",))),
+    _like_llama("arcee", _PLAIN_LLAMA, sites=Sites(keys=("mlp.up_proj",))),
     _like_llama(
         "phi3",
         _EMBED
