@@ -435,7 +435,7 @@ def attacks(**changes: Any) -> AttackReport:
     found = AttackReport(
         "llama", 2, questions, rows, (ReturnedAnswer("forms", "as asked", -1, "unlearned", 0, " J. K. Rowling."),),
         (CodeShare("int4 by row", "keys", 1000, 0.5, 0.125),), (first, second), "/models/never", "retrained",
-        {"attacks": "forms,quantise", "tokens": "30"}, ("one question was left out",),
+        {"attacks": "forms,quantise", "tokens": "30"}, ("one question was left out",), "7 steps of grad_ascent",
     )  # fmt: skip
     return dataclasses.replace(found, **changes)
 

@@ -247,6 +247,22 @@ def test_a_listener_ends_a_training(pair: Path) -> None:
     assert seen == [1, 2]
 
 
+def test_an_interrupted_training_leaves_nothing_behind(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    case = case_of(pair)
+
+    def after(step: int) -> bool:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), trainable(case, case.job.pair.unlearned) as model:
+        descend(model, [Tokens((5, 6, 7), 1)], 9, 1e-3, 0, after)
+    assert list(tmp_path.iterdir()) == []
+    assert {value.device.type for _, value in model.parameters()} == {"meta"}
+
+
 def test_codes_take_no_gradient_but_matrices_beside_them_do(pair: Path, tmp_path: Path) -> None:
     shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
     values = load_file(tmp_path / "never" / "model.safetensors")
@@ -297,11 +313,13 @@ def test_a_narrow_model_takes_larger_steps(pair: Path) -> None:
 
 def test_a_plan_counts_what_training_takes(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = []
-    for more in (("--training", "full"), ("--training", "lora"), ("--arms", "others")):
+    others = ("--arms", "others")
+    for more in (("--training", "full"), ("--training", "lora"), others, ("--arms", "half"), (*others, "--rates", "1")):
         assert run(["attack", "base", "suppressed", *ASKED, "--plan", *more]) == 0
         said.append(dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()))
     texts = [int(one["relearn"].split()[0]) for one in said]
     assert texts[0] == texts[1] == 5 * texts[2] > 1000
+    assert [texts[3] / texts[2], texts[4] / texts[2]] == [2.0, 0.5]
     sizes = [float(one["memory"].split()[1]) for one in said]
     assert sizes[0] > sizes[1]
     assert all("less where answers come back early" in one["time"] for one in said)

@@ -59,10 +59,10 @@ class Attack:
 
 def relearn_texts(questions: int, group: int, options: Options) -> int:
     """Texts of all arms and rates of `relearn`, trained ones three times."""
-    arms = 1 + (len(options.arms) - 1) * options.folds
+    arms = sum(1 if arm == "others" else options.folds for arm in options.arms)
     measured = 1 + options.steps.bit_length()
     each = 3 * options.steps * min(8, max(questions, 1)) + measured * questions * (group + 3)
-    return each * arms * options.seeds * max(2, len(options.rates))
+    return each * arms * options.seeds * (len(options.rates) or 2)
 
 
 ATTACKS: dict[str, Attack] = {
