@@ -74,7 +74,8 @@ def _redundant(
     *most, last = (EVERY_MODE[kind].subject for kind in kinds)
     return Finding(
         "mixed",
-        f"Each alone does not bring the answers back ({alone}), and {text}: edits that hide each other.",
+        f"Each alone does not bring the answers back ({alone}), and {text}: edits that hide"
+        " each other, or one training of all of them.",
         mode,
         decisive=decisive,
         name=f"{', '.join(most)} and {last}",
