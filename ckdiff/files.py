@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
+import socket
+import stat
+import zlib
 from pathlib import Path
 
 
@@ -18,6 +23,7 @@ def replace_file(path: str | Path, content: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     temporary = beside(target)
+    sweep(target)
     try:
         write_synced(temporary, content)
         os.replace(temporary, target)
@@ -28,7 +34,48 @@ def replace_file(path: str | Path, content: bytes) -> None:
 
 def beside(target: Path) -> Path:
     """A hidden name that nobody else has, in the same directory."""
-    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(f"{_stem(target)}{os.getpid():x}-{secrets.token_hex(4)}.tmp")
+
+
+def sweep(target: Path) -> None:
+    """Remove what writers of a file left beside it that were killed: their processes on this machine are gone."""
+    stem = _stem(target)
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            number = re.fullmatch(r"([0-9a-f]{1,8})-[0-9a-f]{8}\.tmp", path.name.removeprefix(stem))
+            if path.name.startswith(stem) and number and not _runs(int(number[1], 16)):
+                path.unlink(missing_ok=True)
+
+
+def _stem(target: Path) -> str:
+    """How the hidden names beside a file begin, on this machine: a process of another one may be at work there."""
+    machine = zlib.crc32(socket.gethostname().encode("utf-8", "replace"))
+    return f".{target.name[:60]}.{machine:08x}-"
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there is no asking there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """A file of at most `most` bytes; of a larger one a byte more than that.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe would wait for a writer, and a device never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(most + 1)
 
 
 def write_synced(path: Path, content: bytes) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ckdiff.audit.gate.policy import read_policy
+from ckdiff.audit.signing import SignatureError, open_envelope, private_key, public_key
 from ckdiff.cli.app import run
 from ckdiff.errors import CheckpointError, CkdiffError
-from ckdiff.probes.live.pretrained import load_tokenizer
+from ckdiff.files import beside, replace_file
+from ckdiff.probes.live.pretrained import config_of, load_tokenizer
+from ckdiff.weights.lora import pattern_value
+from ckdiff.weights.opening import open_checkpoint
+from tests.checkpoints import llama, save
 from tests.tokenizer_kinds import KINDS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class PanicException(BaseException):
@@ -102,3 +107,98 @@ def test_a_tokenizer_lies_inside_its_checkpoint(folder: Path, tmp_path: Path) ->
             load_tokenizer(folder)
         (folder / name).unlink()
     assert load_tokenizer(folder) is not None
+
+
+# ------------------------------------------------------------------------------- small files that hang or fill memory
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(?:a|a)*b", "(a|b){1,9}", "a*a*a*b", r"(a)\1", "(?=a)a", "a" * 1001])
+def test_a_pattern_of_an_adapter_ends(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="may match without end"):
+        pattern_value(tmp_path, {pattern: 4}, "a" * 60, 8)
+
+
+def test_patterns_that_adapters_have(tmp_path: Path) -> None:
+    for pattern in (
+        "up_proj",
+        r"layers\.\d+\.mlp\.up_proj",
+        ".*up_proj",
+        r"layers\.(0|1)\.mlp\.up_proj",
+        "[a-z]+.up_proj",
+    ):
+        assert pattern_value(tmp_path, {pattern: 4}, "model.layers.1.mlp.up_proj", 8) == 4
+    with pytest.raises(CheckpointError, match="may match without end"):
+        pattern_value(tmp_path, {"a+": 4}, "a" * 401, 8)
+    assert pattern_value(tmp_path, {"b": 4}, "a" * 401, 8) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"num_labels": 10**9}, "num_labels"),
+        ({"vocab_size": 1 << 41}, "vocab_size"),
+        ({"rope_scaling": {"factor": -(1 << 41)}}, "factor"),
+    ],
+)
+def test_numbers_of_a_config_are_bounded_before_anything_is_built(
+    settings: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(str(save(tmp_path / "model", llama(layers=1), **settings)))
+    with pytest.raises(CheckpointError, match=f'config.json: "{key}" is .*, more than'):
+        config_of(checkpoint)
+
+
+def test_a_header_of_a_million_tensors_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = save(tmp_path / "model", llama(layers=1), shards=2)
+    count = len(llama(layers=1))
+    monkeypatch.setattr("ckdiff.weights.reader.MOST_TENSORS", count)
+    open_checkpoint(str(place))
+    monkeypatch.setattr("ckdiff.weights.reader.MOST_TENSORS", count - 1)
+    with pytest.raises(CheckpointError, match=f"names {count} tensors"):
+        open_checkpoint(str(place))
+    monkeypatch.setattr("ckdiff.weights.headers.MOST_TENSORS", 1)
+    with pytest.raises(CheckpointError, match="more than 1 tensors in one header"):
+        open_checkpoint(str(place / "model-00001-of-00002.safetensors"))
+
+
+def test_a_shard_of_a_name_that_is_too_long(tmp_path: Path) -> None:
+    place = save(tmp_path / "model", llama(layers=1), shards=2)
+    for name in ("a" * 300 + ".safetensors", "a/" * 3000 + "b"):
+        (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
+        with pytest.raises(CheckpointError, match="cannot be followed; mend the link"):
+            open_checkpoint(str(place))
+
+
+@pytest.mark.parametrize("what", ["policy", "key", "public", "envelope"])
+def test_pipes_and_devices_are_no_files(what: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: dict[str, Any] = {
+        "policy": read_policy,
+        "key": private_key,
+        "public": public_key,
+        "envelope": lambda path: open_envelope(path, "k", None),  # type: ignore[arg-type]
+    }
+    for place in (pipe, Path("/dev/zero")):
+        with pytest.raises((CkdiffError, SignatureError), match="not a regular file"):
+            read[what](place)
+
+
+# -------------------------------------------------------------------------------------------- what killed writers leave
+
+
+def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Of a process that is gone, on this machine, of this file; and of nobody else."""
+    target = tmp_path / "r.h5"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mine = beside(target)
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid():x}-", f"-{gone.pid:x}-"))
+    other = dead.with_name(dead.name.replace("r.h5", "s.h5"))
+    machine = mine.name.split(".")[-2].split("-")[0]
+    elsewhere = dead.with_name(dead.name.replace(machine, "00000000"))
+    for path in (mine, dead, other, elsewhere):
+        path.write_bytes(b"")
+    replace_file(target, b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"r.h5", mine.name, other.name, elsewhere.name}

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CkdiffError
+from ckdiff.files import read_small
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -157,11 +158,12 @@ def public_key(path: Path) -> SSlibKey:
 def _read_key(path: Path) -> bytes:
     name = printable(path)
     try:
-        if path.stat().st_size > MOST_KEY:
-            raise KeyFileError(f"{name}: too large for a key; give a PEM file")
-        return path.read_bytes()
+        text = read_small(path, MOST_KEY)
     except OSError as error:
         raise KeyFileError(f"{name}: cannot be read ({error.strerror}); name a key in PEM with --key") from error
+    if len(text) > MOST_KEY:
+        raise KeyFileError(f"{name}: too large for a key; give a PEM file")
+    return text
 
 
 def _reason(error: Exception) -> str:
@@ -209,8 +211,7 @@ def open_envelope(path: Path, kind: str, key: SSlibKey) -> bytes:
 
 def _read_envelope(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_ENVELOPE + 1)
+        content = read_small(path, MOST_ENVELOPE)
     except FileNotFoundError as error:
         raise SignatureError("there is no such file: it was deleted, or nobody signed") from error
     except OSError as error:

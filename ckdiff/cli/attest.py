@@ -43,12 +43,13 @@ def _attest(report: Path, key: Path, output: Path | None, quiet: bool) -> None:
     from ckdiff.audit import signing
     from ckdiff.audit.verify.report import check
     from ckdiff.audit.verify.verify import read_with_digest, sidecar
+    from ckdiff.files import read_small
     from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload, statement
 
     place = output or sidecar(report)
     if place.resolve() in (report.resolve(), key.resolve()):
         raise CkdiffError(f"{place}: is the report or the key itself; name another file with -o FILE")
-    if place.is_file() and b'"payloadType"' not in place.read_bytes()[:MOST_ENVELOPE]:
+    if place.is_file() and b'"payloadType"' not in read_small(place, MOST_ENVELOPE):
         raise CkdiffError(f"{place}: is there and is no attestation; name another file with -o FILE")
     signer = signing.private_key(key)
     found, sha256 = read_with_digest(report)

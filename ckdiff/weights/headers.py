@@ -44,6 +44,10 @@ MAX_HEADER_BYTES = 100_000_000
 """The format's own limit on the length of a header."""
 
 
+MOST_TENSORS = 400_000
+"""Of one header; quantised mixtures of 384 experts have half of that."""
+
+
 MAX_AXES = 64
 """NumPy's own limit on the number of axes."""
 
@@ -128,6 +132,8 @@ def _header_bytes(path: Path, file: Any, size: int) -> bytes:
 def _json_object(path: Path, raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise CheckpointError(f"{path}: header is not a JSON object; this is not a safetensors file")
+    if raw.count(b'"data_offsets"') > MOST_TENSORS:
+        raise CheckpointError(f"{path}: more than {MOST_TENSORS} tensors in one header; this is no model")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

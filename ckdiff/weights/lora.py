@@ -97,9 +97,27 @@ def _merge_rows(source: Checkpoint, shard: Shard, name: str, factors: Factors, s
     return result
 
 
+MOST_REPEATS = 2
+"""Parts of a pattern that may be of any length."""
+
+
+def is_quick(pattern: str, module: str) -> bool:
+    r"""Whether a pattern is held against a name in a time that hardly grows with it: nothing repeats what repeats.
+
+    >>> is_quick(r"layers\.\d+\.mlp", "layers.1.mlp"), is_quick("(a+)+", "aaaa"), is_quick("(?:a|a)*b", "aaaa")
+    (True, False, False)
+    """
+    plain = re.sub(r"\\[^0-9]", "_", pattern)
+    repeats = len(re.findall(r"[*+{]", plain))
+    nested = re.search(r"\)[*+{]|\(\?(?!:)|\\[0-9]", plain) is not None
+    return not nested and repeats <= MOST_REPEATS and len(pattern) <= 1000 and (repeats == 0 or len(module) <= 400)
+
+
 def pattern_value(path: Path, patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     """The value of the first pattern that matches a module's name, as PEFT's get_pattern_key finds it."""
     for pattern, value in (patterns or {}).items():
+        if not is_quick(pattern, module):
+            raise CheckpointError(f"{path}: {quoted(pattern)} may match without end; name the modules, or {MERGE}")
         try:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 return value

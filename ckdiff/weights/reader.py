@@ -15,7 +15,7 @@ from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted, strict_json
 from ckdiff.weights.checkpoint import Checkpoint
 from ckdiff.weights.folders import PICKLES, choose_weights, merge_shards, unread_note
-from ckdiff.weights.headers import Entry, Shard, read_shard
+from ckdiff.weights.headers import MOST_TENSORS, Entry, Shard, read_shard
 from ckdiff.weights.quantised.reading import dequantise
 from ckdiff.weights.wrappers import unwrap
 
@@ -92,6 +92,7 @@ def inside(root: Path, name: str) -> Path:
     path = root / name
     try:
         target, real_root = path.resolve(), root.resolve()
+        path.exists()  # a name that is too long for the system
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{root}: file name {quoted(name)} cannot be followed; mend the link") from error
     allowed = [real_root]
@@ -149,6 +150,8 @@ def _read_index(root: Path, name: str) -> tuple[list[Shard], tuple[str, ...]]:
     weight_map = read_json(root, name).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: no weight_map; fetch the index again")
+    if len(weight_map) > MOST_TENSORS:
+        raise CheckpointError(f"{index}: names {len(weight_map)} tensors; ckdiff reads up to {MOST_TENSORS}")
     if not all(isinstance(file, str) and file for file in weight_map.values()):
         raise CheckpointError(f"{index}: weight_map names a shard that is not a file name; fetch the index again")
     shards: dict[str, Shard] = {}

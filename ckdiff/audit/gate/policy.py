@@ -15,6 +15,7 @@ from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.audit.gate.records import Policy
 from ckdiff.errors import CkdiffError
+from ckdiff.files import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +56,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
 
 def _read(place: Path) -> str:
     try:
-        with place.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
+        raw = read_small(place, MOST_BYTES)
         if len(raw) > MOST_BYTES:
             raise PolicyError(f"{place}: too large for a policy; give a TOML file of at most 1 MB")
         return raw.decode()

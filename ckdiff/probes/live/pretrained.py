@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.errors import CheckpointError
+from ckdiff.untrusted import quoted
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
 from ckdiff.weights.around import check_tokenizer_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.rules import Architecture
@@ -64,12 +65,34 @@ def config_of(checkpoint: Checkpoint) -> Any:
     for key in [key for key in settings if key in UNUSED or "_implementation" in key]:
         # An implementation may name a kernel on the hub: code, and the checkpoint's choice of it.
         del settings[key]
+    _check_sizes(checkpoint, settings)
     try:
         return AutoConfig.for_model(model_type, **settings)
     except Exception as error:
         raise CheckpointError(
             f"{checkpoint.location}: config.json is not one of a {model_type} ({_reason(error)}); fetch it again"
         ) from error
+
+
+MOST_LAYERS, MOST_LABELS, MOST_SIZE = 1000, 100_000, 1 << 40
+"""What a config may ask for: layers, where the weights hold no more tensors than that; labels; and any other number."""
+
+
+MOST_BUFFERS = 1 << 32
+"""Bytes of buffers that are computed and not stored."""
+
+
+def _check_sizes(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """Refuse numbers for which a config class would make lists without end, before one is made."""
+    tensors = max(MOST_LAYERS, len(checkpoint.stored))
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            _check_sizes(checkpoint, value)
+        elif isinstance(value, int):
+            most = tensors if "layer" in key else MOST_LABELS if key == "num_labels" else MOST_SIZE
+            if abs(value) > most:
+                said = f"config.json: {quoted(key)} is {value:.3g}, more than {most}"
+                raise CheckpointError(f"{checkpoint.location}: {said}; fetch it again")
 
 
 def row_of(checkpoint: Checkpoint, config: Any) -> Architecture:
@@ -100,6 +123,11 @@ def skeleton(
         ) from error
     model.eval()
     stored = set(model.state_dict())
+    size = sum(one.nbytes for name, one in model.named_buffers() if name not in stored)
+    if size > MOST_BUFFERS:
+        raise CheckpointError(
+            f"{checkpoint.location}: config.json asks for {size >> 30} GB of tables beside the weights; fetch it again"
+        )
     for prefix, module in model.named_modules():
         own = [name for name in module._buffers if f"{prefix}.{name}".lstrip(".") not in stored]
         own = [name for name in own if module._buffers[name] is not None]
