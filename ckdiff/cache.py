@@ -1,4 +1,4 @@
-"""What one job finds out and the next can use: sha256 of weight files, and the greedy answers of base models.
+"""Kept from one job for the next: sha256 of weight files, and the greedy answers of base models.
 
     cache = Cache(folder)
     cache.digest(path)          # of a file that was hashed before and has not changed since; else None

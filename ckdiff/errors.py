@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What ckdiff tells the shell; release scripts hold on to these numbers."""
+    """The exit statuses; release scripts hold on to these numbers."""
 
     OK = 0
     DIFFERS = 1

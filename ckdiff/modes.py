@@ -37,7 +37,7 @@ KEY_OUTPUTS = ("gate", "up")
 
 
 class Layer(Protocol):
-    """What a mode may ask of a decoder layer: the names of what is there, as `LayerSites` has them."""
+    """The parts of a decoder layer that a mode may ask for, by name, as `LayerSites` has them."""
 
     @property
     def key_outputs(self) -> Mapping[str, object]:
@@ -224,7 +224,7 @@ def kinds_of(subset: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """What is pinned to the host's own states, in words and as what it is.
+    """One way to pin the host's own states, in words and as what is pinned.
 
     Attributes:
         gist, meaning: as of a mode: what happens to everything that is not put back.

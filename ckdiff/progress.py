@@ -17,7 +17,7 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(slots=True)
 class Listener:
-    """What a probe tells while it works, and what it asks.
+    """The one who is told how work goes, and asked whether to stop.
 
     Attributes:
         progress: called with (stage, done, in all, detail).

@@ -1,1 +1,1 @@
-"""What brings it back: one file an attack, one table of them."""
+"""Attacks, which try to bring answers back: one file each, one table of them."""

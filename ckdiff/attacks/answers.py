@@ -1,4 +1,4 @@
-"""What is looked for: `sought(tokenizer, prompts, said, ...)` makes one `Sought` a question.
+"""The answers that are looked for: `sought(tokenizer, prompts, said, ...)` makes one `Sought` a question.
 
 The base's own greedy answer, up to the end of its first line, is what must come back word for word; where it holds the
 answer of the question's file, that is enough. An answer that another question has too, or that its own question
@@ -108,7 +108,7 @@ def sought(
     clusters: Sequence[int],
     stops: frozenset[int],
 ) -> list[Sought]:
-    """What is looked for, question by question; those to which the base says nothing have an empty answer.
+    """The answers that are looked for, question by question; those to which the base says nothing have an empty answer.
 
     Args:
         tokenizer: of the base.

@@ -102,7 +102,7 @@ def run(
 
 
 def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
-    """What was found, as a report keeps it."""
+    """The outcomes as a report keeps them."""
     case = evidence.case
     return AttackReport(
         model_type=task.job.pair.base.row.model_type,
@@ -132,7 +132,7 @@ def _attack_all(case: Case, live: LiveModel, side: Attacked, names: Sequence[str
 def _train_all(
     case: Case, lives: Mapping[Attacked, LiveModel], names: Sequence[str], before: Sequence[Made]
 ) -> tuple[str, list[Made]]:
-    """What attacks that train made, and how their control came about: a suppressed copy of the base.
+    """The outcomes of attacks that train, and how their control came about: a suppressed copy of the base.
 
     The unlearned model comes first, since the others repeat its trainings. Where an answer came back from it there is
     nothing to control.

@@ -1,4 +1,4 @@
-"""What attacks have in common: a `Case`, and what one model in one state makes of it, a `Reading`.
+"""The ground of all attacks: a `Case`, and a `Reading` of it by one model in one state.
 
     with case.loaded(live, alter):                    # the model, each parameter altered as it is read
         reading = case.read(live, "unlearned")        # one forward over every pair of question and answer
@@ -54,7 +54,7 @@ class AttackError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an attacker chooses.
+    """An attacker's choices.
 
     Attributes:
         samples: answers sampled for each question.
@@ -79,7 +79,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What one model in one state makes of the questions and their answers.
+    """The questions and their answers as one model in one state reads them.
 
     Attributes:
         level: mean log p a token of the answer [question], in nats.

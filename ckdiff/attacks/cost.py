@@ -1,4 +1,4 @@
-"""What attacks cost: `estimate(task, attacks, ...)`, before a weight is read."""
+"""The cost of attacks: `estimate(task, attacks, ...)`, before a weight is read."""
 
 from __future__ import annotations
 

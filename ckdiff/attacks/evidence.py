@@ -41,7 +41,7 @@ class Made:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What the same attack on another model shares."""
+        """The key that the same attack on another model shares."""
         return self.attack, self.outcome.setting, self.outcome.step
 
     @property
@@ -188,7 +188,7 @@ class Evidence:
         return any(one.side == side for one in self.made)
 
     def _deciding(self, tier: int, side: Attacked) -> list[Made]:
-        """What was measured on one model, can be evidence, and did not wreck it."""
+        """Outcomes on one model that can be evidence and did not wreck it."""
         return [
             one
             for one in self.made
@@ -217,7 +217,7 @@ class Evidence:
         return reading is not None and len(flat(groups)) >= LEAST and _whole(reading.table, groups)
 
     def _families(self, made: Sequence[Made]) -> Iterator[tuple[Groups, list[Made], list[Float64]]]:
-        """What can be matched, by the groups within which answers are exchanged, each with its tables."""
+        """The outcomes that can be matched, by the groups within which answers are exchanged, each with its tables."""
         found: dict[Groups, list[Made]] = {}
         for one in filter(self._matches, made):
             found.setdefault(self._groups(one), []).append(one)

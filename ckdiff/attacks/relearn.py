@@ -171,7 +171,7 @@ def _enough(case: Case, side: Attacked, found: Sequence[Outcome], further: bool)
 
 
 def lessons(case: Case, arm: str) -> list[Lesson]:
-    """What is trained on and what is held out, training by training.
+    """The facts to train on and those to hold out, training by training.
 
     Raises:
         AttackError: these questions do not allow it.
@@ -324,7 +324,7 @@ def _train(case: Case, live: LiveModel, side: Attacked, lesson: Lesson, rate: fl
 
 
 def _read(case: Case, model: LiveModel, side: Attacked, lesson: Lesson, step: int) -> Reading:
-    """What the model makes of the answers that were held out; they are back where each token comes first."""
+    """The held-out answers as the model reads them; they are back where each token comes first."""
     with torch.inference_mode():
         reading = weigh_ruin(case, model, case.read(model, side, matching=side != "base", only=lesson.held_out))
     return replace(reading, texts=reading.texts + 3 * len(lesson.texts) * step)

@@ -66,7 +66,7 @@ def sample(case: Case, live: LiveModel) -> list[list[str]]:
 
 
 def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """What draws a token a row from logits [row, d_vocab], at temperature 1."""
+    """A function that draws a token a row from logits [row, d_vocab], at temperature 1."""
 
     def choose(logits: Tensor) -> Tensor:
         shares = torch.softmax(logits.double(), -1)

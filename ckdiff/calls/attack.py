@@ -104,7 +104,7 @@ def attack_open(
 
 
 def options_of(spec: Attacking) -> Options:
-    """What an attacker chooses, of what a spec says."""
+    """An attacker's choices, taken from a spec."""
     from ckdiff.attacks.case import Options
 
     return Options(
@@ -121,7 +121,7 @@ def options_of(spec: Attacking) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class AttackOutline:
-    """What attacks would do: their names with the texts that each sends through a model, memory in bytes, seconds."""
+    """The cost of attacks: their names with the texts that each sends through a model, memory in bytes, seconds."""
 
     attacks: dict[str, int]
     memory: int
@@ -131,7 +131,7 @@ class AttackOutline:
 
 
 def outline(spec: AttackSpec) -> AttackOutline:
-    """What the attacks of a spec would do, without a weight being read.
+    """The cost of the attacks of a spec, without a weight being read.
 
     Raises:
         CkdiffError: as `attack`.

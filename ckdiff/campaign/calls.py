@@ -34,7 +34,7 @@ def run_campaign(
 
 
 def gather(folders: Sequence[str | Path], policy: Policy | None = None) -> Campaign:
-    """What the results directories of one plan say together; see `gathering.gather`.
+    """The results directories of one plan as one report; see `gathering.gather`.
 
     Raises:
         CkdiffError: they are no results of one plan, or a report was changed after it was written.

@@ -1,4 +1,4 @@
-"""What the parts of a campaign hand to each other: frozen records, no work.
+"""Records that the parts of a campaign hand to each other: frozen, no work.
 
 Plan (what a file asks)  ->  Task (one job, with its key)  ->  engine  ->  Outcome
 """
@@ -34,7 +34,7 @@ class CampaignError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one job gets.
+    """The resources that one job gets.
 
     Attributes:
         threads: CPU threads; the last bits of a sum depend on them, so that they belong to a job's key.
@@ -57,7 +57,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What one column of a campaign asks about.
+    """The questions of one column of a campaign.
 
     Attributes:
         name: the concept, or the question file's name without its ending; "" where nothing is asked.
@@ -224,7 +224,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What results directories of one plan hold together.
+    """The results directories of one plan, taken together.
 
     Attributes:
         name, plan: name and text of the plan.

@@ -1,1 +1,1 @@
-"""What is alive: restoration probes on the activations of two live models."""
+"""Live models: restoration probes on the activations of two live models."""

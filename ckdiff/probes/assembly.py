@@ -51,7 +51,7 @@ class NotFiniteError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """What the sweep ends in.
+    """The last states of a sweep.
 
     Attributes:
         heads: by side its unembedding.
@@ -232,7 +232,7 @@ def everything_control(direction: str, score: str, value: float) -> Control:
 
 
 def _wrong_prompts(job: Job, runs: Sequence[ProbeRun], found: _Losses) -> Iterator[Control]:
-    """What states of another question bring, beside what the right ones bring in the same window."""
+    """The control with states of another question, beside the right ones in the same window."""
     for sweep, run in zip(job.plan.sweeps, runs, strict=True):
         for centre, number in sweep.wrong.items():
             for score, value in found.scores(number, sweep.direction).items():

@@ -98,7 +98,7 @@ def library_versions() -> list[str]:
 
 
 def _around(checkpoint: Checkpoint) -> list[Any]:
-    """What the files beside the weights say; an adapter has its own beside its own weights."""
+    """The files beside the weights, as a record; an adapter has its own beside its own weights."""
     folders = {shard.path.parent for shard in checkpoint.shards}
     folders |= set() if checkpoint.root is None else {checkpoint.root}
     found = [[name, read_json(folder, name)] for folder in folders for name in AROUND]
@@ -107,7 +107,7 @@ def _around(checkpoint: Checkpoint) -> list[Any]:
 
 
 def _processor(device: torch.device) -> str:
-    """What computes: kernels differ between two kinds of GPU, and between the vector instructions of CPUs."""
+    """The kind of processor: kernels differ between two kinds of GPU, and between the vector instructions of CPUs."""
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"

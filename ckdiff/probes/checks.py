@@ -111,7 +111,7 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, 
 
 
 def _rules(tokenizer: Any) -> Any:
-    """What of a fast tokenizer decides how text is cut, vocabulary aside; None for a slow one."""
+    """The rules by which a fast tokenizer cuts text, vocabulary aside; None for a slow one."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None

@@ -1,4 +1,4 @@
-"""What a probe costs before it runs: floating-point operations, memory, bytes read."""
+"""The cost of a probe before it runs: floating-point operations, memory, bytes read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TooLittleMemoryError(CkdiffError):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the arithmetic of a plan depends on.
+    """The sizes that the arithmetic of a plan depends on.
 
     Attributes:
         positions: of all questions with their answers, padding aside.

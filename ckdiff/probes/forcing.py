@@ -1,4 +1,4 @@
-"""What one model makes of given texts: log-probabilities of their tokens, and KL between two models on them.
+"""Given texts read by a model: log-probabilities of their tokens, and KL between two models on them.
 
     forced = force(live, prompts, Way(batch_size=32))   # one forward over each prompt and its answer
     token_logprobs(forced, prompts)                     # per prompt: log p of each of its answer's tokens
@@ -54,7 +54,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """What one model makes of prompts and their answers.
+    """One model's hidden states and log-probabilities on prompts with their answers.
 
     Attributes:
         hidden: what goes into the unembedding at the scored positions of all prompts, in their order
@@ -97,7 +97,7 @@ def forced_logprobs(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: 
 def greedy_streamed(
     live: LiveModel, prompts: Sequence[Prompt], tokens: int, stops: frozenset[int], way: Way, tick: Tick | None = None
 ) -> list[list[int]]:
-    """What `LiveModel.greedy` gives, of a model whose layers are read once for each new token of all answers.
+    """The answers of `generation.greedy`, of a model whose layers are read once for each new token of all answers.
 
     `tick` is called with the number of tokens that every answer has.
     """
@@ -139,7 +139,7 @@ def _reads(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one model makes of one answer.
+    """One answer as one model reads it.
 
     Attributes:
         log_p: of each of its tokens, in nats, float64 on the CPU.
@@ -151,7 +151,7 @@ class Read:
 
 
 def read_answers(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> list[Read]:
-    """What one model makes of each prompt's answer, without keeping hidden states of more than a batch."""
+    """Each prompt's answer as one model reads it, without keeping hidden states of more than a batch."""
     rows: dict[int, Read] = {}
     for numbers, part in _finals(live, prompts, way, tick):
         rows |= dict(zip(numbers, _reads(part, [prompts[number] for number in numbers]), strict=True))
@@ -194,7 +194,7 @@ def _finals(
 
 
 def _through(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Iterator[tuple[Batch, Tensor]]:
-    """What comes out of the last layer [question, position, d_model], batch by batch."""
+    """Outputs of the last layer [question, position, d_model], batch by batch."""
     found = batches(prompts, way.batch_size, live.device, live.regime)
     for group in _groups(found, way, live):
         fronts = [live.front(batch.ids) for batch in group]

@@ -80,7 +80,7 @@ def save(path: Path, key: str, progress: Progress) -> None:
 
 
 def load(path: Path, key: str, device: torch.device) -> Progress | None:
-    """What was kept, or None where nothing was.
+    """The sweep that was kept, or None where there is none.
 
     Raises:
         PartialError: it belongs to another probe, or is damaged.

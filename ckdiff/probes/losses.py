@@ -222,7 +222,7 @@ class Scorer:
             yield Block(block.start, weight, plain, logits, other, probability)
 
     def _changes(self, side: Side, block: Block, runs: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
-        """What runs add to the base's logits [run, position, token], so many runs at a time."""
+        """The changes that runs make to the base's logits [run, position, token], so many runs at a time."""
         base, head, positions = self.heads["base"], self.heads[side], len(self.hidden)
         step = max(1, ROWS.get(self.hidden.device.type, 512) // positions)
         for start in range(0, len(runs), step):

@@ -1,4 +1,4 @@
-"""What a probe would do, before a weight is read: `outline(base, unlearned, questions, settings)`."""
+"""The outline of a probe, before a weight is read: `outline(base, unlearned, questions, settings)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a probe would do.
+    """The work of a probe that has not begun.
 
     Attributes:
         windows: window centres.
@@ -48,7 +48,7 @@ class Outline:
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
-    """What a probe would do, how much memory it wants and about how long it takes; no weights are read.
+    """The runs of a probe, the memory that it wants and about how long it takes; no weights are read.
 
     Answers that would be generated are counted at their full length.
     """

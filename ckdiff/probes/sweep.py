@@ -136,7 +136,7 @@ class Sweep:
         state.layer = number + 1
 
     def finals(self, state: State) -> tuple[dict[Side, Tensor], dict[int, Tensor]]:
-        """What goes into each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
+        """Inputs of each unembedding at the scored positions [position, d_model]: both sides', and every run's."""
         own = {side: self.pair.side(side).tail(self._scored_states(state.own[side])) for side in SIDES}
         runs = {}
         for number, units in state.runs.items():
@@ -223,7 +223,7 @@ class Sweep:
 
 
 class LayerStates:
-    """What both models showed in one layer, and what follows from it; made when first asked for."""
+    """The states of both models in one layer, and what follows from them; made when first asked for."""
 
     def __init__(self, pair: Pair, number: int, notes: dict[Side, list[Seen]], batches: Sequence[Batch]) -> None:
         self.pair, self.number, self.notes, self.batches = pair, number, notes, batches
@@ -240,7 +240,7 @@ class LayerStates:
         return self._own(host if source == "host" else donor)
 
     def key_output(self, host: Side, name: str, source: Source) -> list[Tensor]:
-        """What one of the keys gives in the host, in the donor, or in the donor on another question."""
+        """One of the keys' outputs in the host, in the donor, or in the donor on another question."""
         donor: Side = "base" if host == "unlearned" else "unlearned"
         if source != "wrong":
             return [seen.key_outputs[name] for seen in self.notes[host if source == "host" else donor]]

@@ -61,7 +61,7 @@ def cap(head: Unembedding, logits: Tensor) -> Tensor:
 
 
 def capped_change(base: Unembedding, head: Unembedding, plain: Tensor, change: Tensor) -> Tensor:
-    """What a change of the base's plain logits comes to behind the caps; no change is exactly none.
+    """The change of logits behind the caps, from that of the base's plain ones; no change is exactly none.
 
     cap (tanh(a + d) - tanh(a)) = cap tanh(d) (1 - tanh(a) tanh(a + d)), in which nothing large cancels.
     """

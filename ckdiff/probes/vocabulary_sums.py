@@ -26,7 +26,7 @@ LEAST = -60.0
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What all runs with one unembedding share in a block of the vocabulary.
+    """The parts that all runs with one unembedding share in a block of the vocabulary.
 
     Attributes:
         start: its first token.
@@ -73,7 +73,7 @@ class Sums:
 
 
 def shannon_weights(ratio: Tensor) -> Tensor:
-    """What w is of log q - log p, in nats; the ratio is used up."""
+    """The weights w of log q - log p, in nats; the ratio is used up."""
     ratio.clamp_(min=LEAST)
     excess = torch.expm1(ratio)
     # sinh(h)^2 = expm1(x)^2 / (4 exp(x)), in an order in which nothing overflows.

@@ -1,1 +1,1 @@
-"""What is asked: files in, frozen sets out, without torch."""
+"""Questions: files in, frozen sets out, without torch."""

@@ -1,4 +1,4 @@
-"""What both models are asked to see how they behave: `Asked`, and where its unrelated questions come from."""
+"""The questions whose answers show how both models behave: `Asked`, and where its unrelated questions come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What both models are asked.
+    """The questions to both models.
 
     Attributes:
         target: questions about what was to be unlearned, or None where nobody gave any.

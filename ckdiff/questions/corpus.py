@@ -86,7 +86,7 @@ class BadLines:
 
 @dataclass(slots=True)
 class Extraction:
-    """What a corpus says of a concept, in the order in which it says it, each text once; filled while it is read.
+    """The texts of a corpus about a concept, in the order in which they stand, each text once; filled while it is read.
 
     Attributes:
         files, files_read: how many there are, and how many were begun before `most` was reached.

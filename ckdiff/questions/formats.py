@@ -70,7 +70,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds, before anybody knows its format.
+    """The bytes of a file, before anybody knows its format.
 
     Attributes:
         ending: of its name, packing aside: ".csv".

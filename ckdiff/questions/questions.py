@@ -62,7 +62,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class QuestionSet:
-    """What is asked, in order, each text once.
+    """Questions in order, each text once.
 
     Attributes:
         source: one line for people: file name, format, concept.
@@ -83,7 +83,7 @@ class QuestionSet:
         return self.whole or self.digest
 
     def narrow(self, kept: tuple[Question, ...]) -> QuestionSet:
-        """What is left where others are not asked."""
+        """The same set with these questions alone."""
         return replace(self, questions=kept, digest=digest_of(kept), whole=self.given)
 
 
@@ -210,7 +210,7 @@ def _question(place: str, item: Any) -> Question:
 
 
 def _answers(place: str, column: str, value: Any) -> tuple[str, ...]:
-    """What is said in a column that holds a string, a number, or several of them; each once."""
+    """The answers in a column that holds a string, a number, or several of them; each once."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ()
     every = value if isinstance(value, list) else [value]

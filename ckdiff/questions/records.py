@@ -74,7 +74,7 @@ class Records:
 
 
 def items_of(entry: Record, column: str) -> list[Record]:
-    """What the entry of a concept lists in a column; some files put each item into a list of its own.
+    """The items that a concept's entry lists in a column; some files put each item into a list of its own.
 
     Raises:
         ValueError: it has no such list.

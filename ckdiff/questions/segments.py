@@ -56,7 +56,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TextSet:
-    """What is trained on, in order, each text once.
+    """Texts to train on, in order, each once.
 
     Attributes:
         source: one line for people: file name, format, concept.

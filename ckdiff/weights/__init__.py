@@ -1,1 +1,1 @@
-"""What is stored: files to tensors, tensors to components, two checkpoints to numbers."""
+"""Stored weights: files to tensors, tensors to components, two checkpoints to numbers."""

@@ -43,7 +43,7 @@ Objects = dict[str, dict[str, Any] | None]
 
 
 class Settings(NamedTuple):
-    """What was found about the files around the weights.
+    """The comparison of the files around the weights.
 
     Attributes:
         changes: what differs in what it means.

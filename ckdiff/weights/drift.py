@@ -36,7 +36,7 @@ _NARROW = {"BF16", "F16", "F8_E4M3", "F8_E5M2"}
 
 @dataclass(frozen=True, slots=True)
 class PieceDrift:
-    """What one pass over a piece found.
+    """The sums that one pass over a piece gives.
 
     Attributes:
         moments: of the whole piece (one entry); NaN where something is not finite.

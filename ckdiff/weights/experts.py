@@ -27,7 +27,7 @@ PLACES = ("mlp.", "block_sparse_moe.")
 
 
 class Mixture(NamedTuple):
-    """What a row says of its experts: by role the name that a matrix has in the usual way, and the stacked parameters.
+    """The experts of a row: by role the name that a matrix has in the usual way, and the stacked parameters.
 
     Attributes:
         layer: what stands before the mixture's place, `model.layers.{L}.`.

@@ -36,7 +36,7 @@ class Choice(NamedTuple):
 
 
 def choose_weights(root: Path, config: Mapping[str, Any]) -> Choice:
-    """What transformers would load of a directory.
+    """The files that transformers would load of a directory.
 
     Raises:
         CheckpointError: nothing that can be read safely, or several files and nothing that says which.
@@ -76,7 +76,7 @@ def _list_files(root: Path) -> tuple[list[str], list[str]]:
 
 
 def unread_note(root: Path, choice: Choice, shards: list[Shard]) -> tuple[str, ...]:
-    """What else in the directory holds weights, and was not read."""
+    """A note on files with weights in the directory that were not read."""
     read = {shard.name for shard in shards} | {choice.name}
     # An adapter beside a model has a note of its own.
     read |= {ADAPTER_NAME} if os.path.isfile(root / "adapter_config.json") else set()

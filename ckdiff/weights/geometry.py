@@ -1,4 +1,4 @@
-"""What a basis cannot hide, and what little a change may be: `measure_geometry(base, unlearned, comparison)`.
+"""Traits of a change that no basis hides, and how little it may be: `measure_geometry(base, unlearned, comparison)`.
 
 Whoever rotates the residual stream leaves no cosine between two models, and every distance between their tokens. Inner
 products of embeddings, about their mean, tell such a copy from another training. And a matrix that differs in a few

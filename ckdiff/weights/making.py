@@ -29,7 +29,7 @@ STATES = ("memory", "saved")
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What a checkpoint says of its own making.
+    """The making of a checkpoint, as it says itself.
 
     Attributes:
         method: "npo", "graddiff", ...; "" where it says nothing.

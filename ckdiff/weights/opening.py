@@ -68,7 +68,7 @@ def _open_path(path: Path, adapter_base: str | None, *, adapters: bool, hub: boo
 
 
 def _both_note(path: Path, beside: bool, *, given: bool) -> str:
-    """What is to be known of a directory that holds a whole model and an adapter."""
+    """A remark on a directory that holds a whole model and an adapter."""
     holds = f"{path}: holds a whole model and an adapter"
     model = f"name {path / SINGLE_NAME}" if (path / SINGLE_NAME).is_file() else "take adapter_config.json away"
     if not beside:

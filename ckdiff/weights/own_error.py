@@ -1,4 +1,4 @@
-"""What of a difference a number format makes by itself, where one checkpoint is quantised and the other is not.
+"""The part of a difference that a number format makes itself, where one checkpoint is quantised and the other is not.
 
 The floats are rounded to the quantised side's own grid, with the scales that are stored there, and that alone is
 measured: ||rounded - floats|| / ||floats||. Where the two checkpoints differ by no more, they differ by their format.

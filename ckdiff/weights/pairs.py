@@ -145,7 +145,7 @@ def suspect_layers(base: Checkpoint, unlearned: Checkpoint) -> set[int]:
 
 
 def _align(measured: Sequence[Measured], alignment: Alignment, base: Mapped, unlearned: Pieces) -> list[Measured]:
-    """What was measured, with the pieces of an alignment measured in the base's order and scale."""
+    """Measured pieces, with those of an alignment measured in the base's order and scale."""
     moves = {move.base.name: move for move in alignment.moves}
     ours = Pieces(base.checkpoint)
     found: list[Measured] = []

@@ -1,4 +1,4 @@
-"""What a row about an architecture is made of: `Rule`, `Sites`, `Architecture`. The rows are in `architectures`."""
+"""The parts of a row about an architecture: `Rule`, `Sites`, `Architecture`. The rows are in `architectures`."""
 
 from __future__ import annotations
 

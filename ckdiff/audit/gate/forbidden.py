@@ -1,4 +1,4 @@
-"""What a policy forbids. Where it is found, the outcome is "failed"; where it cannot be told, "inconclusive"."""
+"""Bans of a policy. Where what is banned is found, the outcome is "failed"; where it cannot be told, "inconclusive"."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _about_answers(report: Report, policy: Policy) -> Iterator[GateCheck]:
 
 
 def _notes(report: Report, policy: Policy) -> Iterator[str]:
-    """What is to be known of the policy itself."""
+    """Remarks about the policy itself."""
     if passes_any_verdict(report, policy):
         yield PASSES_ANY
     rows = [row for one in sets(report, "target") for row in one.questions]

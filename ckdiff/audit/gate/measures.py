@@ -1,4 +1,4 @@
-"""What a policy's `[measure]` says, held against what a report records: `hold_measures(report, policy, files)`.
+"""A policy's `[measure]` held against what a report records: `hold_measures(report, policy, files)`.
 
 Whoever measures otherwise than the policy says (another prompt, fewer tokens, other questions) may find something
 else, so that the outcome of such a check is "inconclusive". So it is where a report, or a file that is no longer there,
@@ -54,7 +54,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a policy says of one key, and beside it.
+    """The value of one key of a policy, and the table around it.
 
     Attributes:
         value: of the key.
@@ -240,7 +240,7 @@ def _is_left_out(report: Report, mode: str, said: Said) -> bool:
 
 
 def _file_fact(part: str, found: str | None, said: Said, key: str) -> Fact:
-    """What was asked, by digest, and what the file of a key holds."""
+    """The digest of the questions that were asked, beside that of a key's file."""
     wanted = said.files.get(key, "")
     return Fact(part, found and _sha256(found), _sha256(wanted), bool(wanted) and found == wanted)
 

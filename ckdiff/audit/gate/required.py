@@ -1,4 +1,4 @@
-"""What a policy requires: how much evidence there must be. Where it lacks, the outcome is "inconclusive"."""
+"""Checks of how much evidence a policy requires. Where it lacks, the outcome is "inconclusive"."""
 
 from __future__ import annotations
 

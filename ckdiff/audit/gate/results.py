@@ -1,4 +1,4 @@
-"""What comes of a check, and what checks share: `Result`, `Check`, and the words and figures of both."""
+"""The result of a check, and what checks share: `Result`, `Check`, and the words and figures of both."""
 
 from __future__ import annotations
 

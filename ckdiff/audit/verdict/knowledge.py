@@ -1,4 +1,4 @@
-"""What became of the knowledge: `state_knowledge(case, label)`, beside the label and never derived from it.
+"""The fate of the knowledge: `state_knowledge(case, label)`, beside the label and never derived from it.
 
 A label rests on restoration, which borrows the base's states: it says what suffices to bring the answers back. This
 statement rests on what the unlearned model does by itself. The first rule that has something to say decides, in the
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is said of the knowledge, why, and what it would take to say more."""
+    """A statement on the knowledge, its reasons, and what it would take to say more."""
 
     knowledge: Knowledge
     reason: str
@@ -141,7 +141,7 @@ STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (
 
 
 def lacking(case: Case) -> Iterator[str]:
-    """What a statement would need and the report does not hold, each with the command that measures it."""
+    """The measurements that a statement would need and the report lacks, each with the command that measures it."""
     rows = target_rows(case)
     if not rows:
         yield "what the unlearned model says by itself was not asked (`ckdiff behave --questions FILE`)"
@@ -153,7 +153,7 @@ def lacking(case: Case) -> Iterator[str]:
 
 
 def _lacking_attacks(found: AttackReport | None) -> Iterator[str]:
-    """What attacks would need to show that nothing comes back."""
+    """The measurements that attacks lack to show that nothing comes back."""
     if found is None:
         yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
     for one in () if found is None else found.tiers:

@@ -1,4 +1,4 @@
-"""What does not agree: `Differences` collects, for each figure that was computed again, whether it is the stored one.
+"""Figures that disagree: `Differences` collects, for each figure that was computed again, whether it is the stored one.
 
 The same code on the same numbers gives the same bits. Another machine's libraries may add up in another order, and
 another sacrebleu may round otherwise, so that floats are held to `CLOSE` and not to the last bit: seven orders of

@@ -1,4 +1,4 @@
-"""What `ckdiff verify` does: `verify(spec)` holds a report against itself, its files, its policy and its signature.
+"""The work of `ckdiff verify`: `verify(spec)` holds a report against itself, its files, its policy and its signature.
 
 Only a report that agrees with itself and whose attestation is signed by the given key over this very file is verified.
 Without a key the most that can be said is that it is consistent.
@@ -33,7 +33,7 @@ SUFFIX = ".intoto.json"
 
 @dataclass(frozen=True, slots=True)
 class VerifySpec:
-    """What to verify, and against what.
+    """A report to verify, and what to hold it against.
 
     Attributes:
         report: the file.
@@ -55,7 +55,7 @@ class VerifySpec:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it.
+    """The outcome of a verification.
 
     Attributes:
         differences: what does not agree, and how much was compared.

@@ -309,7 +309,7 @@ def perform_there(work: Work, task: Task) -> Outcome:
 
 
 def _nodes(ray: Any) -> list[Mapping[str, float]]:
-    """What each living node has."""
+    """The resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -323,7 +323,7 @@ def _fits(task: Task, node: Mapping[str, float]) -> bool:
 
 
 def _unfit(task: Task, nodes: Sequence[Mapping[str, float]]) -> str:
-    """What was asked, and what there is."""
+    """The error that says what was asked for and what there is."""
     there = sorted({_amounts(*(node.get(name, 0) for name in ("CPU", "GPU", "memory"))) for node in nodes})
     return f"no node has {_amounts(*_kind(task))}; there are nodes of {', or of '.join(there) or 'nothing'}"
 

@@ -36,7 +36,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What those who began a job tell it.
+    """The signals of those who began a job.
 
     Attributes:
         stopping: set: end soon, keeping what is done.

@@ -150,7 +150,7 @@ def average_run(group: str, members: Sequence[int], sweep: Sweep) -> Averaged | 
 
 
 def score_bounds(run: CampaignRun) -> tuple[float, float]:
-    """What the scores of a sweep can be: 1 - a ratio of losses, or (break) the ratio."""
+    """The least and the greatest score that a sweep can have: 1 - a ratio of losses, or (break) the ratio."""
     return (-math.inf, 1.0) if run.direction == "restore" else (0.0, math.inf)
 
 

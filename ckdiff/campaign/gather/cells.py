@@ -28,7 +28,7 @@ NOTHING = Mean(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a campaign keeps of one pair and one concept.
+    """The part of a report that a campaign keeps, of one pair and one concept.
 
     Attributes:
         measures: by name, those of `MEASURES`, with intervals over questions.
@@ -53,7 +53,7 @@ class Piece:
 
 
 def piece(pair: str, concept: str, report: Report) -> Piece:
-    """What a campaign keeps of a report that has a verdict."""
+    """The part that a campaign keeps of a report with a verdict."""
     compare, probe, said = report.compare, report.probe, report.behaviour
     target = _answers(said, "target")
     return Piece(

@@ -238,7 +238,7 @@ def _rank(component: str) -> int:
 def _average_groups(
     groups: Mapping[str, Sequence[int]], found: Sequence[Sweep], measures: Sequence[CellMeasure]
 ) -> tuple[list[Averaged], tuple[GroupMean, ...]]:
-    """What can be averaged, group by group."""
+    """The averages of sweeps and of measures, group by group."""
     runs = [average_run(group, members, sweep) for group, members in groups.items() for sweep in found]
     means = [group_mean(group, members, measure) for group, members in groups.items() for measure in measures]
     return [one for one in runs if one is not None], tuple(one for one in means if one is not None)

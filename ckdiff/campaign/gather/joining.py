@@ -37,7 +37,7 @@ REMEDY = "remove it and run the campaign again"
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What was measured of one pair and one concept.
+    """Everything that was measured of one pair and one concept, as one report.
 
     Attributes:
         report: with a verdict.
@@ -93,7 +93,7 @@ def joined_reports(results: Results, policy: Policy | None, read: Read) -> Itera
 
 
 def policy_of(slot: Slot) -> Policy | None:
-    """What the plan holds a pair against."""
+    """The policy that the plan names for a pair."""
     return parse_policy(slot.policy, slot.policy_source or "policy of the plan") if slot.policy else None
 
 

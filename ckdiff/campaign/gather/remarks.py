@@ -1,4 +1,4 @@
-"""What a reader of a campaign must know beside its figures, as plain sentences: `remarks(known)`."""
+"""Remarks that a campaign's figures cannot be read without, as plain sentences: `remarks(known)`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What remarks are made of, all in the plan's order.
+    """The parts of a campaign that remarks are made of, in the plan's order.
 
     Attributes:
         concepts: the axis.

@@ -1,4 +1,4 @@
-"""What a value in a plan may be, and how one that may not is refused.
+"""Kinds of the values in a plan, and how a value of no kind is refused.
 
 `KIND(value)` is the value, or a `ValueError` that says what is wanted, as in `audit.kinds`.
 """

@@ -1,4 +1,4 @@
-"""What the paths of a plan name: files, folders, checkpoints, and globs of checkpoints.
+"""The paths of a plan as what they name: files, folders, checkpoints, and globs of checkpoints.
 
 All begin in the plan's own folder.
 """
@@ -129,7 +129,7 @@ def _is_usable(path: str) -> bool:
 
 
 def _matched_name(segments: list[str], match: str) -> str:
-    """What the segments with wildcards matched.
+    """The parts of a path that its wildcards matched.
 
     >>> _matched_name(["out", "*", "run-?", "unlearned"], "out/lotr-npo/run-1/unlearned")
     'lotr-npo-run-1'

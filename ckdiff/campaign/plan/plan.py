@@ -1,4 +1,4 @@
-"""What a campaign measures, on which pairs: `read_plan(Path("campaign.toml"))`.
+"""A campaign's plan, read from its file: `read_plan(Path("campaign.toml"))`.
 
 TOML; docs/campaign.md lists every key. Unknown keys are refused: nobody would measure a misspelt wish. Globs and
 concepts are written out, so that whatever a plan asks for is there before the first job begins; weights are not read.

@@ -1,4 +1,4 @@
-"""What a plan asks: question files and concepts become topics, each concept looked up in its file."""
+"""The questions of a plan: question files and concepts become topics, each concept looked up in its file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Asked:
 
 
 def topics(own: Asked, default: Asked, shelf: Shelf) -> tuple[Topic, ...]:
-    """What a pair is asked.
+    """The topics that a pair is asked about.
 
     A pair's own question files leave the plan's concepts behind, since a concept is one of a file; a pair's own
     concepts are chosen from the plan's files.

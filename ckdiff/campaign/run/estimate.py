@@ -1,4 +1,4 @@
-"""What the jobs of a plan will cost, roughly: seconds, memory, bytes read. `estimates(tasks, store, bytes)`.
+"""A rough cost of each job of a plan: seconds, memory, bytes read. `estimates(tasks, store, bytes)`.
 
 What was measured on jobs of the same kind goes before what is computed: a job that is done has told its seconds and its
 memory. The rest comes from `calls.probe.outline`, once for jobs that differ in nothing but the pair's weights.
@@ -30,7 +30,7 @@ COMPARED = 5e8
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one job costs.
+    """The cost of one job.
 
     Attributes:
         seconds: of its run; NaN: not known.
@@ -48,7 +48,7 @@ class Estimate:
 
 
 def estimates(tasks: Sequence[Task], store: Store, sizes: Mapping[str, int]) -> dict[str, Estimate]:
-    """What each job costs, by key.
+    """The cost of each job, by key.
 
     Args:
         tasks: jobs, done or not.
@@ -75,7 +75,7 @@ def seconds_left(found: Iterable[Estimate], workers: int) -> float:
 
 
 def _kind(task: Task, size: int) -> str:
-    """What jobs of one kind have in common: everything but the weights, whose size is rounded to 5 %."""
+    """The key that jobs of one kind have in common: everything but the weights, whose size is rounded to 5 %."""
     import math
 
     spec = asdict(task.spec)

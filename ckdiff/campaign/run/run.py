@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Watcher:
-    """What a campaign tells while it runs, and what it asks.
+    """The one who is told how a campaign goes, and asked whether to stop.
 
     Attributes:
         hashing: called with (bytes hashed, bytes in all).
@@ -113,7 +113,7 @@ def run(
 
 
 def survey_jobs(plan: Plan, store: Store, found: Jobs, retry: bool) -> Standing:
-    """What is there of a plan's jobs, and what will run.
+    """A plan's jobs, with those that are done and those that will run.
 
     Raises:
         ReportError: a report was changed after it was written.
@@ -158,7 +158,7 @@ def _run(found: Standing, store: Store, engine: str, ways: Ways, watcher: Watche
 
 
 def _check(store: Store, task: Task, outcome: Outcome) -> Outcome:
-    """What an engine says, held against what is there; kept where the worker could not keep it itself."""
+    """An engine's outcome, held against the files that are there; kept where the worker could not keep it itself."""
     if outcome.state == "done" and not store.report(task.key).exists():
         outcome = replace(
             outcome,

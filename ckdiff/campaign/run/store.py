@@ -64,7 +64,7 @@ class Store:
         return self.folder / "jobs" / f"{key}.h5"
 
     def log(self, key: str) -> Path:
-        """What a job said."""
+        """The log of a job."""
         return self.folder / "jobs" / f"{key}.log"
 
     def marker(self, key: str) -> Path:
@@ -222,7 +222,7 @@ def check_folder(folder: Path) -> str:
 
 
 def read_results(folders: Sequence[Path]) -> Results:
-    """What one or more results directories of one plan hold together.
+    """The results of one plan, from one or more directories.
 
     Raises:
         CampaignError: they belong to different plans, or to different versions of one, or two of them have one job with

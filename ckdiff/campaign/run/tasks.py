@@ -110,7 +110,7 @@ def jobs(
 
 
 def name_of(slot: Slot) -> str:
-    """What people call a job."""
+    """The name of a job, for people."""
     return ", ".join(filter(None, (slot.pair, slot.concept, slot.run)))
 
 
@@ -122,7 +122,7 @@ def _wanted_jobs(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
 
 
 def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spec:
-    """What one job is asked: a spec of the function that does it."""
+    """The spec of one job: that of the function that does it."""
     from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measures_of, questions_in
 
     sides: dict[str, Any] = {"base": pair.base, "unlearned": pair.unlearned, "adapter_base": pair.adapter_base}
@@ -195,7 +195,7 @@ class Questions:
         self._behaves: dict[Any, Asked] = {}
 
     def of_probe(self, spec: ProbeSpec) -> QuestionSet:
-        """What a probe asks."""
+        """The questions of a probe."""
         from ckdiff.calls.ask import read_questions_of
 
         what = spec.questions, spec.asked, spec.concept, spec.unrelated
@@ -204,7 +204,7 @@ class Questions:
         return self._probes[what]
 
     def of_behave(self, spec: BehaveSpec) -> Asked:
-        """What both models are asked."""
+        """The questions to both models."""
         from ckdiff.calls.ask import read_asked
 
         what = spec.questions, spec.asked, spec.concept, spec.unrelated, spec.most_unrelated, spec.choices, spec.neutral

@@ -1,1 +1,1 @@
-"""What both models say: answers, choices and neutral texts, scored."""
+"""The behaviour of both models: answers, choices and neutral texts, scored."""

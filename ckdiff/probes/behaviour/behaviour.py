@@ -1,4 +1,4 @@
-"""What two models say: greedy answers, multiple choice and neutral text. `prepare_behaviour`, then `run`.
+"""The behaviour of two models: greedy answers, multiple choice and neutral text. `prepare_behaviour`, then `run`.
 
 Everything that can be refused is refused by `prepare_behaviour`, before a weight is read. Then one model after the
 other answers, loaded whole or streamed a layer at a time: the base first, because the unlearned model is also measured
@@ -72,7 +72,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one model said, and what it makes of the base's answers, the choices and the texts."""
+    """One model's answers, and its log-probabilities of the base's answers, the choices and the texts."""
 
     answers: list[tuple[int, ...]]
     logprobs: list[Tensor]

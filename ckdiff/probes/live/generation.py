@@ -1,4 +1,4 @@
-"""What a live model generates, and where it stops: `greedy(live, prompts, tokens, stop_tokens(live, generation))`."""
+"""Generated text, and where it stops: `greedy(live, prompts, tokens, stop_tokens(live, generation))`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def context_length(live: LiveModel) -> int | None:
 
 
 def _stretched_length(live: LiveModel, length: int) -> int:
-    """What the factors of rotary embeddings make of the length that a model was trained with; 0 without any."""
+    """The length to which the factors of rotary embeddings stretch the trained one; 0 without any."""
     found = getattr(live.config, "rope_parameters", None) or {}
     parts = [found, *found.values()] if isinstance(found, dict) else []
     lengths = [0]

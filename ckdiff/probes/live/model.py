@@ -87,7 +87,7 @@ class LiveModel:
 
     @property
     def location(self) -> str:
-        """What the user called it."""
+        """The checkpoint as the user named it."""
         return self.checkpoint.location
 
     @property
@@ -271,7 +271,7 @@ class LiveModel:
         return self._regimes.of(length)
 
     def front(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
-        """What the first layer gets [batch, position, d_model], and the other arguments of every layer.
+        """Input of the first layer [batch, position, d_model], and the other arguments of every layer.
 
         They come from the model's own forward, with its layers and its head replaced by stubs. Ids are padded on the
         right and no mask is given, which is exact for causal models.
@@ -289,7 +289,7 @@ class LiveModel:
         return found
 
     def tail(self, states: Tensor) -> Tensor:
-        """What goes into the unembedding, from what comes out of the last layer; both [position, d_model]."""
+        """Input of the unembedding, from outputs of the last layer; both [position, d_model]."""
         return self._tail(states)[0]
 
     def unembedding(self, sample: Tensor) -> Unembedding:

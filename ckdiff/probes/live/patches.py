@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Seen:
-    """What one layer's own run showed.
+    """The states that one layer's own run showed.
 
     Attributes:
         attention: A [batch, position, d_model].
@@ -255,7 +255,7 @@ def _give_output(state: Tensor) -> Callable[..., Any]:
 
 
 def _give_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs: bool) -> Callable[..., Any]:
-    """What a keys' module gives, with some columns from outside; it runs where others are its own."""
+    """A keys' module's outputs, with some columns from outside; it runs where others are its own."""
     original, width = module.forward, widths(module)[1]
 
     def forward(hidden: Tensor) -> Any:

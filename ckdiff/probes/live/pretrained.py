@@ -1,4 +1,4 @@
-"""What comes from transformers: config classes, models without memory, tokenizers. Its only importer.
+"""Everything from transformers: config classes, models without memory, tokenizers. Its only importer.
 
 Nothing of a checkpoint is run (`trust_remote_code` is always False), nothing is unpickled, and a directory needs no
 network.
@@ -185,7 +185,7 @@ def _no_panic(what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What a library says, on one line and not too long."""
+    """A library's message, on one line and not too long."""
     words = " ".join(f"{type(error).__name__}: {error}".split())
     return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 

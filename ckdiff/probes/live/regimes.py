@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Regimes:
-    """What the rotary embeddings of one model make of lengths, and how they forget the longest one."""
+    """The regimes of one model's rotary embeddings, by length, and how they forget the longest one."""
 
     def __init__(self, model: nn.Module) -> None:
         """Find them, as they are before any forward."""

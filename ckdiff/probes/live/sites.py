@@ -31,7 +31,7 @@ ATTENTION = "attention"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a projection gives, or some columns of it: two matrices may be stored as one."""
+    """The output of a projection, or some columns of it: two matrices may be stored as one."""
 
     module: nn.Module
     columns: slice

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unembedding:
-    """What turns the input of the unembedding into logits: cap(scale * (h W^T + bias)).
+    """The last matrix, which makes logits of its input: cap(scale * (h W^T + bias)).
 
     Attributes:
         weight: [d_vocab, d_model].

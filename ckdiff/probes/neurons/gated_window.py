@@ -87,7 +87,7 @@ class GatedWindow:
         self.start = self._approach(*self._begin())
 
     def finals(self, gates: Tensor) -> Tensor:
-        """What goes into the unembedding at the scored positions [run, position, d_model].
+        """Inputs of the unembedding at the scored positions [run, position, d_model].
 
         Args:
             gates: [run, neuron], the neurons of the window's layers one layer after the other.

@@ -35,7 +35,7 @@ CHILD = Path(__file__).with_name("chat_child.py")
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What is said, turn by turn, each of a role and its content; then, or not, the head of the next answer."""
+    """A conversation, turn by turn, each of a role and its content; then, or not, the head of the next answer."""
 
     turns: tuple[tuple[str, str], ...]
     answering: bool

@@ -37,7 +37,7 @@ class Generation(Extension):
         return CallBlock(self.call_method("same"), [], [], body).set_lineno(line)
 
     def same(self, caller: Any) -> str:
-        """What stands in the block."""
+        """The text of the block, unchanged."""
         return str(caller())
 
 
@@ -56,7 +56,7 @@ class Place(Namespace):
 
 
 class Dictionaries:
-    """What `dict` is in a template: it makes dictionaries and has no other attribute."""
+    """The `dict` of templates: it makes dictionaries and has no other attribute."""
 
     def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
         """A dictionary."""

@@ -1,4 +1,4 @@
-"""What a reader must know of how questions became ids, and questions that became one prompt: `merge`, `remarks`."""
+"""Remarks about how questions became ids, and questions that became one prompt: `merge`, `remarks`."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Wording:
         return found
 
     def continued(self, questions: Sequence[Question], choices: Sequence[Sequence[str]]) -> list[list[Prompt]]:
-        """What `choices` gives, where an answer may have no token.
+        """Prompts as `choices` gives them, where an answer may have no token.
 
         Raises:
             PromptError: as `prompts`.
@@ -186,7 +186,7 @@ def _common_length(one: Ids, other: Ids) -> int:
 
 
 def _gap(prompt: str) -> str:
-    """What stands between a prompt and its answer: a blank, but behind a blank and in scripts that have none."""
+    """The text between a prompt and its answer: a blank, but behind a blank and in scripts that have none."""
     last = prompt[-1:]
     return "" if last.isspace() or unicodedata.east_asian_width(last or " ") in "WF" else " "
 

@@ -1,4 +1,4 @@
-"""What came back under attack: tiers, every attack, the answers."""
+"""The answers that came back under attack: tiers, every attack, the answers."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def measured_rows(found: AttackReport) -> list[AttackRow]:
 
 
 def row_notes(found: AttackReport) -> list[str]:
-    """What is said of rows: why they were not measured, what they hold, each once."""
+    """Notes on rows: why they were not measured, what they hold, each once."""
     told = (f"{one.attack}, {one.setting}: {one.note}" for one in found.rows if one.note and one.side == "unlearned")
     return [printable(line) for line in dict.fromkeys(told)]
 
@@ -174,7 +174,7 @@ def first_returned(found: AttackReport) -> list[ReturnedAnswer]:
 
 
 def facts_of(found: AttackReport) -> list[tuple[str, str]]:
-    """What was asked, and beside what."""
+    """The questions that were attacked, and the model beside."""
     reference = found.reference or "none: nothing says what a model that never knew does under the same attacks"
     kind = f" ({found.reference_kind})" if found.reference_kind else ""
     source = found.settings.get("questions_source", "not stated")

@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def summary_facts(report: Report, found: Verdict) -> Iterator[tuple[str, str]]:
-    """What a reader needs before anything else, as names and short sentences."""
+    """The facts that a reader needs first, as names and short sentences."""
     if where := words.where_text(found):
         yield "where", f"{where}; {words.explained_text(found)} of the effect"
     yield "knowledge", cut(words.knowledge_text(found))

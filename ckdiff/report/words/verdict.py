@@ -174,12 +174,12 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
 
 
 def action_text(found: Verdict) -> str:
-    """What to do: the outcome of the gate first, then what the finding itself asks for."""
+    """Advice: the outcome of the gate first, then what the finding itself asks for."""
     return f"{'' if found.gate is None else TO_DO[found.gate.outcome]}{headline(found).action}"
 
 
 def finding(found: Verdict) -> Outcome:
-    """What is said of the knowledge, as good, bad or open: a gate may allow either."""
+    """The statement on the knowledge as good, bad or open: a gate may allow either."""
     return FINDINGS.get(found.knowledge, "inconclusive")
 
 
@@ -300,7 +300,7 @@ def gate_count(gate: Gate) -> str:
 
 
 def gate_notes(gate: Gate) -> list[str]:
-    """What is to be known of the policy itself."""
+    """Remarks about the policy itself."""
     return [printable(note) for note in gate.notes]
 
 

@@ -38,7 +38,7 @@ Pairs = list[tuple["Piece", "Piece"]]
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """What was found.
+    """The order and scale in which neurons and heads were found.
 
     Attributes:
         rows: of each layer that was looked at and has something elsewhere or scaled.
@@ -149,7 +149,7 @@ def _block(pieces: Sequence[Piece], biases: Sequence[Piece]) -> Block | None:
 
 
 def _neuron_moves(ours: Block, theirs: Block, order: Order) -> Iterator[Move]:
-    """What a block's order makes of its pieces."""
+    """Moves of a block's pieces, from the order of its neurons."""
     reads = 1 / order.scales if order.rescaled else None
     writes = order.scales**order.degree if order.rescaled else None
     parts = [(ours.reads, theirs.reads, reads), (ours.writes, theirs.writes, writes)]
@@ -189,7 +189,7 @@ def _heads(
 
 
 def _head_moves(ours: Attention, theirs: Attention, order: HeadOrder) -> Iterator[Move]:
-    """What the order of heads makes of the pieces of attention."""
+    """Moves of attention's pieces, from the order of its heads."""
     size = theirs.size
     for role, piece in theirs.parts.items():
         heads = order.heads if role in "qo" else order.groups

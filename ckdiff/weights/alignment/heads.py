@@ -98,7 +98,7 @@ class HeadOrder:
         return not self.moved and not self.rescaled
 
     def factor(self, role: str) -> Float64:
-        """What each head of a role is multiplied by, to be the base's."""
+        """The factor of each head of a role that makes it the base's."""
         each = len(self.heads) // len(self.groups)
         by = {"q": 1 / self.queries, "k": self.queries, "v": 1 / self.values, "o": self.values}[role]
         return np.repeat(by, each) if role in "qo" else by

@@ -1,4 +1,4 @@
-"""What of a checkpoint is handed out in another order or scale: `Move`, and `align_checkpoint` which does it.
+"""Pieces of a checkpoint in another order or scale: `Move`, and `align_checkpoint` which does it.
 
 A move says of one piece of a stored tensor which piece it is taken from, in what order, and times what. Stored bytes
 are left alone: the tensors of an aligned checkpoint are computed when they are read.

@@ -1,4 +1,4 @@
-"""What a unit has of its own, and how far it is that of another model: `Units`, `resemblance(base, other)`.
+"""Units of a layer, and how far one is that of another model: `Units`, `resemblance(base, other)`.
 
 A unit is a neuron or a head. It has vectors that read the residual stream (its keys) and vectors that write into it
 (its values). Where a unit may be scaled, one of its reading vectors times s and its writing vectors by 1/s compute the

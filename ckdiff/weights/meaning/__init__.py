@@ -1,1 +1,1 @@
-"""What transformers makes of the files around the weights: one form for every spelling of the same setting."""
+"""The files around the weights as transformers takes them: one form for every spelling of the same setting."""

@@ -1,4 +1,4 @@
-"""What transformers puts where a config says nothing, measured from transformers itself (`defaults.json`)."""
+"""Settings that transformers puts where a config says nothing, measured from transformers itself (`defaults.json`)."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _table() -> Any:
 
 @functools.cache
 def kind_of(model_type: str) -> Kind | None:
-    """What is known of a model type's config, or None."""
+    """The defaults of a model type's config, or None."""
     table = _table()
     found = table["models"].get(model_type)
     return None if found is None else Kind(**{**found, "defaults": {**table["every"], **found["defaults"]}})
 
 
 def generation_defaults() -> Mapping[str, Any]:
-    """What `generate` does where generation_config.json says nothing."""
+    """The settings of `generate` where generation_config.json says nothing."""
     defaults: dict[str, Any] = _table()["generation"]
     return defaults

@@ -68,7 +68,7 @@ def place_of(key: str, config: Mapping[str, Any]) -> str:
 
 
 def without_defaults(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What says more than its default, or than nothing; objects inside are looked at key by key."""
+    """The settings that say more than their defaults; objects inside are looked at key by key."""
     found: dict[str, Any] = {}
     for key, item in value.items():
         default = defaults.get(key)
@@ -99,7 +99,7 @@ def _rename_keys(found: dict[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def _fill_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
-    """What transformers computes from other keys: heads, rotary settings, the kinds of layers."""
+    """Settings that transformers computes from others: heads, rotary settings, the kinds of layers."""
     heads, width = found.get("num_attention_heads", found.get("n_head")), found.get("hidden_size")
     shared = 1 if found.get("multi_query", kind.defaults.get("multi_query")) else heads
     computed = {"num_key_value_heads": shared, "num_kv_heads": heads}

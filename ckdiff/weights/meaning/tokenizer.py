@@ -42,7 +42,7 @@ UNLIMITED = 10**20
 
 
 def tokenizer_settings(files: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    """What the tokenizer's JSON files say, by file, in one form; every setting in one place.
+    """The settings in the tokenizer's JSON files, by file, in one form; every setting in one place.
 
     Args:
         files: each file's object, or None where it is not there; a chat template is compared apart.

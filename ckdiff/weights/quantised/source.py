@@ -1,4 +1,4 @@
-"""What every format works on: a checkpoint's stored tensors, and the tensors that a format makes of them."""
+"""The ground of every format: a checkpoint's stored tensors, and the tensors that a format makes of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What config.json says of the quantisation, or nothing."""
+        """The quantisation that config.json describes, or nothing."""
         config = self.checkpoint.config
         inner = config.get("text_config")
         places = (config, inner if isinstance(inner, dict) else {})
