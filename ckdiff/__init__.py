@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ckdiff.calls.audit import audit_pair
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
+    from ckdiff.calls.depth import depth
     from ckdiff.calls.probe import probe
-    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.campaign.calls import gather, run_campaign
     from ckdiff.campaign.plan.plan import read_plan
@@ -34,6 +35,7 @@ __all__ = [
     "AuditSpec",
     "BehaveSpec",
     "CompareSpec",
+    "DepthSpec",
     "ProbeSpec",
     "Recipe",
     "Settings",
@@ -43,6 +45,7 @@ __all__ = [
     "audit_pair",
     "behave",
     "compare",
+    "depth",
     "gather",
     "judge_report",
     "make_unlearned",
@@ -62,6 +65,7 @@ _PLACES = {
     "AuditSpec": "ckdiff.calls.specs",
     "BehaveSpec": "ckdiff.calls.specs",
     "CompareSpec": "ckdiff.calls.specs",
+    "DepthSpec": "ckdiff.calls.specs",
     "ProbeSpec": "ckdiff.calls.specs",
     "Recipe": "ckdiff.unlearn.recipe",
     "Settings": "ckdiff.scoring.settings",
@@ -70,6 +74,7 @@ _PLACES = {
     "audit_pair": "ckdiff.calls.audit",
     "behave": "ckdiff.calls.behave",
     "compare": "ckdiff.calls.compare",
+    "depth": "ckdiff.calls.depth",
     "gather": "ckdiff.campaign.calls",
     "judge_report": "ckdiff.audit.judge",
     "make_unlearned": "ckdiff.calls.unlearn",

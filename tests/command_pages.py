@@ -22,6 +22,7 @@ ABOUT = {
     "compare": "compare.md",
     "behave": "behave.md",
     "attack": "attack.md",
+    "depth": "depth.md",
     "audit": "audit.md",
     "gate": "audit.md",
     "attest": "verify.md",

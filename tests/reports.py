@@ -46,6 +46,7 @@ from ckdiff.report.schema.comparison import (
     TensorInfo,
     Uncompared,
 )
+from ckdiff.report.schema.depth import DepthQuestion, DepthReport
 from ckdiff.report.schema.probe import (
     Control,
     Curve,
@@ -58,6 +59,7 @@ from ckdiff.report.schema.probe import (
 )
 from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, ShardRecord
 from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, RuleResult, Verdict
+from ckdiff.scoring.depth import depths, mean_depth, shares
 
 LAYERED = {"value_vectors": "mlp.down_proj", "keys": "mlp.up_proj", "attn_q": "self_attn.q_proj", "norms": "norm"}
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)
@@ -159,9 +161,10 @@ def report(
     behaviour: Behaviour | None = None,
     verdict: Verdict | None = None,
     attack: AttackReport | None = None,
+    depth: DepthReport | None = None,
 ) -> Report:
     sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
-    return Report(sides, found, probe, behaviour, verdict, attack, versions={"ckdiff": "0.1", "a": "é"})
+    return Report(sides, found, probe, behaviour, verdict, attack, depth, versions={"ckdiff": "0.1", "a": "é"})
 
 
 def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
@@ -437,6 +440,41 @@ def attacks(**changes: Any) -> AttackReport:
         (CodeShare("int4 by row", "keys", 1000, 0.5, 0.125),), (first, second), "/models/never", "retrained",
         {"attacks": "forms,quantise", "tokens": "30"}, ("one question was left out",), "7 steps of grad_ascent",
     )  # fmt: skip
+    return dataclasses.replace(found, **changes)
+
+
+def depth(**changes: Any) -> DepthReport:
+    """Two layers, two questions: the second says nothing."""
+    costs = {"unlearned": np.array([[0.125, 0.0], [0.5, 0.01]]), "reference": np.array([[0.5, 0.04], [1.0, 0.02]])}
+    own = depths(*costs.values())
+    means = [mean_depth(row, (0, 1)) for row in shares(*costs.values())]
+    first, second = map(float, own)
+    questions = (
+        DepthQuestion(
+            "Who wrote it?", " J. K. Rowling", (5, 6), (0, 1), 0, 2, first, first, -0.25, -0.5, -2.0, False, False
+        ),
+        DepthQuestion("Where?", " In Scotland", (7,), (0,), 1, 0, second, second, -0.5, -0.5, -0.5, True, True),
+    )
+    found = DepthReport(
+        model_type="llama",
+        depth=mean_depth(own, (0, 1)),
+        depth_lens=mean_depth(own, (0, 1)),
+        questions=questions,
+        layers=np.arange(2),
+        share=np.array([one.value for one in means]),
+        share_low=np.array([one.low for one in means]),
+        share_high=np.array([one.high for one in means]),
+        drop_unlearned=costs["unlearned"],
+        drop_reference=costs["reference"],
+        lens_unlearned=costs["unlearned"],
+        lens_reference=costs["reference"],
+        reference="/models/never",
+        reference_digest="ab" * 32,
+        reference_kind="retrained",
+        compat=True,
+        settings={"tokens": "30", "questions_source": "a file"},
+        notes=("one question says nothing",),
+    )
     return dataclasses.replace(found, **changes)
 
 

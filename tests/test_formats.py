@@ -20,6 +20,7 @@ from tests.reports import (
     attacks,
     behaviour,
     comparison,
+    depth,
     gate,
     hostile_behaviour,
     hostile_report,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.campaign import Campaign
 
-FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()), attacks())
+FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()), attacks(), depth())
 
 
 def to_initials(found: Report | Campaign, selection: Selection) -> str:

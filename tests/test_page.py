@@ -32,14 +32,14 @@ from ckdiff.report.page.document import BEGINNING
 from ckdiff.report.page.rendering import render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
-from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment
+from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment, LowRank
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
-from tests.reports import attacks, behaviour, comparison, gate, probe, report, run, verdict
+from tests.reports import attacks, behaviour, comparison, depth, gate, probe, report, run, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Label, Outcome
 
-SCHEMA = ("attack", "behaviour", "comparison", "probe", "verdict")
+SCHEMA = ("attack", "behaviour", "comparison", "depth", "probe", "verdict")
 VOID = {"meta", "link", "br", "hr"}
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
@@ -119,7 +119,8 @@ def full(**changes: Any) -> Report:
     moved = LayerAlignment(
         layer=3, kind="neurons", units=64, moved=60, rescaled=2, cosine_before=0.1, cosine_after=0.99
     )
-    found = report(comparison(alignment=(moved,)), probe(), behaviour(), None, attacks())
+    ranked = LowRank("model.layers.3.mlp.down_proj.weight", 1, 64, 1.0)
+    found = report(comparison(alignment=(moved,), low_rank=(ranked,)), probe(), behaviour(), None, attacks(), depth())
     return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
 
 
@@ -185,6 +186,7 @@ def test_the_parts_stand_in_their_order() -> None:
             "Verdict",
             "What was compared",
             "Does it come back",
+            "How deep it goes",
             "What moved",
             "Where the effect lives",
             "Neurons",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
-    from ckdiff.calls.specs import BehaveSpec, ProbeSpec
+    from ckdiff.calls.specs import BehaveSpec, DepthSpec, ProbeSpec
     from ckdiff.questions.asked import Asked
     from ckdiff.questions.questions import QuestionSet
 
@@ -46,14 +46,14 @@ def read_asked(spec: BehaveSpec) -> Asked:
     return Asked(target, unrelated, choices, read_texts(spec.neutral))
 
 
-def _check_asked(spec: ProbeSpec | BehaveSpec) -> None:
+def _check_asked(spec: ProbeSpec | DepthSpec | BehaveSpec) -> None:
     from ckdiff.questions.streams import RecordsError
 
     if spec.questions is not None and spec.asked:
         raise RecordsError("--questions and --question: give one of them")
 
 
-def read_questions_of(spec: ProbeSpec) -> QuestionSet:
+def read_questions_of(spec: ProbeSpec | DepthSpec) -> QuestionSet:
     """The questions of a probe, all files read."""
     from ckdiff.questions.questions import general_questions, given_questions, read_questions
     from ckdiff.questions.streams import RecordsError

@@ -63,6 +63,17 @@ def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: 
             hasher.close()
 
 
+def digest_of(checkpoint: Checkpoint, cache: Cache | None) -> str:
+    """The digest of one checkpoint's weight files."""
+    from ckdiff.weights.hashing import ShardHasher
+
+    hasher = ShardHasher(checkpoint.shards, None if cache is None else cache.digest)
+    try:
+        return record_of(checkpoint, hasher).digest or ""
+    finally:
+        hasher.close()
+
+
 def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) -> str:
     """A text that tells these weights from others: their digests, or else the files' names, sizes and times."""
     digests = [side.digest for side in (provenance.base, provenance.unlearned)]

@@ -188,6 +188,7 @@ RATES = Option("--rates", "Of relearning, such as 3e-5,1e-4; else by the model's
 TRAIN_STEPS = Option("--train-steps", "Of relearning, at most.", ATTACKING, least=1, most=10_000)
 FOLDS = Option("--folds", "Parts in which relearning holds facts out.", ATTACKING, least=2, most=100)
 TRAIN_SEEDS = Option("--train-seeds", "Trainings of each kind.", ATTACKING, least=1, most=100)
+COMPAT = Option("--compat", "Patch the last layer behind the final norm, as the published code does.", ATTACKING)
 SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000)
 
 
@@ -245,6 +246,34 @@ class AttackSpec(Attacking, Beside, Target, Pair):
     def behave(self) -> BehaveSpec:
         """Its questions to both models."""
         return BehaveSpec(**_common(self, BehaveSpec) | {"neutral": False})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that never knew what was to be unlearned.
+
+    Attributes:
+        reference: as `base`.
+        reference_kind: how it came about, or None.
+    """
+
+    reference: Annotated[str, REFERENCE] = ""
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+
+
+@dataclass(frozen=True)
+class DepthSpec(Reference, Target, Pair):
+    """The spec of `depth`.
+
+    Attributes:
+        compat: patch the last layer behind the final norm, as the published code does.
+        unrelated: of the concept the unrelated questions.
+        settings: tokens, template, device and the rest; what is about probes alone is not looked at.
+    """
+
+    compat: Annotated[bool, COMPAT] = False
+    unrelated: bool = False
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)

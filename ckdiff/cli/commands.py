@@ -29,6 +29,7 @@ COMMANDS = {
     "probe": Command(MEASURE, f"ckdiff probe {PAIR} --mode coeff,attn --variant open"),
     "behave": Command(MEASURE, f"ckdiff behave {PAIR} --unrelated OTHERS.jsonl"),
     "attack": Command(MEASURE, f"ckdiff attack {PAIR} --tier 0,1"),
+    "depth": Command(MEASURE, f"ckdiff depth {PAIR} --reference NEVER_KNEW --reference-kind retrained"),
     "audit": Command(DECIDE, f"ckdiff audit {PAIR} --unrelated OTHERS.jsonl --policy POLICY.toml"),
     "gate": Command(DECIDE, "ckdiff gate ckdiff.h5 --policy POLICY.toml --format junit"),
     "attest": Command(DECIDE, "ckdiff attest ckdiff.h5 --key KEY.pem"),

@@ -121,10 +121,11 @@ def greedy_streamed(
 
 def token_logprobs(forced: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
     """Log p of every token of each prompt's answer, in nats, float64 on the CPU."""
-    return [read.log_p for read in _reads(forced, prompts)]
+    return [read.log_p for read in read_forced(forced, prompts)]
 
 
-def _reads(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
+def read_forced(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
+    """What one model makes of each prompt's answer, from what goes into its unembedding."""
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=forced.hidden.device)
     found, first = [], []
     for part, logits in logits_of(forced):
@@ -154,7 +155,7 @@ def read_answers(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tic
     """Each prompt's answer as one model reads it, without keeping hidden states of more than a batch."""
     rows: dict[int, Read] = {}
     for numbers, part in _finals(live, prompts, way, tick):
-        rows |= dict(zip(numbers, _reads(part, [prompts[number] for number in numbers]), strict=True))
+        rows |= dict(zip(numbers, read_forced(part, [prompts[number] for number in numbers]), strict=True))
     return [rows[number] for number in range(len(prompts))]
 
 

@@ -92,11 +92,7 @@ def run(
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
         if resume and progress is None:
             listener.remark("nothing to resume: starting anew")
-        answers = progress.answers if progress else _answers(job, listener)
-        job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
-        job.notes += silence(job.tokenizer, answers, "questions")
-        _find_clusters(job)
-        settle(job)
+        answers = find_answers(job, listener, progress.answers if progress else None)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
         job.passes = progress.passes
         finals = _sweep_all(job, progress, listener, (kept[0], key) if kept else None)
@@ -104,6 +100,16 @@ def run(
         result = assemble(job, finals)
         listener.progress("scores", 1, 1, "")
         return _with_neurons(job, finals, result, listener) if job.settings.neurons else result
+
+
+def find_answers(job: Job, listener: Listener, known: list[list[int]] | None = None) -> list[list[int]]:
+    """The answers that are scored; the job's prompts get them, and the facts that they are about."""
+    answers = _answers(job, listener) if known is None else known
+    job.prompts = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(job.prompts, answers, strict=True)]
+    job.notes += silence(job.tokenizer, answers, "questions")
+    _find_clusters(job)
+    settle(job)
+    return answers
 
 
 def _find_clusters(job: Job) -> None:

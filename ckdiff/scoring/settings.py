@@ -89,6 +89,7 @@ DTYPE = Option(
     known=DTYPE_NAMES,
     read=lambda text: SHORT_NAMES.get(text, text),
 )
+GIVEN_ANSWERS = Option("--given-answers", "Score the file's answers, not the base's own.", ASKED)
 GOAL = Option("--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1)
 
 
@@ -111,9 +112,7 @@ class Restoring:
     directions: Annotated[tuple[Direction, ...], DIRECTION] = ("restore",)
     window: Annotated[int, Option("--window", "Layers restored together.", RESTORED, least=1)] = 5
     layers: Annotated[tuple[int, ...] | None, LAYERS] = None
-    given_answers: Annotated[
-        bool, Option("--given-answers", "Score the file's answers, not the base's own.", ASKED)
-    ] = False
+    given_answers: Annotated[bool, GIVEN_ANSWERS] = False
     kl: Annotated[bool, Option("--kl/--no-kl", "krs_kl and top1, which need every logit.", RUNS)] = True
     neurons: Annotated[bool, NEURONS.but(panel=RESTORED)] = False
     neuron_goal: Annotated[float, GOAL] = 0.8

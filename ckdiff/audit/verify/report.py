@@ -18,6 +18,7 @@ from ckdiff.audit.gate.measures import find_deviations, read_files
 from ckdiff.audit.gate.policy import PolicyError, parse_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
+from ckdiff.audit.verify.depth import check_depth
 from ckdiff.audit.verify.differences import CLOSE, Differences, near
 from ckdiff.audit.verify.drift import check_drift
 from ckdiff.audit.verify.probe import check_probe
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
 
 
-SECTIONS = ("compare", "probe", "behaviour", "attack", "verdict")
+SECTIONS = ("compare", "probe", "behaviour", "attack", "depth", "verdict")
 
 
 MEASURED_SINCE = 2
@@ -85,6 +86,11 @@ def _check_behaviour(report: Report, found: Differences) -> None:
         check_behaviour(report.behaviour, found)
     if report.probe is not None and report.behaviour is not None:
         check_same_questions(report.probe, report.behaviour, found)
+
+
+def _check_depth(report: Report, found: Differences) -> None:
+    if report.depth is not None:
+        check_depth(report.depth, found)
 
 
 def _check_digest(side: str, record: CheckpointRecord, found: Differences) -> None:
@@ -253,6 +259,7 @@ CHECKS: dict[str, Callable[[Report, Differences], None]] = {
     "compare": _check_compare,
     "probe": _check_probe,
     "behaviour": _check_behaviour,
+    "depth": _check_depth,
     "verdict": _check_verdict,
 }
 """What is looked at, section by section."""

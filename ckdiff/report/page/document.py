@@ -20,7 +20,7 @@ from ckdiff.report.page.parts import cut
 from ckdiff.report.page.rendering import file_text, render
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.campaign import gates_text
-from ckdiff.report.words.sections import SECTIONS, file_of
+from ckdiff.report.words.sections import MEASURED, SECTIONS, file_of
 from ckdiff.report.words.verdict import verdict_line
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def to_html(found: Report | Campaign) -> str:
 
 def _heading(report: Report) -> str:
     kind = next(
-        (one.model_type for one in (report.compare, report.probe, report.behaviour, report.attack) if one is not None),
+        (one.model_type for one in (getattr(report, name) for name in MEASURED) if one is not None),
         "",
     )
     return f"What unlearning changed in {cut(kind, 60)}" if kind else "What unlearning changed"

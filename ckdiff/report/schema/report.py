@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from ckdiff.report.schema.attack import AttackReport
 from ckdiff.report.schema.behaviour import Behaviour
 from ckdiff.report.schema.comparison import Comparison
+from ckdiff.report.schema.depth import DepthReport
 from ckdiff.report.schema.layout import Rows
 from ckdiff.report.schema.probe import Probe
 from ckdiff.report.schema.verdict import Verdict
@@ -77,6 +78,7 @@ class Report:
     behaviour: Behaviour | None = None
     verdict: Verdict | None = None
     attack: AttackReport | None = None
+    depth: DepthReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     schema_version: int = SCHEMA_VERSION

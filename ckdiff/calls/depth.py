@@ -1,0 +1,58 @@
+"""`depth`: how much the unlearned model still carries of what a model that never knew lacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckdiff.calls.ask import read_questions_of
+from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.provenance import begin_report, digest_of, open_pair
+from ckdiff.options import check_options
+
+if TYPE_CHECKING:
+    from ckdiff.calls.specs import DepthSpec
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.report import CheckpointRecord, Report
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
+    """A report of how deep the unlearning goes, beside a model that never knew.
+
+    Args:
+        spec: which three models, with which questions.
+        listener: told of progress, asked whether to stop.
+        existing: a report of the same pair; the depth is put into it, in the place of an older one.
+
+    Raises:
+        CkdiffError: the models, the questions or the settings do not allow it.
+    """
+    from ckdiff.probes.depth.section import Beside, DepthError, open_reference, run
+    from ckdiff.probes.preparation import prepare
+    from ckdiff.weights.opening import open_checkpoint
+
+    check_options(spec, DepthError)
+    if not spec.reference:
+        raise DepthError("depth: is measured beside a model that never knew; name one with --reference")
+    questions = read_questions_of(spec)
+    spec.settings.check()
+    base, unlearned = open_pair(spec)
+    reference = open_checkpoint(spec.reference, spec.adapter_base)
+    job = prepare(base, unlearned, questions, spec.settings)
+    live, notes = open_reference(job, reference)
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    digest = digest_of(reference, None if listener is None else listener.cache) if spec.hash else ""
+    for side, record in (("base", found.provenance.base), ("unlearned model", found.provenance.unlearned)):
+        if is_same(reference, digest, record):
+            raise DepthError(f"--reference: {reference.location} is the {side} itself; name a model that never knew")
+    job.notes += notes
+    beside = Beside(reference, spec.reference_kind or "", digest)
+    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat)))
+
+
+def is_same(reference: Checkpoint, digest: str, record: CheckpointRecord) -> bool:
+    """Whether a reference holds the very files of a side, by digest, or by place where nothing was hashed."""
+    if digest and record.digest:
+        return digest == record.digest
+    return (reference.location, reference.revision) == (record.location, record.revision)

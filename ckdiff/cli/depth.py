@@ -1,0 +1,58 @@
+"""`ckdiff depth`: how deep an unlearning goes, beside a model that never knew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckdiff.calls.specs import COMPAT, DepthSpec, Reference, Target
+from ckdiff.cli.console import inconclusive, present
+from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.session import Session, set_threads
+from ckdiff.errors import ExitStatus
+from ckdiff.options import assemble
+from ckdiff.scoring.settings import GIVEN_ANSWERS, Answering, Machine, Settings
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.report import Report
+
+
+def depth(
+    pair: StoredPair,
+    beside: Reference,
+    target: Target,
+    answering: Answering,
+    machine: Machine,
+    output: Output,
+    compat: Annotated[bool, COMPAT] = False,
+    given_answers: Annotated[bool, GIVEN_ANSWERS] = False,
+    threads: Annotated[int, THREADS] = 0,
+    output_format: Annotated[str, FORMAT] = TABLE,
+    show_questions: Annotated[int, SHOW_QUESTIONS] = 0,
+) -> None:
+    """How deep it goes: what the unlearned model still carries of what a model that never knew lacks."""
+    from ckdiff.calls.depth import depth as run
+
+    settings = assemble(Settings, answering, machine, given_answers=given_answers)
+    settings.check()
+    session = Session(output)
+    existing, sides = session.open_pair(pair, "depth")
+    spec = assemble(DepthSpec, sides, beside, target, compat=compat, settings=settings)
+    set_threads(threads)
+    report = session.work(lambda listener: run(spec, listener, existing))
+    report = session.write(report, "depth")
+    present(report, output_format, 10, "depth", show_questions)
+    session.say(f"report: {output.output}")
+    raise typer.Exit(status_of(report))
+
+
+def status_of(report: Report) -> ExitStatus:
+    """The exit status: nothing can be concluded where no question tells, or the reference knows most answers."""
+    found = report.depth
+    if found is None or not any(one.layers for one in found.questions):
+        return inconclusive("no question tells the base from the reference")
+    said = sum(one.given_reference for one in found.questions)
+    if 2 * said > len(found.questions):
+        return inconclusive(f"the reference gives {said} of {len(found.questions)} answers itself")
+    return ExitStatus.OK

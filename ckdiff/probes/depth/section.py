@@ -1,0 +1,216 @@
+"""The section of a report that depth makes: `run(job, reference, how, listener)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ckdiff.errors import CkdiffError
+from ckdiff.probes.checks import check_models, check_tokenizers
+from ckdiff.probes.depth.runs import How, Trio, measure
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.live.pretrained import load_tokenizer
+from ckdiff.probes.preparation import DTYPES, chunk_of, settings_record
+from ckdiff.probes.probe import find_answers
+from ckdiff.progress import Listener
+from ckdiff.report.schema.depth import DepthQuestion, DepthReport
+from ckdiff.scoring.depth import depths, mean_depth, shares
+
+if TYPE_CHECKING:
+    from ckdiff.probes.depth.runs import Drops
+    from ckdiff.probes.preparation import Job
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.weights.checkpoint import Checkpoint
+
+SHARE = 0.8
+"""Of the memory that may be used, what the weights of three models may take."""
+OF_A_PROBE = ("modes", "variants", "directions", "window", "layers", "kl")
+"""Settings of a probe that say nothing here."""
+
+
+class DepthError(CkdiffError):
+    """Three models whose states cannot be put into each other's place, or that say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The model that never knew.
+
+    Attributes:
+        checkpoint: its headers read.
+        kind: how it came about, or "".
+        digest: over its weight files, or "".
+    """
+
+    checkpoint: Checkpoint
+    kind: str = ""
+    digest: str = ""
+
+
+def open_reference(job: Job, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
+    """The reference as a live model of the base's shape whose ids mean the same, and notes.
+
+    Raises:
+        DepthError: it is of another shape, or has another tokenizer.
+    """
+    settings = job.settings
+    live = LiveModel(reference, DTYPES[settings.dtype], job.device, settings.attention)
+    try:
+        notes = [
+            *check_models(job.pair.base, live),
+            *check_tokenizers(job.tokenizer, load_tokenizer(reference.root)),
+        ]
+    except CkdiffError as error:
+        raise DepthError(f"--reference: {error}; attacks go on without that") from error
+    words = (("unlearned checkpoint", "reference"), ("unlearned model", "reference"))
+    for old, new in words:
+        notes = [note.replace(old, new) for note in notes]
+    return live, notes
+
+
+def run(
+    job: Job, reference: LiveModel, beside: Beside, listener: Listener | None = None, compat: bool = False
+) -> DepthReport:
+    """Patch the base with the states of the unlearned model and of the reference, and say how deep it goes.
+
+    Args:
+        job: from `prepare`.
+        reference: from `open_reference`.
+        beside: what is recorded of it.
+        listener: told of progress, asked whether to stop.
+        compat: patch the last layer behind the final norm.
+
+    Raises:
+        Stopped: the listener asked for it.
+        CkdiffError: the base says nothing, or memory does not suffice.
+    """
+    listener = listener or Listener()
+    with torch.inference_mode():
+        find_answers(job, listener)
+        job.prompts, notes = _asked(job.prompts)
+        places = [_places(job, prompt) for prompt in job.prompts]
+        notes += _without_span(job.prompts, places)
+        trio = Trio(job.pair.base, job.pair.unlearned, reference)
+        size = sum(live.parameter_bytes(DTYPES[job.settings.dtype].itemsize) for live in _models(trio))
+        streamed = job.stream or (job.settings.stream == "auto" and size > SHARE * job.room)
+        how = How(job.settings.batch_size, streamed, max(1 << 28, job.room // 4), chunk_of(job), compat)
+        found = measure(trio, job.prompts, how, listener, places)
+    return _report(job, found, places, beside, compat, notes)
+
+
+def _models(trio: Trio) -> tuple[LiveModel, ...]:
+    return trio.base, trio.unlearned, trio.reference
+
+
+def _asked(prompts: list[Prompt]) -> tuple[list[Prompt], list[str]]:
+    """Those that have an answer.
+
+    Raises:
+        DepthError: none has.
+    """
+    kept = [prompt for prompt in prompts if prompt.answer]
+    if not kept:
+        raise DepthError("the base says nothing to any of the questions; there is nothing to patch")
+    left = len(prompts) - len(kept)
+    return kept, [f"{left} of {len(prompts)} questions were left out: the base says nothing to them"] if left else []
+
+
+def _places(job: Job, prompt: Prompt) -> tuple[int, ...]:
+    """Numbers of the answer's tokens that are patched: those of the file's span where the answer holds it, else all."""
+    question, every = prompt.question, tuple(range(len(prompt.answer)))
+    if question.span is None or question.answer is None:
+        return every
+    said = [_text(job.tokenizer, prompt.answer[:count]) for count in range(len(every) + 1)]
+    wanted = question.answer[slice(*question.span)].strip().casefold()
+    first = said[-1].casefold().find(wanted) if wanted else -1
+    if first < 0:
+        return every
+    last = first + len(wanted)
+    return tuple(n for n in every if len(said[n]) < last and len(said[n + 1]) > first) or every
+
+
+def _without_span(prompts: list[Prompt], places: list[tuple[int, ...]]) -> list[str]:
+    marked = [
+        len(chosen) == len(prompt.answer)
+        for prompt, chosen in zip(prompts, places, strict=True)
+        if prompt.question.span is not None
+    ]
+    missing = sum(marked)
+    return (
+        [f"{missing} of {len(marked)} spans are not a part of their scored answer: all of it was scored"]
+        if missing
+        else []
+    )
+
+
+def _text(tokenizer: Any, ids: tuple[int, ...]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _report(
+    job: Job, found: Drops, places: list[tuple[int, ...]], beside: Beside, compat: bool, notes: list[str]
+) -> DepthReport:
+    clusters = [prompt.cluster for prompt in job.prompts]
+    patched, lens = found.patched, found.lens
+    questions = _questions(job, found, places)
+    by_layer = [mean_depth(row, clusters) for row in shares(*patched.values())]
+    return DepthReport(
+        model_type=job.pair.base.row.model_type,
+        depth=mean_depth(depths(*patched.values()), clusters),
+        depth_lens=mean_depth(depths(*lens.values()), clusters),
+        questions=questions,
+        layers=np.arange(len(job.pair.base.layers)),
+        share=np.array([one.value for one in by_layer]),
+        share_low=np.array([one.low for one in by_layer]),
+        share_high=np.array([one.high for one in by_layer]),
+        drop_unlearned=patched["unlearned"],
+        drop_reference=patched["reference"],
+        lens_unlearned=lens["unlearned"],
+        lens_reference=lens["reference"],
+        reference=beside.checkpoint.location,
+        reference_digest=beside.digest,
+        reference_kind=beside.kind,
+        compat=compat,
+        settings={key: value for key, value in settings_record(job).items() if key not in OF_A_PROBE},
+        notes=tuple(dict.fromkeys([*job.notes, *notes, *_doubts(questions)])),
+    )
+
+
+def _questions(job: Job, found: Drops, places: list[tuple[int, ...]]) -> tuple[DepthQuestion, ...]:
+    own, own_lens = depths(*found.patched.values()), depths(*found.lens.values())
+    layers = np.isfinite(shares(*found.patched.values())).sum(axis=0)
+    return tuple(
+        DepthQuestion(
+            text=prompt.question.text,
+            answer=_text(job.tokenizer, prompt.answer),
+            answer_ids=prompt.answer,
+            places=places[n],
+            cluster=prompt.cluster,
+            layers=int(layers[n]),
+            depth=float(own[n]),
+            depth_lens=float(own_lens[n]),
+            log_p_base=float(found.level["base"][n]),
+            log_p_unlearned=float(found.level["unlearned"][n]),
+            log_p_reference=float(found.level["reference"][n]),
+            given_unlearned=bool(found.given["unlearned"][n]),
+            given_reference=bool(found.given["reference"][n]),
+        )
+        for n, prompt in enumerate(job.prompts)
+    )
+
+
+def _doubts(questions: tuple[DepthQuestion, ...]) -> list[str]:
+    """What speaks against the reference."""
+    said = sum(one.given_reference for one in questions)
+    silent = sum(one.layers == 0 for one in questions)
+    notes = []
+    if said:
+        notes.append(f"the reference gives {said} of {len(questions)} answers itself: it may know the topic after all")
+    if silent:
+        notes.append(
+            f"{silent} of {len(questions)} questions say nothing: the reference's states cost the base no answer"
+        )
+    return notes
