@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from ckdiff.audit.verdict.case import Case
+from ckdiff.audit.verdict.enough import explains
 from ckdiff.audit.verdict.evidence import Evidence, cosine_of
 from ckdiff.audit.verdict.location import locate
 from ckdiff.audit.verdict.rules import RULES
@@ -149,6 +151,41 @@ def test_the_cosine_of_several_tensors_weighs_them_by_both_lengths() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "known"),
+    [
+        ("", {}, True),
+        ("restores", {"kl": 0.79}, False),
+        ("restores.firm", {"half": 0.41}, False),
+        ("restores.js", {"js": 0.59}, False),
+        ("restores.js", {"js": NAN}, True),  # an older file says nothing of it
+        ("restores.centred", {"centred": 0.49}, False),
+        ("returned", {"back": 1}, False),
+        ("returned", {"back": 2}, True),
+        ("produces", {"broken": 0.49}, False),
+        ("produces.firm", {"broken": 0.6, "spread": 0.36}, False),
+        ("specific", {"wrong": 0.47}, False),
+        ("specific", {"wrong": 0.43}, True),
+    ],
+)
+def test_each_rule_alone_keeps_a_state_from_being_enough(rule: str, changes: dict[str, float], known: bool) -> None:
+    """Everything is well above its threshold but for one figure; two of four lost answers are half of them."""
+    given = {"kl": 0.9, "js": 0.8, "centred": 0.7, "back": 4, "half": 0.1, "broken": 0.8, "spread": 0.1, "wrong": 0.1}
+    given |= changes
+    top1 = np.array([[1.0] * int(given["back"]) + [0.9] * (4 - int(given["back"]))])
+    restored = run("coeff", "restore", given["kl"], half=given["half"], top1_questions=top1)
+    restored = replace(restored, krs_js=reports.curve([given["js"]]), krs_centred=reports.curve([given["centred"]]))
+    runs = (restored, run("coeff", "break", given["broken"], half=given["spread"]))
+    wrong = Control(
+        "wrong_prompt", "restore", given["wrong"], NAN, "shown", True, "coeff", "whole", None, "krs_kl", given["kl"]
+    )
+    probe = replace(reports.probe(), runs=runs, controls=(wrong,))
+    case = Case(reports.report(found=None, probe=probe), Evidence(reports.report(found=None, probe=probe)))
+    assert explains(case, "coeff") is known
+    if not known:
+        assert [one.name for one in case.rules if not one.fired] == [rule]
 
 
 @pytest.mark.parametrize(
