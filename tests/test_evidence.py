@@ -186,6 +186,8 @@ def test_each_rule_alone_keeps_a_state_from_being_enough(rule: str, changes: dic
     assert explains(case, "coeff") is known
     if not known:
         assert [one.name for one in case.rules if not one.fired] == [rule]
+    texts = {one.name: one.text for one in case.rules}
+    assert rule != "specific" or texts[rule].endswith(f"bring back {given['wrong'] / given['kl']:.2f} of that")
 
 
 @pytest.mark.parametrize(

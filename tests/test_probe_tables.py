@@ -40,6 +40,7 @@ from tests.reports import (
     report,
     run,
     undefined_probe,
+    verdict,
 )
 from tests.test_tables import rendered
 
@@ -333,3 +334,11 @@ def test_the_bounded_score_stands_in_rows_markdown_and_page() -> None:
     place = lines[0].split(",").index("krs_js")
     assert lines[0].endswith("top1,krs_js,krs_js_low,krs_js_high,krs_js_band_low,krs_js_band_high")
     assert [float(line.split(",")[place]) for line in lines[1:]] == bounded.score.tolist()
+
+
+def test_an_explanation_says_what_comes_back_whole() -> None:
+    found = report(None, verdict=verdict())
+    text = str(say(found, "md"))
+    assert re.search(r"krs.{0,2}js \| whole answers \|", text)
+    assert " 0.85 | 75.0 % |" in text
+    assert {"whole answers", "75.0 %"} <= set(re.findall(r">([^<>]+)<", to_html(found)))

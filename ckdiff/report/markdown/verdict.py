@@ -62,9 +62,10 @@ def _evidence(found: Verdict) -> Iterator[str]:
             yield table(("rule", "what was looked at", "found", "needed"), cells, left=2)
     if found.explanations:
         yield "### What brings the answers back, and what takes them away"
-        heads = ("put back", "direction", "layers", "krs_kl", "krs_centred")
-        yield table(heads, map(words.share_cells, found.explanations), left=2)
-        yield escape(words.SHARES_LEGEND)
+        heads = ("put back", "direction", "layers", "krs_kl", "krs_centred", "krs_js", "whole answers")
+        cells = ((*words.share_cells(row), *words.back_cells(row)) for row in found.explanations)
+        yield table(heads, cells, left=2)
+        yield escape(words.SHARES_LEGEND + words.BACK_LEGEND)
     if found.side_effects:
         yield "### Side effects"
         yield bullet_list(found.side_effects)

@@ -8,6 +8,7 @@ from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
 from ckdiff.report.words.verdict import (
     OUTCOME_WORDS,
+    back_cells,
     check_cells,
     finding,
     rule_cells,
@@ -64,7 +65,7 @@ def _rule(rule: RuleResult) -> tuple[str, ...]:
 
 def _share(row: Explanation) -> tuple[object, ...]:
     mode, direction, layers, kl, centred = share_cells(row)
-    return cut(mode, 80), kl, (row.kl, row.kl_low, row.kl_high), layers, cut(direction, 80), centred
+    return cut(mode, 80), kl, (row.kl, row.kl_low, row.kl_high), layers, cut(direction, 80), centred, *back_cells(row)
 
 
 PARTS = (Part(10, "verdict", "Verdict", "verdict.html", show),)

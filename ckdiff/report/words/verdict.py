@@ -144,6 +144,12 @@ SHARES_LEGEND = (
     " 1 is all of it, 0 none; in brackets their simultaneous 95 % bands. *: the verdict rests on it."
 )
 
+BACK_LEGEND = (
+    " krs_js: by a loss that has a bound; whole answers: the share of the lost answers that come back word for word"
+    " (break: that are taken from the base)."
+)
+"""What `back_cells` adds to `SHARES_LEGEND`."""
+
 
 def headline(found: Verdict) -> Headline:
     """The label for people: what it says, means and asks for."""
@@ -264,6 +270,11 @@ def share_cells(row: Explanation) -> tuple[str, str, str, str, str]:
     mark = "*" if row.decisive else ""
     kl, centred = band_text(row.kl, row.kl_low, row.kl_high), band_text(row.centred, row.centred_low, row.centred_high)
     return f"{printable(row.mode)}{mark}", printable(row.direction), share_layers(row), kl, centred
+
+
+def back_cells(row: Explanation) -> tuple[str, str]:
+    """What an explanation says of answers beside `share_cells`: krs_js, and the share of lost answers given whole."""
+    return score_text(row.js), percent(row.returned)
 
 
 def share_layers(row: Explanation) -> str:
