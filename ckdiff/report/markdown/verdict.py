@@ -63,8 +63,8 @@ def _evidence(found: Verdict) -> Iterator[str]:
     if found.explanations:
         yield "### What brings the answers back, and what takes them away"
         heads = ("put back", "direction", "layers", "krs_kl", "krs_centred", "krs_js", "whole answers")
-        cells = ((*words.share_cells(row), *words.back_cells(row)) for row in found.explanations)
-        yield table(heads, cells, left=2)
+        shares = ((*words.share_cells(row), *words.back_cells(row)) for row in found.explanations)
+        yield table(heads, shares, left=2)
         yield escape(words.SHARES_LEGEND + words.BACK_LEGEND)
     if found.side_effects:
         yield "### Side effects"
