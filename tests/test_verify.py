@@ -518,6 +518,50 @@ def test_swapped_provenance_is_caught_by_the_files(scene: Scene) -> None:
     assert "sha256" in out
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"])
+def test_another_file_around_the_weights_is_caught(name: str, scene: Scene) -> None:
+    """The weights are the same, what they are told is not: changed, added or taken away."""
+    sides = ("--base", scene.root / "base", "--unlearned", scene.root / "unlearned")
+    path = scene.root / "unlearned" / name
+    if name == "config.json":
+        path.write_text(path.read_text().replace("{", '{"rope_theta": 9.0,', 1))
+    elif path.exists():
+        path.unlink()
+    else:
+        path.write_text("{{ messages }}")
+    status, out = scene.verify_signed(*sides)
+    assert status == 1
+    assert f"unlearned: {name}: sha256" in out
+    assert out.count("sha256") == 1
+
+
+def test_settings_and_how_it_was_measured_are_signed(scene: Scene) -> None:
+    own = json.loads(content_of(scene))["predicate"]["ckdiff"]
+    assert own["format"] == 2
+    assert own["settings"]["base"] == {one.name: one.sha256 for one in scene.report.provenance.base.settings}
+    assert {"config.json", "tokenizer.json"} <= own["settings"]["unlearned"].keys()
+    assert own["measured"]["probe"] == dict(probe_of(scene.report).settings)
+    assert {"dtype", "tokens", "window"} <= own["measured"]["probe"].keys()
+    assert own["measured"]["behaviour"] == dict(behaviour_of(scene.report).settings)
+
+
+def test_a_statement_of_the_older_form_is_verified_as_it_was_signed(scene: Scene) -> None:
+    """It lacks what an older ckdiff did not sign; a newer one that lacks it, or an unknown one, is none."""
+    whole = json.loads(content_of(scene))
+    for form, status in ((1, 0), (2, 1), (0, 1), (3, 1), ("1", 1), (True, 1)):
+        own = {key: value for key, value in whole["predicate"]["ckdiff"].items() if key not in ("settings", "measured")}
+        changed = {**whole, "predicate": {**whole["predicate"], "ckdiff": {**own, "format": form}}}
+        signed_again(scene, json.dumps(changed).encode())
+        assert scene.verify_signed()[0] == status, form
+
+
+def test_a_report_that_says_nothing_of_its_settings_is_read_and_verified(scene: Scene) -> None:
+    sides = scene.report.provenance
+    bare = Provenance(replace(sides.base, settings=()), replace(sides.unlearned, settings=()))
+    scene.write(replace(scene.report, provenance=bare))
+    assert scene.verify("--base", scene.root / "base")[0] == 0
+
+
 # ------------------------------------------------------------------------------------------------------- envelopes
 
 

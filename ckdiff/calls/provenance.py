@@ -85,7 +85,8 @@ def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) ->
 
 def record_of(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:
     """One checkpoint as it stands on disk, with digests where a hasher is given."""
-    from ckdiff.report.schema.report import CheckpointRecord, ShardRecord
+    from ckdiff.report.schema.report import CheckpointRecord, SettingRecord, ShardRecord
+    from ckdiff.weights.around import settings_digests
     from ckdiff.weights.hashing import joint_digest
 
     shards = tuple(
@@ -93,7 +94,8 @@ def record_of(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointR
     )
     known = [(shard.name, shard.sha256) for shard in shards if shard.sha256 is not None]
     digest = joint_digest(known) if hasher else None
-    return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards)
+    settings = tuple(SettingRecord(*row) for row in settings_digests(checkpoint).items()) if hasher else ()
+    return CheckpointRecord(checkpoint.location, checkpoint.revision, digest, shards, settings)
 
 
 def versions(*libraries: str) -> dict[str, str]:

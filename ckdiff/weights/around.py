@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
-from ckdiff.weights.reader import inside, read_json
+from ckdiff.weights.reader import ADAPTER_CONFIG, inside, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ckdiff.weights.checkpoint import Checkpoint
 
 JSON_FILES = (
     "config.json",
@@ -86,6 +88,23 @@ def settings_files(root: Path) -> list[str]:
     """Every file of a checkpoint's directory that may be a setting."""
     templates = [TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in file_names(root / TEMPLATE_FOLDER))]
     return sorted({*JSON_FILES, *templates, *other_files(root)})
+
+
+def settings_digests(checkpoint: Checkpoint) -> dict[str, str]:
+    """The sha256 of every file around the weights that what a model says depends on, by name, sorted.
+
+    Of an adapter its own config is one of them, because it says by how much its matrices count.
+
+    Raises:
+        CheckpointError: one of them leads out of the checkpoint, or is no regular file.
+    """
+    root = checkpoint.root
+    names = [] if root is None else [name for name in settings_files(root) if name in JSON_FILES or is_opaque(name)]
+    places = [(root, name) for name in names if root is not None]
+    folders = {shard.path.parent for shard in checkpoint.shards} - {root}
+    places += [(folder, ADAPTER_CONFIG) for folder in folders]
+    digests = {name: sha256_of(place, name) for place, name in places}
+    return {name: digest for name, digest in sorted(digests.items()) if digest is not None}
 
 
 OVERRULED = ("special_tokens_map_file", "tokenizer_file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckdiff.weights.around import settings_digests
 from ckdiff.weights.hashing import ShardHasher, joint_digest
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_files(side: str, record: CheckpointRecord, checkpoint: Checkpoint, found: Differences) -> None:
-    """Hold names, sizes and sha256 of all weight files against those of a report.
+    """Hold names, sizes and sha256 of all weight files, and sha256 of the files around them, against a report's.
 
     A report without sha256 (`--no-hash`) says nothing about bytes, and that too is a difference.
 
@@ -36,3 +37,12 @@ def check_files(side: str, record: CheckpointRecord, checkpoint: Checkpoint, fou
         found.exact(f"{where}: {name}: bytes", stored[name].bytes, there[name].size)
         found.exact(f"{where}: {name}: sha256", stored[name].sha256, digests[name])
     found.exact(f"{where}: digest", record.digest, joint_digest(digests.items()))
+    if record.settings:  # older reports say nothing of them
+        _check_settings(where, record, checkpoint, found)
+
+
+def _check_settings(where: str, record: CheckpointRecord, checkpoint: Checkpoint, found: Differences) -> None:
+    """Config, tokenizer and templates: the same weights answer otherwise with others."""
+    stored, there = {one.name: one.sha256 for one in record.settings}, settings_digests(checkpoint)
+    for name in sorted(stored.keys() | there.keys()):
+        found.exact(f"{where}: {name}: sha256", stored.get(name, "no such file"), there.get(name, "no such file"))

@@ -98,6 +98,8 @@ def _check_digest(side: str, record: CheckpointRecord, found: Differences) -> No
     where = f"provenance/{side}"
     names = [shard.name for shard in record.shards]
     found.exact(f"{where}: shards, by name", names, sorted(set(names)))
+    settings = [one.name for one in record.settings]
+    found.exact(f"{where}: settings, by name", settings, sorted(set(settings)))
     known = [(shard.name, shard.sha256) for shard in record.shards if shard.sha256 is not None]
     whole = bool(known) and len(known) == len(record.shards)
     found.exact(f"{where}/digest", record.digest, joint_digest(known) if whole else None)

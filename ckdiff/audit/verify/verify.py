@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read_payload
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
 from ckdiff.errors import ReportError
-from ckdiff.report.exports.attestation import PAYLOAD_TYPE, statement
+from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -136,13 +136,21 @@ def _check_side(side: str, place: str, report: Report, adapter_base: str | None,
     return side
 
 
+def _form(signed: Any) -> int:
+    """In which form a statement was signed: an older ckdiff signed less."""
+    predicate = signed.get("predicate")
+    own = predicate.get("ckdiff") if isinstance(predicate, dict) else None
+    form = own.get("format") if isinstance(own, dict) else None
+    return form if type(form) is int and 1 <= form < FORMAT else FORMAT
+
+
 def _check_signature(spec: VerifySpec, report: Report, sha256: str, key: SSlibKey, found: Differences) -> str | None:
     """The key's id where the attestation is signed by it and says what the report says; else None and differences."""
     place = spec.attestation or sidecar(spec.report)
     where, before = f"attestation {place}", len(found.found)
     try:
         signed = read_payload(open_envelope(place, PAYLOAD_TYPE, key))
-        compare_trees("attestation", signed, statement(report, sha256), found)
+        compare_trees("attestation", signed, statement(report, sha256, _form(signed)), found)
     except SignatureError as error:
         found.found.append(Difference(printable(where), "", printable(error)))
     except ReportError as error:

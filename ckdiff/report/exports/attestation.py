@@ -35,8 +35,11 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
-FORMAT = 1
-"""Of what stands under `predicate.ckdiff`; raised when the meaning of something in it changes."""
+FORMAT = 2
+"""Of what stands under `predicate.ckdiff`; raised when its meaning changes, or more stands there.
+
+1 lacks the files around the weights, and how it was measured.
+"""
 
 RESULTS = {"passed": "PASSED", "failed": "FAILED", "inconclusive": "FAILED"}
 
@@ -45,12 +48,13 @@ LISTS = {"passed": "passedTests", "inconclusive": "warnedTests", "failed": "fail
 SIDES = ("base", "unlearned")
 
 
-def statement(report: Report, sha256: str) -> dict[str, Any]:
+def statement(report: Report, sha256: str, form: int = FORMAT) -> dict[str, Any]:
     """The statement about a report.
 
     Args:
         report: with hashes, a verdict and a gate.
         sha256: of its file.
+        form: up to `FORMAT`; an older one says what an older ckdiff signed.
 
     Raises:
         ReportError: it lacks one of them; and which command puts it in.
@@ -65,7 +69,7 @@ def statement(report: Report, sha256: str) -> dict[str, Any]:
             "result": RESULTS[gate.outcome],
             "configuration": list(_configuration(report, gate, sha256)),
             **_tests(gate),
-            "ckdiff": _finite(_figures(report, verdict, gate)),
+            "ckdiff": _finite(_figures(report, verdict, gate, form)),
         },
     }
 
@@ -137,18 +141,31 @@ def check_names(gate: Gate) -> list[str]:
     return names
 
 
-def _figures(report: Report, verdict: Verdict, gate: Gate) -> dict[str, Any]:
+def _figures(report: Report, verdict: Verdict, gate: Gate, form: int) -> dict[str, Any]:
     """Everything that the verdict shows, and what it was measured on and with."""
     own = asdict(verdict)
     own["gate"] = {name: value for name, value in asdict(gate).items() if name != "policy"}
+    more = {} if form < 2 else {"settings": _settings(report), "measured": _measured(report)}
     return {
-        "format": FORMAT,
+        "format": form,
         "schema_version": report.schema_version,
         "versions": dict(report.versions),
         "complete": report.complete,
         "checkpoints": {side: _checkpoint(getattr(report.provenance, side)) for side in SIDES},
         "verdict": own,
+        **more,
     }
+
+
+def _settings(report: Report) -> dict[str, Any]:
+    """By checkpoint the files around the weights, each with its sha256."""
+    return {side: {one.name: one.sha256 for one in getattr(report.provenance, side).settings} for side in SIDES}
+
+
+def _measured(report: Report) -> dict[str, Any]:
+    """By section everything that its numbers depend on: prompt form, tokens, dtype, window, ..."""
+    sections = {"probe": report.probe, "behaviour": report.behaviour, "attack": report.attack}
+    return {name: dict(one.settings) for name, one in sections.items() if one is not None}
 
 
 def _checkpoint(record: CheckpointRecord) -> dict[str, Any]:

@@ -39,6 +39,14 @@ class ShardRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingRecord:
+    """One file around the weights (config, tokenizer, chat template, an adapter's config), by its sha256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointRecord:
     """Which checkpoint was read.
 
@@ -47,12 +55,14 @@ class CheckpointRecord:
         revision: the hub commit, or None for a local path.
         digest: sha256 over the sorted lines "name sha256" of its shards, or None without hashes.
         shards: weight files, sorted by name.
+        settings: files around the weights, sorted by name; empty without hashes, and in older files.
     """
 
     location: str
     revision: str | None
     digest: str | None
     shards: Annotated[tuple[ShardRecord, ...], Rows("shard", key="name", inside=True)]
+    settings: Annotated[tuple[SettingRecord, ...], Rows("file", key="name")] = ()
 
 
 @dataclass(frozen=True, slots=True)
