@@ -13,7 +13,7 @@ import pytest
 from ckdiff.errors import ReportError
 from ckdiff.modes import MODES
 from ckdiff.report.figures import probe as figures
-from ckdiff.report.figures.drawing import FORMATS, LOOKS
+from ckdiff.report.figures.drawing import FORMATS, LOOKS, check_place
 from ckdiff.report.figures.probe import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
 
@@ -151,3 +151,22 @@ def test_tables_open_without_matplotlib_and_figures_without_pyplot(tmp_path: Pat
     root = str(Path(figures.__file__).parents[2])
     subprocess.run([sys.executable, "-c", code, tmp_path / "f.svg"], check=True, cwd=root)
     assert (tmp_path / "f.svg").read_text() == svg(tmp_path, score="krs")
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_only_a_figure_of_ours_is_replaced_unasked(tmp_path: Path, suffix: str) -> None:
+    place = tmp_path / f"f{suffix}"
+    check_place(place)
+    write_figure(FULL, place, "krs")
+    check_place(place)
+    place.write_bytes(b"")
+    check_place(place)
+    place.write_bytes(b"somebody's own work")
+    with pytest.raises(ReportError, match="no figure of ckdiff's"):
+        check_place(place)
+    check_place(place, overwrite=True)
+    place.unlink()
+    place.mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ReportError, match="not a regular file"):
+            check_place(place, overwrite)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ckdiff.cli.console import remark
+from ckdiff.cli.options import OVERWRITE
 from ckdiff.errors import CkdiffError
 from ckdiff.options import OUTPUT, Argument, Option
 from ckdiff.report.words.sections import DRAWN, SECTIONS
@@ -55,8 +56,12 @@ def figure(
     reports: Annotated[list[Path], Argument("A report with a probe, reports with behaviour, or a campaign.")],
     drawing: Drawing,
     output: Annotated[Path, OUTPUT.but("An .svg, .png or .pdf file.")] = Path("ckdiff.svg"),
+    overwrite: Annotated[bool, OVERWRITE.but("Replace a file at --output that is no figure of ckdiff's.")] = False,
 ) -> None:
     """Draw a probe (score against layer, with intervals), the behaviour of pairs, or the averages of a campaign."""
+    from ckdiff.report.figures.drawing import check_place
+
+    check_place(output, overwrite)
     draw(reports, output, drawing)
     remark(f"figure: {output}")
 

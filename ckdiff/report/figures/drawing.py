@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from ckdiff.shapes import Float64
 
-FORMATS: dict[str, dict[str, None]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None},
+MARK = "ckdiff figure"
+"""What the metadata of every figure say, and how one is known again."""
+FORMATS: dict[str, dict[str, str | None]] = {
+    ".svg": {"Date": None, "Creator": MARK},
+    ".png": {"Software": MARK},
+    ".pdf": {"CreationDate": None, "Creator": MARK},
 }
-"""Suffix of the file: the metadata to leave out so that the bytes do not depend on when and with what it was drawn."""
+"""Suffix of the file: its metadata; the bytes do not depend on when and with what it was drawn."""
 
 
 class Look(NamedTuple):
@@ -63,6 +65,9 @@ they come again, the marker and the dash are others. One a mode of the probe, at
 
 TITLE_LENGTH = 34
 """Characters of a title over one pair of axes."""
+
+LARGEST = 50_000_000
+"""Bytes: no figure of ours is larger."""
 
 SHARES = (-0.05, 1.05)
 """Limits of an axis of shares: from 0 to 1, with room for the markers on either line."""
@@ -96,6 +101,32 @@ def check_suffix(path: str | Path) -> str:
     if suffix not in FORMATS:
         raise ReportError(f"{printable(path)}: a figure is a {', '.join(FORMATS)} file; give it one of these suffixes")
     return suffix
+
+
+def check_place(path: str | Path, overwrite: bool = False) -> None:
+    """Refuse a place that holds what is not a figure.
+
+    Raises:
+        ReportError: there is no such format, or the place holds a directory, something that is no file, or, without
+            `overwrite`, a file that is no figure of ours.
+    """
+    check_suffix(path)
+    target, name = Path(os.path.realpath(path)), printable(path)
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
+    if not overwrite and not _is_figure(target, name):
+        raise ReportError(f"{name}: is there and is no figure of ckdiff's; use -o FILE, or replace it with --overwrite")
+
+
+def _is_figure(path: Path, name: str) -> bool:
+    """Whether the metadata of a file say so; an empty file may become a figure."""
+    try:
+        content = path.read_bytes() if path.stat().st_size <= LARGEST else b"-"
+    except OSError as error:
+        raise ReportError(f"{name}: cannot be read: {error.strerror or error}; use -o FILE") from error
+    return not content or MARK.encode() in content
 
 
 def draw_image(draw: Callable[[], Figure], suffix: str) -> bytes:
