@@ -280,6 +280,15 @@ def _parts(curve: Curve) -> tuple[Any, ...]:
     return tuple(getattr(curve, field.name) for field in fields(curve))
 
 
+def test_states_claim_nothing_of_weights_whatever_the_label() -> None:
+    states = {**both("attn", 0.95, 0.9), **at_layer("attn", 1, 0.9, 0.8), **both("attn+coeff", 1.0, 1.0)}
+    weights = suppressed(probe=probed(EDITED["attn-weights"]), compare=compared({("attn_o", 2)}))
+    for found, words in ((suppressed(probe=probed(states)), "States suffice"), (weights, "Attention was changed")):
+        verdict = judge(found)
+        assert verdict.label == "attention rerouted"
+        assert verdict.reason.startswith(words)
+
+
 def test_a_low_rank_change_is_said_to_be_one() -> None:
     rows = (LowRank("a.weight", 2, 48, 0.995), LowRank("b.weight", 1, 48, 1.0))
     reason = judge(suppressed(compare=compared(low_rank=rows))).reason

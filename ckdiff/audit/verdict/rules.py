@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
-EDITION = 5
+EDITION = 6
 """Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
 
 

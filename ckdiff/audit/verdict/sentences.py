@@ -54,7 +54,9 @@ def carried_text(case: Case, label: Label, mode: str, place: Place | None) -> st
         where, most = (f" of {text}", "") if place.single else (" in all layers", f"; most of it is in {text}")
     took = "" if broken is None else f", and the unlearned model's take {broken.kl:.2f} of it from the base"
     back = f"The base's {name}{where} bring back {score_text(there)} of what was lost (krs_kl)"
-    return f"{MEANING[label]} {back}{took}{most}."
+    # States that are put back tell nothing of the weights that made them, whatever the label.
+    meaning = MEANING["suppressed" if EVERY_MODE[mode].states else label]
+    return f"{meaning} {back}{took}{most}."
 
 
 WITHOUT_EFFECT = ("identical", "no effect on these questions")
