@@ -72,7 +72,7 @@ class Options:
     training: str = "full"
     arms: tuple[str, ...] = ("others", "half", "scrambled")
     rates: tuple[float, ...] = ()
-    steps: int = 40
+    steps: int = 20
     folds: int = 2
     seeds: int = 1
 

@@ -220,7 +220,7 @@ class Attacking:
     training: Annotated[str, TRAINING] = "full"
     arms: Annotated[tuple[str, ...], ARM] = ARMS
     rates: Annotated[tuple[float, ...] | None, RATES] = None
-    train_steps: Annotated[int, TRAIN_STEPS] = 40
+    train_steps: Annotated[int, TRAIN_STEPS] = 20
     folds: Annotated[int, FOLDS] = 2
     train_seeds: Annotated[int, TRAIN_SEEDS] = 1
 
