@@ -249,8 +249,7 @@ class Case:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids as a text, for people."""
-        text: str = self.job.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
+        return self.job.decode(ids)
 
     def tabled(self, cells: Mapping[tuple[int, Ids], float]) -> Float64:
         """Cells of questions and answers as a table over clusters: means over what each cluster has."""

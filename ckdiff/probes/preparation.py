@@ -95,6 +95,11 @@ class Job:
         """The base's own answers are scored, not given ones."""
         return not self.settings.given_answers
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids as a text, for people."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
     @property
     def tokenizer(self) -> Any:
         """Of the base, or the one that was named."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verify.probe import answerless, json_digest, texts_digest
+from ckdiff.audit.verify.probe import answerless, texts_digest
+from ckdiff.questions.values import canonical_digest
 from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import method_of
@@ -148,7 +149,7 @@ def _check_choices(found: ChoiceSet, differences: Differences) -> None:
     chance = math.fsum(1 / len(row.choices) for row in rows if row.choices) / len(rows)
     differences.close("behaviour/choices/chance", found.chance, chance, **NEAR)
     content = [[row.text, list(row.choices), row.answer] for row in rows]
-    differences.exact("behaviour/choices/digest", found.digest, json_digest(content))
+    differences.exact("behaviour/choices/digest", found.digest, canonical_digest(content))
 
 
 def _check_neutral(behaviour: Behaviour, found: NeutralSet, differences: Differences) -> None:
@@ -163,4 +164,4 @@ def _check_neutral(behaviour: Behaviour, found: NeutralSet, differences: Differe
         differences.close(f"behaviour/neutral/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
     # The digest is that of all texts that were given; those of a single token are not stored.
     if not any("of a single token left out" in note for note in behaviour.notes):
-        differences.exact("behaviour/neutral/digest", found.digest, json_digest([row.text for row in rows]))
+        differences.exact("behaviour/neutral/digest", found.digest, canonical_digest([row.text for row in rows]))

@@ -7,8 +7,6 @@ control says of itself follows from its figure and its bound. The losses themsel
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ import numpy as np
 from ckdiff.modes import MODES
 from ckdiff.questions.clusters import find_clusters
 from ckdiff.questions.questions import Question
+from ckdiff.questions.values import canonical_digest
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.scoring.clusters import ALONE
 from ckdiff.scoring.runs import tiles, window_of
@@ -25,7 +24,6 @@ from ckdiff.scoring.scores import LOSS_OF, QuestionLosses, curve, loss_summary, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
 
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.probe import Control, NeuronSet, Probe, ProbeRun
@@ -98,12 +96,7 @@ def check_probe(found: Probe, differences: Differences) -> None:
 
 def texts_digest(texts: Sequence[str]) -> str:
     """The digest of a set of questions whose file gives no answers."""
-    return json_digest([[text, None] for text in texts])
-
-
-def json_digest(value: Any) -> str:
-    """Hex sha256 over the canonical JSON of lists, strings and numbers: how sets of questions are told apart."""
-    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode("ascii")).hexdigest()
+    return canonical_digest([[text, None] for text in texts])
 
 
 def answerless(source: str) -> bool:

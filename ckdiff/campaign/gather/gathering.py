@@ -18,7 +18,7 @@ import numpy as np
 from ckdiff.campaign.gather.averages import average_run, group_mean
 from ckdiff.campaign.gather.cells import piece
 from ckdiff.campaign.gather.joining import digest_of, jobs_by_place, joined_reports
-from ckdiff.campaign.gather.remarks import Known, remarks
+from ckdiff.campaign.gather.remarks import Contents, remarks
 from ckdiff.campaign.gather.sweeps import sweeps
 from ckdiff.campaign.records import CampaignError
 from ckdiff.report.hdf5.file import read_report
@@ -94,7 +94,7 @@ def gather(results: Results, policy: Policy | None = None, read: Read = read_rep
         means=means,
         outcome=_outcome(cells),
         complete=all(job.state == "done" for job in jobs if job.required),
-        notes=remarks(Known(pairs, concepts, jobs, runs, pieces, found, groups, averages, means, used)),
+        notes=remarks(Contents(pairs, concepts, jobs, runs, pieces, found, groups, averages, means, used)),
         versions={name: ", ".join(numbers) for name, numbers in used.items()},
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.merge import SCOPE
 from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.report.schema.campaign import ALL
-from ckdiff.report.words.numbers import count_of, names_of
+from ckdiff.report.words.numbers import count_of, names_of, place_text
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Contents:
     """The parts of a campaign that remarks are made of, in the plan's order.
 
     Attributes:
@@ -52,7 +52,7 @@ class Known:
     versions: Mapping[str, Sequence[str]]
 
 
-def remarks(known: Known) -> tuple[str, ...]:
+def remarks(known: Contents) -> tuple[str, ...]:
     """Everything there is to say, the most important first."""
     return tuple(
         [
@@ -80,12 +80,12 @@ def _undone(jobs: Sequence[JobRecord]) -> Iterator[str]:
 
 
 def _unsound(pieces: Sequence[Piece]) -> Iterator[str]:
-    if found := [_place(piece) for piece in pieces if piece.failed_controls]:
+    if found := [place_text(piece.pair, piece.concept) for piece in pieces if piece.failed_controls]:
         words = "these scores are in the averages, and not to be trusted"
         yield f"controls of the probe failed: {names_of(found)}; {words}"
 
 
-def _sampling_remarks(known: Known) -> Iterator[str]:
+def _sampling_remarks(known: Contents) -> Iterator[str]:
     if not known.averages and not known.means:
         return
     yield CAUTION
@@ -103,7 +103,7 @@ def _sampling_remarks(known: Known) -> Iterator[str]:
         )
 
 
-def _settings(known: Known) -> Iterator[str]:
+def _settings(known: Contents) -> Iterator[str]:
     values: dict[tuple[str, str], dict[str, list[str]]] = {}
     for piece in known.pieces:
         for name, value in piece.settings.items():
@@ -139,7 +139,7 @@ def _questions(pieces: Sequence[Piece]) -> Iterator[str]:
                 )
 
 
-def _layers(known: Known) -> Iterator[str]:
+def _layers(known: Contents) -> Iterator[str]:
     for group, members in known.groups.items():
         own, left_out = set(members), list[str]()
         axes: dict[tuple[int, ...], int] = {}
@@ -169,7 +169,7 @@ def _uneven(averages: Sequence[Averaged]) -> Iterator[str]:
         )
 
 
-def _alone(known: Known) -> Iterator[str]:
+def _alone(known: Contents) -> Iterator[str]:
     counts: dict[str, int] = {}
     for _, concept in known.asked:
         counts[concept] = counts.get(concept, 0) + 1
@@ -195,10 +195,6 @@ def _versions(versions: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for name, found in versions.items():
         if len(found) > 1:
             yield f"the reports were made with different versions of {printable(name)}: {names_of(found)}"
-
-
-def _place(piece: Piece) -> str:
-    return f"{piece.pair}, {piece.concept}" if piece.concept else piece.pair
 
 
 def _pairs(names: Iterable[str]) -> str:

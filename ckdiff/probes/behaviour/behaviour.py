@@ -317,7 +317,7 @@ def _answer_record(
     task: Task, number: int, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]
 ) -> AnswerRecord:
     base, unlearned = (side.answers[number] for side in said)
-    texts = [_readable(task, ids) for ids in (base, unlearned)]
+    texts = [task.job.decode(ids) for ids in (base, unlearned)]
     return AnswerRecord(
         text=task.job.prompts[number].question.text,
         answer_base=texts[0],
@@ -331,11 +331,6 @@ def _answer_record(
         chrf=answer_chrf(texts[1], texts[0]),
         answer_given=task.job.prompts[number].question.answer or "",
     )
-
-
-def _readable(task: Task, ids: Sequence[int]) -> str:
-    text: str = task.job.tokenizer.decode(list(ids), skip_special_tokens=True)
-    return text
 
 
 def _choice_set(task: Task, base: Sequence[Tensor], unlearned: Sequence[Tensor]) -> ChoiceSet | None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import campaign as words
+from ckdiff.report.words.numbers import place_text
 from ckdiff.report.words.probe import direction_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckdiff.report.schema.campaign import Campaign, Cell
+    from ckdiff.report.schema.campaign import Campaign
 
 OVERVIEW_HEADS = ("pair", "concept", "verdict", "carried by", "gate", "explained", "target BLEU", "unrelated BLEU")
 
@@ -30,7 +31,7 @@ def parts(found: Campaign) -> Iterator[str]:
         yield escape(words.OVERVIEW_LEGEND)
     else:
         yield f"**{words.NOTHING}**"
-    if missed := [f"{_place(cell)}: {cell.checks}" for cell in found.cells if cell.checks]:
+    if missed := [f"{place_text(cell.pair, cell.concept)}: {cell.checks}" for cell in found.cells if cell.checks]:
         yield "### Checks that did not pass"
         yield bullet_list(missed)
     yield from _averages(found)
@@ -61,7 +62,3 @@ def _averages(found: Campaign) -> Iterator[str]:
             yield table(words.MEAN_HEADS, map(words.mean_cells, means), left=1)
     if legend := words.averages_legend(found):
         yield escape(legend)
-
-
-def _place(cell: Cell) -> str:
-    return f"{cell.pair}, {cell.concept}" if cell.concept else cell.pair

@@ -26,7 +26,7 @@ from ckdiff.report.words.campaign import (
     overview,
     sample_text,
 )
-from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.numbers import UNDEFINED, place_text
 from ckdiff.report.words.probe import best_window, direction_words, score_text
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def show_overview(found: Campaign) -> Mapping[str, object]:
         "said": said[0].upper() + said[1:],
         "facts": [(name, cut(words)) for name, words in campaign_facts(found)],
         "rows": list(_rows(found)),
-        "failures": [f"{cell.pair}, {cell.concept}: {cell.checks}" for cell in found.cells if cell.checks],
-        "reasons": [f"{cell.pair}, {cell.concept}: {cell.verdict}" for cell in found.cells if cell.verdict],
+        "failures": [f"{place_text(cell.pair, cell.concept)}: {cell.checks}" for cell in found.cells if cell.checks],
+        "reasons": [f"{place_text(cell.pair, cell.concept)}: {cell.verdict}" for cell in found.cells if cell.verdict],
     }
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 NOT_SHOWN = frozenset({"logits_dtype", "bootstrap", "chrf"})
 """Settings that a reader finds in the JSON and in the HDF5 report."""
 
-SETTING_LENGTH = 60
-
 SHOWN_WORDS = 150
 """Words of an answer that are shown; an answer that goes on is cut off there."""
 
@@ -219,8 +217,7 @@ def arrow(base: str, unlearned: str) -> str:
 
 def behaviour_settings(found: Behaviour) -> str:
     """The settings on one line."""
-    own = {name: value for name, value in found.settings.items() if name not in NOT_SHOWN}
-    return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in own.items())
+    return numbers.settings_line(found.settings, NOT_SHOWN)
 
 
 def source_lines(found: Behaviour) -> Iterator[tuple[str, str]]:

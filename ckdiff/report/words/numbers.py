@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
@@ -131,3 +131,22 @@ def layers_text(layers: Iterable[int]) -> str:
             runs.append([layer])
     text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return f"layer{'s' if sum(map(len, runs)) > 1 else ''} {text}"
+
+
+def place_text(pair: str, concept: str) -> str:
+    """A pair and a concept of a campaign; a comparison has no concept.
+
+    >>> place_text("npo", "hobbits"), place_text("npo", "")
+    ('npo, hobbits', 'npo')
+    """
+    return f"{pair}, {concept}" if concept else pair
+
+
+SETTING_LENGTH = 60
+"""Characters of a setting in a line of them."""
+
+
+def settings_line(settings: Mapping[str, str], hidden: Container[str]) -> str:
+    """Settings on one line, without those that are hidden."""
+    shown = {name: value for name, value in settings.items() if name not in hidden}
+    return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in shown.items())

@@ -14,7 +14,7 @@ import numpy as np
 from ckdiff.report.schema.probe import BOUNDED, SCORES, Curve
 from ckdiff.report.words import numbers
 from ckdiff.report.words.numbers import UNDEFINED
-from ckdiff.untrusted import printable, shorten
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +32,6 @@ DIRECTIONS = {
 """The directions in the order in which everything shows them, and what a score means in each."""
 
 LARGEST_SHOWN = 99.5
-
-SETTING_LENGTH = 60
 
 MISLEADING = 0.5
 """A raw score from here on, with a krs_kl of less than half of it, is a disagreement that a reader must see."""
@@ -217,8 +215,7 @@ NOT_SHOWN = frozenset({"questions_source", "questions_digest", "logits_dtype", "
 
 def settings_text(probe: Probe) -> str:
     """The settings on one line, without the source of the questions, which stands with their number."""
-    own = {name: value for name, value in probe.settings.items() if name not in NOT_SHOWN}
-    return "; ".join(f"{printable(name)} {shorten(printable(value), SETTING_LENGTH)}" for name, value in own.items())
+    return numbers.settings_line(probe.settings, NOT_SHOWN)
 
 
 SET_HEADS = ("window", "neurons", "krs_kl", "of", "random sets")
