@@ -12,9 +12,9 @@ from ckdiff.probes.live.model import LiveModel
 from ckdiff.questions.segments import read_segments
 from ckdiff.unlearn.inputs import Inputs
 from ckdiff.unlearn.methods import IGNORED, METHODS, Terms, ce, kl, sequence_nll
+from ckdiff.unlearn.objective import Objective
 from ckdiff.unlearn.recipe import Recipe
 from ckdiff.unlearn.sequences import Tokens, pad
-from ckdiff.unlearn.task import Task
 from ckdiff.unlearn.unlearn import make
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import save_tokenizer
@@ -108,21 +108,21 @@ def formula(
 
 def task_of(
     case: tuple[str, str, float, str, float | None], live: LiveModel, base: LiveModel
-) -> tuple[Task, list[Tokens]]:
-    """A task whose base has been asked, and its texts in the order of its batch."""
+) -> tuple[Objective, list[Tokens]]:
+    """A objective whose base has been asked, and its texts in the order of its batch."""
     method, retain_loss, weight, source, limit = case
     preferred = PREFERRED if source == "given" else ()
     # One text where its place in the batch matters: what is drawn is then known.
     retain = RETAIN[:1] if source == "retain" else RETAIN
     settings: Any = (METHODS[method], FORGET, retain, preferred, retain_loss, weight, BETA, limit, 0, len(FORGET))
-    before = Task(base, None, *settings)
+    before = Objective(base, None, *settings)
     before.ask_base(2, torch.enable_grad)
-    task = Task(live, base if retain_loss == "kl" and weight else None, *settings)
-    task.base_nll = before.base_nll
+    objective = Objective(live, base if retain_loss == "kl" and weight else None, *settings)
+    objective.base_nll = before.base_nll
     texts = [*FORGET, *preferred, *(retain * len(FORGET) if source == "retain" else ())]
     if weight:
-        texts += [retain[number] for number in task.drawn(0, len(FORGET))]
-    return task, texts
+        texts += [retain[number] for number in objective.drawn(0, len(FORGET))]
+    return objective, texts
 
 
 def lively(folder: Path, dtype: torch.dtype = torch.float32, learns: bool = False) -> LiveModel:
@@ -157,9 +157,9 @@ def close(found: Tensor, expected: Tensor, relative: float = 1e-5) -> None:
 def test_value_and_gradient_by_logits(pairs: Callable[[str], Folders], case: Any) -> None:
     folders = pairs("llama")
     live, base = lively(folders.unlearned), lively(folders.base)
-    task, texts = task_of(case, live, base)
+    objective, texts = task_of(case, live, base)
     seen = Seen(live.model)
-    loss = task.loss(seen, [0, 1, 2], 0)
+    loss = objective.loss(seen, [0, 1, 2], 0)
     (gradient,) = torch.autograd.grad(loss, seen.logits)
     logits = seen.logits.detach().double().requires_grad_()
     exact = lively(folders.base, torch.float64)
@@ -180,8 +180,8 @@ def test_value_and_gradient_by_parameters(pairs: Callable[[str], Folders], case:
     """Each text alone, without padding and in float64, gives the same loss and the same gradient."""
     folders = pairs("qwen2-tied")
     live, base = lively(folders.unlearned, learns=True), lively(folders.base)
-    task, texts = task_of(case, live, base)
-    loss = task.loss(live.model, [0, 1, 2], 0)
+    objective, texts = task_of(case, live, base)
+    loss = objective.loss(live.model, [0, 1, 2], 0)
     torch.autograd.backward(loss)
     exact, exact_base = lively(folders.unlearned, torch.float64, learns=True), lively(folders.base, torch.float64)
 
@@ -231,10 +231,10 @@ def test_the_limit_leaves_tokens_beyond_it_alone() -> None:
 def test_at_the_base_nothing_is_lost_yet(pairs: Callable[[str], Folders], beta: float) -> None:
     base = lively(pairs("llama").base)
     for method, preferred in (("npo", ()), ("dpo", PREFERRED)):
-        task = Task(base, None, METHODS[method], FORGET, [], preferred, "none", 0.0, beta, None, 0, 3)
-        task.ask_base(3, torch.no_grad)
+        objective = Objective(base, None, METHODS[method], FORGET, [], preferred, "none", 0.0, beta, None, 0, 3)
+        objective.ask_base(3, torch.no_grad)
         with torch.no_grad():
-            assert float(task.loss(base.model, [0, 1, 2], 0)) == pytest.approx(2 / beta * math.log(2), rel=1e-5)
+            assert float(objective.loss(base.model, [0, 1, 2], 0)) == pytest.approx(2 / beta * math.log(2), rel=1e-5)
     batch = pad(RETAIN, CPU)
     with torch.no_grad():
         logits = base.model(input_ids=batch.ids, use_cache=False).logits
@@ -281,13 +281,13 @@ def test_padding_is_neither_read_nor_scored() -> None:
 @pytest.mark.parametrize(("there", "batch"), [(5, 2), (3, 8), (1, 4), (8, 8)])
 def test_each_retain_text_comes_once_before_any_comes_again(there: int, batch: int) -> None:
     retain = [Tokens((number, 1), 1) for number in range(there)]
-    task: Any = Task(None, None, METHODS["graddiff"], FORGET, retain, (), "ce", 1.0, 0.1, None, 3, batch)  # type: ignore[arg-type]
-    drawn = [number for place in range(there * 4) for number in task.drawn(place, batch)]
+    objective: Any = Objective(None, None, METHODS["graddiff"], FORGET, retain, (), "ce", 1.0, 0.1, None, 3, batch)  # type: ignore[arg-type]
+    drawn = [number for place in range(there * 4) for number in objective.drawn(place, batch)]
     rounds = [drawn[first : first + there] for first in range(0, len(drawn), there)]
     assert all(sorted(one) == list(range(there)) for one in rounds if len(one) == there)
     assert there < 5 or len({tuple(one) for one in rounds}) > 1
     # Any batch can be drawn without those before it: a resumed training goes on with the same texts.
-    assert task.drawn(3, batch) == drawn[3 * batch : 4 * batch]
+    assert objective.drawn(3, batch) == drawn[3 * batch : 4 * batch]
 
 
 DROPPING: dict[str, dict[str, Any]] = {

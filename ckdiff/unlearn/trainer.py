@@ -1,7 +1,7 @@
 """Training on transformers' `Trainer`: its only importer, and nothing of unlearning is decided here.
 
 The Trainer brings accumulation, mixed precision, checkpointing, schedules, seeds and resumption. This module gives it a
-loss (`Task.loss`) and a callback that measures, stops, and keeps a state to go on from. `take_steps` is the same
+loss (`Objective.loss`) and a callback that measures, stops, and keeps a state to go on from. `take_steps` is the same
 without all of that: a few steps down some loss, for whoever looks at the model after each.
 """
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from ckdiff.progress import Listener
     from ckdiff.unlearn.measuring import Gauge
+    from ckdiff.unlearn.objective import Objective
     from ckdiff.unlearn.recipe import Recipe
-    from ckdiff.unlearn.task import Task
 
 POINT, SUMS = "ckdiff_point", "ckdiff_sums"
 """Keys of what is kept in the Trainer's own log, which it stores and restores."""
@@ -54,17 +54,17 @@ class DivergedError(CkdiffError):
 
 
 class Unlearner(Trainer):
-    """A Trainer whose loss is a task's."""
+    """A Trainer whose loss is a objective's."""
 
-    def __init__(self, task: Task, recipe: Recipe, arguments: TrainingArguments, callback: Watch) -> None:
+    def __init__(self, objective: Objective, recipe: Recipe, arguments: TrainingArguments, callback: Watch) -> None:
         super().__init__(
-            model=task.live.model,
+            model=objective.live.model,
             args=arguments,
-            train_dataset=task.items(),
+            train_dataset=objective.items(),
             data_collator=lambda items: {"items": torch.tensor(items)},
             callbacks=[callback],
         )
-        self.task, self.recipe, self.watch = task, recipe, callback
+        self.unlearning, self.recipe, self.watch = objective, recipe, callback
         # Our losses are means already: the Trainer divides them by the number of accumulated batches.
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
@@ -77,13 +77,13 @@ class Unlearner(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The task's loss on some forget texts, by number."""
+        """The objective's loss on some forget texts, by number."""
         step = self.state.global_step
         self.micro = (step, self.micro[1] + 1 if self.micro[0] == step else 0)
         place = step * self.args.gradient_accumulation_steps + self.micro[1]
-        steady(self.task.live.model)
+        steady(self.unlearning.live.model)
         with precision(self.recipe, self.args.device):
-            loss = self.task.loss(model, inputs["items"].tolist(), place)
+            loss = self.unlearning.loss(model, inputs["items"].tolist(), place)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(step + 1)
@@ -94,14 +94,14 @@ class Unlearner(Trainer):
         """Parameters under their names in memory: transformers would write experts under those of the files."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        values = {name: value.detach().contiguous() for name, value in self.task.live.model.named_parameters()}
+        values = {name: value.detach().contiguous() for name, value in self.unlearning.live.model.named_parameters()}
         save_file(values, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Every parameter as it was kept."""
         kept = load_file(Path(resume_from_checkpoint) / WEIGHTS)
         with torch.no_grad():
-            for name, value in self.task.live.model.named_parameters():
+            for name, value in self.unlearning.live.model.named_parameters():
                 value.copy_(kept[name])
 
 
@@ -118,8 +118,8 @@ def precision(recipe: Recipe, device: torch.device) -> Iterator[None]:
 class Watch(TrainerCallback):
     """Measures while training, stops it where the recipe says so, and tells the listener."""
 
-    def __init__(self, task: Task, recipe: Recipe, gauge: Gauge, listener: Listener) -> None:
-        self.task, self.recipe, self.gauge, self.listener = task, recipe, gauge, listener
+    def __init__(self, objective: Objective, recipe: Recipe, gauge: Gauge, listener: Listener) -> None:
+        self.objective, self.recipe, self.gauge, self.listener = objective, recipe, gauge, listener
         self.sums = [0.0, 0]
         self.interrupted = False
         self.reason = ""
@@ -159,11 +159,11 @@ class Watch(TrainerCallback):
         loss = self.sums[0] / self.sums[1] if self.sums[1] else math.nan
         self.sums = [0.0, 0]
         point = {"step": state.global_step, "epoch": round(float(state.epoch), 6), "loss": loss}
-        measured = self.gauge(self.task.live)
+        measured = self.gauge(self.objective.live)
         self._keep(state, point | measured | {"state": "memory"})
-        if coarse(self.task.live):
-            with as_saved(self.task.live):
-                measured = self.gauge(self.task.live)
+        if coarse(self.objective.live):
+            with as_saved(self.objective.live):
+                measured = self.gauge(self.objective.live)
             self._keep(state, point | measured | {"state": "saved"})
         self.listener.remark(_words(point, measured))
         control.should_save = True
@@ -174,13 +174,13 @@ class Watch(TrainerCallback):
 
     def _alive(self) -> bool:
         """Whether weights and loss are finite."""
-        model = self.task.live.model
+        model = self.objective.live.model
         if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
             return False
-        items = self.task.items()[: self.recipe.batch_size]
+        items = self.objective.items()[: self.recipe.batch_size]
         steady(model)
-        with torch.no_grad(), plain_forward(model), precision(self.recipe, self.task.live.device):
-            return math.isfinite(float(self.task.loss(model, items, 0)))
+        with torch.no_grad(), plain_forward(model), precision(self.recipe, self.objective.live.device):
+            return math.isfinite(float(self.objective.loss(model, items, 0)))
 
     def _keep(self, state: Any, point: dict[str, Any]) -> None:
         self.points.append(point)
@@ -235,7 +235,7 @@ def arguments(recipe: Recipe, lr: float, work: Path, items: int) -> TrainingArgu
 
 
 def train(
-    task: Task, recipe: Recipe, lr: float, gauge: Gauge, work: Path, listener: Listener, resume: bool
+    objective: Objective, recipe: Recipe, lr: float, gauge: Gauge, work: Path, listener: Listener, resume: bool
 ) -> tuple[Watch, DivergedError | None]:
     """Train; gives what was watched, and where it diverged if it did (the weights are then the last good ones).
 
@@ -244,14 +244,14 @@ def train(
     """
     set_seed(recipe.seed)
     logging.disable_progress_bar()
-    without_dropout(task.live.model)
+    without_dropout(objective.live.model)
     if recipe.checkpointing:
         # Not by the Trainer's argument, whose name changes with its releases.
-        model = task.live.model
+        model = objective.live.model
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    watch = Watch(task, recipe, gauge, listener)
-    unlearner = Unlearner(task, recipe, arguments(recipe, lr, work, len(task.items())), watch)
+    watch = Watch(objective, recipe, gauge, listener)
+    unlearner = Unlearner(objective, recipe, arguments(recipe, lr, work, len(objective.items())), watch)
     last = get_last_checkpoint(str(work)) if resume else None
     if resume and last is None:
         listener.remark("nothing to resume: starting anew")

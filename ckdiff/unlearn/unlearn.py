@@ -28,9 +28,9 @@ from ckdiff.unlearn import needle, saving
 from ckdiff.unlearn.choosing import choose_texts
 from ckdiff.unlearn.measuring import Gauge, start
 from ckdiff.unlearn.methods import METHODS, RETAIN_WEIGHTS
+from ckdiff.unlearn.objective import Objective
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
 from ckdiff.unlearn.session import KEY, Work, busy, check_memory, check_place, digest, key_of, settings_of
-from ckdiff.unlearn.task import Task
 from ckdiff.version import __version__
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
@@ -140,31 +140,31 @@ def _train(work: Work, resume: bool) -> Made:
         twin.load()
     for parameter in live.model.parameters():
         parameter.requires_grad_(True)
-    task = Task(
+    objective = Objective(
         live, twin, method, forget, retain if needs_retain else [], preferred, retain_loss, weight,
         recipe.beta, recipe.limit, recipe.seed, recipe.batch_size,
     )  # fmt: skip
     work.listener.progress("base", 0, 1, "the base reads the texts")
     live.model.eval()
-    task.ask_base(recipe.batch_size, lambda: precision(recipe, live.device))
+    objective.ask_base(recipe.batch_size, lambda: precision(recipe, live.device))
     work.listener.progress("base", 1, 1, "")
     work.place.mkdir(exist_ok=True)
     try:
         with alone(work.place, wait=False):
             (work.place / KEY).write_text(json.dumps(key), encoding="utf-8")
-            return _run(work, task, gauge, resume)
+            return _run(work, objective, gauge, resume)
     except BusyError as error:
         raise busy(work) from error
 
 
-def _run(work: Work, task: Task, gauge: Gauge, resume: bool) -> Made:
+def _run(work: Work, objective: Objective, gauge: Gauge, resume: bool) -> Made:
     """Train, write and measure; the work directory is ours alone meanwhile."""
     from ckdiff.unlearn.trainer import CLIP, DivergedError, train
 
-    recipe, live = work.recipe, task.live
-    lr = task.method.lr if recipe.lr is None else recipe.lr
+    recipe, live = work.recipe, objective.live
+    lr = objective.method.lr if recipe.lr is None else recipe.lr
     try:
-        watch, diverged = train(task, recipe, lr, gauge, work.place, work.listener, resume)
+        watch, diverged = train(objective, recipe, lr, gauge, work.place, work.listener, resume)
     except DivergedError:
         shutil.rmtree(work.place, ignore_errors=True)
         raise
@@ -176,7 +176,7 @@ def _run(work: Work, task: Task, gauge: Gauge, resume: bool) -> Made:
         last = {**watch.points[-1], "state": "saved"}
         before = [point for point in watch.points if point["state"] == "memory" or point["step"] != last["step"]]
         history = _save(work, gauge, folder, last, before)
-        losses = {"lr": lr, "retain_loss": task.retain_loss, "retain_weight": task.weight, "clip": CLIP}
+        losses = {"lr": lr, "retain_loss": objective.retain_loss, "retain_weight": objective.weight, "clip": CLIP}
         settings = {**losses, **settings_of(recipe)}
         made = _finish(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
     shutil.rmtree(work.place, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""One loss for what is learned and what is unlearned: `Task.loss(model, items, place)`.
+"""One loss for what is learned and what is unlearned: `Objective.loss(model, items, place)`.
 
-A task holds every text as ids. Forget texts come in the order of the Trainer; retain texts (and preferred ones that are
-retain texts) are drawn by the number of the batch, each once before any comes again, so that a resumed training goes on
-with the same ones.
+An objective holds every text as ids. Forget texts come in the order of the Trainer; retain texts (and preferred ones
+that are retain texts) are drawn by the number of the batch, each once before any comes again, so that a resumed
+training goes on with the same ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Task:
-    """One unlearning.
+class Objective:
+    """The loss of one unlearning, and the texts that it is taken of.
 
     Attributes:
         live: the model in training.
