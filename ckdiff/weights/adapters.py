@@ -171,7 +171,7 @@ def _open_base(
     revision = settings.get("revision")
     tries = [f"{named}@{revision}"] if isinstance(revision, str) and revision else []
     tries += [named] if not tries or named.startswith((".", "/")) else []
-    tries += [str(directory / named)] if (directory / named).exists() else []
+    tries += [str(directory / named)] if os.path.exists(directory / named) else []
     reasons = []
     for text in tries:
         try:

@@ -1,0 +1,162 @@
+"""Files that somebody made to harm their reader: mutants of every kind of file, each of which is read or refused.
+
+  python benchmarks/fuzz.py WORK [--targets trees,images,...] [--mutants 1000] [--seconds 600]
+
+A mutant is its number: the same one is the same file tomorrow. Each batch runs in a process of its own, so that a crash
+counts, and the next batch goes on behind it. What was done is kept in WORK, one file a target, and gone on from there.
+A fault is an exception that is not ckdiff's own, the end of the process, more than `MOST_SECONDS`, or more than
+`MOST_MEMORY` bytes beyond what the process had; each is a line in WORK/faults.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+BATCH = 200
+MOST_SECONDS = 5.0
+MOST_MEMORY = 1 << 30
+PATIENCE = 60.0
+"""Seconds after which a mutant that says nothing is ended, with its process."""
+
+
+# ----------------------------------------------------------------------------------------------------------- one batch
+
+
+def run_batch(name: str, first: int, count: int, folder: Path) -> list[dict[str, Any]]:
+    """Try some mutants in this process; a line a mutant: number, what came of it, seconds."""
+    from fuzz_targets import TARGETS
+
+    warnings.simplefilter("error", RuntimeWarning)
+    # What libraries print is no line of ours.
+    lines = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    act, found, before = TARGETS[name](folder), [], _peak()
+    for number in range(first, first + count):
+        began = time.monotonic()
+        what, detail = _try(act, random.Random(f"{name} {number}"))
+        seconds, grown = time.monotonic() - began, _peak() - before
+        if what != "fault" and (seconds > MOST_SECONDS or grown > MOST_MEMORY):
+            what, detail = "fault", f"{seconds:.1f} s, {grown >> 20} MB"
+        before = max(before, _peak()) if grown > MOST_MEMORY else before
+        found.append({"number": number, "what": what, "detail": detail})
+        lines.write(json.dumps(found[-1]) + "\n")
+        lines.flush()
+    return found
+
+
+def _try(act: Any, chance: random.Random) -> tuple[str, str]:
+    from ckdiff.errors import CkdiffError
+
+    try:
+        return str(act(chance)), ""
+    except CkdiffError:
+        return "refused", ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return "fault", f"{type(error).__name__}: {error}"[:300] + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    frame, place = error.__traceback__, ""
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        place = f" ({Path(file).name}:{frame.tb_lineno})" if "ckdiff" in Path(file).parts else place
+        frame = frame.tb_next
+    return place
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+# --------------------------------------------------------------------------------------------------------- all batches
+
+
+def fuzz(work: Path, name: str, most: int, end: float) -> dict[str, int]:
+    """Go on with a target until it has so many mutants, or until time is over."""
+    state = work / f"{name}.json"
+    counts: dict[str, int] = json.loads(state.read_text()) if state.exists() else {"next": 0}
+    while counts["next"] < most and time.monotonic() < end:
+        rows, last = _apart(name, counts["next"], min(BATCH, most - counts["next"]))
+        if last:
+            rows.append({"number": counts["next"] + len(rows), "what": "fault", "detail": last})
+        total = Counter(counts) + Counter(row["what"] for row in rows)
+        counts = {**total, "next": counts["next"] + len(rows)}
+        with (work / "faults.jsonl").open("a") as file:
+            file.writelines(json.dumps({"target": name, **row}) + "\n" for row in rows if row["what"] == "fault")
+        state.write_text(json.dumps(counts))
+    return counts
+
+
+def _apart(name: str, first: int, count: int) -> tuple[list[dict[str, Any]], str]:
+    """A batch in a process of its own: its lines, and how it ended where it did not end well."""
+    command = [sys.executable, __file__, "--batch", name, str(first), str(count)]
+    root = Path(__file__).resolve().parent.parent
+    rows: list[dict[str, Any]] = []
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=_environment(root)) as child,
+        selectors.DefaultSelector() as selector,
+    ):
+        assert child.stdout is not None
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(PATIENCE):
+                child.kill()
+                return rows, f"no end within {PATIENCE:.0f} s"
+            line = child.stdout.readline()
+            if not line:
+                break
+            rows.append(json.loads(line))
+        status = child.wait()
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip().splitlines()
+    return rows, "" if len(rows) == count else f"the process ended with {status}: {said[-1] if said else ''}"[:300]
+
+
+def _environment(root: Path) -> dict[str, str]:
+    places = [str(root), str(root / "benchmarks"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--batch"]:
+        with tempfile.TemporaryDirectory() as folder:
+            run_batch(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(folder))
+        return 0
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from fuzz_targets import TARGETS
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--targets", default=",".join(TARGETS), help="some only, by name, with commas between")
+    parser.add_argument("--mutants", type=int, default=1000, help="of each target, those of earlier runs included")
+    parser.add_argument("--seconds", type=float, default=600, help="for each target")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    faults = 0
+    for name in given.targets.split(","):
+        counts = fuzz(given.work, name, given.mutants, time.monotonic() + given.seconds)
+        faults += counts.get("fault", 0)
+        said = ", ".join(f"{counts.get(what, 0)} {what}" for what in ("read", "refused", "fault"))
+        sys.stdout.write(f"{name:12}{counts['next']:8} mutants: {said}\n")
+        sys.stdout.flush()
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
