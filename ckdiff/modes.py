@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from ckdiff.report.schema.comparison import Component
+    from ckdiff.shapes import Component
 
 Direction = Literal["restore", "break"]
 

@@ -1,11 +1,11 @@
-"""Aliases for arrays, so that signatures say what an axis is.
+"""Aliases for arrays, so that signatures say what an axis is; ids of components.
 
 Axis names are those of the report: layer, question, position, neuron, d_model, d_vocab.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,22 @@ class Axes(tuple[str, ...]):
         """Name the axes, first to last."""
         return super().__new__(cls, names)
 
+
+Component = Literal[
+    "embedding",
+    "position_embedding",
+    "unembedding",
+    "norms",
+    "value_vectors",
+    "keys",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_o",
+    "router",
+    "other",
+]
+"""The id of a component of a model."""
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]

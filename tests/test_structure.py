@@ -16,6 +16,8 @@ def circles(root: Path) -> list[list[str]]:
 
 def test_no_circle_and_nothing_long() -> None:
     assert (circles(ROOT), structure.long_parts(ROOT)) == ([], ([], []))
+    rooms = structure.rooms_of(structure.graph_of(ROOT), "ckdiff")
+    assert [part for part in nx.strongly_connected_components(rooms) if len(part) > 1] == []
 
 
 def test_circles_and_long_parts_are_found(tmp_path: Path) -> None:

@@ -6,23 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
 from ckdiff.report.schema.layout import Rank, Rows, Says, Scale, Shape, Share, Within
-from ckdiff.shapes import ComponentLayer, Int64, LayerNeuron
-
-Component = Literal[
-    "embedding",
-    "position_embedding",
-    "unembedding",
-    "norms",
-    "value_vectors",
-    "keys",
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_o",
-    "router",
-    "other",
-]
-
+from ckdiff.shapes import Component, ComponentLayer, Int64, LayerNeuron
 
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 """Every component id, in the order in which tables show them."""
