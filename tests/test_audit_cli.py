@@ -78,6 +78,35 @@ def test_an_audit_says_what_matters_on_one_screen(ckdiff: Run, audit: Run, monke
     assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--details")[1].count("\n") > 30
 
 
+def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:
+    """With what `ckdiff attack` finds: the base's answers are those that the audit has asked for already."""
+    status, _, err = audit("--tier", "0", "--quiet")
+    assert status in (0, 1, 3), err
+    found = read_report("ckdiff.h5")
+    assert found.attack is not None
+    assert [one.tier for one in found.attack.tiers] == [0]
+    asked = ("--tokens", 4, "--device", "cpu", "--questions", "questions.txt", "--tier", "0", "-o", "other.h5")
+    ckdiff("attack", "base", "unlearned", *asked)
+    other = read_report("other.h5").attack
+    assert other is not None
+    assert same(found.attack.rows, other.rows)
+    assert same(found.attack.tiers, other.tiers)
+    assert ckdiff("verify", "ckdiff.h5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--reference", "base"), "--tier"),
+        (("--tier", "7"), "--tier: 7 is too large"),
+        (("--tier", "0", "--reference", "nowhere"), "nowhere"),
+    ],
+)
+def test_attacks_that_an_audit_cannot_make_are_refused(audit: Run, words: tuple[str, ...], said: str) -> None:
+    status, _, err = audit(*words)
+    assert (status, said in err, Path("ckdiff.h5").exists()) == (2, True, False), err
+
+
 def test_one_report_holds_everything_and_shows_it_again(ckdiff: Run, audit: Run) -> None:
     _, out, _ = audit("--details")
     found = read_report("ckdiff.h5")

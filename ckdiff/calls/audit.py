@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked, read_questions_of
+from ckdiff.calls.attack import attack_open, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.provenance import identity, open_pair, versions
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.calls.specs import AuditSpec
+    from ckdiff.calls.specs import Attacking, AuditSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener
@@ -62,6 +63,8 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
+        if spec.attacking is not None:
+            report = _attack(work, spec.attacking, report, listener)
     # Only what was asked the same questions in the same way can be evidence beside what was measured now.
     if existing is not None and existing.probe is not None and report.probe is not None:
         report = replace(report, probe=combine_probes(existing.probe, report.probe))
@@ -76,11 +79,13 @@ class _Work:
         sides: both checkpoints, open.
         task: the questions to both models.
         job: the probe, or None where no question was given.
+        reference: a model that never knew, or None.
     """
 
     sides: tuple[Checkpoint, Checkpoint]
     task: Task
     job: Job | None
+    reference: Checkpoint | None = None
 
 
 def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Work:
@@ -96,7 +101,27 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
         accept(base.location, unlearned.location)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
-    return _Work((base, unlearned), task, job)
+    reference = _check_attacks(spec)
+    return _Work((base, unlearned), task, job, reference)
+
+
+def _check_attacks(spec: AuditSpec) -> Checkpoint | None:
+    """Refuse attacks that cannot be made; the reference, its headers read, or None.
+
+    Raises:
+        CkdiffError: there is nothing to ask, or a reference that nothing stands beside.
+    """
+    from ckdiff.options import OptionError, check_options
+
+    attacking = spec.attacking
+    if attacking is None:
+        if spec.reference is not None or spec.reference_kind is not None:
+            raise OptionError("--reference: stands beside attacks; name their tiers with --tier")
+        return None
+    check_options(attacking)
+    if spec.probe is None:
+        raise OptionError("--tier: nothing to ask; name questions about what was to be unlearned with --questions")
+    return open_reference(attacking, spec.adapter_base)
 
 
 def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
@@ -143,6 +168,21 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")
     return report
+
+
+def _attack(work: _Work, attacking: Attacking, report: Report, listener: Listener) -> Report:
+    """The report with what comes back under attack, looked for in the answers that the base has given already."""
+    from ckdiff.attacks.case import AttackError
+    from ckdiff.probes.assembly import NotFiniteError
+
+    said = report.behaviour
+    target = next((one for one in said.answers if one.name == "target"), None) if said is not None else None
+    known = None if target is None else [row.answer_base_ids for row in target.questions]
+    try:
+        return replace(report, attack=attack_open(work.task, attacking, work.reference, listener, known))
+    except (AttackError, NotFiniteError) as error:
+        listener.remark(f"not attacked: {error}")
+        return report
 
 
 def _add_subsets(job: Job, report: Report) -> None:

@@ -139,6 +139,15 @@ def tiers(text: str) -> tuple[int, ...]:
     return numbers("--tier", text)
 
 
+def no_tiers(text: str) -> tuple[int, ...]:
+    """The tiers that a text names, or none.
+
+    >>> no_tiers("none"), no_tiers("0-1")
+    ((), (0, 1))
+    """
+    return () if text.strip() == "none" else tiers(text)
+
+
 REFERENCE = Option("--reference", "A model that never knew what was to be unlearned.", ATTACKING)
 KINDS = ("retrained", "before")
 KIND = Option(
@@ -292,8 +301,33 @@ def audit_settings() -> Settings:
     return Settings(modes=tuple(MODES), variants=("open", "whole"), directions=DIRECTIONS)
 
 
+TRIED = TIER.but("Attack as well, with these tiers, such as 0,1; or none.", read=no_tiers)
+
+
 @dataclass(frozen=True)
-class AuditSpec(Beside, Target, Held, Pair):
+class Tried:
+    """Which attacks an audit makes, and beside what.
+
+    Attributes:
+        tiers: of `attacks.table`; none of them: nothing is attacked.
+        reference: a model that never knew, or None.
+        reference_kind: how it came about, or None.
+    """
+
+    tiers: Annotated[
+        tuple[int, ...], TIER.but("Attack as well, with these tiers, such as 0,1; none.", read=no_tiers)
+    ] = ()
+    reference: Annotated[str | None, REFERENCE] = None
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+
+    @property
+    def attacking(self) -> Attacking | None:
+        """The attacks, all else as `attack` has it; None where none is made."""
+        return Attacking(**_common(self, Tried)) if self.tiers else None
+
+
+@dataclass(frozen=True)
+class AuditSpec(Tried, Beside, Target, Held, Pair):
     """The spec of `audit_pair`.
 
     Attributes:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ckdiff.calls.specs import AuditSpec, Beside, Pair, Target, audit_settings, measures_of, questions_in, settings_in
+from ckdiff.calls.specs import (
+    AuditSpec,
+    Beside,
+    Pair,
+    Target,
+    Tried,
+    audit_settings,
+    measures_of,
+    questions_in,
+    settings_in,
+)
 from ckdiff.cli.console import present, write_outline
 from ckdiff.cli.groups import Given
 from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
@@ -23,6 +33,7 @@ MEASURED = Given((Target, Beside, Restoring, Answering, Machine), audit_settings
 def audit(
     pair: Pair,
     given: Annotated[Mapping[str, Any], MEASURED],
+    tried: Tried,
     texts: Texts,
     output: Output,
     policy: Annotated[Path | None, POLICY] = None,
@@ -40,7 +51,7 @@ def audit(
     wanted, neutral = read_policy(policy), texts.choose()
     measures = measures_of(wanted, given if neutral is None else {**given, "neutral": neutral})
     settings = settings_in(measures, audit_settings())
-    spec = assemble(AuditSpec, pair, policy=wanted, settings=settings, **questions_in(measures))
+    spec = assemble(AuditSpec, pair, tried, policy=wanted, settings=settings, **questions_in(measures))
     set_threads(threads)
     if plan:
         print_plan(spec)
