@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ckdiff.attacks.case import Options
-    from ckdiff.calls.specs import Attacking, AttackSpec
+    from ckdiff.calls.attacking import Attacking
+    from ckdiff.calls.specs import AttackSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import AttackReport

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.calls.specs import Attacking, AuditSpec
+    from ckdiff.calls.attacking import Attacking
+    from ckdiff.calls.specs import AuditSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckdiff.attacks.table import ATTACKS
-from ckdiff.calls.specs import Attacking, AttackSpec, Beside, Target
+from ckdiff.calls.attacking import Attacking
+from ckdiff.calls.specs import AttackSpec, Beside, Target
 from ckdiff.cli.console import duration, inconclusive, present, write_lines
 from ckdiff.cli.options import FORMAT, PLAN, TABLE, THREADS, Output, StoredPair
 from ckdiff.cli.session import Session, set_threads

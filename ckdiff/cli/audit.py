@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ckdiff.calls.attacking import Tried
 from ckdiff.calls.specs import (
     AuditSpec,
     Beside,
     Pair,
     Target,
-    Tried,
     audit_settings,
     measures_of,
     questions_in,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.calls.specs import COMPAT, DepthSpec, Reference, Target
+from ckdiff.calls.attacking import COMPAT, Reference
+from ckdiff.calls.specs import DepthSpec, Target
 from ckdiff.cli.console import inconclusive, present
 from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair
 from ckdiff.cli.session import Session, set_threads

@@ -1,0 +1,163 @@
+"""How attacks are chosen, and which model that never knew stands beside: options and the groups that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ckdiff.attacks.table import ATTACKS
+from ckdiff.options import SEED, Option, OptionError, names, numbers
+
+ATTACKING = "Attacks"
+"""The heading of these options in `--help`."""
+
+
+def tiers(text: str) -> tuple[int, ...]:
+    """The tiers that a text names.
+
+    >>> tiers("0,2")
+    (0, 2)
+    """
+    return numbers("--tier", text)
+
+
+def no_tiers(text: str) -> tuple[int, ...]:
+    """The tiers that a text names, or none.
+
+    >>> no_tiers("none"), no_tiers("0-1")
+    ((), (0, 1))
+    """
+    return () if text.strip() == "none" else tiers(text)
+
+
+REFERENCE = Option("--reference", "A model that never knew what was to be unlearned.", ATTACKING)
+KINDS = ("retrained", "before")
+KIND = Option(
+    "--reference-kind",
+    "retrained: trained anew without it; before: from before it was learned.",
+    ATTACKING,
+    known=KINDS,
+)
+TIER = Option("--tier", "Which tiers, such as 0,1.", ATTACKING, least=0, most=3, read=tiers)
+ATTACK = Option(
+    "--attack",
+    f"{', '.join(ATTACKS)}, or all; else all of the tiers.",
+    ATTACKING,
+    known=ATTACKS,
+    read=lambda text: names(text, ATTACKS),
+)
+ARMS = ("others", "half", "scrambled")
+"""What `attacks.relearn` trains on."""
+TRAININGS = ("full", "lora")
+MOST_RATE = 1.0
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Learning rates.
+
+    >>> rates("3e-5, 1e-4")
+    (3e-05, 0.0001)
+    """
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise OptionError(f"--rates: {text[:40]!r} is no list of rates; write 3e-5,1e-4") from None
+    if not all(0 < rate <= MOST_RATE for rate in found):
+        raise OptionError(f"--rates: {text[:40]!r} has one that is not above 0 and at most {MOST_RATE:g}")
+    return found
+
+
+TRAINING = Option("--training", "How relearning trains: full, or lora (less memory).", ATTACKING, known=TRAININGS)
+ARM = Option(
+    "--arms",
+    "What relearning trains on: others, half, scrambled, or all.",
+    ATTACKING,
+    known=ARMS,
+    read=lambda text: names(text, ARMS),
+)
+RATES = Option("--rates", "Of relearning, such as 3e-5,1e-4; else by the model's width.", ATTACKING, read=rates)
+TRAIN_STEPS = Option("--train-steps", "Of relearning, at most.", ATTACKING, least=1, most=10_000)
+FOLDS = Option("--folds", "Parts in which relearning holds facts out.", ATTACKING, least=2, most=100)
+TRAIN_SEEDS = Option("--train-seeds", "Trainings of each kind.", ATTACKING, least=1, most=100)
+COMPAT = Option("--compat", "Patch the last layer behind the final norm, as the published code does.", ATTACKING)
+SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000)
+
+
+@dataclass(frozen=True)
+class Attacking:
+    """Which attacks, and beside what.
+
+    Attributes:
+        tiers: 0 prompts, 1 weights run otherwise, 2 weights trained, 3 both models.
+        attacks: names of `attacks.table`, whatever their tier; None: all of the tiers.
+        reference: a model that never knew, or None.
+        reference_kind: how it came about, or None.
+        samples: answers sampled for each question.
+        seed: of whatever is drawn.
+        training: how `relearn` trains.
+        arms: what it trains on.
+        rates: its learning rates; None: those that suit the model's width.
+        train_steps: at most so many.
+        folds: parts in which it holds facts out.
+        train_seeds: trainings of each kind.
+    """
+
+    tiers: Annotated[tuple[int, ...], TIER] = (0, 1)
+    attacks: Annotated[tuple[str, ...] | None, ATTACK] = None
+    reference: Annotated[str | None, REFERENCE] = None
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+    samples: Annotated[int, SAMPLES] = 16
+    seed: Annotated[int, SEED.but(panel=ATTACKING)] = 0
+    training: Annotated[str, TRAINING] = "full"
+    arms: Annotated[tuple[str, ...], ARM] = ARMS
+    rates: Annotated[tuple[float, ...] | None, RATES] = None
+    train_steps: Annotated[int, TRAIN_STEPS] = 20
+    folds: Annotated[int, FOLDS] = 2
+    train_seeds: Annotated[int, TRAIN_SEEDS] = 1
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the attacks, in the order of the table."""
+        return tuple(
+            name for name, row in ATTACKS.items() if (name in self.attacks if self.attacks else row.tier in self.tiers)
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that never knew what was to be unlearned.
+
+    Attributes:
+        reference: as `base`.
+        reference_kind: how it came about, or None.
+    """
+
+    reference: Annotated[str, REFERENCE] = ""
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+
+
+TRIED = TIER.but("Attack as well, with these tiers, such as 0,1; or none.", read=no_tiers)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Which attacks an audit makes, and beside what.
+
+    Attributes:
+        tiers: of `attacks.table`; none of them: nothing is attacked.
+        reference: a model that never knew, or None.
+        reference_kind: how it came about, or None.
+    """
+
+    tiers: Annotated[
+        tuple[int, ...], TIER.but("Attack as well, with these tiers, such as 0,1; none.", read=no_tiers)
+    ] = ()
+    reference: Annotated[str | None, REFERENCE] = None
+    reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
+
+    @property
+    def attacking(self) -> Attacking | None:
+        """The attacks, all else as `attack` has it; None where none is made."""
+        return (
+            Attacking(self.tiers, reference=self.reference, reference_kind=self.reference_kind) if self.tiers else None
+        )
