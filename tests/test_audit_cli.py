@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.modes import MODES, SUBSETS
-from ckdiff.report.hdf5.file import read_report
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.weights.geometry import measure_geometry
 from ckdiff.weights.making import FORMAT
+from ckdiff.weights.opening import open_checkpoint
 from tests.reports import same
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
@@ -128,6 +131,11 @@ def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: R
     ckdiff("probe", "base", "unlearned", *modes, *common)
     whole, parts = read_report("ckdiff.h5"), read_report("parts.h5")
     assert parts.verdict is None
+    # An audit looks at what no basis hides, too.
+    assert parts.compare is not None
+    sides = open_checkpoint("base"), open_checkpoint("unlearned")
+    parts = replace(parts, compare=measure_geometry(*sides, parts.compare))
+    write_report(parts, Path("parts.h5"))
     assert same(judge_report(parts, read_policy(Path("lax.toml"))), whole)
     assert ckdiff("gate", "parts.h5", "--policy", "lax.toml", "--save")[0] == 0
     assert Path("parts.h5").read_bytes() == Path("ckdiff.h5").read_bytes()
