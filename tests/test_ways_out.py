@@ -17,6 +17,7 @@ from ckdiff.cli.app import run
 from ckdiff.errors import CheckpointError, CkdiffError
 from ckdiff.files import beside, replace_file
 from ckdiff.probes.live.pretrained import config_of, load_tokenizer
+from ckdiff.weights.around import check_growth
 from ckdiff.weights.lora import pattern_value
 from ckdiff.weights.opening import open_checkpoint
 from tests.checkpoints import llama, save
@@ -130,6 +131,35 @@ def test_patterns_that_adapters_have(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="may match without end"):
         pattern_value(tmp_path, {"a+": 4}, "a" * 401, 8)
     assert pattern_value(tmp_path, {"b": 4}, "a" * 401, 8) == 8
+
+
+def test_a_tokenizer_that_makes_a_short_text_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_text())
+
+    def double(times: int) -> dict[str, Any]:
+        step = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+        return {"type": "Sequence", "normalizers": [step] * times}
+
+    for normalizer, words in (
+        ({"type": "Prepend", "prepend": "a" * 10_001}, "puts in more than 10000 characters"),
+        (double(10), "makes of a text more than 1000 times that"),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}] * 100}, "makes of a text more than 1000 times that"),
+        (double(9), ""),
+        ({"type": "Prepend", "prepend": "a" * 10_000}, ""),
+    ):
+        path.write_text(json.dumps(whole | {"normalizer": normalizer}))
+        if words:
+            with pytest.raises(CheckpointError, match=words):
+                load_tokenizer(folder)
+        else:
+            assert load_tokenizer(folder) is not None
+    path.write_text(json.dumps({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "A" * 300_000}}))
+    check_growth(folder)
+    path.write_text(json.dumps(whole))
+    monkeypatch.setattr("ckdiff.weights.around.MOST_WORDS", 5)
+    with pytest.raises(CheckpointError, match="more than 5 words"):
+        load_tokenizer(folder)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ckdiff.untrusted import quoted
 from ckdiff.weights.reader import ADAPTER_CONFIG, inside, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ckdiff.weights.checkpoint import Checkpoint
@@ -126,6 +127,54 @@ def check_tokenizer_files(root: Path) -> None:
         # As transformers takes it: from the current directory, not from the checkpoint's.
         if value and "\0" not in value and os.path.lexists(value):
             inside(root, os.path.abspath(value))
+
+
+MOST_WORDS, MOST_STEPS, MOST_PIECE, MOST_GROWTH = 2_000_000, 100, 10_000, 1000
+"""Of a tokenizer: words, steps of its pipeline, characters that one of them puts in, and how often a text may grow."""
+
+
+TABLE = "precompiled_charsmap"
+"""Of one letter to another; long, and nothing that is put in."""
+
+
+PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+
+
+def check_growth(root: Path) -> None:
+    """Refuse a tokenizer that makes a short text long without end, or that has more words than any language model.
+
+    Raises:
+        CheckpointError: and which part of it.
+    """
+    whole, path = read_json(root, "tokenizer.json"), root / "tokenizer.json"
+    model = whole.get("model")
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(words, dict | list) and len(words) > MOST_WORDS:
+        raise CheckpointError(f"{path}: more than {MOST_WORDS} words; fetch it again")
+    for part in PIPELINE:
+        steps, growth = list(_steps(whole.get(part), MAX_NESTED)), 1.0
+        for step in steps:
+            pieces = [text for key, text in step.items() if isinstance(text, str) and key != TABLE]
+            if max(map(len, pieces), default=0) > MOST_PIECE:
+                raise CheckpointError(f"{path}: {part}: puts in more than {MOST_PIECE} characters; fetch it again")
+            if step.get("type") == "Replace":
+                pattern = step.get("pattern")
+                matched = pattern.get("String") if isinstance(pattern, dict) else None
+                growth *= max(1.0, len(str(step.get("content"))) / max(1, len(matched or "")))
+        if len(steps) > MOST_STEPS or growth > MOST_GROWTH:
+            raise CheckpointError(f"{path}: {part}: makes of a text more than {MOST_GROWTH} times that; fetch it again")
+
+
+MAX_NESTED = 20
+
+
+def _steps(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """Every object of a part of the pipeline."""
+    if isinstance(value, dict):
+        yield value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items if depth else ():
+        yield from _steps(item, depth - 1)
 
 
 def weight_files(root: Path) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
-from ckdiff.weights.around import check_tokenizer_files
+from ckdiff.weights.around import check_growth, check_tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +150,7 @@ def load_tokenizer(root: Any) -> Any:
     if root is None or not any(os.path.isfile(os.path.join(root, name)) for name in files):
         return None
     check_tokenizer_files(Path(root))
+    check_growth(Path(root))
     with _offline(), _no_panic(f"{root}: its tokenizer cannot be read"):
         found: Any = AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
     for name in GUARDED:
