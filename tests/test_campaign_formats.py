@@ -268,7 +268,7 @@ def test_numbers_far_outside_the_scale_are_not_cut() -> None:
     wild = curve([-1e9] * 126, 1e10)
     runs = tuple(
         average(ALL, mode, "isolated", krs_kl=wild, krs_centred=wild, krs=wild, layers=np.arange(126, dtype="i8"),
-                top1=np.full(126, 0.999), top1_low=np.full(126, -0.001), top1_high=np.full(126, 1.0))
+                top1=np.full(126, 0.999), top1_low=np.full(126, 0.001), top1_high=np.full(126, 1.0))
         for mode in ("attn+coeff", "attn-weights")
     )  # fmt: skip
     text = shown(campaign(averages=runs))
