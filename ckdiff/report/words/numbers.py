@@ -51,6 +51,10 @@ def percent(fraction: float) -> str:
     return ">99.9 %" if fraction > 0.999 else f"{fraction * 100:.1f} %"
 
 
+WHOLE_ALONE = 1e12
+"""From here on a float is shown as it is: its digits behind the point are no knowledge."""
+
+
 def end_text(value: float, show: Callable[[float], str], up: bool) -> str:
     """One end of an interval as `show` says numbers, rounded outwards: what is printed never claims more than is known.
 
@@ -60,9 +64,11 @@ def end_text(value: float, show: Callable[[float], str], up: bool) -> str:
     >>> two = "{:.2f}".format
     >>> end_text(0.9969, two, up=False), end_text(0.9902, two, up=True), end_text(1 - 0.7, two, up=True)
     ('0.99', '1.00', '0.30')
+    >>> end_text(1e40, "{:.1e}".format, up=True)
+    '1.0e+40'
     """
     text = show(value)
-    if not math.isfinite(value):
+    if not math.isfinite(value) or abs(value) >= WHOLE_ALONE:
         return text
     shown = Decimal(text.strip("<>% ").replace(",", "")).as_tuple().exponent
     assert isinstance(shown, int)
