@@ -514,7 +514,7 @@ def test_an_old_report_is_judged_and_keeps_its_verdict(
     assert with_gate.verdict.label in LABELS
     assert same(read_report(written(with_gate, tmp_path / "new.h5")), with_gate)
     assert same(dataclasses.replace(with_gate, verdict=None), found)
-    status = command(["gate", str(tmp_path / "report-schema1.h5")])
+    status = command(["gate", str(tmp_path / "report-schema1.h5"), "--details"])
     assert status == exit_status(with_gate.verdict)
     assert capsys.readouterr().out == rendered(with_gate, width=120)
 
