@@ -57,7 +57,7 @@ from ckdiff.report.schema.probe import (
     ProbeRun,
     QuestionRecord,
 )
-from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, ShardRecord
+from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, SettingRecord, ShardRecord
 from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, RuleResult, Verdict
 from ckdiff.scoring.depth import depths, mean_depth, shares
 
@@ -80,7 +80,8 @@ def tensor(name: str, component: str, layer: int | None, drift: Drift, tied: boo
 
 def checkpoint(name: str) -> CheckpointRecord:
     shards = (ShardRecord("a-00001.safetensors", 4_000_000_000, "ab" * 32), ShardRecord("b-ü.safetensors", 7, None))
-    return CheckpointRecord(f"/models/{name}", None if name == "base" else "main", "cd" * 32, shards)
+    settings = (SettingRecord("config.json", "ef" * 32),)
+    return CheckpointRecord(f"/models/{name}", None if name == "base" else "main", "cd" * 32, shards, settings)
 
 
 def component(name: str, tensors: list[TensorDrift]) -> ComponentDrift:
