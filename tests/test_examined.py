@@ -190,7 +190,7 @@ def odd(run: ProbeRun, figures: list[float]) -> ProbeRun:
     return replace(run, **curves)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     figures=st.lists(st.lists(FIGURE, min_size=1, max_size=7), min_size=RUNS, max_size=RUNS),
     there=st.lists(st.booleans(), min_size=RUNS, max_size=RUNS),
