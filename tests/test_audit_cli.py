@@ -18,13 +18,15 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
+from ckdiff.calls.audit import keep_older
 from ckdiff.modes import MODES, SUBSETS
+from ckdiff.progress import Listener
 from ckdiff.report.formats import FORMATS
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.weights.geometry import measure_geometry
 from ckdiff.weights.making import FORMAT
 from ckdiff.weights.opening import open_checkpoint
-from tests.reports import same
+from tests.reports import attacks, behaviour, comparison, probe, report, same
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
 if TYPE_CHECKING:
@@ -96,6 +98,30 @@ def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:
     assert same(found.attack.rows, other.rows)
     assert same(found.attack.tiers, other.tiers)
     assert ckdiff("verify", "ckdiff.h5")[0] == 0
+    # An audit that attacks nothing keeps what was found with the same questions, and says what it removes.
+    _, _, err = audit()
+    assert "is removed" not in err
+    assert same(read_report("ckdiff.h5").attack, found.attack)
+    Path("questions.txt").write_text("\n".join(ASKED[:2]))
+    _, _, err = audit()
+    assert "its earlier attack was about other questions and is removed" in err
+    assert read_report("ckdiff.h5").attack is None
+
+
+def test_what_an_audit_makes_itself_is_never_an_older_one() -> None:
+    older = report(comparison(), probe(), behaviour(), attack=attacks(settings={"questions_digest": "other"}))
+    told: list[str] = []
+    listener = Listener(remark=told.append)
+    kept = keep_older(older, replace(older, probe=None, behaviour=None, attack=None), listener)
+    assert (kept.probe, kept.behaviour, kept.attack) == (None, None, None)
+    assert told == ["its earlier attack was about other questions and is removed"]
+
+
+def test_a_plan_says_what_attacks_take(audit: Run) -> None:
+    plain, attacked = (audit("--plan", *more)[1] for more in ((), ("--tier", "0,1")))
+    assert attacked.startswith(plain.splitlines()[0])
+    assert [name for name in ("forms", "samples", "quantise") if name in attacked] == ["forms", "samples", "quantise"]
+    assert "forms" not in plain
 
 
 @pytest.mark.parametrize(
@@ -103,6 +129,9 @@ def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:
     [
         (("--reference", "base"), "--tier"),
         (("--tier", "7"), "--tier: 7 is too large"),
+        (("--tier", "3"), "--tier: 3 is too large"),
+        (("--tier", "0", "--reference", "nowhere", "--plan"), "nowhere"),
+        (("--reference", "base", "--plan"), "--tier"),
         (("--tier", "0", "--reference", "nowhere"), "nowhere"),
     ],
 )

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.verify.report import check
+from ckdiff.cli.depth import status_of
+from ckdiff.errors import ExitStatus
 from ckdiff.probes.depth.runs import MODELS, SOURCES, How, Trio, measure
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener
@@ -22,6 +24,7 @@ from ckdiff.report.hdf5.file import read_report
 from ckdiff.scoring.depth import depths, mean_depth, shares
 from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
+from tests.reports import depth, report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 from tests.tiny_families import ALL
 from tests.tiny_pairs import CPU, IDS, LAYERS, disturbed, prompts_of
@@ -212,6 +215,23 @@ def test_the_lens_reads_through_the_bases_own_end(never: Callable[[str], list[Pa
             assert drops.lens["unlearned"][number, 1] == pytest.approx(levels[0] - levels[1], abs=1e-9)
 
 
+def test_an_answer_is_given_where_every_token_of_it_is_the_first_choice(never: Callable[[str], list[Path]]) -> None:
+    folders = never("llama")
+    base = Plain(folders[0]).model
+    said = []
+    with torch.inference_mode():
+        for one in IDS:
+            ids = list(one.prompt)
+            for _ in range(3):
+                ids.append(int(base(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            said.append(tuple(ids[len(one.prompt) :]))
+        last = (*said[0][:-1], (said[0][-1] + 1) % 50)
+        prompts = [replace(prompt, answer=answer) for prompt, answer in zip(prompts_of(), said, strict=True)]
+        prompts.append(replace(prompts[0], answer=last))
+        drops = measure(trio(folders), prompts, How(2), Listener())
+    assert drops.given["base"].tolist() == [1, 1, 1, 0]
+
+
 def test_only_the_chosen_tokens_are_patched_and_scored(never: Callable[[str], list[Path]]) -> None:
     folders = never("llama")
     places = [(0,), (1,), (2, 3)]
@@ -336,3 +356,19 @@ def test_a_reference_that_knows_is_named(ckdiff: Run, place: Path) -> None:
     status, out, err = ckdiff("depth", "base", "unlearned", *arguments)
     assert (status, "inconclusive" in err) == (3, True), err
     assert "the reference gives 1 of 1 answers itself" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, ExitStatus.OK),  # one of two questions tells, and the reference gives one of two answers
+        ({"given_reference": True}, ExitStatus.INCONCLUSIVE),
+        ({"layers": 0}, ExitStatus.INCONCLUSIVE),
+    ],
+)
+def test_most_answers_of_the_reference_or_none_that_tells_conclude_nothing(
+    changes: dict[str, Any], status: ExitStatus
+) -> None:
+    found = depth()
+    questions = tuple(replace(one, **changes) for one in found.questions)
+    assert status_of(report(None, depth=replace(found, questions=questions))) == status

@@ -38,7 +38,14 @@ KIND = Option(
     ATTACKING,
     known=KINDS,
 )
-TIER = Option("--tier", "Which tiers, such as 0,1.", ATTACKING, least=0, most=3, read=tiers)
+TIER = Option(
+    "--tier",
+    "Which tiers, such as 0,1.",
+    ATTACKING,
+    least=0,
+    most=max(row.tier for row in ATTACKS.values()),
+    read=tiers,
+)
 ATTACK = Option(
     "--attack",
     f"{', '.join(ATTACKS)}, or all; else all of the tiers.",
@@ -149,15 +156,6 @@ class Tried:
         reference_kind: how it came about, or None.
     """
 
-    tiers: Annotated[
-        tuple[int, ...], TIER.but("Attack as well, with these tiers, such as 0,1; none.", read=no_tiers)
-    ] = ()
+    tiers: Annotated[tuple[int, ...], TRIED] = ()
     reference: Annotated[str | None, REFERENCE] = None
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
-
-    @property
-    def attacking(self) -> Attacking | None:
-        """The attacks, all else as `attack` has it; None where none is made."""
-        return (
-            Attacking(self.tiers, reference=self.reference, reference_kind=self.reference_kind) if self.tiers else None
-        )

@@ -14,6 +14,7 @@ from ckdiff.calls.attack import attack_open, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.provenance import identity, open_pair, versions
+from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
 
 
+MADE = frozenset({"compare", "probe", "behaviour"})
+"""Sections that every audit makes anew."""
+
+
 def audit_pair(
     spec: AuditSpec,
     listener: Listener | None = None,
@@ -43,7 +48,8 @@ def audit_pair(
     Args:
         spec: what to audit, and how.
         listener: told of progress, asked whether to stop.
-        existing: a report of the same pair; runs of its probe that asked the same in the same way stay.
+        existing: a report of the same pair; runs of its probe that asked the same in the same way stay, and so do its
+            attacks and its depth where they asked the same questions.
         accept: called with both locations once the headers are read; it raises where the work should not begin.
         keep: a file to keep an unfinished sweep in.
         resume: go on with what is kept there.
@@ -64,12 +70,31 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
-        if spec.attacking is not None:
-            report = _attack(work, spec.attacking, report, listener)
-    # Only what was asked the same questions in the same way can be evidence beside what was measured now.
-    if existing is not None and existing.probe is not None and report.probe is not None:
-        report = replace(report, probe=combine_probes(existing.probe, report.probe))
+        if spec.attack is not None:
+            report = _attack(work, spec.attack, report, listener)
+    if existing is not None:
+        report = keep_older(existing, report, listener)
     return judge_report(report, spec.policy)
+
+
+def keep_older(existing: Report, report: Report, listener: Listener) -> Report:
+    """The report with what an older one has beside it: only what was asked the same questions can be evidence now.
+
+    Runs of a probe stay where they asked in the same way, and so do sections that no audit makes unasked.
+    """
+    if existing.probe is not None and report.probe is not None:
+        report = replace(report, probe=combine_probes(existing.probe, report.probe))
+    said = () if report.behaviour is None else report.behaviour.answers
+    digests = {one.digest for one in said if one.name == "target"}
+    for name in MEASURED:
+        older = getattr(existing, name)
+        if name in MADE or older is None or getattr(report, name) is not None:
+            continue
+        if older.settings.get("questions_digest") in digests:
+            report = replace(report, **{name: older})
+        else:
+            listener.remark(f"its earlier {name} was about other questions and is removed")
+    return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +127,11 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
         accept(base.location, unlearned.location)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
-    reference = _check_attacks(spec)
+    reference = check_attacks(spec)
     return _Work((base, unlearned), task, job, reference)
 
 
-def _check_attacks(spec: AuditSpec) -> Checkpoint | None:
+def check_attacks(spec: AuditSpec) -> Checkpoint | None:
     """Refuse attacks that cannot be made; the reference, its headers read, or None.
 
     Raises:
@@ -114,7 +139,7 @@ def _check_attacks(spec: AuditSpec) -> Checkpoint | None:
     """
     from ckdiff.options import OptionError, check_options
 
-    attacking = spec.attacking
+    attacking = spec.attack
     if attacking is None:
         if spec.reference is not None or spec.reference_kind is not None:
             raise OptionError("--reference: stands beside attacks; name their tiers with --tier")

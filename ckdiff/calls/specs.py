@@ -191,6 +191,11 @@ class AuditSpec(Tried, Beside, Target, Held, Pair):
         """Its questions to both models."""
         return BehaveSpec(**_common(self, BehaveSpec))
 
+    @property
+    def attack(self) -> AttackSpec | None:
+        """Its attacks, or None where none is made."""
+        return AttackSpec(**_common(self, AttackSpec) | {"neutral": False}) if self.tiers else None
+
 
 def _common(spec: Any, kind: type) -> dict[str, Any]:
     """The fields of a spec that another kind of spec has too."""

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.attacks.table import ATTACKS
 from ckdiff.calls.attacking import Attacking
 from ckdiff.calls.specs import AttackSpec, Beside, Target
-from ckdiff.cli.console import duration, inconclusive, present, write_lines
+from ckdiff.cli.console import inconclusive, present, write_attacks
 from ckdiff.cli.options import FORMAT, PLAN, TABLE, THREADS, Output, StoredPair
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import ExitStatus
@@ -17,7 +16,6 @@ from ckdiff.options import assemble
 from ckdiff.scoring.settings import Answering, Machine, Settings
 
 if TYPE_CHECKING:
-    from ckdiff.calls.attack import AttackOutline
     from ckdiff.report.schema.report import Report
 
 
@@ -44,7 +42,7 @@ def attack(
     spec = assemble(AttackSpec, sides, attacking, target, beside, neutral=False, settings=settings)
     set_threads(threads)
     if plan:
-        write_outline(outline(spec))
+        write_attacks(outline(spec))
         return
     report = session.work(lambda listener: run(spec, listener, existing))
     report = session.write(report, "attack")
@@ -65,13 +63,3 @@ def status_of(report: Report) -> ExitStatus:
     if weak:
         return inconclusive(f"tier {', '.join(weak)} could not have shown anything with these questions")
     return ExitStatus.OK
-
-
-def write_outline(outline: AttackOutline) -> None:
-    """Print what `--plan` says: texts by attack, memory and time."""
-    memory = f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"
-    lines = [(name, f"{count} texts") for name, count in outline.attacks.items()]
-    lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
-    less = "; less where answers come back early" if any(ATTACKS[name].trains for name in outline.attacks) else ""
-    lines += [("time", f"about {duration(outline.seconds)}, loading aside{less}")]
-    write_lines(f"{name:<11}{text}" for name, text in lines)

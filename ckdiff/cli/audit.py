@@ -19,7 +19,7 @@ from ckdiff.calls.specs import (
     questions_in,
     settings_in,
 )
-from ckdiff.cli.console import present, write_outline
+from ckdiff.cli.console import present, write_attacks, write_outline
 from ckdiff.cli.groups import Given
 from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
@@ -68,13 +68,18 @@ def audit(
 
 
 def print_plan(spec: AuditSpec) -> None:
-    """Print the outline of an audit's probe.
+    """Print the outline of an audit's probe, and of its attacks.
 
     Raises:
         CkdiffError: nothing would be probed.
     """
+    from ckdiff.calls.attack import outline as outline_attacks
+    from ckdiff.calls.audit import check_attacks
     from ckdiff.calls.probe import outline
 
     if spec.probe is None:
         raise CkdiffError("--plan: nothing would be probed without questions; give --questions")
+    check_attacks(spec)
     write_outline(outline(spec.probe))
+    if spec.attack is not None:
+        write_attacks(outline_attacks(spec.attack))

@@ -15,6 +15,7 @@ from ckdiff.errors import ExitStatus
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckdiff.calls.attack import AttackOutline
     from ckdiff.probes.outline import Outline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
@@ -186,6 +187,18 @@ def write_outline(outline: Outline) -> None:
         ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
         ("time", f"about {duration(outline.seconds)}, loading aside"),
     ]
+    write_lines(f"{name:<11}{text}" for name, text in lines)
+
+
+def write_attacks(outline: AttackOutline) -> None:
+    """Print what `--plan` says of attacks: texts by attack, memory and time."""
+    from ckdiff.attacks.table import ATTACKS
+
+    memory = f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"
+    lines = [(name, f"{count} texts") for name, count in outline.attacks.items()]
+    lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
+    less = "; less where answers come back early" if any(ATTACKS[name].trains for name in outline.attacks) else ""
+    lines += [("time", f"about {duration(outline.seconds)}, loading aside{less}")]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 
 

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
-    add_rows,
-    bare,
     bullets,
     dim,
     facts,
-    number_columns,
+    mixed_table,
     pair_facts,
     warnings,
     with_title,
-    words_column,
 )
 from ckdiff.report.words import attack as words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
@@ -43,22 +40,12 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
 def _tables(found: AttackReport) -> Iterator[RenderableType]:
     if found.tiers:
         rows = [words.tier_cells(one) for one in found.tiers]
-        yield with_title("Tiers", _table(words.TIER_HEADS, rows, (0, 1, 3)), dim(*words.TIER_LEGEND))
+        yield with_title("Tiers", mixed_table(words.TIER_HEADS, rows, (0, 1, 3)), dim(*words.TIER_LEGEND))
     if rows := [words.row_cells(one) for one in words.measured_rows(found)]:
-        yield with_title("Attacks", _table(words.ROW_HEADS, rows, (0, 1, 2)), dim(*words.LEGEND))
+        yield with_title("Attacks", mixed_table(words.ROW_HEADS, rows, (0, 1, 2)), dim(*words.LEGEND))
     if returned := [words.returned_cells(found, one) for one in words.first_returned(found)]:
-        yield with_title("What came back", _table(words.RETURNED_HEADS, returned, range(5)))
+        yield with_title("What came back", mixed_table(words.RETURNED_HEADS, returned, range(5)))
     if codes := words.code_cells(found):
-        yield with_title("Weights alone", _table(words.CODE_HEADS, codes, (0, 1)))
+        yield with_title("Weights alone", mixed_table(words.CODE_HEADS, codes, (0, 1)))
     if notes := words.every_note(found):
         yield with_title("Notes", bullets(notes))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int]) -> RenderableType:
-    table = bare(1)
-    for place, head in enumerate(heads):
-        if place in texts:
-            words_column(table, head)
-        else:
-            number_columns(table, [head])
-    return add_rows(table, rows)

@@ -8,12 +8,12 @@ from rich.text import Text
 
 from ckdiff.report.terminal.parts import (
     RAMP,
-    add_rows,
     bar,
     bare,
     bullets,
     dim,
     facts,
+    mixed_table,
     number_columns,
     pair_facts,
     warnings,
@@ -45,15 +45,10 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     yield Text(words.headline(found), style="bold")
     yield with_title("By layer", _layers(found), dim(*words.LEGEND))
     if rows := words.carried(found)[: selection.questions or SHOWN]:
-        table = bare(1)
-        for place, head in enumerate(words.QUESTION_HEADS):
-            if place < 2:
-                words_column(table, head)
-            else:
-                number_columns(table, [head])
+        table = mixed_table(words.QUESTION_HEADS, map(words.question_cells, rows), (0, 1))
         left = len(found.questions) - len(rows)
         more = [dim(f"… and {left} more, which are carried less")] if left else []
-        yield with_title("Answers, carried most first", add_rows(table, map(words.question_cells, rows)), *more)
+        yield with_title("Answers, carried most first", table, *more)
     if notes := words.every_note(found):
         yield with_title("Notes", bullets(notes))
 

@@ -13,7 +13,7 @@ from ckdiff.report.words.numbers import BYTE_UNITS, amount, count_of
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -118,6 +118,17 @@ def plain_table(first: str, numbers: Sequence[str], rows: Iterable[Sequence[str]
     table = bare()
     words_column(table, first, vertical="bottom")
     number_columns(table, numbers)
+    return add_rows(table, rows)
+
+
+def mixed_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]], texts: Collection[int]) -> Table:
+    """A narrow table whose columns are numbers but for those in some places, which are words."""
+    table = bare(1)
+    for place, head in enumerate(heads):
+        if place in texts:
+            words_column(table, head)
+        else:
+            number_columns(table, [head])
     return add_rows(table, rows)
 
 
