@@ -3,16 +3,19 @@
 >>> import ckdiff
 >>> spec = ckdiff.CompareSpec("path/to/base", "path/to/unlearned")
 
-`ckdiff.compare(spec)` gives a report; `ckdiff.read_report(path)` opens one that was written.
+`ckdiff.compare(spec)`, or `ckdiff.compare("path/to/base", "path/to/unlearned")`, gives a report;
+`ckdiff.read_report(path)` opens one that was written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ckdiff.audit.gate.policy import read_policy
     from ckdiff.audit.judge import judge_report
     from ckdiff.calls.attack import attack
@@ -20,12 +23,16 @@ if TYPE_CHECKING:
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
     from ckdiff.calls.depth import depth
+    from ckdiff.calls.figure import figure
+    from ckdiff.calls.html import html
     from ckdiff.calls.probe import probe
     from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
     from ckdiff.calls.unlearn import make_unlearned
+    from ckdiff.calls.verify import verify
     from ckdiff.campaign.calls import gather, run_campaign
     from ckdiff.campaign.plan.plan import read_plan
     from ckdiff.report.hdf5.file import read_campaign, read_report, write_campaign, write_report
+    from ckdiff.report.rows.frames import to_dataframe
     from ckdiff.scoring.settings import Settings
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
@@ -46,7 +53,9 @@ __all__ = [
     "behave",
     "compare",
     "depth",
+    "figure",
     "gather",
+    "html",
     "judge_report",
     "make_unlearned",
     "probe",
@@ -55,6 +64,8 @@ __all__ = [
     "read_policy",
     "read_report",
     "run_campaign",
+    "to_dataframe",
+    "verify",
     "write_campaign",
     "write_report",
 ]
@@ -75,7 +86,9 @@ _PLACES = {
     "behave": "ckdiff.calls.behave",
     "compare": "ckdiff.calls.compare",
     "depth": "ckdiff.calls.depth",
+    "figure": "ckdiff.calls.figure",
     "gather": "ckdiff.campaign.calls",
+    "html": "ckdiff.calls.html",
     "judge_report": "ckdiff.audit.judge",
     "make_unlearned": "ckdiff.calls.unlearn",
     "probe": "ckdiff.calls.probe",
@@ -84,6 +97,8 @@ _PLACES = {
     "read_policy": "ckdiff.audit.gate.policy",
     "read_report": "ckdiff.report.hdf5.file",
     "run_campaign": "ckdiff.campaign.calls",
+    "to_dataframe": "ckdiff.report.rows.frames",
+    "verify": "ckdiff.calls.verify",
     "write_campaign": "ckdiff.report.hdf5.file",
     "write_report": "ckdiff.report.hdf5.file",
 }
@@ -101,3 +116,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -136,7 +136,7 @@ def test_several_reports_make_one_figure(ckdiff: Run, behave: Run, place: Path) 
 
 
 def test_reports_of_one_name_are_told_apart_by_their_paths() -> None:
-    from ckdiff.cli.figure import labels
+    from ckdiff.calls.figure import labels
 
     assert labels([Path("a/one.h5"), Path("b/two.h5")]) == ["one", "two"]
     assert labels([Path("a/ckdiff.h5"), Path("b/ckdiff.h5")]) == ["a/ckdiff", "b/ckdiff"]

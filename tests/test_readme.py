@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,20 @@ NAVIGATION = re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(encodin
 """The pages of docs/, in the order in which they are read."""
 PAGES = "\n".join([README, *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in NAVIGATION)])
 INSTALLERS = ["./examples/quickstart", "./.ci/check --install"]
+
+
+NOTEBOOK = """
+import ast
+names = {}
+for cell in CELLS:
+    *body, last = ast.parse(cell).body
+    exec(compile(ast.Module(body, []), "cell", "exec"), names)
+    shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+    if hasattr(shown, "_repr_html_"):
+        assert "<table" in shown._repr_html_()
+    print(type(shown).__name__)
+"""
+"""Runs cells in one namespace, and shows the last value of each as a notebook does."""
 
 
 class Block(NamedTuple):
@@ -48,6 +63,12 @@ def test_every_command_runs(tmp_path: Path, warm: Path) -> None:
         run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"{body}\n{run.stdout}\n{run.stderr}"
         assert "Traceback" not in run.stderr
+    notebook = json.loads((place / "examples" / "notebook.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    command = [str(warm / "python"), "-c", f"CELLS = {cells!r}\n{NOTEBOOK}"]
+    run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["Report", "DataFrame", "DataFrame", "DataFrame", "Probe", "Verdict", "PosixPath"]
 
 
 def test_only_the_two_installers_are_not_run_here() -> None:

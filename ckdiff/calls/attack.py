@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked
 from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, open_pair
+from ckdiff.calls.specs import AttackSpec
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from ckdiff.attacks.case import Options
     from ckdiff.calls.attacking import Attacking
-    from ckdiff.calls.specs import AttackSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import AttackReport
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
 
 
+@take_paths(AttackSpec)
 def attack(
     spec: AttackSpec,
     listener: Listener | None = None,

@@ -13,7 +13,9 @@ from ckdiff.calls.ask import read_asked, read_questions_of
 from ckdiff.calls.attack import attack_open, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, open_pair, versions
+from ckdiff.calls.specs import AuditSpec
 from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.attacking import Attacking
-    from ckdiff.calls.specs import AuditSpec
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener
@@ -35,6 +36,7 @@ MADE = frozenset({"compare", "probe", "behaviour"})
 """Sections that every audit makes anew."""
 
 
+@take_paths(AuditSpec)
 def audit_pair(
     spec: AuditSpec,
     listener: Listener | None = None,

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked
 from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, open_pair
+from ckdiff.calls.specs import BehaveSpec
 
 if TYPE_CHECKING:
-    from ckdiff.calls.specs import BehaveSpec
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
 
+@take_paths(BehaveSpec)
 def behave(
     spec: BehaveSpec,
     listener: Listener | None = None,

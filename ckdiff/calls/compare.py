@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import record_of, versions
+from ckdiff.calls.specs import CompareSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckdiff.cache import Cache
-    from ckdiff.calls.specs import CompareSpec
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.hashing import ShardHasher
 
 
+@take_paths(CompareSpec)
 def compare(
     spec: CompareSpec,
     progress: Callable[[int, int], None] | None = None,

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, digest_of, open_pair
+from ckdiff.calls.specs import DepthSpec
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
-    from ckdiff.calls.specs import DepthSpec
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.weights.checkpoint import Checkpoint
 
 
+@take_paths(DepthSpec)
 def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
     """A report of how deep the unlearning goes, beside a model that never knew.
 

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.merge import merge_reports
+from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, identity, open_pair
+from ckdiff.calls.specs import ProbeSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.calls.specs import ProbeSpec
     from ckdiff.probes.outline import Outline
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
 
+@take_paths(ProbeSpec)
 def probe(
     spec: ProbeSpec,
     listener: Listener | None = None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from ckdiff.calls.html import html as write
 from ckdiff.cli.console import remark
 from ckdiff.cli.options import OVERWRITE, QUIET, REPORT
-from ckdiff.errors import CkdiffError
 from ckdiff.options import OUTPUT
 
 
@@ -18,12 +18,5 @@ def html(
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a page of a report: one HTML file without network, for screen, phone and print."""
-    from ckdiff.report.hdf5.file import read_any
-    from ckdiff.report.page import check_place, write_page
-
-    if output.exists() and report.exists() and output.samefile(report):
-        raise CkdiffError(f"{output}: is the report itself; name another file with -o FILE")
-    check_place(output, overwrite)
-    found = read_any(report)
-    write_page(found, output, overwrite)
+    write(report, output, overwrite)
     remark(f"page: {output}", quiet)

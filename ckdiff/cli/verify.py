@@ -10,7 +10,7 @@ import typer
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
 from ckdiff.cli.options import KEY, POLICY, QUIET, REPORT
-from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.errors import ExitStatus
 from ckdiff.options import Option
 from ckdiff.version import __version__
 
@@ -39,16 +39,10 @@ def verify(
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compute a report's numbers, digests and verdict again, check its signature, and say what differs."""
-    from ckdiff.audit.gate.policy import read_policy
-    from ckdiff.audit.verify.verify import VerifySpec, sidecar
-    from ckdiff.audit.verify.verify import verify as run
+    from ckdiff.audit.verify.verify import sidecar
+    from ckdiff.calls.verify import verify as run
 
-    if attestation is not None and key is None:
-        raise CkdiffError(
-            "--attestation: a signature says nothing without a key; give --key FILE, the signer's public key"
-        )
-    wanted = None if policy is None else read_policy(policy)
-    outcome = run(VerifySpec(report, base, unlearned, key, attestation, wanted, adapter_base))
+    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base)
     if key is None and sidecar(report).exists():
         remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
     if hint := _hint(outcome):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import Ids, Rows
 
 Attacked = Literal["base", "unlearned", "reference", "twin"]
@@ -178,8 +179,8 @@ class TierEvidence:
     able: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AttackReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class AttackReport(Brief):
     """What `ckdiff attack` found.
 
     Attributes:
@@ -197,6 +198,8 @@ class AttackReport:
         twin: how the suppressed copy of the base came about that is the control of training, or why there is none; ""
             where nothing was trained.
     """
+
+    GIST = ("rows", "returned")
 
     model_type: str
     clusters: int

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import Ids, Named, Ragged, Rows, Says, Share
 
 ANSWER_SETS = ("target", "unrelated")
@@ -54,8 +55,8 @@ class AnswerRecord:
     answer_given: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerSet:
+@dataclass(frozen=True, slots=True, repr=False)
+class AnswerSet(Brief):
     """Open questions of one kind.
 
     Attributes:
@@ -68,6 +69,8 @@ class AnswerSet:
         chrf: as `bleu`; NaN where it was not measured.
         given_digest: of everything that was given to be asked, where some of it was left out; else "".
     """
+
+    GIST = ("questions",)
 
     name: str
     source: str
@@ -105,8 +108,8 @@ class ChoiceRecord:
     picked_unlearned: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceSet:
+@dataclass(frozen=True, slots=True, repr=False)
+class ChoiceSet(Brief):
     """Multiple-choice questions: recognition can stay, or rise, where generation is suppressed.
 
     Attributes:
@@ -114,6 +117,8 @@ class ChoiceSet:
         probability_base, probability_unlearned: mean over questions of the right choice's share of exp(mean log p).
         chance: accuracy of guessing, mean of 1 / number of choices.
     """
+
+    GIST = ("questions",)
 
     name: str
     source: str
@@ -137,14 +142,16 @@ class NeutralRecord:
     nll_unlearned: float
 
 
-@dataclass(frozen=True, slots=True)
-class NeutralSet:
+@dataclass(frozen=True, slots=True, repr=False)
+class NeutralSet(Brief):
     """Neutral texts: what unlearning did to text that is about nothing in particular.
 
     Attributes:
         kl: mean over texts of the mean KL(base || unlearned) a token, in nats.
         perplexity_base, perplexity_unlearned: exp(sum of -log p / number of tokens) over all texts.
     """
+
+    GIST = ("texts",)
 
     source: str
     digest: str
@@ -176,8 +183,8 @@ class HistoryPoint:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
+@dataclass(frozen=True, slots=True, repr=False)
+class Behaviour(Brief):
     """What `ckdiff behave` found: answers before and after.
 
     Attributes:
@@ -190,6 +197,8 @@ class Behaviour:
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
     """
+
+    GIST = ("answers",)
 
     model_type: str
     answers: Annotated[tuple[AnswerSet, ...], Named(ANSWER_SETS)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import (
     As,
     OneOf,
@@ -169,8 +170,8 @@ class PairDrift:
     changed_fraction: PairComponent
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignRun:
+@dataclass(frozen=True, slots=True, repr=False)
+class CampaignRun(Brief):
     """One sweep (direction, mode, variant) of every pair and concept that has it.
 
     Attributes:
@@ -190,8 +191,8 @@ class CampaignRun:
     top1: Annotated[Float64, Windows]
 
 
-@dataclass(frozen=True, slots=True)
-class AverageRun:
+@dataclass(frozen=True, slots=True, repr=False)
+class AverageRun(Brief):
     """One sweep, averaged over concepts: the pairs of a concept first, then the concepts, which are the sampling unit.
 
     Attributes:
@@ -234,8 +235,8 @@ class GroupMean:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Campaign:
+@dataclass(frozen=True, slots=True, repr=False)
+class Campaign(Brief):
     """Everything that a campaign found.
 
     Attributes:
@@ -251,6 +252,8 @@ class Campaign:
         notes: plain sentences about what a reader must know.
         versions: of ckdiff and of the libraries behind the reports, each "a" or "a, b" where they differ.
     """
+
+    GIST = ("pairs",)
 
     name: str
     plan: Annotated[str, Row("plan")]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import Rank, Rows, Says, Scale, Shape, Share, Within
 from ckdiff.shapes import Component, ComponentLayer, Int64, LayerNeuron
 
@@ -85,8 +86,8 @@ class ComponentDrift:
     drift: Drift
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+@dataclass(frozen=True, slots=True, repr=False)
+class Grid(Brief):
     """Drift per component and layer (tensors outside the layers are not in it); NaN where there is nothing."""
 
     components: Annotated[tuple[str, ...], Scale("component")]
@@ -97,8 +98,8 @@ class Grid:
     changed_fraction: ComponentLayer
 
 
-@dataclass(frozen=True, slots=True)
-class NeuronGrid:
+@dataclass(frozen=True, slots=True, repr=False)
+class NeuronGrid(Brief):
     """Drift per layer and neuron, for one component that has neurons.
 
     In a mixture of experts, neurons are numbered expert by expert: neuron = expert * d_ff + index.
@@ -200,8 +201,8 @@ class Uncompared:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Brief):
     """What `ckdiff compare` found.
 
     Attributes:
@@ -220,6 +221,8 @@ class Comparison:
             where one is the other rotated; NaN where they stand in one basis, or nobody looked.
         notes: plain sentences about what a reader must know (not measured, assumed, merged).
     """
+
+    GIST = ("tensors",)
 
     model_type: str
     known_architecture: bool

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import Ids, Rows, Scale
 from ckdiff.shapes import Int64, LayerQuestion, PerLayer
 
@@ -44,8 +45,8 @@ class DepthQuestion:
     given_reference: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DepthReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class DepthReport(Brief):
     """What `ckdiff depth` found.
 
     Attributes:
@@ -67,6 +68,8 @@ class DepthReport:
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
     """
+
+    GIST = ("questions",)
 
     model_type: str
     depth: Mean

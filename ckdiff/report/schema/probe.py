@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import Ids, Rank, Row, Rows, Says, Scale, Tree, Within
 from ckdiff.shapes import Axes, Float64, Int64, LayerQuestion, PerLayer, PerQuestion
 
@@ -26,8 +27,8 @@ SWEEP = ("direction", "mode", "variant")
 """What names a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+@dataclass(frozen=True, slots=True, repr=False)
+class Curve(Brief):
     """One score at each window centre, with its pointwise 95 % interval and its simultaneous 95 % band.
 
     All five are NaN where the score was not asked for or not defined, the last four where there is one question only.
@@ -56,8 +57,8 @@ UNMEASURED: Float64 = np.zeros(0)
 UNMEASURED_CURVE = Curve(UNMEASURED, UNMEASURED, UNMEASURED, UNMEASURED, UNMEASURED)
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeRun:
+@dataclass(frozen=True, slots=True, repr=False)
+class ProbeRun(Brief):
     """One sweep: direction x mode x variant, a score at each window centre.
 
     Attributes:
@@ -195,8 +196,8 @@ class NeuronRecord:
     contribution: float
 
 
-@dataclass(frozen=True, slots=True)
-class NeuronSet:
+@dataclass(frozen=True, slots=True, repr=False)
+class NeuronSet(Brief):
     """The smallest set of neurons whose coefficients, restored alone, bring back most of what their window brings.
 
     Attributes:
@@ -216,6 +217,8 @@ class NeuronSet:
         total: the contributions of all candidates together: 1, but for the error of their computation.
         nodes: points of the quadrature behind the contributions.
     """
+
+    GIST = ("neurons",)
 
     direction: str
     layer: Annotated[int, Says("window centre; -1: the whole model")]
@@ -243,8 +246,8 @@ class NeuronSet:
     nodes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+@dataclass(frozen=True, slots=True, repr=False)
+class Probe(Brief):
     """What `ckdiff probe` found, and the settings that it ran under.
 
     Attributes:
@@ -254,6 +257,8 @@ class Probe:
         notes: plain sentences about what a reader must know.
         neurons: of some windows the neurons that carry them; empty where they were not asked for.
     """
+
+    GIST = ("runs", "questions")
 
     model_type: str
     layer_count: Annotated[int, Within(0, MOST_LAYERS)]

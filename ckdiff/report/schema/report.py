@@ -1,6 +1,6 @@
 """The report: frozen records that every command fills and every presenter reads.
 
-The schema is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but errors and shapes, so
+The schema is the narrow waist of ckdiff. It knows NumPy and nothing else of the project but the ground below, so
 that a report can be opened, shown and judged without torch. A new section is a record and one field of `Report`.
 Field names are a contract with other people's scripts: add, never rename, and raise `SCHEMA_VERSION` when the meaning
 of something changes.
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from ckdiff.report.schema.attack import AttackReport
 from ckdiff.report.schema.behaviour import Behaviour
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.comparison import Comparison
 from ckdiff.report.schema.depth import DepthReport
 from ckdiff.report.schema.layout import Rows
@@ -46,8 +47,8 @@ class SettingRecord:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointRecord:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckpointRecord(Brief):
     """Which checkpoint was read.
 
     Attributes:
@@ -58,6 +59,8 @@ class CheckpointRecord:
         settings: files around the weights, sorted by name; empty without hashes, and in older files.
     """
 
+    GIST = ("location",)
+
     location: str
     revision: str | None
     digest: str | None
@@ -65,22 +68,26 @@ class CheckpointRecord:
     settings: Annotated[tuple[SettingRecord, ...], Rows("file", key="name")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+@dataclass(frozen=True, slots=True, repr=False)
+class Provenance(Brief):
     """The two checkpoints that every number of the report is about."""
+
+    GIST = ("base", "unlearned")
 
     base: CheckpointRecord
     unlearned: CheckpointRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Brief):
     """Everything that is known about one pair of checkpoints.
 
     Attributes:
         versions: of ckdiff and of the libraries whose arithmetic the numbers rest on.
         complete: False while a run that was interrupted has left some of its parts.
     """
+
+    GIST = ("provenance",)
 
     provenance: Provenance
     compare: Comparison | None = None

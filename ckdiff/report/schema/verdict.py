@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
+from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.layout import As, Merged, Rank, Row, Rows
 
 Label = Literal[
@@ -113,8 +114,8 @@ class GateCheck:
     threshold: float
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+@dataclass(frozen=True, slots=True, repr=False)
+class Gate(Brief):
     """What a policy says about a report.
 
     Attributes:
@@ -127,6 +128,8 @@ class Gate:
         notes: plain sentences about the policy itself.
     """
 
+    GIST = ("outcome",)
+
     policy: Annotated[str, Row("policy")]
     digest: Annotated[str, As("policy_digest")]
     source: Annotated[str, As("policy_source")]
@@ -136,8 +139,8 @@ class Gate:
     notes: Annotated[tuple[str, ...], As("policy_notes"), Rows("note")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict(Brief):
     """What the report means: where the effect lives, what became of the knowledge, and everything that both rest on.
 
     Attributes:
@@ -164,6 +167,8 @@ class Verdict:
         lacking: plain sentences about what `knowledge` would need, each with the command that measures it.
         edition: of the rules and sentences that gave it; 1 where a file says nothing of it.
     """
+
+    GIST = ("label", "knowledge", "gate")
 
     label: Label
     reason: str

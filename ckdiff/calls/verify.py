@@ -1,0 +1,62 @@
+"""`verify`: a report is held against everything that it rests on."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckdiff.errors import CkdiffError
+
+if TYPE_CHECKING:
+    from ckdiff.audit.gate.records import Policy
+    from ckdiff.audit.verify.verify import Outcome
+
+    Place = str | PathLike[str]
+
+
+def verify(
+    report: Place,
+    base: Place | None = None,
+    unlearned: Place | None = None,
+    key: Place | None = None,
+    attestation: Place | None = None,
+    policy: Place | Policy | None = None,
+    adapter_base: str | None = None,
+) -> Outcome:
+    """Compute a report's numbers, digests and verdict again, and check its signature.
+
+    Args:
+        report: the file.
+        base: a checkpoint that must be the report's.
+        unlearned: the same.
+        key: the public key of whoever must have signed; without one nothing is said of the origin.
+        attestation: the envelope; else the report's name and ".intoto.json". Needs a key.
+        policy: what the report must have been judged by.
+        adapter_base: the base model of adapters whose own config names none.
+
+    Returns:
+        What differs (`outcome.differences.found`), and what else was found out.
+
+    Raises:
+        CkdiffError: the report, the key, the policy or a checkpoint cannot be read.
+    """
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.audit.verify.verify import VerifySpec
+    from ckdiff.audit.verify.verify import verify as run
+
+    if attestation is not None and key is None:
+        raise CkdiffError(
+            "--attestation: a signature says nothing without a key; give --key FILE, the signer's public key"
+        )
+    wanted = read_policy(Path(policy)) if isinstance(policy, (str, PathLike)) else policy
+    base, unlearned = _text(base), _text(unlearned)
+    return run(VerifySpec(Path(report), base, unlearned, _path(key), _path(attestation), wanted, adapter_base))
+
+
+def _text(place: Place | None) -> str | None:
+    return None if place is None else fspath(place)
+
+
+def _path(place: Place | None) -> Path | None:
+    return None if place is None else Path(place)
