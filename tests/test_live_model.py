@@ -92,7 +92,7 @@ def test_layers_by_hand_are_the_models_own_forward(pairs: Pairs, name: str) -> N
 
 
 SCALES = {"cohere": 0.0625, "cohere2": 0.0625, "cohere-qk": 0.0625}
-CAPS = {"gemma2": 30.0}
+CAPS = {"gemma2": 30.0, "vaultgemma": 30.0}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -394,7 +394,7 @@ def test_code_of_the_checkpoint_is_not_run(pairs: Pairs, tmp_path: Path) -> None
     assert torch.equal(logits(loaded(folder).model), logits(theirs(pairs("llama").base)))
 
 
-@pytest.mark.parametrize("name", ["gemma2", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt"])
+@pytest.mark.parametrize("name", ["gemma2", "vaultgemma", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt"])
 def test_an_attention_that_the_family_has_not(pairs: Pairs, name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         live(pairs(name).base, attention="sdpa")

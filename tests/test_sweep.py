@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     Pairs = Callable[[str], Folders]
 
-EAGER_ONLY = ("gemma2", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
+EAGER_ONLY = ("gemma2", "vaultgemma", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
 
 
 def attention_of(name: str) -> str:

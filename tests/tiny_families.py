@@ -28,7 +28,7 @@ LIKE_LLAMA = (
     *("llama", "mistral", "ministral3", "qwen2", "gemma", "olmo", "granite", "smollm3", "cohere", "cohere2"),
     *("stablelm", "qwen3", "exaone4", "hunyuan_v1_dense", "gemma2", "gemma3_text", "olmo2", "olmo3", "nemotron"),
     *("phi3", "glm4", "phi", "starcoder2", "seed_oss", "ernie4_5", "glm"),
-    *("ministral", "helium", "arcee"),
+    *("ministral", "helium", "arcee", "vaultgemma"),
 )
 CONFIGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(LIKE_LLAMA, COMMON),

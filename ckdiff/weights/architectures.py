@@ -153,6 +153,11 @@ _ROWS = (
     _like_llama("exaone4", _OLMO2),
     _like_llama("hunyuan_v1_dense", LLAMA.rules + norms(_L + "self_attn.", "query_layernorm key_layernorm")),
     _like_llama("gemma2", _EMBED + _ATTENTION + _GATED_MLP + _SANDWICH_NORMS + _FINAL_NORM, tied=True),
+    _like_llama(
+        "vaultgemma",
+        _EMBED + _ATTENTION + _GATED_MLP + norms(_L, "input_layernorm pre_feedforward_layernorm") + _FINAL_NORM,
+        tied=True,
+    ),
     _like_llama("gemma3_text", _EMBED + _ATTENTION + _GATED_MLP + _SANDWICH_NORMS + _QK_NORMS + _FINAL_NORM, tied=True),
     _like_llama("olmo2", _OLMO2),
     _like_llama("olmo3", _OLMO2),

@@ -23,7 +23,20 @@ EMBEDDING_NAMES = frozenset(["embed_tokens", "lm_head", "wte", "wpe", "embed_in"
 HEAD = "lm_head.weight"
 TIED_NAMES = tuple([name, "weight"] for name in ("embed_tokens", "wte", "word_embeddings", "embed_in"))
 TIED_MODELS = frozenset(
-    {"gpt2", "gpt_bigcode", "gpt_neo", "gemma", "gemma2", "gemma3_text", "opt", "bloom", "falcon", "cohere", "cohere2"}
+    {
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "vaultgemma",
+        "opt",
+        "bloom",
+        "falcon",
+        "cohere",
+        "cohere2",
+    }
 )
 """Model types that tie their embeddings where the config does not say."""
 
