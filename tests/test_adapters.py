@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.adapters import is_adapter
+from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.storage import Mapped
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.weights.checkpoint import Checkpoint
+    from tests.tiny_pairs import Folders
 
 WIDTH = 16
 
@@ -123,6 +125,27 @@ def test_merges_as_peft_does(tmp_path: Path, setting: str) -> None:
         assert value.dtype == np.float32
     base = values(open_checkpoint(str(tmp_path / "base")))
     assert any(not np.array_equal(base[name], found[name]) for name in base)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ARCHITECTURES.items() if row.tied])
+def test_a_family_ties_its_embeddings_unsaid(pairs: Callable[[str], Folders], tmp_path: Path, name: str) -> None:
+    """An adapter of the output matrix, where config.json does not say that it is the embedding's."""
+    shutil.copytree(pairs(name).base, tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config.pop("tie_word_embeddings", None)
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    base = values(open_checkpoint(str(tmp_path / "base")))
+    embedding = next(key for key in base if key.split(".")[-2] in ("embed_tokens", "wte", "word_embeddings"))
+    rows, width = base[embedding].shape
+    (tmp_path / "adapter").mkdir()
+    settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["lm_head"]}
+    settings |= {"base_model_name_or_path": str(tmp_path / "base")}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings))
+    factors = {"A": np.ones((1, width), np.float32), "B": np.ones((rows, 1), np.float32)}
+    named = {f"base_model.model.lm_head.lora_{key}.weight": value for key, value in factors.items()}
+    save_file(named, tmp_path / "adapter" / "adapter_model.safetensors")
+    found = values(open_checkpoint(str(tmp_path / "adapter")))
+    np.testing.assert_allclose(found[embedding], base[embedding] + 1, rtol=0, atol=1e-6)
 
 
 def test_location_root_shards_and_notes(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ckdiff.errors import CheckpointError
 from ckdiff.probes.live.generation import context_length, greedy, stop_tokens
 from ckdiff.probes.live.model import LiveModel
+from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_adapters import SETTINGS, make_pair
-from tests.tiny_families import ALL
+from tests.tiny_families import ALL, EAGER_ONLY
 from tests.tiny_pairs import CPU, Folders, build, disturbed
 
 if TYPE_CHECKING:
@@ -92,7 +95,6 @@ def test_layers_by_hand_are_the_models_own_forward(pairs: Pairs, name: str) -> N
 
 
 SCALES = {"cohere": 0.0625, "cohere2": 0.0625, "cohere-qk": 0.0625}
-CAPS = {"gemma2": 30.0, "vaultgemma": 30.0}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -101,7 +103,7 @@ def test_scale_cap_and_bias_of_the_unembedding(pairs: Pairs, name: str) -> None:
     with torch.inference_mode():
         head = model.unembedding(torch.randn(4, model.config.hidden_size, generator=torch.Generator().manual_seed(0)))
     assert head.scale == pytest.approx(SCALES.get(name, 1.0), rel=1e-5)
-    assert head.cap == CAPS.get(name)
+    assert head.cap == getattr(theirs(pairs(name).base).config, "final_logit_softcapping", None)
     assert (head.bias is not None) == (name in ("phi", "gptj"))
 
 
@@ -394,11 +396,20 @@ def test_code_of_the_checkpoint_is_not_run(pairs: Pairs, tmp_path: Path) -> None
     assert torch.equal(logits(loaded(folder).model), logits(theirs(pairs("llama").base)))
 
 
-@pytest.mark.parametrize("name", ["gemma2", "vaultgemma", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt"])
+@pytest.mark.parametrize("name", EAGER_ONLY)
 def test_an_attention_that_the_family_has_not(pairs: Pairs, name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         live(pairs(name).base, attention="sdpa")
     assert "\n" not in str(caught.value)
+
+
+def test_families_without_another_attention_are_listed() -> None:
+    """A row whose model type has one attention only is named in `EAGER_ONLY` of tests/tiny_families.py."""
+    classes: dict[str, Any] = {
+        name: AutoModelForCausalLM._model_mapping[CONFIG_MAPPING[name]] for name in ARCHITECTURES
+    }
+    only = {name for name, found in classes.items() if not found._supports_sdpa}
+    assert only == set(EAGER_ONLY), "EAGER_ONLY of tests/tiny_families.py"
 
 
 # ---------------------------------------------------------------------------------------------------------- greedy

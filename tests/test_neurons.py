@@ -40,7 +40,8 @@ from tests.test_probe_cli import ASKED, QUICK, save_tokenizer
 from tests.test_probe_cli import ckdiff as ckdiff
 from tests.test_probe_cli import made as made
 from tests.test_probe_cli import place as place
-from tests.test_sweep import EAGER_ONLY, tolerance
+from tests.test_sweep import tolerance
+from tests.tiny_families import EAGER_ONLY
 from tests.tiny_pairs import CPU, IDS, LAYERS, Folders, by_question, live_pair, load, prompts_of
 
 if TYPE_CHECKING:

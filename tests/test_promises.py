@@ -55,7 +55,8 @@ def mode(monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def family(monkeypatch: pytest.MonkeyPatch) -> str:
     """A model type of transformers that no row is about."""
-    name = "helium"
+    name = "cwm"
+    assert name not in ARCHITECTURES
     monkeypatch.setitem(cast("MutableMapping[str, Any]", ARCHITECTURES), name, replace(LLAMA, model_type=name))
     monkeypatch.setitem(tiny_families.CONFIGS, name, tiny_families.COMMON)
     monkeypatch.setitem(tiny_families.ALL, name, (name, tiny_families.COMMON))

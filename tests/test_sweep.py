@@ -31,7 +31,7 @@ from ckdiff.scoring.scores import QuestionLosses
 from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
 from tests.reference import STATES, Reference
-from tests.tiny_families import ALL
+from tests.tiny_families import ALL, EAGER_ONLY
 from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, prompts_of, scores
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from tests.tiny_pairs import Measured
 
     Pairs = Callable[[str], Folders]
-
-EAGER_ONLY = ("gemma2", "vaultgemma", "gpt_oss", "gptj", "gpt_neo", "bloom", "mpt")
 
 
 def attention_of(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
+from ckdiff.weights.architectures import architecture
 from ckdiff.weights.checkpoint import Checkpoint, Derived
 
 if TYPE_CHECKING:
@@ -22,23 +23,6 @@ EMBEDDING_NAMES = frozenset(["embed_tokens", "lm_head", "wte", "wpe", "embed_in"
 
 HEAD = "lm_head.weight"
 TIED_NAMES = tuple([name, "weight"] for name in ("embed_tokens", "wte", "word_embeddings", "embed_in"))
-TIED_MODELS = frozenset(
-    {
-        "gpt2",
-        "gpt_bigcode",
-        "gpt_neo",
-        "gemma",
-        "gemma2",
-        "gemma3_text",
-        "vaultgemma",
-        "opt",
-        "bloom",
-        "falcon",
-        "cohere",
-        "cohere2",
-    }
-)
-"""Model types that tie their embeddings where the config does not say."""
 
 _BLOCK_ROWS = 1024
 MERGE = "merge it with peft's merge_and_unload and compare the result"
@@ -62,7 +46,8 @@ def untie(base: Checkpoint, shard: Shard) -> tuple[Checkpoint, str | None]:
 
     The base itself and None where nothing is tied, or where the adapter leaves both alone.
     """
-    default = base.config.get("model_type") in TIED_MODELS
+    row = architecture(str(base.config.get("model_type")))
+    default = row is not None and row.tied
     shapes = base.shapes()
     found = [name for name in shapes if name.split(".")[-2:] in TIED_NAMES]
     touched = any(set(name.split(".")) & EMBEDDING_NAMES - {"wpe"} for name in shard.entries)
