@@ -312,7 +312,7 @@ def test_hostile_strings_are_shown_not_obeyed(color: bool) -> None:
 def test_every_format_writes_every_campaign_the_same_each_time(name: str, which: str) -> None:
     text = say(ALL_CAMPAIGNS[which], name)
     assert isinstance(text, str)
-    assert text.endswith("\n")
+    assert text.endswith("\n") or (name, text) == ("jsonl", "")
     assert not text.endswith("\n\n")
     assert say(ALL_CAMPAIGNS[which], name) == text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ckdiff.cli.app import run
 from ckdiff.report.formats import FORMATS, Format, say
 from ckdiff.report.hdf5.file import write_campaign, write_report
+from ckdiff.report.rows.cells import cell_text
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.report import Report
 from ckdiff.report.words.sections import SECTIONS, Selection, file_of
@@ -93,6 +95,31 @@ def test_tsv_has_the_rows_of_csv(section: str) -> None:
         expected = list(csv.reader(io.StringIO(one)))
         assert list(csv.reader(io.StringIO(other), delimiter="\t")) == expected
         assert [line.count("\t") + 1 for line in other.splitlines()] == [len(row) for row in expected]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_jsonl_has_the_rows_of_csv(section: str) -> None:
+    evil = dataclasses.replace(hostile_report(), behaviour=hostile_behaviour())
+    for found in (FULL, evil, report(None), campaign(), hostile_campaign()):
+        selection = Selection("compare" if found is evil else section)
+        one, other = (say(found, name, selection) for name in ("csv", "jsonl"))
+        assert isinstance(one, str)
+        assert isinstance(other, str)
+        names, *expected = csv.reader(io.StringIO(one))
+        rows = [json.loads(line, parse_constant=pytest.fail) for line in other.splitlines()]
+        assert all(list(row) == names for row in rows)
+        assert [[_cell(value) for value in row.values()] for row in rows] == expected
+
+
+def _cell(value: object) -> str:
+    return cell_text(tuple(value) if isinstance(value, list) else value)
+
+
+def test_jsonl_keeps_kinds_and_has_null_for_what_is_not_defined() -> None:
+    rows = [json.loads(line) for line in str(say(FULL, "jsonl", Selection("verdict"))).splitlines()]
+    label = rows[0]
+    assert (label["kind"], label["sense"], label["threshold"]) == ("statement", None, None)
+    assert isinstance(label["value"], float)
 
 
 def test_a_format_that_is_not_there_is_refused_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

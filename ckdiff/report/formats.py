@@ -23,7 +23,7 @@ class Format(NamedTuple):
 
     Attributes:
         writer: the function that says a report or a campaign in it: `package.module:function`, loaded when it is used.
-            It takes what is to be said and a `Selection`, and gives a text that ends in a line end, or, for people,
+            It takes what is to be said and a `Selection`, and gives a text of whole lines, or, for people,
             something that a console prints.
         carries: of a report about one pair the whole ("all"), the whole or one section ("any"), or one section at a
             time ("one").
@@ -38,6 +38,7 @@ FORMATS: dict[str, Format] = {
     "json": Format("ckdiff.report.exports.json:to_json", "all"),
     "csv": Format("ckdiff.report.rows.csv:to_csv", "one"),
     "tsv": Format("ckdiff.report.rows.tsv:to_tsv", "one"),
+    "jsonl": Format("ckdiff.report.rows.jsonl:to_jsonl", "one"),
     "md": Format("ckdiff.report.markdown.document:to_markdown", "all"),
     "junit": Format("ckdiff.report.exports.junit:to_junit", "all"),
 }

@@ -27,11 +27,12 @@ def join_rows(found: Report | Campaign, selection: Selection, mark: str) -> str:
     """
     output = io.StringIO()
     writer = csv.writer(output, delimiter=mark, lineterminator="\n")
-    writer.writerows([cell_text(value) for value in row] for row in _rows(found, selection))
+    writer.writerows([cell_text(value) for value in row] for row in rows_of(found, selection))
     return output.getvalue()
 
 
-def _rows(found: Report | Campaign, selection: Selection) -> Iterable[Sequence[object]]:
+def rows_of(found: Report | Campaign, selection: Selection) -> Iterable[Sequence[object]]:
+    """The names of the columns, then every row of the section that is selected, or of a campaign."""
     if isinstance(found, Campaign):
         rows: Iterable[Sequence[object]] = file_of("rows", "campaign").rows(found)
         return rows
