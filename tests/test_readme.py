@@ -121,6 +121,12 @@ def test_the_number_of_architectures_is_that_of_the_table() -> None:
     assert said == [str(len(ARCHITECTURES))], "docs/limits.md says how many"
 
 
+def test_every_format_is_named_where_a_campaign_is_shown() -> None:
+    from ckdiff.report.formats import FORMATS
+
+    assert f"--format {'|'.join(list(FORMATS)[1:])}" in (ROOT / "docs" / "campaign.md").read_text()
+
+
 def test_files_that_are_named_exist() -> None:
     """In docstrings and comments, and on the pages that people read."""
     named = re.compile(r"`((?:ckdiff|tests|benchmarks|docs|examples)/[\w./-]+\.\w+)")
