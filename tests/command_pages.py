@@ -12,6 +12,7 @@ import typer
 
 from ckdiff.cli.app import build_app
 from ckdiff.cli.commands import COMMANDS
+from ckdiff.cli.endings import endings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def make_pages() -> dict[str, str]:
     """The text of every page, by file name."""
     group: Any = typer.main.get_command(build_app())
     pages = {f"{name}.md": _page(name, group.commands[name]) for name in COMMANDS}
-    return pages | {"index.md": _index(group)}
+    return pages | {"index.md": _index(group), "endings.md": _endings_page(group)}
 
 
 def _page(name: str, command: Any) -> str:
@@ -50,6 +51,25 @@ def _page(name: str, command: Any) -> str:
     lines = [f"# ckdiff {name}", "", command.help, "", "```text", COMMANDS[name].example, "```", "", *about]
     for panel, rows in _panels(command).items():
         lines += [f"## {panel}", "", "| | |", "|---|---|", *rows, ""]
+    lines += ["## Exit status", "", *_endings_table(name, command)]
+    return "\n".join(lines)
+
+
+def _endings_table(name: str, command: Any) -> list[str]:
+    resumes = any("--resume" in one.opts for one in command.params)
+    rows = [f"| {int(one.status)} | {one.when} | {one.then} |" for one in endings_of(name, resumes)]
+    return ["| status | when | what to do |", "|---|---|---|", *rows, ""]
+
+
+def _endings_page(group: Any) -> str:
+    lines = [
+        "# Exit statuses, and what to do next",
+        "",
+        "stderr says the reason in one line. Status 3 is never evidence that nothing is left.",
+        "",
+    ]
+    for name in COMMANDS:
+        lines += [f"## ckdiff {name}", "", *_endings_table(name, group.commands[name])]
     return "\n".join(lines)
 
 
@@ -80,7 +100,11 @@ def _default(parameter: Any) -> Iterator[str]:
 
 
 def _index(group: Any) -> str:
-    lines = ["# Commands and their options", "", "As `ckdiff COMMAND --help` has them.", ""]
+    lines = [
+        "# Commands and their options",
+        "",
+        "As `ckdiff COMMAND --help` has them. [Exit statuses](endings.md) have a page of their own.",
+    ]
     for panel in dict.fromkeys(row.panel for row in COMMANDS.values()):
         names = [name for name, row in COMMANDS.items() if row.panel == panel]
         rows = [f"| [`ckdiff {name}`]({name}.md) | {group.commands[name].help.strip()} |" for name in names]

@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from ckdiff.cli.app import run
-from ckdiff.report.exports.junit import to_junit
+from ckdiff.report.exports.junit import failure_junit, to_junit
 from ckdiff.report.hdf5.file import write_report
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from tests.reports import HOSTILE, comparison, gate, hostile_report, hostile_verdict, verdict
@@ -198,3 +198,11 @@ def test_show_prints_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     write_report(found, tmp_path / "report.h5")
     assert run(["show", str(tmp_path / "report.h5"), "--format", "junit"]) == 0
     assert capfd.readouterr().out == to_junit(found)
+
+
+def test_a_command_without_a_result_is_an_error_and_keeps_to_the_schema() -> None:
+    for text in ("a: does not exist", *HOSTILE):
+        said = failure_junit("audit", text, "unusable")
+        etree.XMLSchema(etree.fromstring(SCHEMA)).assertValid(etree.fromstring(said.encode()))
+        assert all(char.isprintable() or char == "\n" for char in said)
+        assert ElementTree.fromstring(said.encode()).get("errors") == "1"

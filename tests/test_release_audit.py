@@ -57,8 +57,13 @@ def test_each_run_leaves_its_papers(tried: tuple[Path, str], name: str, label: s
     assert label in (folder / "page.html").read_text().lower()
 
 
-def test_a_mistake_leaves_no_papers(tried: tuple[Path, str]) -> None:
-    assert list((tried[0] / "mistake").iterdir()) == []
+def test_a_mistake_leaves_papers_that_say_so(tried: tuple[Path, str]) -> None:
+    folder = tried[0] / "mistake"
+    assert {place.name for place in folder.iterdir()} == {"summary.md", "junit.xml"}
+    (error,) = ElementTree.parse(folder / "junit.xml").getroot().iter("error")
+    assert (error.get("type"), "truncated" in str(error.get("message"))) == ("unusable", True)
+    summary = (folder / "summary.md").read_text()
+    assert summary.startswith("# ckdiff audit: exit status 2\n\nThere is no result.\n\n    ckdiff: ")
 
 
 @pytest.mark.parametrize("place", sorted(EXAMPLE.glob("*.toml")), ids=lambda place: place.stem)

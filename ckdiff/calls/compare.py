@@ -22,6 +22,7 @@ def compare(
     spec: CompareSpec,
     progress: Callable[[int, int], None] | None = None,
     accept: Callable[[str, str], None] | None = None,
+    threads: int = 0,
 ) -> Report:
     """A report of the drift between two checkpoints: per tensor, component, layer and neuron.
 
@@ -29,6 +30,7 @@ def compare(
         spec: what to compare.
         progress: called with (elements done, elements in all).
         accept: called with both locations once the headers are read; it raises where the work should not begin.
+        threads: that hash weight files beside the arithmetic; 0: one a core.
 
     Raises:
         CheckpointError: a checkpoint cannot be read; nothing has been written.
@@ -39,7 +41,7 @@ def compare(
     unlearned = open_checkpoint(spec.unlearned, spec.adapter_base)
     if accept is not None:
         accept(base.location, unlearned.location)
-    return compare_open(base, unlearned, spec.hash, progress)
+    return compare_open(base, unlearned, spec.hash, progress, threads=threads)
 
 
 def compare_open(
@@ -48,6 +50,7 @@ def compare_open(
     hashes: bool,
     progress: Callable[[int, int], None] | None = None,
     cache: Cache | None = None,
+    threads: int = 0,
 ) -> Report:
     """A report of the drift between two open checkpoints; a cache may know their digests."""
     hasher: ShardHasher | None = None
@@ -55,7 +58,7 @@ def compare_open(
         from ckdiff.weights.hashing import ShardHasher
 
         # Started before NumPy is imported: on two cores hashing is what takes longest.
-        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest)
+        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest, threads)
     try:
         from ckdiff.report.schema.report import Provenance, Report
         from ckdiff.weights.pairs import compare_checkpoints

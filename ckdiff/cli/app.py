@@ -13,16 +13,13 @@ import typer
 
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, remark, report_bug, write
+from ckdiff.cli.endings import INTERRUPTED
 from ckdiff.cli.groups import flatten
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-INTERRUPTED = 130
-"""What a shell calls a process that Ctrl-C ended."""
-
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -103,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
         # typer turns a KeyboardInterrupt into this status itself.
         return fail("interrupted", INTERRUPTED) if result == INTERRUPTED else int(result or 0)
     except CkdiffError as error:
-        return fail(str(error), error.exit_status)
+        return fail(str(error), error.exit_status, words)
     except (KeyboardInterrupt, typer.Abort):
         return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -114,18 +111,18 @@ def run(arguments: list[str] | None = None) -> int:
             # A name that is too long, a disk that fails; but a file that is not there was looked for by us.
             known = error.filename is not None and error.errno != errno.ENOENT
             said = f"{error.filename}: {error.strerror}; check the path and its rights"
-            return fail(said, ExitStatus.USAGE) if known else report_bug()
-        return fail(f"cannot write: {error.strerror}; free some disk", ExitStatus.USAGE)
+            return fail(said, ExitStatus.USAGE, words) if known else report_bug(words)
+        return fail(f"cannot write: {error.strerror}; free some disk", ExitStatus.USAGE, words)
     except MemoryError:
-        return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE)
+        return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE, words)
     except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
         if isinstance(error, SystemExit) and "_CKDIFF_COMPLETE" in os.environ:
             # So ends what completes words in a shell.
             return int(error.code or 0)
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
-            return fail(error.format_message(), ExitStatus.USAGE)
-        return report_bug()
+            return fail(error.format_message(), ExitStatus.USAGE, words)
+        return report_bug(words)
 
 
 if __name__ == "__main__":

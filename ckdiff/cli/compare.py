@@ -8,7 +8,7 @@ import typer
 
 from ckdiff.calls.specs import CompareSpec
 from ckdiff.cli.console import present
-from ckdiff.cli.options import FORMAT, TABLE, TOP, Output
+from ckdiff.cli.options import FORMAT, TABLE, THREADS, TOP, Output
 from ckdiff.cli.session import Session
 from ckdiff.errors import ExitStatus
 from ckdiff.options import Option
@@ -22,6 +22,7 @@ def compare(
     output: Output,
     output_format: Annotated[str, FORMAT] = TABLE,
     top: Annotated[int, TOP] = 10,
+    threads: Annotated[int, THREADS.but("Threads that hash files beside the arithmetic; 0: all.")] = 0,
     exit_code: Annotated[bool, Option("--exit-code", "Exit with 1 when the two differ.")] = False,
 ) -> None:
     """What moved: parameter drift per component, layer, tensor and neuron."""
@@ -30,7 +31,10 @@ def compare(
     session = Session(output)
     report = session.work(
         lambda listener: run(
-            spec, lambda done, total: listener.progress("comparing", done, total, ""), accept=session.accept
+            spec,
+            lambda done, total: listener.progress("comparing", done, total, ""),
+            accept=session.accept,
+            threads=threads,
         )
     )
     report = session.write(report, "compare")

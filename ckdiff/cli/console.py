@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ExitStatus
@@ -131,19 +131,55 @@ def inconclusive(reason: str) -> ExitStatus:
     return ExitStatus.INCONCLUSIVE
 
 
-def fail(message: str, status: int) -> int:
-    """One line on stderr, whatever the message holds, and the status."""
+def fail(message: str, status: int, words: Sequence[str] = ()) -> int:
+    """One line on stderr, whatever the message holds, and the status.
+
+    Where the words of the command line ask for a format that a build server keeps, stdout says it in that format: a
+    page that shows test results must not show an old one, or none.
+    """
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
     remark(f"ckdiff: {line}")
+    if words and status in KINDS:
+        # What cannot be said twice has been said once, and changes no status.
+        with contextlib.suppress(Exception):
+            _leave_paper(words, line, KINDS[ExitStatus(status)])
     return int(status)
 
 
-def report_bug() -> int:
+KINDS = {ExitStatus.USAGE: "unusable", ExitStatus.INCONCLUSIVE: "inconclusive", ExitStatus.BUG: "bug"}
+"""Endings without a result, in a word."""
+
+
+def _leave_paper(words: Sequence[str], message: str, kind: str) -> None:
+    from ckdiff.report.formats import say_failure
+
+    if text := say_failure(asked_format(words), words[0], message, kind):
+        write(text)
+
+
+def asked_format(words: Sequence[str]) -> str:
+    """The format that a command line asks for; empty where it asks for none.
+
+    >>> [asked_format(text.split()) for text in ("gate r.h5 --format junit", "show -fmd", "show -f", "show")]
+    ['junit', 'md', '', '']
+    """
+    found = ""
+    for place, word in enumerate(words):
+        if word in ("--format", "-f"):
+            found = "".join(words[place + 1 : place + 2])
+        elif word.startswith("--format="):
+            found = word.removeprefix("--format=")
+        elif word.startswith("-f") and not word.startswith("--"):
+            found = word.removeprefix("-f")
+    return found
+
+
+def report_bug(words: Sequence[str] = ()) -> int:
     """The traceback of what is being handled, and the status of a bug."""
     import traceback
 
     remark(traceback.format_exc().rstrip("\n"))
-    return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG)
+    return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG, words)
 
 
 @contextlib.contextmanager

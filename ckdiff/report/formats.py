@@ -27,10 +27,13 @@ class Format(NamedTuple):
             something that a console prints.
         carries: of a report about one pair the whole ("all"), the whole or one section ("any"), or one section at a
             time ("one").
+        failure: the function that says in it that a command came to no result, or nothing: it takes the command, one
+            line that says why, and the kind of ending.
     """
 
     writer: str
     carries: Literal["all", "any", "one"]
+    failure: str = ""
 
 
 FORMATS: dict[str, Format] = {
@@ -39,8 +42,10 @@ FORMATS: dict[str, Format] = {
     "csv": Format("ckdiff.report.rows.csv:to_csv", "one"),
     "tsv": Format("ckdiff.report.rows.tsv:to_tsv", "one"),
     "jsonl": Format("ckdiff.report.rows.jsonl:to_jsonl", "one"),
-    "md": Format("ckdiff.report.markdown.document:to_markdown", "all"),
-    "junit": Format("ckdiff.report.exports.junit:to_junit", "all"),
+    "md": Format(
+        "ckdiff.report.markdown.document:to_markdown", "all", "ckdiff.report.markdown.document:failure_markdown"
+    ),
+    "junit": Format("ckdiff.report.exports.junit:to_junit", "all", "ckdiff.report.exports.junit:failure_junit"),
 }
 """Every format by the name that `--format` takes; the first is the one that people get unasked."""
 
@@ -48,3 +53,9 @@ FORMATS: dict[str, Format] = {
 def say(found: Report | Campaign, name: str, selection: Selection = WHOLE) -> RenderableType:
     """A report or a campaign in one of `FORMATS`: its text, or what a console prints."""
     return cast("RenderableType", resolve_name(FORMATS[name].writer)(found, selection))
+
+
+def say_failure(name: str, command: str, message: str, kind: str) -> str:
+    """That a command came to no result, in a format that machines keep; empty in any other."""
+    row = FORMATS.get(name)
+    return str(resolve_name(row.failure)(command, message, kind)) if row is not None and row.failure else ""

@@ -26,12 +26,14 @@ CHUNK = 1 << 23
 class ShardHasher:
     """Hashes files in the background from the moment it is made; a file that is named twice is hashed once.
 
-    `known` gives the digest of a file that somebody has hashed already, or None.
+    `known` gives the digest of a file that somebody has hashed already, or None; of `threads` 0 means one a core.
     """
 
-    def __init__(self, shards: Iterable[Shard], known: Callable[[Path], str | None] | None = None) -> None:
+    def __init__(
+        self, shards: Iterable[Shard], known: Callable[[Path], str | None] | None = None, threads: int = 0
+    ) -> None:
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1), thread_name_prefix="sha256")
+        self._pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1), thread_name_prefix="sha256")
         self._digests: dict[Path, Future[str]] = {}
         for shard in shards:
             if shard.path not in self._digests:

@@ -3,7 +3,8 @@
 #
 #   audit.sh BASE UNLEARNED POLICY OUT [KEY]
 #
-# OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json.
+# OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json. After a mistake in
+# the input, or a bug, there are summary.md and junit.xml, which say so.
 # Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
 set -uo pipefail
 
@@ -17,15 +18,24 @@ report=$out/report.h5
 # Papers of an earlier audit must not be taken for those of this one.
 rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} || exit 2
 
-ckdiff audit "$base" "$unlearned" --policy "$policy" --output "$report" --overwrite
+log=$(mktemp) || exit 2
+trap 'rm -f "$log"' EXIT
+ckdiff audit "$base" "$unlearned" --policy "$policy" --output "$report" --overwrite --format junit \
+  > "$out/junit.xml" 2> "$log"
 status=$?
+cat "$log" >&2
 # 2 and 4: there is no report of this audit. Whatever else the shell says (a signal) is no verdict either.
-[[ $status -le 1 || $status -eq 3 ]] || exit "$status"
+if [[ ! ($status -le 1 || $status -eq 3) || ! -s $report ]]; then
+  printf '# ckdiff audit: exit status %s\n\nThere is no result.\n\n' "$status" > "$out/summary.md"
+  sed 's/^/    /' "$log" >> "$out/summary.md"
+  [[ $status -ne 0 ]] || exit 2
+  exit "$status"
+fi
 
 # A verdict without its papers is no release: what fails from here on fails the release.
 ckdiff html "$report" --output "$out/page.html" --overwrite || exit
 ckdiff show "$report" --section verdict --format md > "$out/summary.md" || exit
-ckdiff show "$report" --format junit > "$out/junit.xml" || exit
+cat "$out/summary.md"
 if [[ -n $key ]]; then
   ckdiff attest "$report" --key "$key" || exit
   ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --key "$key.pub" || exit

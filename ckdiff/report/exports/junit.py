@@ -19,6 +19,8 @@ and concept (class `ckdiff.campaign.PAIR`). A failed gate is a failure, whatever
     gate inconclusive, or a required job about it not done    error
     no policy               skipped: nothing was asked of it
 
+Where a command comes to no result (class `ckdiff.command`), that is an error, too.
+
 XML 1.0 has no place for control characters, not even as references: what does not print is written as an escape, as in
 a terminal. Times are 0, and there is no timestamp: the same report gives the same text.
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import GateCheck, RuleResult, Verdict
 
-VERDICT, GATE, CASES = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign"
+VERDICT, GATE, CASES, COMMAND = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign", "ckdiff.command"
 
 KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 """Children of a case that are counted, each with the attribute of the suite that counts them."""
@@ -57,10 +59,22 @@ def to_junit(found: Report | Campaign, selection: Selection = WHOLE) -> str:
     else:
         suite = _suite("ckdiff", _properties(found))
         _add_verdict(suite, found.verdict)
+    return _finished(suite)
+
+
+def _finished(suite: Element) -> str:
+    """The text of a suite whose cases are all there."""
     counts = {attribute: str(len(suite.findall(f"testcase/{kind}"))) for kind, attribute in KINDS.items()}
     suite.attrib |= {"tests": str(len(suite.findall("testcase"))), **counts, "time": "0"}
     indent(suite)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(suite, encoding="unicode")}\n'
+
+
+def failure_junit(command: str, message: str, kind: str) -> str:
+    """A suite of one case that is an error: the command came to no result, and a page must not show green."""
+    suite = _suite("ckdiff", [("command", command)])
+    _tell(_case(suite, COMMAND, command), "error", kind, message)
+    return _finished(suite)
 
 
 def _suite(name: str, properties: Iterable[tuple[str, object]]) -> Element:

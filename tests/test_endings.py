@@ -1,0 +1,120 @@
+"""Exit statuses are in the table of endings, and build servers get a paper of each."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import getsource
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+import typer
+
+from ckdiff.cli.app import build_app, run
+from ckdiff.cli.commands import COMMANDS
+from ckdiff.cli.endings import ENDINGS, endings_of
+from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.report.formats import FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RAISED = {"probe": {3}, "corpus": {3}, "behave": {3}, "depth": {3}}
+"""Statuses of errors that come from below: nothing to recover, NaN, a concept that a corpus lacks."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_statuses_of_the_code(name: str) -> None:
+    source = getsource(import_module(f"ckdiff.cli.{name}"))
+    gates = "exit_status(" in source
+    used = {0} | RAISED.get(name, set())
+    used |= {1} if gates or "ExitStatus.DIFFERS" in source else set()
+    used |= {3} if gates or "ExitStatus.INCONCLUSIVE" in source or " inconclusive(" in source else set()
+    assert {int(one.status) for one in ENDINGS[name]} == used
+    for one in ENDINGS[name]:
+        assert one.when
+        assert one.then or one.status == 0
+
+
+def test_every_ending_is_in_order_and_says_how_to_go_on() -> None:
+    group: Any = typer.main.get_command(build_app())
+    for name in COMMANDS:
+        resumes = any("--resume" in one.opts for one in group.commands[name].params)
+        found = endings_of(name, resumes)
+        statuses = [int(one.status) for one in found]
+        assert statuses == sorted(statuses)
+        assert {0, 2, 4, 130} <= set(statuses)
+        assert ("--resume" in found[-1].then) == resumes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "kind", "said"),
+    [
+        (["gate", "none.h5", "--format", "junit"], 2, "unusable", "there is no such report"),
+        (["audit", "a", "b", "--format=junit"], 2, "unusable", "a: does not exist"),
+        (["gate", "-fjunit"], 2, "unusable", "Missing argument"),
+        (["gate", "none.h5", "-f", "md"], 2, "unusable", "there is no such report"),
+    ],
+)
+def test_a_mistake_leaves_a_paper(
+    arguments: list[str], status: int, kind: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == status
+    out, err = capfd.readouterr()
+    assert said in err
+    if arguments[-1] == "md":
+        assert out.startswith(f"# ckdiff gate: {kind}\n\nThere is no result. ")
+        assert said in out
+        return
+    suite = ElementTree.fromstring(out.encode())
+    assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert error.get("type") == kind
+    assert said in str(error.get("message"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_other_format_gets_one(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "none.h5", "--format", name]) == 2
+    assert bool(capfd.readouterr().out) == (name in ("junit", "md"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "kind"),
+    [
+        (ValueError("<b>"), 4, "bug"),
+        (MemoryError(), 2, "unusable"),
+        (type("Nothing", (CkdiffError,), {"exit_status": ExitStatus.INCONCLUSIVE})("<b>"), 3, "inconclusive"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_every_ending_without_a_result_has_its_kind(
+    raised: BaseException, status: int, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> Any:
+        raise raised
+
+    monkeypatch.setattr("ckdiff.report.hdf5.file.read_any", broken)
+    assert run(["show", "r.h5", "-f", "junit"]) == status
+    out = capfd.readouterr().out
+    assert f'type="{kind}"' in out if kind else not out
+    assert "<b>" not in out
+
+
+def test_comparisons_hash_in_so_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tests.checkpoints import llama, save
+
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, count: int, **more: Any) -> None:
+            asked.append(count)
+            super().__init__(count, **more)
+
+    monkeypatch.setattr("ckdiff.weights.hashing.ThreadPoolExecutor", Pool)
+    place = str(save(tmp_path / "model", llama(layers=1)))
+    assert run(["compare", place, place, "-q", "-o", str(tmp_path / "r.h5"), "--threads", "3"]) == 0
+    assert asked == [3]
