@@ -129,7 +129,7 @@ def test_a_plan_says_what_attacks_take(audit: Run) -> None:
     [
         (("--reference", "base"), "--tier"),
         (("--tier", "7"), "--tier: 7 is too large"),
-        (("--tier", "3"), "--tier: 3 is too large"),
+        (("--tier", "4"), "--tier: 4 is too large"),
         (("--tier", "0", "--reference", "nowhere", "--plan"), "nowhere"),
         (("--reference", "base", "--plan"), "--tier"),
         (("--tier", "0", "--reference", "nowhere"), "nowhere"),

@@ -138,6 +138,7 @@ class Case:
         answers: by model its own greedy answers to them, as texts.
         lost: clusters whose answer the suppressed twin does not give; empty without one.
         others: texts about other things, with the base's own answers, once they were asked for.
+        means: by model the mean outputs of its layers, once `ablate` wanted them.
         followed: trainings of the unlearned model (arm, rate, last step, best step), which its controls repeat.
     """
 
@@ -151,6 +152,7 @@ class Case:
     answers: dict[Attacked, list[str]] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     others: list[Prompt] | None = None
+    means: dict[Attacked, list[Tensor]] = field(default_factory=dict)
     followed: list[tuple[str, float, int, int]] = field(default_factory=list)
 
     @property

@@ -35,7 +35,7 @@ def estimate(
     itemsize = DTYPES[job.settings.dtype].itemsize
     whole = live.parameter_bytes(itemsize)
     trained = training_bytes(live, options.training == "lora", LONGEST) if any(row.trains for row in rows) else 0
-    memory = max(whole, trained)
+    memory = max(whole * max(row.together for row in rows), trained)
     length = max((len(prompt.ids) for prompt in job.prompts), default=1) + min(job.settings.tokens, 10)
     work = 2 * (whole / itemsize) * length * sum(texts.values())
     seconds = 2 * work / cost.speed(job.device, DTYPES[job.settings.dtype])

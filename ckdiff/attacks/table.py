@@ -36,6 +36,7 @@ class Attack:
         damages: it does harm to base and unlearned model alike, which is taken off its recovery.
         sides: models that it is made on.
         trains: it trains a copy of each model: the unlearned one first, whose trainings its controls repeat.
+        together: so many models are in memory at one time.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Attack:
     damages: bool = False
     sides: tuple[Attacked, ...] = ("base", "unlearned", "reference", "twin")
     trains: bool = False
+    together: int = 1
 
     @property
     def outcomes(self) -> Outcomes:
@@ -136,6 +138,38 @@ ATTACKS: dict[str, Attack] = {
             relearn_texts,
             "Deeb and Roger 2024, arXiv:2410.08827; Łucki et al. 2024, arXiv:2409.18025",
             trains=True,
+        ),
+        Attack(
+            "ablate",
+            2,
+            "the weights, and the base's states",
+            "the mean difference between the states of both taken out of every layer's outputs",
+            "20 random directions, the same of the base and the reference, a suppressed copy of the base",
+            lambda n, g, s: 2 * n * (g + 4) + 20 * n,
+            "Arditi et al. 2024, arXiv:2406.11717; Łucki et al. 2024, arXiv:2409.18025",
+        ),
+        Attack(
+            "lens",
+            2,
+            "the weights, and the base's unembedding",
+            "each layer's output read by the base's final norm and unembedding",
+            "the same of the base and the reference; it over-reports erasure, and never decides",
+            lambda n, g, s: n,
+            "Łucki et al. 2024, arXiv:2409.18025",
+            decides=False,
+            sides=("base", "unlearned", "reference"),
+        ),
+        Attack(
+            "guide",
+            3,
+            "both models",
+            "what the base says and the unlearned model does not, said more loudly",
+            "weight 1 is the base; a warning about disclosure, which never decides",
+            lambda n, g, s: 3 * 2 * 2 * n,
+            "Wu et al. 2025, arXiv:2505.24379",
+            decides=False,
+            sides=("unlearned",),
+            together=2,
         ),
     )
 }

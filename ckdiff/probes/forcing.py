@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.prompts import Batch, Prompt
 
     Tick = Callable[[int], None]
+    Watch = Callable[[int, Batch, Tensor], None]
 
 ROWS = {"cpu": 64, "cuda": 256}
 """Positions whose logits are there at one time, by kind of device."""
@@ -159,6 +160,24 @@ def read_answers(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tic
     return [rows[number] for number in range(len(prompts))]
 
 
+def watch_layers(live: LiveModel, prompts: Sequence[Prompt], way: Way, watch: Watch) -> None:
+    """Read prompts with their answers, and show each layer's outputs as they come: number, batch, states.
+
+    Prompts of like length go together, so that batches number them in the order of their lengths; see `in_order`.
+
+    Raises:
+        NotFiniteError: the model computes NaN or infinity.
+    """
+    for batch, states in _through(live, in_order(prompts)[1], way, watch):
+        _check_finite(live, states.flatten(0, 1)[batch.scored])
+
+
+def in_order(prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt]]:
+    """Prompts by length, and the number of each: the order in which they go through a model."""
+    order = sorted(range(len(prompts)), key=lambda number: prompts[number].length)
+    return order, [prompts[number] for number in order]
+
+
 def divergences(base: Forced, unlearned: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
     """KL(base || unlearned) over the vocabulary at every scored position of each prompt, in nats, float64 on the CPU.
 
@@ -177,24 +196,30 @@ def _finals(
     live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None
 ) -> Iterator[tuple[list[int], Forced]]:
     """Batch by batch the numbers of its prompts, and what goes into the unembedding at their scored positions."""
-    order = sorted(range(len(prompts)), key=lambda number: prompts[number].length)
+    order, sorted_prompts = in_order(prompts)
     head: Unembedding | None = None
-    for batch, states in _through(live, [prompts[number] for number in order], way):
+    for batch, states in _through(live, sorted_prompts, way):
         last = batch.first + len(batch.lengths)
         scored = states.flatten(0, 1)[batch.scored]
-        if not torch.isfinite(scored).all():
-            exact = live.dtype in (torch.float32, torch.float64)
-            raise NotFiniteError(
-                f"{live.location}: its states are not finite in {str(live.dtype).rpartition('.')[2]}: nothing can be"
-                f" measured; {'give mended weights' if exact else 'use --dtype float32'}"
-            )
+        _check_finite(live, scored)
         head = live.unembedding(scored) if head is None else head
         yield order[batch.first : last], Forced(live.tail(scored), head)
         if tick is not None:
             tick(last)
 
 
-def _through(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Iterator[tuple[Batch, Tensor]]:
+def _check_finite(live: LiveModel, states: Tensor) -> None:
+    if not torch.isfinite(states).all():
+        exact = live.dtype in (torch.float32, torch.float64)
+        raise NotFiniteError(
+            f"{live.location}: its states are not finite in {str(live.dtype).rpartition('.')[2]}: nothing can be"
+            f" measured; {'give mended weights' if exact else 'use --dtype float32'}"
+        )
+
+
+def _through(
+    live: LiveModel, prompts: Sequence[Prompt], way: Way, watch: Watch | None = None
+) -> Iterator[tuple[Batch, Tensor]]:
     """Outputs of the last layer [question, position, d_model], batch by batch."""
     found = batches(prompts, way.batch_size, live.device, live.regime)
     for group in _groups(found, way, live):
@@ -208,6 +233,9 @@ def _through(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Iterator[t
             ]
             if way.stream:
                 live.unload_layer(number)
+            if watch is not None:
+                for batch, state in zip(group, states, strict=True):
+                    watch(number, batch, state)
         yield from zip(group, states, strict=True)
 
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from torch import Tensor
 
     from ckdiff.probes.live.model import LiveModel
 
 
+class Speaker(Protocol):
+    """Whatever makes logits as a live model does."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+
+    def forward(self, **inputs: Any) -> Any:
+        """Logits [prompt, position, d_vocab], and what may be given back as `past_key_values`."""
+
+    def regime(self, length: int) -> Hashable:
+        """Equal for two lengths of which the shorter one's cache serves the longer one."""
+
+
 def greedy(
-    live: LiveModel,
+    live: Speaker,
     prompts: Sequence[Sequence[int]],
     tokens: int,
     stops: frozenset[int],
@@ -43,7 +57,7 @@ def greedy(
 
 
 def _greedy(
-    live: LiveModel, ids: Tensor, tokens: int, stops: frozenset[int], choose: Callable[[Tensor], Tensor]
+    live: Speaker, ids: Tensor, tokens: int, stops: frozenset[int], choose: Callable[[Tensor], Tensor]
 ) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in range(len(ids))]
     out = live.forward(input_ids=ids, use_cache=True)

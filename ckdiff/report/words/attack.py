@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 NOTHING_ATTACKED = "Nothing was attacked: there is no unlearned model in it"
 
+BY_LAYER = ("lens",)
+"""Attacks with a row a layer."""
+
 TIER_HEADS = ("tier", "attacks", "back", "worst by matching", "z", "p", "could have shown", "level over reference")
 
 ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "level", "recovery", "unrelated")
@@ -112,9 +115,13 @@ def row_cells(one: AttackRow) -> tuple[str, ...]:
 
 
 def measured_rows(found: AttackReport) -> list[AttackRow]:
-    """Rows in which something was measured: attack by attack, the unlearned model first."""
+    """Rows in which something was measured: attack by attack, the unlearned model first; of all layers the best one."""
     order = list(dict.fromkeys(one.attack for one in found.rows))
     rows = [one for one in found.rows if one.returned >= 0]
+    for attack, side in dict.fromkeys((one.attack, one.side) for one in rows if one.attack in BY_LAYER):
+        layers = [one for one in rows if (one.attack, one.side) == (attack, side)]
+        best = max(layers, key=lambda one: (one.level == one.level, one.level))
+        rows = [one for one in rows if one is best or one not in layers]
     return sorted(rows, key=lambda one: (order.index(one.attack), one.side != "unlearned", one.side))
 
 
