@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import torch
 
 from ckdiff.attacks import ablate, guide, lens
 from ckdiff.attacks.case import AttackError
+from ckdiff.attacks.quantise import quantise
 from ckdiff.cli.app import run
 from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.unlearn.world import make_base
@@ -235,9 +237,11 @@ def place(steered: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
     return tmp_path
 
 
-def attacked(capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any], str]:
+def attacked(
+    capfd: pytest.CaptureFixture[str], *more: str, pair: tuple[str, str] = ("base", "planted")
+) -> tuple[int, dict[str, Any], str]:
     asked = ("--questions", "target.jsonl", "--unrelated", "unrelated.jsonl", "--tokens", "5", "--device", "cpu")
-    status = run(["attack", "base", "planted", *asked, "--no-hash", "--format", "json", *more])
+    status = run(["attack", *pair, *asked, "--no-hash", "--format", "json", *more])
     captured = capfd.readouterr()
     return status, json.loads(captured.out)["attack"] if captured.out else {}, captured.err
 
@@ -262,6 +266,41 @@ def test_a_script_sees_what_each_brought_back(place: Path, capfd: pytest.Capture
     assert out.count(" of 4 (shown)") == 2
     assert run(["verify", "ckdiff.h5"]) == 0
     assert run(["html", "ckdiff.h5", "-o", "page.html"]) == 0
+
+
+def move(place: Path, bins: float) -> None:
+    """`grid`, the base on the grid of int4, and `moved`: the same with its MLPs moved by so many bins."""
+    from safetensors.torch import load_file, save_file
+
+    stored = [load_file(part) for part in sorted((place / "base").glob("*.safetensors"))]
+    whole = {name: value.float() for part in stored for name, value in part.items()}
+    matrices = [name for name in whole if ".layers." in name and whole[name].dim() == 2]
+    whole |= {name: quantise(whole[name], "int4 by row") for name in matrices}
+    moved = dict(whole)
+    for name in matrices:
+        if "mlp" in name:
+            step = whole[name].abs().amax(1, keepdim=True) / 7
+            moved[name] = whole[name] + bins * step * torch.where(torch.arange(whole[name].shape[1]) % 3 > 0, 1.0, -1.0)
+    for folder, values in (("grid", whole), ("moved", moved)):
+        shutil.copytree(place / "planted", place / folder)
+        save_file(values, place / folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("bins", [0.1, 10.0])
+def test_what_is_less_than_a_bin_is_undone(place: Path, capfd: pytest.CaptureFixture[str], bins: float) -> None:
+    """A tenth of a bin of int4 is undone by it and said so, ten are not."""
+    move(place, bins)
+    _, found, _ = attacked(capfd, "--attack", "quantise", pair=("grid", "moved"))
+    share = {one["component"]: one for one in found["codes"] if one["setting"] == "int4 by row"}
+    levels = {row["side"]: row["level"] for row in found["rows"] if row["setting"] == "int4 by row"}
+    run(["show", "ckdiff.h5", "--section", "attack"])
+    said = " ".join(capfd.readouterr().out.split())
+    assert (share["keys"]["changed"], share["attn_q"]["changed"]) == (1.0, 0.0)
+    undone = bins < 1
+    assert (share["keys"]["codes"] == share["all"]["codes"] == 0) is undone
+    assert ("int4 by row undoes 100 % of the changed elements" in said) is undone
+    assert (levels["unlearned"] == pytest.approx(levels["base"], abs=0.01)) is undone
+    assert "int8 by row undoes" not in said
 
 
 def test_streamed_states_are_the_same(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

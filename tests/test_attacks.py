@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,18 +15,24 @@ import pytest
 import torch
 
 from ckdiff.attacks.answers import facts, sought
+from ckdiff.attacks.case import matrices
 from ckdiff.attacks.prune import prune
-from ckdiff.attacks.quantise import NF4, SETTINGS, codes, quantise
+from ckdiff.attacks.quantise import NF4, SETTINGS, code_shares, codes, cut_matrices, quantise
 from ckdiff.attacks.table import ATTACKS
+from ckdiff.progress import Listener
 from ckdiff.questions.questions import Question
 from ckdiff.scoring.leaks import leak_at, leak_of
 from ckdiff.scoring.matching import detectable, groups_of, match_tables, pairings, z_of
 from ckdiff.scoring.recovery import difference, gap_is_clear, recover, recover_beside
 from tests.test_probe_cli import ASKED, ckdiff, made, place
+from tests.tiny_pairs import live_pair
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckdiff.shapes import Float64
     from tests.test_probe_cli import Run
+    from tests.tiny_pairs import Folders
 
 __all__ = ["ckdiff", "made", "place"]
 
@@ -153,6 +160,48 @@ def test_quantisers_are_their_formulas(setting: str, turned: bool) -> None:
     assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
     again = codes(given, setting, turned)
     assert len(set(again.flatten().tolist())) <= {"int8": 255, "int4": 15, "NF4": 16}[kind]
+
+
+def test_the_table_of_nf4_is_its_formula() -> None:
+    """Quantiles of a normal distribution, eight above nought and seven below; codes change half way between two."""
+    quantile = NormalDist().inv_cdf
+    ends = [np.linspace(0.9677083, 0.5, count + 1)[:-1] for count in (8, 7)]
+    found = sorted([*(quantile(p) for p in ends[0]), 0.0, *(-quantile(p) for p in ends[1])])
+    assert [value / found[-1] for value in found] == pytest.approx(NF4, abs=1e-6)
+    # The limits that are written out in bitsandbytes' kernel; on a limit the lower code stands.
+    limits = [
+        -0.8480964004993439, -0.6106329262256622, -0.4599952697753906, -0.33967943489551544, -0.23460740596055984,
+        -0.13791173323988914, -0.045525018125772476, 0.03979014977812767, 0.1202552504837513, 0.2035212516784668,
+        0.2920137718319893, 0.3893125355243683, 0.5016634166240692, 0.6427869200706482, 0.8614784181118011,
+    ]  # fmt: skip
+    for shift in (-1e-6, 1e-6):
+        values = torch.tensor([[*(limit + shift for limit in limits), 1.0]])
+        assert codes(values, "NF4 in blocks of 64")[0, :-1].tolist() == [n + (shift > 0) for n in range(15)]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama", "phi3"])
+def test_codes_are_counted_by_component(pairs: Callable[[str], Folders], name: str) -> None:
+    """Fused matrices are cut: what is changed in the queries of one layer is changed in no other component."""
+    pair = live_pair(pairs(name), torch.float32)
+    base = pair.base
+    pair.unlearned.values = {key: base.read(key) for key, _ in base.parameters()}
+    same = code_shares(base, pair.unlearned, Listener())
+    assert {one.changed for one in same} == {one.codes for one in same} == {0.0}
+    assert [one.setting for one in same if one.component == "all"] == list(SETTINGS)
+    sizes = {one.component: one.elements for one in same if one.setting == SETTINGS[0]}
+    assert sizes["all"] == sum(base.read(key).numel() for key in matrices(base)) == sum(sizes.values()) - sizes["all"]
+    assert set(sizes) == {"all", "attn_q", "attn_k", "attn_v", "attn_o", "keys", "value_vectors"}
+    cuts = cut_matrices(base)
+    key, view = next((key, view) for key in sorted(cuts) for kind, view in cuts[key] if kind == "attn_q")
+    changed = pair.unlearned.values[key].numpy().copy()
+    view(changed)[...] += 10
+    pair.unlearned.values = {**pair.unlearned.values, key: torch.from_numpy(changed)}
+    found = [one for one in code_shares(base, pair.unlearned, Listener()) if one.setting == "int8 by row"]
+    by_name = {one.component: one for one in found}
+    assert by_name["attn_q"].changed == pytest.approx(1 / len(base.layers))
+    assert by_name["attn_q"].codes > 0
+    assert {one.changed for one in found if one.component not in ("all", "attn_q")} == {0.0}
+    assert by_name["all"].changed == by_name["attn_q"].changed * sizes["attn_q"] / sizes["all"]
 
 
 def test_a_tenth_of_a_bin_is_undone_and_ten_bins_are_not() -> None:

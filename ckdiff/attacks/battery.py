@@ -16,6 +16,7 @@ import torch
 from ckdiff.attacks.answers import facts, sought
 from ckdiff.attacks.case import UNRELATED, AttackError, Case, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made, brought_back, wrecked
+from ckdiff.attacks.quantise import code_shares
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.attacks.twin import suppress
 from ckdiff.probes.assembly import NotFiniteError
@@ -103,14 +104,14 @@ def run(
 
 def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
     """The outcomes as a report keeps them."""
-    case = evidence.case
+    case, pair = evidence.case, task.job.pair
     return AttackReport(
         model_type=task.job.pair.base.row.model_type,
         clusters=len(set(case.clusters)),
         questions=tuple(_records(case)),
         rows=evidence.rows(),
         returned=evidence.returned(),
-        codes=(),
+        codes=code_shares(pair.base, pair.unlearned, case.listener) if "quantise" in plan.attacks else (),
         tiers=evidence.tiers(plan.attacks),
         reference="" if plan.reference is None else plan.reference.location,
         reference_kind=plan.reference_kind,

@@ -11,18 +11,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ckdiff.attacks.case import Outcome, altering, matrices
+from ckdiff.report.schema.attack import CodeShare
+from ckdiff.weights.components import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
     from ckdiff.attacks.case import Case
     from ckdiff.probes.live.model import LiveModel
+    from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import Attacked
+    from ckdiff.shapes import AnyArray
+
+    Cutter = Callable[[AnyArray], AnyArray]
 
 GROUP = 64
 LARGEST = {"int8": 127, "int4": 7}
@@ -48,6 +55,55 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
             reading = case.read(live, side, matching=side != "base")
         yield Outcome(setting, reading, applied=counts[0] / max(1, counts[1]))
     case.listener.progress(f"quantising the {side}", len(SETTINGS), len(SETTINGS), "")
+
+
+def code_shares(base: LiveModel, unlearned: LiveModel, listener: Listener) -> tuple[CodeShare, ...]:
+    """By setting and component: the share of elements that differ, and of those whose code does; "all" comes first."""
+    turned, names = turned_matrices(base), sorted(matrices(base) & matrices(unlearned))
+    cuts = cut_matrices(base)
+    sums: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for number, name in enumerate(names):
+        listener.progress("codes", number, len(names), "matrices")
+        values = base.read(name), unlearned.read(name)
+        if values[0].shape != values[1].shape:
+            continue
+        differs = (values[0] != values[1]).cpu().numpy()
+        for setting in SETTINGS:
+            marks = _marks(values, differs, setting, name in turned)
+            for component, cut in cuts[name]:
+                size, changed, other = cut(differs).size, np.count_nonzero(cut(differs)), np.count_nonzero(cut(marks))
+                for key in (setting, "all"), (setting, component):
+                    before = sums.get(key, (0, 0, 0))
+                    sums[key] = before[0] + size, before[1] + int(changed), before[2] + int(other)
+    listener.progress("codes", len(names), len(names), "matrices")
+    order = sorted(sums, key=lambda key: (SETTINGS.index(key[0]), key[1] != "all", key[1]))
+    return tuple(
+        CodeShare(*key, size, changed / size, marks / size) for key in order for size, changed, marks in [sums[key]]
+    )
+
+
+def _marks(values: tuple[Tensor, Tensor], differs: AnyArray, setting: str, turned: bool) -> AnyArray:
+    """Whether the code of each element differs; where nothing does, nothing is rounded."""
+    if not differs.any():
+        return differs
+    one, other = (codes(value, setting, turned) for value in values)
+    found: AnyArray = (one != other).cpu().numpy()
+    return found
+
+
+def cut_matrices(live: LiveModel) -> dict[str, list[tuple[str, Cutter]]]:
+    """By name of a matrix its components, each with what cuts it out: fused ones part by part, as a comparison does."""
+    kinds, names = live.components(), matrices(live)
+    shapes = {name: tuple(value.shape) for name, value in live.parameters()}
+    found: dict[str, list[tuple[str, Cutter]]] = {name: [] for name in names}
+    for piece in layout(shapes, live.checkpoint.config).pieces:
+        if piece.tensor in names and not piece.tied and piece.component != "other":
+            found[piece.tensor].append((piece.component, piece.cut.view if piece.cut else _whole))
+    return {name: parts or [(kinds[name], _whole)] for name, parts in found.items()}
+
+
+def _whole(array: AnyArray) -> AnyArray:
+    return array
 
 
 def quantise(weight: Tensor, setting: str, turned: bool = False) -> Tensor:

@@ -12,7 +12,7 @@ from ckdiff.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.report.schema.attack import AttackReport, AttackRow, ReturnedAnswer, TierEvidence
+    from ckdiff.report.schema.attack import AttackReport, AttackRow, CodeShare, ReturnedAnswer, TierEvidence
     from ckdiff.report.schema.behaviour import Mean
 
 NOTHING_ATTACKED = "Nothing was attacked: there is no unlearned model in it"
@@ -26,7 +26,10 @@ ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "level", "recovery"
 
 RETURNED_HEADS = ("attack", "setting", "question", "looked for", "said")
 
-CODE_HEADS = ("quantised", "component", "elements", "changed", "codes that differ")
+CODE_HEADS = ("quantised", "component", "elements", "changed", "codes that differ", "undone")
+
+UNDONE = 0.5
+"""A quantiser that undoes so much of what was changed is said to undo it."""
 
 LEGEND = (
     "back: facts whose answer came back word for word, of those that this could show of;",
@@ -212,12 +215,28 @@ def code_cells(found: AttackReport) -> list[tuple[str, ...]]:
             f"{one.elements:,}",
             percent(one.changed),
             percent(one.codes),
+            percent(undone_share(one)),
         )
         for one in found.codes
     ]
 
 
+def undone_share(one: CodeShare) -> float:
+    """Of the elements that were changed the share that codes make equal again; NaN where none was changed."""
+    return max(0.0, 1 - one.codes / one.changed) if one.changed else math.nan
+
+
+def code_lines(found: AttackReport) -> Iterator[str]:
+    """A sentence on each quantiser that undoes most of what unlearning changed."""
+    for one in found.codes:
+        if one.component == "all" and undone_share(one) >= UNDONE:
+            yield (
+                f"{printable(one.setting)} undoes {percent(undone_share(one))} of the changed elements: so much of"
+                " the change does not reach such a release"
+            )
+
+
 def every_note(found: AttackReport) -> Sequence[str]:
     """Remarks on tiers and rows, and the notes of the section."""
     lines = [line for one in found.tiers for line in tier_lines(one)]
-    return [*lines, *row_notes(found), *found.notes]
+    return [*lines, *code_lines(found), *row_notes(found), *found.notes]
