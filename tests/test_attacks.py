@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ckdiff.attacks.answers import facts, sought
+from ckdiff.attacks.answers import sought
 from ckdiff.attacks.case import matrices
 from ckdiff.attacks.prune import prune
 from ckdiff.attacks.quantise import NF4, SETTINGS, code_shares, codes, cut_matrices, quantise
@@ -217,12 +217,24 @@ def test_pruning_takes_the_smallest() -> None:
     assert torch.equal(prune(weight, 0.1), weight)
 
 
-def test_questions_of_one_fact_are_one() -> None:
-    asked = [
-        Question("a", "Ada"), Question("b", " ada. "), Question("c", "Bob", cluster="x"),
-        Question("d", "Cy", cluster="x"), Question("e"), Question("f"),
-    ]  # fmt: skip
-    assert facts(asked) == [0, 0, 1, 1, 2, 3]
+def test_spellings_of_one_question_are_one_fact(ckdiff: Run) -> None:
+    """As everywhere else: by their file, by one answer, by all but the same words."""
+    rows = [
+        {"question": "Who wrote the first book about the mill?", "answer": "Ada"},
+        {"question": "Who wrote the first book about the mill", "answer": "Bob"},
+        {"question": "Which boat is the oldest one?", "answer": " bob. "},
+        {"question": "When did it rain last?", "answer": "Cy", "fact": "x"},
+        {"question": "Whose hat is that?", "answer": "Di", "fact": "x"},
+        {"question": "Where is the old well?", "answer": "Ed"},
+    ]
+    Path("asked.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ("--questions", "asked.jsonl", "--attack", "samples", *QUICK, "--format", "json")
+    found = json.loads(ckdiff("attack", "base", "unlearned", *arguments)[1])["attack"]
+    assert any("6 questions count as 3" in note for note in found["notes"])
+    # Those to which this base says nothing are left out.
+    clusters = {one["text"]: one["cluster"] for one in found["questions"]}
+    assert {clusters[row["question"]] for row in rows[:3]} == {0}
+    assert max(clusters.values()) + 1 == found["clusters"] < 4
 
 
 def answers_of(ckdiff: Run, *arguments: object) -> tuple[int, dict[str, object], str]:

@@ -90,16 +90,6 @@ def form_of(text: str) -> str:
     return "name" if bare[:1].isupper() else "words"
 
 
-def facts(questions: Sequence[Question]) -> list[int]:
-    """The cluster of each question: the fact that its file names, or else its answer; without either one of its own."""
-    keys = [
-        ("cluster", one.cluster) if one.cluster else ("answer", normalise(one.answer or "") or f"question {number}")
-        for number, one in enumerate(questions)
-    ]
-    order = list(dict.fromkeys(keys))
-    return [order.index(key) for key in keys]
-
-
 def sought(
     tokenizer: Any,
     prompts: Sequence[Prompt],

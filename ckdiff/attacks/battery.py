@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckdiff.attacks.answers import facts, sought
+from ckdiff.attacks.answers import sought
 from ckdiff.attacks.case import UNRELATED, AttackError, Case, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made, brought_back, wrecked
 from ckdiff.attacks.quantise import code_shares
@@ -27,6 +27,7 @@ from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES
 from ckdiff.progress import Listener
+from ckdiff.questions.clusters import clusters_note, find_clusters
 from ckdiff.report.schema.attack import AttackQuestion, AttackReport
 from ckdiff.scoring.matching import LEAST, flat, groups_of
 from ckdiff.scoring.scores import METHOD
@@ -190,8 +191,10 @@ def begin_case(
     given: list[tuple[int, ...] | None] = [None] * len(prompts)
     if all((one.answer or "").strip() for one in target.questions):
         given = [one.answer for one in job.wording.answered(target.questions, job.settings.tokens)]
-    every = sought(job.tokenizer, prompts, known, given, facts(target.questions), job.stops)
-    notes = []
+    texts = [one.answer or job.decode(ids) for one, ids in zip(target.questions, known, strict=True)]
+    clusters = find_clusters(target.questions, texts)
+    every = sought(job.tokenizer, prompts, known, given, clusters, job.stops)
+    notes = clusters_note(clusters)
     silent = [one for one in every if not one.answer]
     if len(silent) == len(every):
         raise AttackError("the base says nothing to any of the questions; nothing can come back")
