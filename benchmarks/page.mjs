@@ -16,7 +16,7 @@ const { chromium } = require("playwright-core");
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const [page_file, out, binary = "/usr/bin/chromium"] = process.argv.slice(2);
 const address = pathToFileURL(path.resolve(page_file)).href;
-const WIDTHS = [360, 1280];
+const WIDTHS = [360, 768, 1280];
 const SCHEMES = ["light", "dark"];
 const faults = [];
 fs.mkdirSync(out, { recursive: true });
@@ -77,7 +77,7 @@ for (let n = 0; n < 400; n++) {
   const name = await page.evaluate(() => {
     const one = document.activeElement;
     if (one === document.body) return "";
-    if (one.closest(".heat td")) return "heatmap";
+    if (one.closest(".heat tbody td")) return "heatmap";
     if (one.closest(".strips")) return "curve";
     return one.tagName.toLowerCase();
   });

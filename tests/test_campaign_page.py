@@ -29,7 +29,7 @@ def found() -> Campaign:
 
 def test_every_pair_and_concept_has_a_row(found: Campaign) -> None:
     page = to_html(found)
-    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th><td class=\"w\">(.*?)</td>", page)
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th><td class=\"w\" data-label=\"concept\">(.*?)</td>", page)
     expected = [(html.escape(cell.pair), html.escape(cell.concept)) for cell in found.cells]
     assert [row for row in rows if row in expected][: len(expected)] == expected
     assert f"Campaign {found.name}" in page

@@ -13,9 +13,9 @@ import pytest
 from ckdiff.cli.app import run
 from ckdiff.report.formats import FORMATS, Format, say
 from ckdiff.report.hdf5.file import write_campaign, write_report
-from ckdiff.report.rows.cells import cell_text
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.report import Report
+from ckdiff.report.words.cells import cell_text
 from ckdiff.report.words.sections import SECTIONS, Selection, file_of
 from tests.campaigns import campaign, hostile_campaign
 from tests.reports import (

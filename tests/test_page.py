@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import hashlib
 import itertools
@@ -17,6 +18,7 @@ from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -36,7 +38,9 @@ from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment, Lo
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES
+from ckdiff.report.words.names import pair_names, pair_title
 from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.terms import TERMS
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
 from tests.reports import attacks, behaviour, comparison, depth, gate, probe, report, run, verdict
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Label, Outcome
 
 SCHEMA = ("attack", "behaviour", "comparison", "depth", "probe", "verdict")
+CSV = "data:text/csv;charset=utf-8,"
 VOID = {"meta", "link", "br", "hr"}
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
 
@@ -157,7 +162,7 @@ def test_every_report_gives_a_sound_page(name: str) -> None:
     ids = [one.attributes["id"] for one in found.walk() if "id" in one.attributes]
     assert len(ids) == len(set(ids))
     targets = [one.attributes["href"] for one in found.walk() if "href" in one.attributes and one.name != "link"]
-    assert {target for target in targets if target} <= {f"#{name}" for name in ids}
+    assert {one for one in targets if one and not one.startswith(CSV)} <= {f"#{name}" for name in ids}
     levels = [int(one.name[1]) for one in found.walk() if re.fullmatch("h[1-6]", one.name)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -184,13 +189,14 @@ def test_the_parts_stand_in_their_order() -> None:
     assert names == [
         *(
             "Verdict",
+            "Answers side by side",
+            "How it was judged",
             "What was compared",
             "Does it come back",
             "How deep it goes",
             "What moved",
             "Where the effect lives",
             "Neurons",
-            "Answers side by side",
         ),
         *("How it was unlearned", "Controls", "Provenance", "Method and limits"),
     ]
@@ -198,31 +204,47 @@ def test_the_parts_stand_in_their_order() -> None:
     assert found.all("title")[0].text.startswith("SUPPRESSED")
 
 
-@pytest.mark.parametrize("label", LABELS)
-def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
-    given = verdict(label, gate=gate())
-    first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
-    tone = "inconclusive" if label == "inconclusive" else "none"
-    badges = [
+def badges(found: Element) -> list[tuple[str | None, str]]:
+    """The class and the text of each badge of the first part."""
+    first = found.all("section", id="verdict")[0]
+    return [
         (one.attributes["class"], one.text)
         for one in first.walk()
         if (one.attributes.get("class") or "").startswith("label")
     ]
-    assert badges == [
-        (f"label {tone}", label),
-        ("label inconclusive", "knowledge: unknown"),
-        ("label failed", "gate: failed"),
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
+    given = verdict(label, gate=gate())
+    found = tree(dataclasses.replace(full(), verdict=given))
+    first, judged = (found.all("section", id=name)[0] for name in ("verdict", "judgement"))
+    assert badges(found) == [
+        ("label solid failed", "✗ Gate: failed"),
+        ("label inconclusive", f"{label}, knowledge unknown"),
     ]
     assert [one.text for one in first.walk() if one.attributes.get("class", "") == "title"] == [HEADLINES[label].title]
-    for words in (given.reason, HEADLINES[label].action, *given.side_effects):
+    for words in (HEADLINES[label].action, *given.side_effects, "0 of 1 unrelated answer changed as well"):
         assert words in first.text
+    assert given.reason in judged.text
     for rule in given.rules:
-        folded = [one for one in first.all("details") if rule.text in one.text]
-        assert bool(folded) is not rule.fired, rule.name
-    for check in gate().checks:
-        assert check.text in first.text
-    assert gate().digest in first.text
-    assert first.text.index(given.reason) < first.text.index("Gate failed: 1 of 3 checks failed")
+        (folded,) = (one for one in judged.all("details")[1:] if rule.text in one.text)
+        assert ("not hold" in folded.all("summary")[0].text) is not rule.fired, rule.name
+    assert gate().digest in judged.text
+
+
+def test_failed_checks_come_first_and_passed_ones_are_folded() -> None:
+    given = gate()
+    found = tree(dataclasses.replace(full(), verdict=verdict(gate=given)))
+    first, judged = (found.all("section", id=name)[0] for name in ("verdict", "judgement"))
+    outcomes = [one.outcome for one in given.checks]
+    assert outcomes == ["passed", "failed", "inconclusive"]
+    assert "1 of 3 checks failed, 1 lacks evidence" in first.text
+    assert [one.text.split()[1] for one in first.all("li") if one.all("span")] == ["failed", "not"]
+    for check in given.checks:
+        folded = [one for one in judged.all("details")[1:] if check.text in one.text]
+        assert bool(folded) is (check.outcome == "passed")
+        assert (check.text in first.text) is (check.outcome != "passed")
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -232,13 +254,28 @@ def test_finding_and_gate_are_two_badges_and_what_to_do_follows_the_gate(outcome
         given = verdict(
             gate=gate(outcome=outcome, notes=("passes anything",)), knowledge=knowledge, lacking=("a test",)
         )
-        first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
-        badges = {one.text.partition(":")[0]: one.attributes["class"] for one in first.all("span") if ": " in one.text}
-        assert (badges["knowledge"], badges["gate"]) == (f"label {colour}", f"label {outcome}")
-        assert "passes anything" in first.text
+        found = tree(dataclasses.replace(full(), verdict=given))
+        first = found.all("section", id="verdict")[0]
+        (gated, _), (finding, words) = badges(found)
+        assert (gated, finding) == (f"label solid {outcome}", f"label {colour}")
+        assert words.endswith(f"knowledge {knowledge}")
+        assert "passes anything" in found.all("section", id="judgement")[0].text
         assert "a test" in first.text
         assert TO_DO[outcome].strip() in first.text
         assert sum(words.strip() in first.text for words in TO_DO.values()) == 1
+
+
+def test_the_first_screen_has_three_answers_that_lead_to_the_rest() -> None:
+    found = tree(full())
+    first = found.all("section", id="verdict")[0]
+    shown = [one for one in first.all("div") if one.attributes.get("class") == "qa"]
+    assert [one.all("a")[0].text for one in shown] == ["Who is 哈利?", "Who wrote it?", "Who are his friends?"]
+    assert [one.text for one in shown[1].all("p")[1:]] == ["J. K. Rowling wrote it.", "I do not know who wrote it."]
+    for one in shown:
+        (link,) = one.all("a")
+        (article,) = found.all("article", id=(link.attributes["href"] or "")[1:])
+        assert article.all("h4")[0].text.startswith(link.text)
+    assert tree(report(comparison(), probe(), behaviour())).all("section", id="verdict")[0].all("a")
 
 
 def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
@@ -251,10 +288,9 @@ def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
 
 
 def test_without_a_policy_the_page_says_so() -> None:
-    first = tree(dataclasses.replace(full(), verdict=verdict())).all("section", id="verdict")[0]
-    assert "No policy was given" in first.text
-    assert [one.attributes["class"] for one in first.all("span") if one.text == "suppressed"] == ["label none"]
-    assert "gate: " not in first.text
+    found = tree(dataclasses.replace(full(), verdict=verdict()))
+    assert "No policy was given" in found.all("section", id="judgement")[0].text
+    assert badges(found) == [("label none", "No gate"), ("label inconclusive", "suppressed, knowledge unknown")]
 
 
 def test_what_was_not_measured_is_in_the_coverage() -> None:
@@ -303,12 +339,40 @@ def odd_grid(values: list[float], changed: list[float]) -> Grid:
 
 def test_colours_are_steps_of_equal_ratio() -> None:
     values = [10.0**-power for power in range(16, 0, -1)]
-    scale = LogBins(odd_grid(values, [0.5] * 16))
+    scale = LogBins(np.array(values))
     # 16 powers of ten from 1e-16 to 0.1 are 15 decades; a step is 15/8 of one.
     expected = [min(BINS - 1, int((math.log10(value) + 16) * BINS / 15 + 1e-9)) for value in values]
     assert [scale.place(value) for value in values] == expected
     assert expected[0] == 0
     assert expected[-1] == BINS - 1
+
+
+def test_each_component_has_a_scale_of_its_own() -> None:
+    small, large = 10.0 ** -np.arange(12, 9, -1.0), 10.0 ** -np.arange(5, 2, -1.0)
+    values = np.array([small, large])
+    grid = Grid(("norms", "keys"), np.arange(3), 1 - values, values, values, np.ones_like(values))
+    found = tree(report(dataclasses.replace(comparison(), grid=grid)))
+    assert [[cell.attributes["class"] for cell in row] for row in heat_cells(found)] == [
+        *(["h0", "h0"], ["h4", "h4"], ["h7", "h7"]),
+    ]
+    (heat,) = found.all("table", class_="heat")
+    ends = [[cell.text for cell in row.walk() if cell.name in ("th", "td")] for row in heat.all("tfoot")[0].all("tr")]
+    assert ends == [["least", "1e-12", "1e-5"], ["greatest", "1e-10", "1e-3"]]
+
+
+def test_the_figures_behind_the_heatmap_are_a_file_inside_the_page() -> None:
+    (link,) = (one for one in tree(full()).all("a") if "download" in one.attributes)
+    assert link.attributes["download"] == "heatmap.csv"
+    lines = unquote((link.attributes["href"] or "").removeprefix(CSV)).splitlines()
+    grid = comparison().grid
+    assert lines[0] == "component,layer,one_minus_cosine,relative_l2,changed_fraction"
+    assert len(lines) == 1 + grid.changed_fraction.size
+    name, layer, *figures = lines[2].split(",")
+    assert (name, int(layer)) == (grid.components[0], grid.layers[1])
+    expected = [values[0, 1] for values in (grid.one_minus_cosine, grid.relative_l2, grid.changed_fraction)]
+    assert [float(one) for one in figures] == pytest.approx(expected, rel=1e-3)
+    bad = dataclasses.replace(comparison(), grid=dataclasses.replace(grid, components=("=1+1", *grid.components[1:])))
+    assert "%0A%27%3D1%2B1,0," in to_html(report(bad))
 
 
 def test_identical_missing_undefined_and_zero_cells_look_different() -> None:
@@ -361,8 +425,9 @@ def test_curves_are_drawn_where_their_numbers_are() -> None:
 def test_every_window_says_all_three_scores_with_intervals() -> None:
     found = probe().runs[0]
     figure = tree(full()).all("figure")[0]
-    strips = [one for one in figure.all("path", role="img")]
+    strips = figure.all("g", class_="strips")[0].all("path")
     assert [one.attributes.get("tabindex") for one in strips] == [None, None, "0", None, None, None]
+    assert [one.attributes["id"] for one in strips] == [f"window-restore-coeff-open-{n}" for n in range(6)]
     assert strips[2].text == (
         "layers 1-3: krs_kl 0.62 [0.57, 0.67], krs_centred 0.55 [0.50, 0.60], krs 0.10 [0.05, 0.16]"
     )
@@ -399,7 +464,9 @@ def test_a_score_for_the_whole_model_is_a_row_and_no_curve() -> None:
 def test_answers_that_changed_come_first_side_by_side() -> None:
     section = tree(full()).all("section", id="answers")[0]
     asked = [one.text for one in section.all("h4")]
-    assert asked[:4] == ["Who is 哈利?", "Who wrote it?", "Who are his friends?", "Where is Hogwarts?"]
+    assert asked[:4] == [
+        f"{words} #" for words in ("Who is 哈利?", "Who wrote it?", "Who are his friends?", "Where is Hogwarts?")
+    ]
     wrote = section.all("article")[1]
     base, unlearned = (one for one in wrote.all("div") if one.attributes.get("class") == "side")
     # Four words of the base's answer are gone, and "wrote it." stays; on the other side six are new.
@@ -508,6 +575,15 @@ def test_the_full_report_has_every_record_of_the_schema() -> None:
     assert records(full()) == known
 
 
+def is_csv(one: Element) -> bool:
+    """Whether it is a link to a table inside the page, whose cells no spreadsheet runs."""
+    href = one.attributes.get("href") or ""
+    cells = [cell for line in unquote(href.removeprefix(CSV)).splitlines() for cell in next(csv.reader([line]))]
+    return (
+        "download" in one.attributes and href.startswith(CSV) and not any(cell[:1] in "=+@" for cell in cells if cell)
+    )
+
+
 def assert_harmless(text: str, sound: Element) -> None:
     """Nothing of a report became markup: one script, ours; no handler; no address but parts of the page."""
     found = Reader(text).root
@@ -518,7 +594,7 @@ def assert_harmless(text: str, sound: Element) -> None:
     for one in found.walk():
         assert not any(name.startswith("on") or name in ("style", "srcdoc", "src") for name in one.attributes), one
         href = one.attributes.get("href")
-        assert href is None or href.startswith("#") or (one.name == "link" and href == "data:,")
+        assert href is None or href.startswith("#") or (one.name == "link" and href == "data:,") or is_csv(one)
         assert one.name not in ("iframe", "img", "object", "embed", "form", "base", "input")
     assert [one.attributes.get("name", one.attributes.get("http-equiv", "charset")) for one in found.all("meta")] == [
         *("charset", "generator", "Content-Security-Policy", "viewport", "color-scheme", "referrer"),
@@ -828,3 +904,50 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
         status, out, err = call(*arguments)
         assert (status, out, err.count("\n")) == (2, "", 1), arguments
     assert not Path("new.html").exists()
+
+
+# -------------------------------------------------------------------------------------------------------------- words
+
+
+def test_words_are_explained_where_they_stand_as_in_the_glossary() -> None:
+    glossary = (Path(page.__file__).parents[3] / "docs" / "glossary.md").read_text()
+    for name, meaning in TERMS.items():
+        assert f"\n| {name} | {meaning} |\n" in glossary, name
+    shown = {(one.text, one.attributes["title"]) for one in tree(full()).all("abbr")}
+    assert shown <= set(TERMS.items())
+    assert {"krs_kl", "top1", "1-cos", "z", "depth"} <= {name for name, _ in shown}
+
+
+def test_tables_become_cards_with_the_heading_of_each_column() -> None:
+    for table in tree(full()).all("table"):
+        if "cards" in (table.attributes["class"] or ""):
+            heads = [one.text.strip() for one in table.all("thead")[0].all("th")]
+            for row in table.all("tbody")[0].all("tr"):
+                assert [one.attributes["data-label"] for one in row.all("td")] == heads[1:]
+
+
+@pytest.mark.parametrize(
+    ("base", "unlearned", "names"),
+    [
+        (("/a/base", None), ("/a/new", None), ("base", "new")),
+        (("/a/model", None), ("/b/model", None), ("a/model", "b/model")),
+        (("org/m", "0123456789abcdef"), ("org/m", "fedcba9876543210"), ("org/m@0123456789ab", "org/m@fedcba987654")),
+        (("org/m", "0123456789abcdef"), ("other/m", None), ("org/m", "other/m")),
+        (("", None), ("", None), ("", "")),
+        (("/a/\x1b[31m", None), ("/a/<b>", None), ("\\x1b[31m", "<b>")),
+    ],
+)
+def test_a_pair_has_names_that_tell_it_apart(
+    base: tuple[str, str | None], unlearned: tuple[str, str | None], names: tuple[str, str]
+) -> None:
+    sides = (schema.CheckpointRecord(*one, None, ()) for one in (base, unlearned))
+    assert pair_names(schema.Provenance(*sides)) == names
+
+
+def test_the_heading_names_the_pair_or_is_what_was_asked_for() -> None:
+    found = tree(full())
+    assert found.all("h1")[0].text == f"What unlearning changed: {pair_title(full().provenance)}"
+    assert found.all("title")[0].text.endswith(f"{pair_title(full().provenance)} - ckdiff")
+    other = Reader(to_html(full(), "Release <7>")).root
+    assert other.all("h1")[0].text == "Release <7>"
+    assert "Release <7>" in other.all("title")[0].text

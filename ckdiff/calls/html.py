@@ -17,6 +17,7 @@ def html(
     report: str | PathLike[str] | Report | Campaign,
     output: str | PathLike[str] = "ckdiff.html",
     overwrite: bool = False,
+    title: str | None = None,
 ) -> Path:
     """Make a page of a report: one HTML file without network, for screen, phone and print.
 
@@ -24,6 +25,7 @@ def html(
         report: as it is, or its file.
         output: the file; an older page there is replaced.
         overwrite: whatever is there is replaced, but for the report itself.
+        title: the heading; else the names of the pair, or of the campaign.
 
     Raises:
         CkdiffError: the report cannot be read, or the place holds something else.
@@ -33,10 +35,10 @@ def html(
 
     place = Path(output)
     if not isinstance(report, (str, PathLike)):
-        write_page(report, place, overwrite)
+        write_page(report, place, overwrite, title)
         return place
     if place.exists() and Path(report).exists() and place.samefile(report):
         raise CkdiffError(f"{place}: is the report itself; name another file with -o FILE")
     check_place(place, overwrite)
-    write_page(read_any(Path(report)), place, overwrite)
+    write_page(read_any(Path(report)), place, overwrite, title)
     return place

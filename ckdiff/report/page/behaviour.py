@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.parts import Part, cut, question_anchor
 from ckdiff.report.page.svg import Steps, steps
 from ckdiff.report.words.behaviour import (
     Piece,
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.behaviour import AnswerRecord, ChoiceRecord, ChoiceSet, HistoryPoint, NeutralSet
     from ckdiff.report.schema.report import Report
 
+FIRST = 3
+"""Answers of a set that are not folded."""
+
 BUDGET = 80_000
 """Characters of markup for the answers of one set; what is beyond is counted."""
 
@@ -36,6 +39,8 @@ def show(report: Report) -> Mapping[str, object] | None:
     return {
         "sets": sorted(found.answers, key=lambda one: one.name != "target"),
         "budget": BUDGET,
+        "first": FIRST,
+        "anchor": question_anchor,
         "same": _same,
         "whole": _whole,
         "choices": found.choices,
@@ -87,6 +92,6 @@ def _bleu_curve(points: Sequence[HistoryPoint]) -> Steps | None:
 
 
 PARTS = (
-    Part(60, "answers", "Answers side by side", "answers.html", show),
+    Part(14, "answers", "Answers side by side", "answers.html", show),
     Part(70, "history", "How it was unlearned", "history.html", show_history),
 )

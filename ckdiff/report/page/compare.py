@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.parts import Part, cut, data_address
 from ckdiff.report.words.compare import component_rows, drift_cells, top_tensors
 from ckdiff.report.words.numbers import UNDEFINED, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ckdiff.report.schema.comparison import Comparison, Grid
     from ckdiff.report.schema.report import Report
+    from ckdiff.shapes import PerLayer
 
 BINS = 8
 """Colours of the heatmap, from little to much."""
 
 SHOWN = 20
 """Tensors that are listed."""
+
+LEGEND = (("swatch same", "identical"), ("swatch none", "nothing there"), ("swatch odd", "not defined"))
 
 
 class Cell(NamedTuple):
@@ -37,42 +40,51 @@ def show(report: Report) -> Mapping[str, object] | None:
     found = report.compare
     if found is None:
         return None
-    scale = LogBins(found.grid)
+    scales = [LogBins(values) for values in found.grid.one_minus_cosine]
     return {
         "found": found,
-        "heat": list(_heat(found.grid, scale)) if found.grid.components else [],
-        "legend": list(scale.legend()),
+        "heat": list(_heat(found.grid, scales)) if found.grid.components else [],
+        "ends": [(name, [scale.ends[place] for scale in scales]) for place, name in enumerate(("least", "greatest"))],
+        "legend": LEGEND,
+        "bins": BINS,
+        "data": data_address(_data(found.grid)),
         "components": list(_components(found)),
         "tensors": [(cut(row.name, 120), *drift_cells(row.drift)[:3]) for row in top_tensors(found, SHOWN)],
     }
 
 
-def _heat(grid: Grid, scale: LogBins) -> Iterator[tuple[int, list[Cell]]]:
+def _heat(grid: Grid, scales: Sequence[LogBins]) -> Iterator[tuple[int, list[Cell]]]:
     """Every layer with its cells, component by component."""
     for row, layer in enumerate(grid.layers.tolist()):
-        yield layer, [_cell(grid, scale, column, row) for column in range(len(grid.components))]
+        yield layer, [_cell(grid, scales[column], column, row) for column in range(len(grid.components))]
+
+
+def _data(grid: Grid) -> Iterator[Sequence[object]]:
+    """The figures behind the heatmap, a row a component and layer."""
+    yield ("component", "layer", "one_minus_cosine", "relative_l2", "changed_fraction")
+    for column, name in enumerate(grid.components):
+        figures = (grid.one_minus_cosine[column], grid.relative_l2[column], grid.changed_fraction[column])
+        for layer, *values in zip(grid.layers.tolist(), *(part.tolist() for part in figures), strict=True):
+            yield (name, layer, *(float(f"{value:.4g}") for value in values))
 
 
 class LogBins:
-    """Steps of equal ratio between the least and the greatest 1-cos above 0."""
+    """Steps of equal ratio between the least and the greatest 1-cos above 0 of one component.
 
-    def __init__(self, grid: Grid) -> None:
-        positive = grid.one_minus_cosine[np.isfinite(grid.one_minus_cosine) & (grid.one_minus_cosine > 0)]
-        self.empty = positive.size == 0
-        low, high = (1.0, 1.0) if self.empty else (float(positive.min()), float(positive.max()))
+    Components have scales of their own: norms move a million times less than matrices, and on one scale either would
+    be a single colour.
+    """
+
+    def __init__(self, values: PerLayer) -> None:
+        positive = values[np.isfinite(values) & (values > 0)]
+        low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 1.0)
+        self.ends = (_short(low), _short(high)) if positive.size else (UNDEFINED, UNDEFINED)
         # One value alone is the greatest, and its scale a decade.
         self.edges = np.geomspace(low if low < high else high / 10, high, BINS + 1)
 
     def place(self, value: float) -> int:
         """The step of a value, 0 for the least; what is 0 without being identical is there too."""
         return min(BINS - 1, int(np.searchsorted(self.edges[1:-1], value, side="right"))) if value > 0 else 0
-
-    def legend(self) -> Iterator[tuple[str, str]]:
-        """The meaning of each colour, with its class."""
-        if not self.empty:
-            yield from ((f"swatch h{n}", f"{self.edges[n]:.0e}") for n in range(BINS))
-            yield "", f"to {self.edges[-1]:.0e}"
-        yield from (("swatch same", "identical"), ("swatch none", "nothing there"), ("swatch odd", "not defined"))
 
 
 def _cell(grid: Grid, scale: LogBins, column: int, row: int) -> Cell:

@@ -20,7 +20,8 @@ from ckdiff.report.page.parts import cut
 from ckdiff.report.page.rendering import file_text, render
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.campaign import gates_text
-from ckdiff.report.words.sections import MEASURED, SECTIONS, file_of
+from ckdiff.report.words.names import pair_title
+from ckdiff.report.words.sections import SECTIONS, file_of
 from ckdiff.report.words.verdict import verdict_line
 
 if TYPE_CHECKING:
@@ -30,23 +31,29 @@ if TYPE_CHECKING:
 BEGINNING = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="ckdiff">'
 """How every page begins, and how one is known."""
 
+TITLE_LENGTH = 200
 
-def to_html(found: Report | Campaign) -> str:
-    """A report, of one pair or of a campaign, as a page; the same report gives the same text."""
+
+OPEN = 1
+"""Parts that a narrow screen shows in full; the others are one line there, until they are opened."""
+
+
+def to_html(found: Report | Campaign, title: str | None = None) -> str:
+    """A report, of one pair or of a campaign, as a page; the same report gives the same text.
+
+    Args:
+        found: what the page shows.
+        title: its heading; else the names of the pair, or of the campaign.
+    """
     if isinstance(found, Campaign):
-        name = cut(found.name, 100)
-        return _page(found, f"{name}: {gates_text(found)}", f"Campaign {name}", file_of("page", "campaign").PARTS)
-    title = verdict_line(found.verdict) if found.verdict is not None else "no verdict"
+        heading = cut(title or f"Campaign {found.name}", TITLE_LENGTH)
+        return _page(found, f"{heading}: {gates_text(found)}", heading, file_of("page", "campaign").PARTS)
+    names = pair_title(found.provenance)
+    heading = cut(title or f"What unlearning changed: {names}", TITLE_LENGTH)
+    finding = verdict_line(found.verdict) if found.verdict is not None else "no verdict"
+    tab = cut(f"{finding} - {title or names}", TITLE_LENGTH)
     parts = chain(PARTS, *(file_of("page", name).PARTS for name in SECTIONS))
-    return _page(found, title, _heading(found), sorted(parts, key=lambda part: part.place))
-
-
-def _heading(report: Report) -> str:
-    kind = next(
-        (one.model_type for one in (getattr(report, name) for name in MEASURED) if one is not None),
-        "",
-    )
-    return f"What unlearning changed in {cut(kind, 60)}" if kind else "What unlearning changed"
+    return _page(found, tab, heading, sorted(parts, key=lambda part: part.place))
 
 
 def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part]) -> str:
@@ -55,8 +62,8 @@ def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part]) 
     parts = [(row, render(row.template, given)) for row, given in shown]
     sides = None if isinstance(found, Campaign) else found.provenance
     own = {kind: _own(kind) for kind in ("css", "js")}
-    page = render("page.html", {"title": title, "heading": heading, "sides": sides, "parts": parts, "own": own})
-    return f"{BEGINNING}{page}\n"
+    given = {"title": title, "heading": heading, "sides": sides, "parts": parts, "own": own, "open": OPEN}
+    return f"{BEGINNING}{render('page.html', given)}\n"
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.page.parts import Part, cut
@@ -92,19 +93,32 @@ def show(report: Report) -> Mapping[str, object] | None:
         return None
     ranges = dict.fromkeys(layer_ends(run) for run in probe.runs if has_windows(run))
     scales = {ends: Scale(f"axes{n}", *ends) for n, ends in enumerate(ranges)}
-    asked = sorted(probe.questions, key=lambda one: -one.kl if one.kl == one.kl else 1.0)
+    asked = sorted(enumerate(probe.questions, 1), key=lambda one: -one[1].kl if one[1].kl == one[1].kl else 1.0)
+    stems = window_stems(probe.runs)
     return {
         "probe": probe,
         "scales": list(scales.values()),
         "reason": inconclusive(probe),
         "legend": LEGEND,
-        "directions": [_direction(*one, scales, not n) for n, one in enumerate(by_direction(probe.runs))],
+        "directions": [_direction(*one, scales, stems, not n) for n, one in enumerate(by_direction(probe.runs))],
         "single_heads": SINGLE_HEADS,
         "number_heads": NUMBER_HEADS,
-        "questions": [
-            (cut(one.text, 300), cut(one.answer, 300), loss_text(one.kl), percent(one.top1)) for one in asked
-        ],
+        "questions": [_question(one) for _, one in asked],
+        "anchors": [f"scored-question-{number}" for number, _ in asked],
     }
+
+
+def window_stems(runs: Sequence[ProbeRun]) -> dict[int, str]:
+    """By the identity of a run the beginning of its windows' addresses: `window-restore-coeff-open`.
+
+    A second run of these names has the width of its windows as well; other names than ours are a number.
+    """
+    found: dict[int, str] = {}
+    for number, run in enumerate(runs, 1):
+        plain = f"window-{run.direction}-{run.mode}-{run.variant}"
+        stems = [one for one in (plain, f"{plain}-of-{run.window}") if re.fullmatch(r"[a-z0-9+-]+", one)]
+        found[id(run)] = next((one for one in stems if one not in found.values()), f"window-run-{number}")
+    return found
 
 
 def _question(one: QuestionRecord) -> tuple[str, ...]:
@@ -121,27 +135,31 @@ def has_windows(run: ProbeRun) -> bool:
     return bool(len(run.layers)) and bool((run.layers >= 0).all())
 
 
-def _direction(name: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], first: bool) -> Direction:
+def _direction(
+    name: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], stems: Mapping[int, str], first: bool
+) -> Direction:
     curves = [run for run in runs if has_windows(run)]
     variants = [
-        _variant(name, variant, [run for run in curves if run.variant == variant], scales)
+        _variant(name, variant, [run for run in curves if run.variant == variant], scales, stems)
         for variant in dict.fromkeys(run.variant for run in curves)
     ]
     singles = [row for run in runs if not has_windows(run) for row in _singles(run)]
     return Direction(name, first, singles, variants, [words for run in runs for words in remarks(run)])
 
 
-def _variant(direction: str, variant: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale]) -> Variant:
+def _variant(
+    direction: str, variant: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], stems: Mapping[int, str]
+) -> Variant:
     widths = ", ".join(str(width) for width in dict.fromkeys(run.window for run in runs))
     name = cut(f"{direction}, {variant}: {count_of(len(runs), 'curve')}, windows of {widths} layers", 120)
-    return Variant(name, [_figure(run, scales[layer_ends(run)]) for run in runs])
+    return Variant(name, [_figure(run, scales[layer_ends(run)], stems[id(run)]) for run in runs])
 
 
-def _figure(run: ProbeRun, scale: Scale) -> Figure:
+def _figure(run: ProbeRun, scale: Scale, stem: str) -> Figure:
     best, name = best_window(run), cut(run.mode, 80)
     said = _best_text(run, best)
     values = [f"layers {window_text(run, n)}: {_all(run, n)}" for n in range(len(run.layers))]
-    drawn = panel(run, scale, f"{name}: three scores by layer. {said}", values, best or 0)
+    drawn = panel(run, scale, f"{name}: three scores by layer. {said}", values, best or 0, stem)
     caption = cut(f"{run.direction} {run.mode} {run.variant}", 120)
     return Figure(name, said, drawn, outside(run), caption, list(_numbers(run)))
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ckdiff.report.page import svg
 from ckdiff.report.page.parts import cut
-from ckdiff.report.words import behaviour, campaign, compare, numbers, probe, verdict
+from ckdiff.report.words import behaviour, campaign, compare, numbers, probe, terms, verdict
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def environment() -> Environment:
     )
     found.filters |= {"count_of": numbers.count_of, "cut": cut, "lines": _lines}
     modules = {"behaviour": behaviour, "campaign": campaign, "compare": compare, "numbers": numbers}
-    words = SimpleNamespace(**modules, probe=probe, verdict=verdict)
+    words = SimpleNamespace(**modules, probe=probe, terms=terms, verdict=verdict)
     found.globals |= {"svg": svg, "words": words}
     return found
 

@@ -90,21 +90,29 @@ class Panel(NamedTuple):
     Attributes:
         label: what it shows, for those who do not see it.
         axes: the name of its scale.
-        strips: a path a window, and what it says.
+        strips: a path a window, what it says, and its address on the page, if it has one.
         start: index of the strip that the tab key reaches.
     """
 
     label: str
     axes: str
     paths: list[Path]
-    strips: list[Path]
+    strips: list[tuple[str, str, str]]
     start: int
 
 
-def panel(run: ProbeRun | AverageRun, scale: Scale, label: str, values: Sequence[str], start: int) -> Panel:
-    """A run with a window a layer, as a drawing; `values` is what the strip of each window says."""
+def panel(
+    run: ProbeRun | AverageRun, scale: Scale, label: str, values: Sequence[str], start: int, stem: str = ""
+) -> Panel:
+    """A run with a window a layer, as a drawing; `values` is what the strip of each window says.
+
+    With a stem a window has an address of its own on the page, `stem-12`.
+    """
     paths = [path for name in SCORES for path in _score(run.layers, curve(run, name), scale, CLASSES[name])]
-    strips = [(_strip(int(layer), scale), says) for layer, says in zip(run.layers, values, strict=True)]
+    strips = [
+        (_strip(int(layer), scale), says, f"{stem}-{layer}" if stem else "")
+        for layer, says in zip(run.layers, values, strict=True)
+    ]
     return Panel(label, scale.name, paths, strips, start)
 
 

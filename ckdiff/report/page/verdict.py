@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.parts import Part, cut, question_anchor
+from ckdiff.report.words.behaviour import rank_numbered
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
+from ckdiff.report.words.summary import SHOWN_ANSWERS, unrelated_text
 from ckdiff.report.words.verdict import (
     OUTCOME_WORDS,
     back_cells,
@@ -19,17 +21,54 @@ from ckdiff.report.words.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Explanation, GateCheck, RuleResult, Verdict
 
 
+SAID_FIRST = ("knowledge", "to do")
+"""Facts of a verdict that stand on the first screen."""
+
+SAID = 240
+"""Characters of a question or an answer on the first screen."""
+
+
+class Said(NamedTuple):
+    """What both models say to a question, and where on the page the rest of it stands."""
+
+    anchor: str
+    question: str
+    base: str
+    unlearned: str
+
+
 def show(report: Report) -> Mapping[str, object]:
-    """Verdict, gate, rules and shares; without a verdict how to get one."""
+    """The first screen: gate, finding, what to do, what else changed, what both say; or how to get a verdict."""
+    found = report.verdict
+    given = {"found": found, "unrelated": unrelated_text(report), "answers": list(_answers(report))}
+    if found is None:
+        return given | {"warning": inconclusive(report.probe) if report.probe is not None else ""}
+    return given | {
+        "tone": finding(found),
+        "outcome": "" if found.gate is None else OUTCOME_WORDS[found.gate.outcome].lower(),
+        "open": _checks(found, met=False),
+    }
+
+
+def _answers(report: Report) -> Iterator[Said]:
+    """The target answers that changed most."""
+    sets = report.behaviour.answers if report.behaviour is not None else ()
+    for number, row in (found for one in sets if one.name == "target" for found in rank_numbered(one, SHOWN_ANSWERS)):
+        texts = (cut(" ".join(text.split()), SAID) for text in (row.answer_base, row.answer_unlearned))
+        yield Said(question_anchor("target", 0, number), cut(row.text, SAID) or "(no text)", *texts)
+
+
+def show_judgement(report: Report) -> Mapping[str, object] | None:
+    """Everything that the verdict rests on: why, the checks of the gate, rules and shares."""
     found = report.verdict
     if found is None:
-        return {"found": None, "warning": inconclusive(report.probe) if report.probe is not None else ""}
+        return None
     order = list(DIRECTIONS)
     shares = sorted(
         found.explanations,
@@ -37,20 +76,20 @@ def show(report: Report) -> Mapping[str, object]:
     )
     return {
         "found": found,
-        "tone": tone(found),
-        "knowledge": finding(found),
-        "outcome": "" if found.gate is None else OUTCOME_WORDS[found.gate.outcome].lower(),
-        "facts": [(name.capitalize(), cut(words, 2000)) for name, words in verdict_facts(found)],
-        "checks": [_check(one) for one in found.gate.checks] if found.gate is not None else [],
+        "facts": [(name, cut(words, 2000)) for name, words in verdict_facts(found) if name not in SAID_FIRST],
+        "open": _checks(found, met=False),
+        "met": _checks(found, met=True),
         "held": [_rule(one) for one in rules_that_hold(found)],
         "other": [_rule(one) for one in rules_that_do_not(found)],
         "shares": [_share(one) for one in shares],
     }
 
 
-def tone(found: Verdict) -> str:
-    """The look of the label, whatever a gate says: where an effect lives is neither good nor bad, but may be open."""
-    return "inconclusive" if found.label == "inconclusive" else "none"
+def _checks(found: Verdict, met: bool) -> list[tuple[object, ...]]:
+    """The checks of the gate that passed, or those that did not: failed ones first, then what lacks evidence."""
+    checks = () if found.gate is None else found.gate.checks
+    own = [one for one in checks if (one.outcome == "passed") is met]
+    return [_check(one) for one in sorted(own, key=lambda one: one.outcome != "failed")]
 
 
 def _check(one: GateCheck) -> tuple[object, ...]:
@@ -68,4 +107,7 @@ def _share(row: Explanation) -> tuple[object, ...]:
     return cut(mode, 80), kl, (row.kl, row.kl_low, row.kl_high), layers, cut(direction, 80), centred, *back_cells(row)
 
 
-PARTS = (Part(10, "verdict", "Verdict", "verdict.html", show),)
+PARTS = (
+    Part(10, "verdict", "Verdict", "verdict.html", show),
+    Part(16, "judgement", "How it was judged", "judgement.html", show_judgement),
+)

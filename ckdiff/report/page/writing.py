@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 
-def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = False) -> None:
+def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = False, title: str | None = None) -> None:
     """Write a report as a page: beside the target, synced, and moved over it.
 
     Args:
         report: what the page shows.
         path: an older page there is replaced.
         overwrite: any other file there is replaced, too.
+        title: the heading; else the names of the pair, or of the campaign.
 
     Raises:
         ReportError: the place cannot be written to, or holds something else.
     """
     check_place(path, overwrite)
-    content = to_html(report).encode("utf-8")
+    content = to_html(report, title).encode("utf-8")
     try:
         replace_file(path, content)
     except OSError as error:

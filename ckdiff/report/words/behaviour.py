@@ -101,7 +101,14 @@ def mark_piece(piece: Piece) -> str:
 
 def rank_by_change(answers: AnswerSet, limit: int) -> list[AnswerRecord]:
     """The questions whose answers changed most, by BLEU; ties in their own order, undefined ones last."""
-    return sorted(answers.questions, key=lambda one: math.inf if math.isnan(one.bleu) else one.bleu)[: max(0, limit)]
+    return [one for _, one in rank_numbered(answers, limit)]
+
+
+def rank_numbered(answers: AnswerSet, limit: int) -> list[tuple[int, AnswerRecord]]:
+    """As `rank_by_change`, each question with its number in the set; the first one is 1."""
+    numbered = enumerate(answers.questions, 1)
+    found = sorted(numbered, key=lambda one: math.inf if math.isnan(one[1].bleu) else one[1].bleu)
+    return found[: max(0, limit)]
 
 
 def answer_facts(question: AnswerRecord) -> str:
