@@ -31,11 +31,19 @@ MOST_BYTES = 1 << 28
 
 
 class Cache:
-    """Digests in `digests.json` and answers in `base/KEY.json` of one folder; what is damaged counts as not there."""
+    """Digests in `digests.json` and answers in `base/KEY.json` of one folder; what is damaged counts as not there.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._digests = _read(folder / "digests.json")
+    Attributes:
+        folder: where.
+        both: what a command keeps for itself: both models' answers, to all questions together; else those of base
+            models, set by set, so that other jobs find them.
+    """
+
+    def __init__(self, folder: Path, both: bool = False, recall: bool = True) -> None:
+        """A cache; without `recall` what others left there is not looked at, and replaced."""
+        self.folder, self.both = folder, both
+        self._recall = recall
+        self._digests = _read(folder / "digests.json") if recall else {}
 
     def digest(self, path: Path) -> str | None:
         """sha256 of a file in hexadecimal, where it was hashed and nothing about it has changed since."""
@@ -67,6 +75,8 @@ class Cache:
 
     def answers(self, key: str) -> list[list[int]] | None:
         """The answers that were kept under a key: lists of token ids."""
+        if not self._recall:
+            return None
         found = _read(self._place(key)).get("answers")
         if not isinstance(found, list) or not all(isinstance(one, list) and all(map(_is_id, one)) for one in found):
             return None

@@ -14,8 +14,10 @@ from ckdiff.calls.attack import attack_open, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import identity, open_pair, versions
+from ckdiff.calls.provenance import identity, open_pair, provenance_of, versions
 from ckdiff.calls.specs import AuditSpec
+from ckdiff.calls.unfinished import Unfinished
+from ckdiff.progress import Listener
 from ckdiff.report.words.sections import MEASURED
 
 if TYPE_CHECKING:
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
     from ckdiff.calls.attacking import Attacking
     from ckdiff.probes.behaviour.behaviour import Task
     from ckdiff.probes.preparation import Job
-    from ckdiff.progress import Listener
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
+
+
+LIBRARIES = ("sacrebleu", "torch", "transformers")
+"""Whose versions an audit's numbers rest on, beside NumPy's."""
 
 
 MADE = frozenset({"compare", "probe", "behaviour"})
@@ -53,17 +58,19 @@ def audit_pair(
         existing: a report of the same pair; runs of its probe that asked the same in the same way stay, and so do its
             attacks and its depth where they asked the same questions.
         accept: called with both locations once the headers are read; it raises where the work should not begin.
-        keep: a file to keep an unfinished sweep in.
-        resume: go on with what is kept there.
+        keep: a file to keep an unfinished sweep in, and beside it whatever else is done.
+        resume: go on with what is kept there, and take from `existing` what measured the same in the same way.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it; nothing was measured.
     """
     from ckdiff.audit.judge import judge_report
-    from ckdiff.progress import Listener
 
     listener = listener or Listener()
-    work = _prepare(spec, accept)
+    kept = Unfinished(keep, resume) if keep is not None and listener.cache is None else None
+    listener = replace(listener, cache=listener.cache if kept is None else kept.cache)
+    work = replace(_prepare(spec, accept), kept=kept)
+    work = replace(work, done=_find_done(work, existing, listener) if resume and spec.hash else None)
     report = _compare(work, spec.hash, listener)
     if existing is not None:
         # Refused before the work, not after it.
@@ -72,11 +79,8 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
-        if spec.attack is not None:
-            report = _attack(work, spec.attack, report, listener)
-    if existing is not None:
-        report = keep_older(existing, report, listener)
-    return judge_report(report, spec.policy)
+        report = report if spec.attack is None else _attack(work, spec.attack, report, listener)
+    return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
 def keep_older(existing: Report, report: Report, listener: Listener) -> Report:
@@ -108,12 +112,21 @@ class _Work:
         task: the questions to both models.
         job: the probe, or None where no question was given.
         reference: a model that never knew, or None.
+        kept: where what is done is kept, or None.
+        done: a report of these very weights, by these very libraries, whose parts need not be measured again; or None.
     """
 
     sides: tuple[Checkpoint, Checkpoint]
     task: Task
     job: Job | None
     reference: Checkpoint | None = None
+    kept: Unfinished | None = None
+    done: Report | None = None
+
+    def keep(self, report: Report, listener: Listener) -> None:
+        """Keep a report that is not finished."""
+        if self.kept is not None:
+            self.kept.save(report, listener)
 
 
 def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Work:
@@ -154,14 +167,31 @@ def check_attacks(spec: AuditSpec) -> Checkpoint | None:
 
 def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
     """A report of both checkpoints' weights, and of what no other basis hides."""
+    from ckdiff.report.schema.report import Report
     from ckdiff.weights.geometry import measure_geometry
 
-    report = compare_open(
-        *work.sides, hashing, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
-    )
+    done, looked = work.done, False
+    if done is not None and done.compare is not None:
+        listener.remark("compared already: nothing is compared again")
+        report, looked = Report(done.provenance, compare=done.compare), not done.complete
+    else:
+        report = compare_open(
+            *work.sides, hashing, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
+        )
     assert report.compare is not None
-    report = replace(report, compare=measure_geometry(*work.sides, report.compare))
-    return replace(report, versions={**report.versions, **versions("sacrebleu", "torch", "transformers")})
+    if not looked:
+        report = replace(report, compare=measure_geometry(*work.sides, report.compare))
+    report = replace(report, versions=versions(*LIBRARIES))
+    work.keep(report, listener)
+    return report
+
+
+def _find_done(work: _Work, existing: Report | None, listener: Listener) -> Report | None:
+    """What an audit that stopped, or a finished one, did before on these very weights by these very libraries."""
+    older = (None if work.kept is None else work.kept.read()) or existing
+    if older is None or {**older.versions, **versions(*LIBRARIES)} != dict(older.versions):
+        return None
+    return older if older.provenance == provenance_of(*work.sides, True, listener.cache) else None
 
 
 def _reason_to_stop(report: Report) -> str:
@@ -184,9 +214,11 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
     if made:
         listener.remark(swapped)
     try:
-        said = _behaviour(work.task, report, unlearned.root, listener)
-        said = replace(said, notes=(*said.notes, swapped)) if made else said
+        said = _find_said(work, listener) or _behaviour(work.task, report, unlearned.root, listener)
+        if made and swapped not in said.notes:
+            said = replace(said, notes=(*said.notes, swapped))
         report = replace(report, behaviour=said)
+        work.keep(report, listener)
         if work.job is not None:
             _add_subsets(work.job, report)
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
@@ -242,6 +274,23 @@ def _not_finite(report: Report) -> str:
     """The first tensor of which no model can be made, or nothing."""
     rows = () if report.compare is None else report.compare.tensors
     return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
+
+
+def _find_said(work: _Work, listener: Listener) -> Behaviour | None:
+    """What both models have said already, where they were asked the same in the same way; else None."""
+    from ckdiff.probes.behaviour.behaviour import settings_record
+
+    said, asked = None if work.done is None else work.done.behaviour, work.task.asked
+    if said is None or dict(said.settings) != settings_record(work.task, said.answers):
+        return None
+    wanted = [(name, one.digest) for name, one in asked.open.items()]
+    wanted += [("", "" if one is None else one.digest) for one in (asked.choices, asked.neutral)]
+    there = [(one.name, one.digest) for one in said.answers]
+    there += [("", "" if one is None else one.digest) for one in (said.choices, said.neutral)]
+    if there != wanted:
+        return None
+    listener.remark("asked already: nothing is asked again")
+    return said
 
 
 def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener) -> Behaviour:

@@ -10,9 +10,12 @@ from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, open_pair
 from ckdiff.calls.specs import BehaveSpec
+from ckdiff.calls.unfinished import Unfinished
+from ckdiff.progress import Listener
 
 if TYPE_CHECKING:
-    from ckdiff.progress import Listener
+    from pathlib import Path
+
     from ckdiff.report.schema.report import Report
 
 
@@ -21,6 +24,8 @@ def behave(
     spec: BehaveSpec,
     listener: Listener | None = None,
     existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
 ) -> Report:
     """A report of the answers of both models: on target and unrelated questions, multiple choice and neutral text.
 
@@ -28,6 +33,8 @@ def behave(
         spec: what to ask, and how.
         listener: told of progress.
         existing: a report of the same pair; the behaviour is put into it, in the place of an older one.
+        keep: a file to keep what is done beside, for `resume`.
+        resume: go on with what is kept there.
 
     Raises:
         CkdiffError: the pair, the questions or the settings do not allow it, or `existing` is about other weights.
@@ -35,6 +42,8 @@ def behave(
     from ckdiff.probes.behaviour.behaviour import prepare_behaviour, run
     from ckdiff.weights.making import read_making
 
+    if keep is not None:
+        listener = replace(listener or Listener(), cache=Unfinished(keep, resume).cache)
     asked = read_asked(spec)
     spec.settings.check()
     base, unlearned = open_pair(spec)

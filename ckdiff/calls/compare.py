@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import record_of, versions
+from ckdiff.calls.provenance import hash_files, record_of, versions
 from ckdiff.calls.specs import CompareSpec
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ckdiff.cache import Cache
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
-    from ckdiff.weights.hashing import ShardHasher
 
 
 @take_paths(CompareSpec)
@@ -53,19 +52,11 @@ def compare_open(
     threads: int = 0,
 ) -> Report:
     """A report of the drift between two open checkpoints; a cache may know their digests."""
-    hasher: ShardHasher | None = None
-    if hashes:
-        from ckdiff.weights.hashing import ShardHasher
-
-        # Started before NumPy is imported: on two cores hashing is what takes longest.
-        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest, threads)
-    try:
+    # Begun before NumPy is imported: on two cores hashing is what takes longest.
+    with hash_files(base, unlearned, hashes, cache, threads) as hasher:
         from ckdiff.report.schema.report import Provenance, Report
         from ckdiff.weights.pairs import compare_checkpoints
 
         comparison = compare_checkpoints(base, unlearned, progress)
         provenance = Provenance(record_of(base, hasher), record_of(unlearned, hasher))
-    finally:
-        if hasher is not None:
-            hasher.close()
     return Report(provenance, compare=comparison, versions=versions())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from ckdiff.calls.merge import check_same_weights
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ckdiff.cache import Cache
     from ckdiff.calls.specs import Pair
     from ckdiff.progress import Listener
@@ -51,16 +54,34 @@ def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: 
     """Both checkpoints as they stand on disk."""
     from ckdiff.report.schema.report import Provenance
 
-    hasher: ShardHasher | None = None
-    if hashes:
-        from ckdiff.weights.hashing import ShardHasher
-
-        hasher = ShardHasher((*base.shards, *unlearned.shards), None if cache is None else cache.digest)
-    try:
+    with hash_files(base, unlearned, hashes, cache) as hasher:
         return Provenance(record_of(base, hasher), record_of(unlearned, hasher))
+
+
+@contextlib.contextmanager
+def hash_files(
+    base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: Cache | None, threads: int = 0
+) -> Iterator[ShardHasher | None]:
+    """Hash all weight files inside, or none; a cache may know some, and one that a command keeps learns the others."""
+    if not hashes:
+        yield None
+        return
+    from ckdiff.cache import state_of
+    from ckdiff.weights.hashing import ShardHasher
+
+    shards = (*base.shards, *unlearned.shards)
+    keeps = cache if cache is not None and cache.both else None
+    states = {shard.path: state_of(shard.path) for shard in shards} if keeps is not None else {}
+    hasher = ShardHasher(shards, None if cache is None else cache.digest, threads)
+    try:
+        yield hasher
+        if keeps is not None:
+            for shard in shards:
+                keeps.add(shard.path, hasher.digest(shard), states[shard.path])
+            with contextlib.suppress(OSError):
+                keeps.save()
     finally:
-        if hasher is not None:
-            hasher.close()
+        hasher.close()
 
 
 def digest_of(checkpoint: Checkpoint, cache: Cache | None) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from ckdiff.calls.specs import BehaveSpec, Beside, Target
 from ckdiff.cli.console import inconclusive, present
-from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair, Texts
+from ckdiff.cli.options import FORMAT, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair, Texts
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import ExitStatus
 from ckdiff.options import assemble
@@ -27,6 +27,7 @@ def behave(
     machine: Machine,
     output: Output,
     threads: Annotated[int, THREADS] = 0,
+    resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
     show_questions: Annotated[int, SHOW_QUESTIONS] = 5,
 ) -> None:
@@ -40,8 +41,9 @@ def behave(
     existing, sides = session.open_pair(pair, "behave")
     spec = assemble(BehaveSpec, sides, target, beside, neutral=True if neutral is None else neutral, settings=settings)
     set_threads(threads)
-    report = session.work(lambda listener: run(spec, listener, existing))
-    report = session.write(report, "behaviour")
+    with session.keep(resume) as place:
+        report = session.work(lambda listener: run(spec, listener, existing, place, resume))
+        report = session.write(report, "behaviour")
     present(report, output_format, 10, "behaviour", show_questions)
     session.say(f"report: {output.output}")
     raise typer.Exit(status_of(report))

@@ -41,6 +41,9 @@ STOPPABLE = {"layers": "layer", "neurons": "layer", "training": "step"}
 """Stages of long work that can stop cleanly, and after what."""
 
 
+KEPT = "what is done is kept; the same command with --resume goes on"
+
+
 LESS = "--stream on, a smaller --batch-size, or fewer questions"
 """What makes a probe smaller."""
 
@@ -117,15 +120,23 @@ class Session:
 
     @contextlib.contextmanager
     def keep(self, resume: bool) -> Iterator[Path]:
-        """Where an unfinished probe of this report is kept, until all is written."""
+        """Where unfinished work on this report is kept, until all is written."""
+        from ckdiff.calls.unfinished import forget, is_kept
         from ckdiff.probes import kept_sweep
 
         place = kept_sweep.place(self.output.output)
-        if place.exists() and not resume:
-            found = "an interrupted probe is there and will be discarded; stop, and use --resume to go on with it"
+        if (place.exists() or is_kept(place)) and not resume:
+            work = "an interrupted probe" if place.exists() else "interrupted work"
+            found = f"{work} is there and will be discarded; stop, and use --resume to go on with it"
             self.say(f"{place}: {found}")
-        yield place
+        try:
+            yield place
+        except KeyboardInterrupt:
+            if is_kept(place) and not place.exists():
+                self.say(KEPT)
+            raise
         kept_sweep.remove(place)
+        forget(place)
 
     def write(self, report: Report, section: str) -> Report:
         """Write one section, into whatever report of the pair is there now: another command may have written meanwhile.
@@ -201,7 +212,7 @@ def work(call: Callable[[Listener], T], quiet: bool, less: str = LESS) -> T:
         with enough_disk(), enough_memory(less), listen(quiet) as listener:
             return call(listener)
     except Stopped:
-        remark("what is done is kept; the same command with --resume goes on", quiet)
+        remark(KEPT, quiet)
         raise KeyboardInterrupt from None
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
+    from ckdiff.report.schema.report import Side
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -36,18 +37,23 @@ AROUND = ("config.json", "generation_config.json", ADAPTER_CONFIG)
 
 
 def recall_or_make(
-    job: Job, prompts: Sequence[Prompt], way: Way, cache: Cache | None, make: Callable[[], list[list[int]]]
+    job: Job,
+    prompts: Sequence[Prompt],
+    way: Way,
+    cache: Cache | None,
+    make: Callable[[], list[list[int]]],
+    side: Side = "base",
 ) -> list[list[int]]:
-    """The base's greedy answers to one set of questions: those that were kept, or what `make` gives, kept from then on.
+    """A model's greedy answers to some questions: those that were kept, or what `make` gives, kept from then on.
 
     Without a cache, or where it does not know the digest of a weight file, nothing is kept.
     """
-    weights = None if cache is None else weights_digest(job.pair.base.checkpoint, cache)
+    weights = None if cache is None else weights_digest(job.pair.side(side).checkpoint, cache)
     if cache is None or weights is None:
         return make()
-    key = answers_key(job, prompts, way, weights)
+    key = answers_key(job, prompts, way, weights, side)
     answers = cache.answers(key)
-    if answers is None or not _can_be(job, prompts, answers):
+    if answers is None or not _can_be(job, prompts, answers, side):
         answers = make()
         cache.keep(key, answers)
     return answers
@@ -66,17 +72,18 @@ def generate_answers(
     return greedy(live, [prompt.ids for prompt in prompts], tokens, job.stops, way.batch_size, tick)
 
 
-def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, weights: str) -> str:
-    """sha256 over everything that determines the base's greedy answers to one set of questions, in hexadecimal."""
+def answers_key(job: Job, prompts: Sequence[Prompt], way: Way, weights: str, side: Side = "base") -> str:
+    """sha256 over everything that determines a model's greedy answers to some questions, in hexadecimal."""
+    live = job.pair.side(side)
     tree = {
         "weights": weights,
-        "around": _around(job.pair.base.checkpoint),
+        "around": _around(live.checkpoint),
         "prompts": [prompt.ids for prompt in prompts],
         "tokens": job.settings.tokens,
         "stops": sorted(job.stops),
         "dtype": job.settings.dtype,
         "device": _processor(job.device),
-        "attention": str(getattr(job.pair.base.config, "_attn_implementation", None)),
+        "attention": str(getattr(live.config, "_attn_implementation", None)),
         "batch_size": way.batch_size,
         "stream": way.stream,
         "threads": torch.get_num_threads(),
@@ -113,9 +120,9 @@ def _processor(device: torch.device) -> str:
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _can_be(job: Job, prompts: Sequence[Prompt], answers: list[list[int]]) -> bool:
+def _can_be(job: Job, prompts: Sequence[Prompt], answers: list[list[int]], side: Side) -> bool:
     """Whether these can be the answers: so many, ids that the model has, each as long as it must be."""
-    live, tokens, stops = job.pair.base, job.settings.tokens, job.stops
+    live, tokens, stops = job.pair.side(side), job.settings.tokens, job.stops
     head = live.model.get_submodule(live.row.sites.unembed).weight
     rows = min(int(head.shape[0]), live.model.get_input_embeddings().num_embeddings)
 

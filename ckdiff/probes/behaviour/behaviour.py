@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -177,10 +178,13 @@ def _ask_model(
             live.load_layer(number)
             tick(number + 1)
     with _stage(listener, f"the {side} answers", job.settings.tokens if way.stream else len(job.prompts)) as tick:
-        if side == "base" and listener.cache is not None:
-            found = _answer_by_set(task, live, listener.cache, tick)
+        cache = listener.cache
+        if side == "base" and cache is not None and not cache.both:
+            found = _answer_by_set(task, live, cache, tick)
         else:
-            found = generate_answers(live, job, job.prompts, way, tick)
+            kept = cache if cache is not None and cache.both else None
+            make = partial(generate_answers, live, job, job.prompts, way, tick)
+            found = recall_or_make(job, job.prompts, way, kept, make, side)
     answers = [tuple(answer) for answer in found]
     given = _scored_prompts(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
@@ -276,7 +280,7 @@ def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beha
         neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][picked:] for side in SIDES}),
         method=making.method,
         history=making.history,
-        settings=_settings_record(task, sets),
+        settings=settings_record(task, sets),
         notes=tuple(dict.fromkeys((*task.notes, *_silences(task, sets), *making.notes))),
     )
 
@@ -372,7 +376,7 @@ def _silences(task: Task, sets: Sequence[AnswerSet]) -> Iterator[str]:
         yield from (f"{note}: BLEU and chrF against nothing are 0, or 1 where nothing comes again" for note in told)
 
 
-def _settings_record(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
+def settings_record(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, job = task.job.settings, task.job
     texts = [text for one in sets for row in one.questions for text in (row.answer_base, row.answer_unlearned)]

@@ -1,0 +1,152 @@
+"""What was done before an interruption is not done again, and the end is that of an uninterrupted run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckdiff.calls.audit import audit_pair
+from ckdiff.calls.behave import behave
+from ckdiff.calls.specs import AuditSpec, BehaveSpec, audit_settings
+from ckdiff.calls.unfinished import folder_of, forget, is_kept
+from ckdiff.progress import Listener, Stopped
+from ckdiff.report.hdf5.file import read_report, write_report
+from tests.test_probe_cli import ASKED, ckdiff, made, place
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.report import Report
+    from tests.test_probe_cli import Run
+
+__all__ = ["ckdiff", "made", "place"]  # fixtures
+
+SETTINGS = replace(audit_settings(), modes=("coeff",), window=1, tokens=4, device="cpu")
+BEHAVE = BehaveSpec("base", "unlearned", asked=ASKED, neutral=False, settings=SETTINGS)
+AUDIT = AuditSpec("base", "unlearned", asked=ASKED, neutral=False, settings=SETTINGS)
+BASE, UNLEARNED = "the base answers", "the unlearned answers"
+
+
+@dataclass
+class Told:
+    """How often each stage was told of, and what was remarked; Ctrl-C comes when one begins."""
+
+    until: str = ""
+    stages: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def progress(self, stage: str, done: int, total: int, detail: str) -> None:
+        if stage == self.until:
+            raise KeyboardInterrupt
+        self.stages[stage] = self.stages.get(stage, 0) + 1
+
+    def listener(self, stop: bool = False) -> Listener:
+        return Listener(self.progress, lambda: stop, self.remarks.append)
+
+
+def bytes_of(report: Report, name: str = "r.h5") -> bytes:
+    write_report(report, name)
+    return Path(name).read_bytes()
+
+
+def test_answers_that_were_given_are_not_given_again(place: Path) -> None:
+    whole, keep = bytes_of(behave(BEHAVE)), place / "partial"
+    with pytest.raises(KeyboardInterrupt):
+        behave(BEHAVE, Told(until="the unlearned reads").listener(), keep=keep)
+    assert len(list((folder_of(keep) / "base").iterdir())) == 2
+    told = Told()
+    assert bytes_of(behave(BEHAVE, told.listener(), keep=keep, resume=True)) == whole
+    # Told at the beginning and at the end, and not between: nobody was asked.
+    assert told.stages[BASE] == told.stages[UNLEARNED] == 2
+    anew = Told()
+    assert bytes_of(behave(BEHAVE, anew.listener(), keep=keep)) == whole
+    assert anew.stages[BASE] > 2
+
+
+@pytest.mark.parametrize("change", ["weights", "questions", "tokens"])
+def test_answers_of_something_else_are_not_taken(place: Path, change: str) -> None:
+    keep = place / "partial"
+    behave(BEHAVE, keep=keep)
+    spec = replace(BEHAVE, asked=ASKED[:2]) if change == "questions" else BEHAVE
+    spec = replace(spec, settings=replace(SETTINGS, tokens=3)) if change == "tokens" else spec
+    if change == "weights":
+        shutil.rmtree("base")
+        shutil.copytree("unlearned", "base")
+    told = Told()
+    again = bytes_of(behave(spec, told.listener(), keep=keep, resume=True))
+    # What is base now was the unlearned model before: its answers are known.
+    assert (told.stages[BASE] > 2) == (change != "weights")
+    assert again == bytes_of(behave(spec))
+
+
+def test_without_hashes_nothing_is_kept(place: Path) -> None:
+    behave(replace(BEHAVE, hash=False), keep=place / "partial")
+    assert not is_kept(place / "partial")
+
+
+def test_an_audit_compares_and_asks_once(place: Path) -> None:
+    whole, keep = bytes_of(audit_pair(AUDIT)), place / "partial"
+    with pytest.raises(KeyboardInterrupt):
+        audit_pair(AUDIT, Told(until=BASE).listener(), keep=keep)
+    kept = read_report(folder_of(keep) / "report.h5")
+    assert (kept.complete, kept.compare is None, kept.behaviour) == (False, False, None)
+    with pytest.raises(Stopped):
+        audit_pair(AUDIT, (second := Told()).listener(stop=True), keep=keep, resume=True)
+    assert "comparing" not in second.stages
+    assert second.stages[BASE] > 2
+    told = Told()
+    assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == whole
+    assert not {"comparing", "loading the base", BASE, UNLEARNED} & told.stages.keys()
+    assert told.remarks == ["compared already: nothing is compared again", "asked already: nothing is asked again"]
+    forget(keep)
+    assert not is_kept(keep)
+
+
+def test_an_audit_takes_what_a_report_of_the_pair_holds(place: Path) -> None:
+    whole = audit_pair(AUDIT)
+    told = Told()
+    assert bytes_of(audit_pair(AUDIT, told.listener(), whole, resume=True)) == bytes_of(whole, "s.h5")
+    assert not {"comparing", BASE} & told.stages.keys()
+    # Other tokens, other libraries: asked again; without --resume everything is.
+    older = replace(whole, versions={**whole.versions, "torch": "1.0"})
+    for spec, existing, resume, compared in (
+        (replace(AUDIT, settings=replace(SETTINGS, tokens=3)), whole, True, False),
+        (AUDIT, older, True, True),
+        (AUDIT, whole, False, True),
+    ):
+        again = Told(until="layers")
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(spec, again.listener(), existing, resume=resume)
+        assert BASE in again.stages
+        assert ("comparing" in again.stages) == compared
+
+
+def test_weights_that_changed_are_compared_again(place: Path) -> None:
+    whole, keep = audit_pair(AUDIT), place / "partial"
+    with pytest.raises(KeyboardInterrupt):
+        audit_pair(AUDIT, Told(until="layers").listener(), keep=keep)
+    shutil.rmtree("unlearned")
+    shutil.copytree("base", "unlearned")
+    told = Told()
+    found = audit_pair(AUDIT, told.listener(), keep=keep, resume=True)
+    assert found.provenance.unlearned.digest != whole.provenance.unlearned.digest
+    assert "comparing" in told.stages
+    assert found.verdict is not None
+    assert found.verdict.label == "identical"
+
+
+def test_the_commands_leave_nothing_beside_the_report(ckdiff: Run, place: Path) -> None:
+    before = {path.name for path in place.iterdir()}
+    quick = ("--question", ASKED[0], "--tokens", 2, "--no-neutral", "--device", "cpu")
+    assert ckdiff("behave", "base", "unlearned", *quick)[0] == 0
+    assert ckdiff("behave", "base", "unlearned", *quick, "--resume")[0] == 0
+    assert {path.name for path in place.iterdir()} == before | {"ckdiff.h5"}
+    # What an interrupted run has left is said, not taken, and gone in the end.
+    parts = folder_of(place / ".ckdiff.h5.partial")
+    parts.mkdir()
+    status, _, err = ckdiff("behave", "base", "unlearned", *quick)
+    assert status == 0
+    assert "interrupted work is there and will be discarded; stop, and use --resume to go on with it" in err
+    assert not parts.exists()
