@@ -24,9 +24,11 @@ class Listener:
         stop: asked between layers; True stops the sweep and keeps what is done.
         remark: one line for the user.
         cache: knows what other work has found out about the same weights; None: nobody does.
+        part: called with (name, number, in all) when a part of work begins that has several.
     """
 
     progress: Callable[[str, int, int, str], None] = lambda stage, done, total, detail: None
     stop: Callable[[], bool] = lambda: False
     remark: Callable[[str], None] = lambda text: None
     cache: Cache | None = None
+    part: Callable[[str, int, int], None] = lambda name, number, total: None

@@ -36,6 +36,7 @@ class Told:
     until: str = ""
     stages: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    parts: list[tuple[str, int, int]] = field(default_factory=list)
 
     def progress(self, stage: str, done: int, total: int, detail: str) -> None:
         if stage == self.until:
@@ -43,7 +44,7 @@ class Told:
         self.stages[stage] = self.stages.get(stage, 0) + 1
 
     def listener(self, stop: bool = False) -> Listener:
-        return Listener(self.progress, lambda: stop, self.remarks.append)
+        return Listener(self.progress, lambda: stop, self.remarks.append, part=lambda *part: self.parts.append(part))
 
 
 def bytes_of(report: Report, name: str = "r.h5") -> bytes:
@@ -100,6 +101,7 @@ def test_an_audit_compares_and_asks_once(place: Path) -> None:
     assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == whole
     assert not {"comparing", "loading the base", BASE, UNLEARNED} & told.stages.keys()
     assert told.remarks == ["compared already: nothing is compared again", "asked already: nothing is asked again"]
+    assert told.parts == [("compare", 1, 3), ("behave", 2, 3), ("probe", 3, 3)]
     forget(keep)
     assert not is_kept(keep)
 

@@ -114,6 +114,7 @@ class _Work:
         reference: a model that never knew, or None.
         kept: where what is done is kept, or None.
         done: a report of these very weights, by these very libraries, whose parts need not be measured again; or None.
+        parts: of the audit, by the names of their commands.
     """
 
     sides: tuple[Checkpoint, Checkpoint]
@@ -122,6 +123,11 @@ class _Work:
     reference: Checkpoint | None = None
     kept: Unfinished | None = None
     done: Report | None = None
+    parts: tuple[str, ...] = ()
+
+    def begin(self, part: str, listener: Listener) -> None:
+        """Tell which part begins, and how many there are."""
+        listener.part(part, self.parts.index(part) + 1, len(self.parts))
 
     def keep(self, report: Report, listener: Listener) -> None:
         """Keep a report that is not finished."""
@@ -143,7 +149,9 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
     reference = check_attacks(spec)
-    return _Work((base, unlearned), task, job, reference)
+    wanted = {"compare": True, "behave": True, "probe": job is not None, "attack": spec.attack is not None}
+    parts = tuple(name for name, there in wanted.items() if there)
+    return _Work((base, unlearned), task, job, reference, parts=parts)
 
 
 def check_attacks(spec: AuditSpec) -> Checkpoint | None:
@@ -170,6 +178,7 @@ def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.geometry import measure_geometry
 
+    work.begin("compare", listener)
     done, looked = work.done, False
     if done is not None and done.compare is not None:
         listener.remark("compared already: nothing is compared again")
@@ -214,12 +223,14 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
     if made:
         listener.remark(swapped)
     try:
+        work.begin("behave", listener)
         said = _find_said(work, listener) or _behaviour(work.task, report, unlearned.root, listener)
         if made and swapped not in said.notes:
             said = replace(said, notes=(*said.notes, swapped))
         report = replace(report, behaviour=said)
         work.keep(report, listener)
         if work.job is not None:
+            work.begin("probe", listener)
             _add_subsets(work.job, report)
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
             rows = () if report.compare is None else report.compare.alignment
@@ -235,6 +246,7 @@ def _attack(work: _Work, attacking: Attacking, report: Report, listener: Listene
     from ckdiff.attacks.case import AttackError
     from ckdiff.probes.assembly import NotFiniteError
 
+    work.begin("attack", listener)
     said = report.behaviour
     target = next((one for one in said.answers if one.name == "target"), None) if said is not None else None
     known = None if target is None else [row.answer_base_ids for row in target.questions]

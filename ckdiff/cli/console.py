@@ -184,29 +184,67 @@ def report_bug(words: Sequence[str] = ()) -> int:
 
 @contextlib.contextmanager
 def bars(quiet: bool) -> Iterator[Show]:
-    """Progress bars on stderr, only where that is a terminal: one a stage, each told (stage, done, in all, detail)."""
+    """Progress on stderr, only where that is a terminal: a line for each stage that is under way, and no other.
+
+    What it gives is told (stage, done, in all, detail). A stage of one step has no share that is done: its bar moves.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda stage, done, total, detail: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
+    class Rest(ProgressColumn):
+        """Rich's own forgets what is older than half a minute, and a layer may take longer."""
+
+        def render(self, task: Task) -> Text:
+            done, left = task.completed - task.fields["begun"], (task.total or task.completed + 1) - task.completed
+            elapsed = task.finished_time if task.finished else task.elapsed
+            return Text(rest_text(elapsed or 0.0, task.fields["told"], done, left))
+
+    names = ("{task.description}", None, "{task.fields[share]}", "{task.fields[detail]}")
+    columns = [BarColumn() if name is None else TextColumn(name) for name in names]
+    with Progress(*columns, Rest(), console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Task] = {}
 
         def show(stage: str, done: float, total: float, detail: str) -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, detail=detail)
-            bar.update(tasks[stage], completed=done, total=total, detail=detail)
+                for name in [name for name, task in tasks.items() if task.finished]:
+                    bar.remove_task(tasks.pop(name).id)
+                number = bar.add_task(stage, total=None, share="", detail="", begun=done, told=0.0)
+                tasks[stage] = bar.tasks[bar.task_ids.index(number)]
+            task, moves = tasks[stage], total > 1 or done >= total
+            share = f"{done / total:>4.0%}" if moves and total else ""
+            told = task.elapsed or 0.0
+            bar.update(task.id, total=total if moves else None, completed=done, share=share, detail=detail, told=told)
 
         yield show
+
+
+def rest_text(elapsed: float, told: float, done: float, left: float) -> str:
+    """How long a stage has taken, or will take if it goes on as it did from its beginning.
+
+    Args:
+        elapsed: seconds since its beginning.
+        told: seconds from there to the last news of it.
+        done: so much had been done by then.
+        left: so much had not.
+
+    >>> rest_text(70, 60, 2, 6), rest_text(60, 0, 0, 8), rest_text(3700, 3700, 8, 0)
+    ('2:50 left of this stage', '1:00 so far', '1:01:40')
+    """
+    if left <= 0:
+        return _clock(elapsed)
+    if done <= 0:
+        return f"{_clock(elapsed)} so far"
+    return f"{_clock(max(told * left / done - (elapsed - told), 0))} left of this stage"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def write_outline(outline: Outline) -> None:

@@ -267,7 +267,7 @@ def listen(quiet: bool) -> Iterator[Listener]:
     """A listener for long work: it shows progress on a terminal, and knows whether Ctrl-C was pressed."""
     from ckdiff.progress import Listener
 
-    stage = [""]
+    stage, within = [""], [""]
 
     def words() -> str:
         return f"stopping after this {STOPPABLE[stage[0]]}; Ctrl-C again stops at once" if stage[0] in STOPPABLE else ""
@@ -276,6 +276,9 @@ def listen(quiet: bool) -> Iterator[Listener]:
 
         def progress(name: str, done: int, total: int, detail: str) -> None:
             stage[0] = name if done < total else ""
-            show(name, done, total, detail)
+            show(f"{within[0]}{name}", done, total, detail)
 
-        yield Listener(progress, stop, lambda text: remark(text, quiet))
+        def part(name: str, number: int, total: int) -> None:
+            within[0] = f"{number}/{total} {name}: "
+
+        yield Listener(progress, stop, lambda text: remark(text, quiet), part=part)
