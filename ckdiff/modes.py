@@ -43,6 +43,10 @@ class Layer(Protocol):
     def key_outputs(self) -> Mapping[str, object]:
         """By name of `KEY_OUTPUTS`; empty where the MLP is not gated, or is a mixture of experts."""
 
+    @property
+    def experts(self) -> object | None:
+        """What a router sends positions to; None where the layer is no mixture of experts."""
+
 
 def everywhere(layer: Layer) -> bool:
     """Every layer has it."""
@@ -52,6 +56,11 @@ def everywhere(layer: Layer) -> bool:
 def has_gate(layer: Layer) -> bool:
     """Its MLP is gated, and is no mixture of experts (whose gates are those of the experts that a router chose)."""
     return "gate" in layer.key_outputs
+
+
+def has_router(layer: Layer) -> bool:
+    """It is a mixture of experts, whose router chooses and weighs them."""
+    return layer.experts is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,8 @@ class Mode:
         attention: the attention state A.
         coefficients: the coefficients m (in a mixture of experts: with the routing that weighs them).
         key_outputs: some of `KEY_OUTPUTS`, of which m is made anew; in variant `direct` the others are the host's own.
+        routing: what a router gives, of which m is made anew: the chosen experts and their weights; in variant `direct`
+            the chosen experts get what they get in the host's own run.
         value_vectors: the weights W_V.
         keys: the weights W_K.
         attention_weights: the weights of attention, W_Q, W_K, W_V and W_O of its heads.
@@ -85,6 +96,7 @@ class Mode:
     attention: bool = False
     coefficients: bool = False
     key_outputs: tuple[str, ...] = ()
+    routing: bool = False
     value_vectors: bool = False
     keys: bool = False
     attention_weights: bool = False
@@ -93,7 +105,7 @@ class Mode:
     @property
     def states(self) -> bool:
         """Whether it puts back states, which belong to a prompt, and not weights alone."""
-        return self.attention or self.coefficients or bool(self.key_outputs)
+        return self.attention or self.coefficients or bool(self.key_outputs) or self.routing
 
 
 MODES: dict[str, Mode] = {
@@ -154,6 +166,16 @@ MODES: dict[str, Mode] = {
         applies=has_gate,
         needs="a gated MLP that is no mixture of experts",
         key_outputs=("gate",),
+    ),
+    "router": Mode(
+        subject="routing",
+        gist="which experts are chosen and how they are weighed, in mixtures of experts",
+        meaning="what the router of a mixture of experts gives, the chosen experts and their weights, of which m is"
+        " made anew; only where every layer is a mixture of experts",
+        role="shown",
+        applies=has_router,
+        needs="a router",
+        routing=True,
     ),
     "attn-weights": Mode(
         subject="attention weights",

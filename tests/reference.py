@@ -30,7 +30,8 @@ SUBSETS = (
 """Several kinds of weights together, in the whole model."""
 STATES: dict[tuple[str, str], tuple[str, str]] = {
     # A and m in the window, A and m in every later layer: D the donor's, H the host's own, - recomputed, g recomputed
-    # with the donor's gate, G made of the donor's gate and the host's own up.
+    # with the donor's gate, G made of the donor's gate and the host's own up; r and R likewise: what the donor's router
+    # gives, and the host's experts on what they get now, or on what they got in the host's own run.
     ("coeff", "open"): ("-D", "--"),
     ("coeff", "isolated"): ("HD", "H-"),
     ("coeff", "direct"): ("HD", "HH"),
@@ -52,6 +53,9 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("gate", "open"): ("-g", "--"),
     ("gate", "isolated"): ("Hg", "H-"),
     ("gate", "direct"): ("HG", "HH"),
+    ("router", "open"): ("-r", "--"),
+    ("router", "isolated"): ("Hr", "H-"),
+    ("router", "direct"): ("HR", "HH"),
     ("attn-weights", "open"): ("--", "--"),
     ("attn-weights", "isolated"): ("-H", "-H"),
     ("attn-weights", "direct"): ("-H", "HH"),
@@ -63,6 +67,7 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
     ("keys", "whole"): ("--", ""),
     ("mlp", "whole"): ("-D", ""),
     ("gate", "whole"): ("-g", ""),
+    ("router", "whole"): ("-r", ""),
     ("attn-weights", "whole"): ("--", ""),
     ("ancillary", "whole"): ("--", ""),
     ("ancillary", "open"): ("--", "--"),
@@ -72,6 +77,8 @@ STATES: dict[tuple[str, str], tuple[str, str]] = {
 STATES |= {(mode, "whole"): ("--", "") for mode in SUBSETS}
 GATED = ("gate_proj", "gate_up_proj")
 """An MLP that has one of these is gated: what its activation gets is the gate's output."""
+ROUTERS = ("gate", "router")
+"""In a mixture's block one of these gives logits, weights and chosen experts."""
 EXACT = {"experts_implementation": "eager"}
 """The plain loop over experts: the grouped one has no float64."""
 WEIGHTS: dict[str, tuple[str, ...]] = {
@@ -116,13 +123,14 @@ class Losses:
 class Recorded:
     """A plain forward of one model on one question: by layer A, m (in a mixture the block's input); the logits.
 
-    Where the MLPs are gated, what they get and what their activations get, too.
+    Where the MLPs are gated, what they get and what their activations get, too; in a mixture all that its router gives.
     """
 
     attention: dict[int, Tensor]
     mlp: dict[int, Tensor]
     inputs: dict[int, Tensor]
     gates: dict[int, Tensor]
+    routing: dict[int, tuple[Tensor, ...]]
     logits: Tensor
 
 
@@ -150,8 +158,9 @@ class Reference:
 
     def modes(self) -> tuple[str, ...]:
         """Those that the architecture has."""
-        gated = all(self._gated(number) for number in range(self.layers))
-        return tuple(dict.fromkeys(mode for mode, _ in STATES if mode != "gate" or gated))
+        has = {"gate": self._gated, "router": self._mixture}
+        lacks = [mode for mode, there in has.items() if not all(there(number) for number in range(self.layers))]
+        return tuple(dict.fromkeys(mode for mode, _ in STATES if mode not in lacks))
 
     def unlearned(self) -> Losses:
         """Losses of the unlearned model itself."""
@@ -176,6 +185,9 @@ class Reference:
                         if mlp == "g":
                             state = self._gate(host, donor, layer, number, wrong)
                             stack.enter_context(self._giving_gate(host, layer, state))
+                        elif mlp == "r":
+                            given = self._routing(host, donor, layer, number, wrong)
+                            stack.enter_context(self._giving_routing(host, layer, given))
                         elif mlp != "-":
                             state = self._mlp(host, donor, mlp, layer, number, wrong, values)
                             stack.enter_context(self._giving_mlp(host, layer, state))
@@ -214,6 +226,11 @@ class Reference:
     def _activation(self, side: str, number: int) -> nn.Module:
         modules = dict(self._layer(side, number).get_submodule(self.sites.mlp).named_modules())
         found: nn.Module = modules["act_fn"] if "act_fn" in modules else modules["activation_fn"]
+        return found
+
+    def _router(self, side: str, number: int) -> nn.Module:
+        block = self._layer(side, number).get_submodule(self.sites.mlp)
+        (found,) = (module for name, module in block.named_children() if name in ROUTERS)
         return found
 
     def _value_path(self) -> str:
@@ -282,7 +299,7 @@ class Reference:
     # ------------------------------------------------------------------------------------------------------ states
 
     def _record(self, side: str, ids: Ids) -> Recorded:
-        found = Recorded({}, {}, {}, {}, torch.empty(0))
+        found = Recorded({}, {}, {}, {}, {}, torch.empty(0))
         with ExitStack() as stack, torch.no_grad():
             for number in range(self.layers):
                 layer = self._layer(side, number)
@@ -299,6 +316,11 @@ class Reference:
                 def note_gate(module: nn.Module, args: Any, number: int = number) -> None:
                     found.gates[number] = args[0].reshape(-1, args[0].shape[-1]).clone()
 
+                def note_routing(module: nn.Module, args: Any, result: Any, number: int = number) -> None:
+                    found.routing[number] = tuple(part.clone() for part in result)
+
+                if self._mixture(number):
+                    stack.enter_context(_hook(self._router(side, number).register_forward_hook(note_routing)))
                 if self._gated(number):
                     mlp, activation = layer.get_submodule(self.sites.mlp), self._activation(side, number)
                     stack.enter_context(_hook(mlp.register_forward_pre_hook(note_input)))
@@ -327,6 +349,9 @@ class Reference:
 
         if source == "G":
             return self._made(host, layer, number, self._gate(host, donor, layer, number, wrong))
+        if source == "R":
+            with self._giving_routing(host, layer, self._routing(host, donor, layer, number, wrong)):
+                return self._block(host, host, layer, self.recorded[host][number].mlp[layer])
         if source == "H":
             return state(host, number)
         if not wrong:
@@ -339,6 +364,13 @@ class Reference:
             return self.recorded[donor][number].gates[layer]
         own, other = self.recorded[host][number], self.recorded[donor][self._next(number)]
         return self._mixed(number, own.gates[layer], other.gates[layer])
+
+    def _routing(self, host: str, donor: str, layer: int, number: int, wrong: bool) -> tuple[Tensor, ...]:
+        """What the donor's router gives."""
+        if not wrong:
+            return self.recorded[donor][number].routing[layer]
+        own, other = self.recorded[host][number].routing[layer], self.recorded[donor][self._next(number)].routing[layer]
+        return tuple(self._mixed(number, *parts) for parts in zip(own, other, strict=True))
 
     def _made(self, host: str, layer: int, number: int, gate: Tensor) -> Tensor:
         """m of the host's own MLP on the host's own input, but for the gate."""
@@ -404,6 +436,12 @@ class Reference:
         module = self._activation(host, layer)
         handle = module.register_forward_pre_hook(lambda module, args: (state.reshape(args[0].shape).clone(),))
         with _hook(handle):
+            yield
+
+    @contextmanager
+    def _giving_routing(self, host: str, layer: int, given: tuple[Tensor, ...]) -> Iterator[None]:
+        router = self._router(host, layer)
+        with _hook(router.register_forward_hook(lambda module, args, result: tuple(part.clone() for part in given))):
             yield
 
     @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ckdiff.errors import CheckpointError
-from ckdiff.probes.live.patches import Seen, capture, pin, replace_forward, swap
+from ckdiff.probes.live.patches import ROUTING, Seen, capture, pin, replace_forward, swap
 from ckdiff.probes.live.sites import spared_modules
 from ckdiff.weights.architectures import ARCHITECTURES
 from tests.tiny_families import ALL
@@ -32,6 +32,7 @@ GATED = [
     if {rule.role for rule in ARCHITECTURES[model_type].rules} & {"gate", "gate_up"}
     and not ARCHITECTURES[model_type].sites.experts
 ]
+MIXTURES = [name for name, (model_type, _) in ALL.items() if ARCHITECTURES[model_type].sites.experts]
 KINDS = ("value_vectors", "keys", "norms")
 
 
@@ -271,6 +272,26 @@ def test_a_layer_with_its_own_key_outputs_is_itself(pairs: Pairs, name: str, nam
     fused = len(sites.keys) == 1
     assert set(seen.key_outputs) == set(names)
     assert len(spared_modules(sites, names)) == (len(names) // 2 if fused else len(names))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_layer_with_its_own_routing_is_itself(pairs: Pairs, name: str) -> None:
+    """And nothing is left of the router's: its parameters are another's."""
+    found = load(live_pair(pairs(name), torch.float32))
+    live, sites, (states, call) = found.base, found.base.sites[1], inputs(found.base)
+    with torch.inference_mode():
+        with untouched(live), capture(sites, 2, routing=True) as seen:
+            expected = live.layer(1, states, call)
+        assert set(seen.routing) == set(ROUTING)
+        assert {value.shape[:2] for value in seen.routing.values()} == {(2, 6)}
+        assert not seen.routing["experts"].is_floating_point()
+        # A shared expert's gate is the block's own, and no part of what a router chooses.
+        names = [name for name in sites.parameters["router"] if "shared" not in name]
+        for parameter in names:
+            sites.layer.get_parameter(parameter).neg_()
+        assert not torch.equal(live.layer(1, states, call), expected)
+        with untouched(live), pin(sites, seen, routing=seen.routing):
+            assert torch.equal(live.layer(1, states, call), expected)
 
 
 def test_swapped_has_the_donors_values_inside(pair: Pair) -> None:

@@ -38,6 +38,9 @@ TABLE = {
     ("gate", "open"): (Patch(key_outputs=GATE), Patch()),
     ("gate", "isolated"): (Patch("host", None, GATE), Patch("host", None)),
     ("gate", "direct"): (Patch("host", None, (*GATE, ("up", "host"))), Patch("host", "host")),
+    ("router", "open"): (Patch(routing="donor"), Patch()),
+    ("router", "isolated"): (Patch("host", None, routing="donor"), Patch("host", None)),
+    ("router", "direct"): (Patch("host", "host", routing="donor"), Patch("host", "host")),
     ("attn-weights", "open"): (Patch(donor_attention=True), Patch()),
     ("attn-weights", "isolated"): (Patch(None, "host", donor_attention=True), Patch(None, "host")),
     ("attn-weights", "direct"): (Patch(None, "host", donor_attention=True), Patch("host", "host")),
@@ -51,6 +54,7 @@ EVERY_LAYER = {
     "keys": Patch(donor_keys=True),
     "mlp": Patch(None, "donor", donor_values=True),
     "gate": Patch(key_outputs=GATE),
+    "router": Patch(routing="donor"),
     "attn-weights": Patch(donor_attention=True),
 }
 WHOLE = {
@@ -66,14 +70,17 @@ FIRST = {
     ("keys", "open"): Patch("host", None, donor_keys=True),
     ("mlp", "open"): Patch("host", "donor", donor_values=True),
     ("gate", "open"): Patch("host", None, GATE),
+    ("router", "open"): Patch("host", "host", routing="donor"),
+    ("router", "isolated"): Patch("host", "host", routing="donor"),
 }
-STATES = ("coeff", "attn", "attn+coeff", "mlp", "gate")
+STATES = ("coeff", "attn", "attn+coeff", "mlp", "gate", "router")
 POINTWISE = {
     *(("coeff", name) for name in ("isolated", "direct")),
     *(("values", name) for name in ("isolated", "direct")),
     *(("keys", name) for name in ("isolated", "direct")),
     *(("mlp", name) for name in ("isolated", "direct")),
     *(("gate", name) for name in ("isolated", "direct")),
+    *(("router", name) for name in ("isolated", "direct")),
     ("attn", "direct"),
     ("attn+coeff", "direct"),
 }
@@ -203,6 +210,7 @@ def test_a_wrong_prompt_changes_the_donors_states_alone() -> None:
     assert wrong_prompt(Patch("donor", "host")) == Patch("wrong", "host")
     assert wrong_prompt(Patch("host", "donor", donor_values=True)) == Patch("host", "wrong", donor_values=True)
     assert wrong_prompt(Patch("donor", "donor")) == Patch("wrong", "wrong")
+    assert wrong_prompt(Patch("host", "host", routing="donor")) == Patch("host", "host", routing="wrong")
     assert wrong_prompt(Patch(donor_keys=True)) == Patch(donor_keys=True)
 
 

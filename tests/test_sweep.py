@@ -205,9 +205,10 @@ def test_in_float32_scores_are_the_float64_references(pairs: Pairs, name: str) -
                 assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=1e-5)
 
 
-def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
+@pytest.mark.parametrize("name", ["llama", "olmoe"])
+def test_modes_and_variants_are_told_apart(pairs: Pairs, name: str) -> None:
     """The reference could not find two names mixed up if their numbers were the same."""
-    reference = Reference(pairs("llama").base, pairs("llama").unlearned, IDS, torch.float64, None)
+    reference = Reference(pairs(name).base, pairs(name).unlearned, IDS, torch.float64, None)
     same = {
         frozenset({("values", "isolated"), ("values", "direct")}),
         frozenset({("attn+coeff", "open"), ("attn+coeff", "isolated")}),
@@ -218,6 +219,7 @@ def test_modes_and_variants_are_told_apart(pairs: Pairs) -> None:
     found = {
         (mode, variant): float(reference.run("restore", mode, variant, (1, 1)).mse.mean())
         for mode in MODES
+        if mode in reference.modes()
         for variant in VARIANTS
     }
     for one, value in found.items():
@@ -487,7 +489,8 @@ def test_a_whole_probe_is_the_reference(talking: Folders, whole: Callable[..., P
             assert own == pytest.approx(wanted, rel=1e-12)
         assert record.js == pytest.approx(float(unlearned.js[number]), rel=1e-9)
     assert [record.cluster for record in found.questions] == [0, 1, 2]
-    assert len(found.runs) == len(MODES) * len(VARIANTS) * 2
+    assert {run.mode for run in found.runs} == {*MODES} - {"router"}
+    assert len(found.runs) == (len(MODES) - 1) * len(VARIANTS) * 2
     for run in found.runs:
         for place, centre in enumerate(run.layers.tolist()):
             window = (int(run.first[place]), int(run.last[place]))
@@ -503,22 +506,33 @@ def test_a_whole_probe_is_the_reference(talking: Folders, whole: Callable[..., P
     assert all(control.passed for control in found.controls)
 
 
-@pytest.mark.parametrize(("name", "layer"), [("gpt2", 0), ("qwen3_moe", 1)])
+NEEDS = {"gate": "a gated MLP that is no mixture of experts", "router": "a router"}
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("llama", {"router": 0}),
+        ("gpt2", {"gate": 0, "router": 0}),
+        ("olmoe", {"gate": 0}),
+        ("qwen3_moe", {"gate": 1, "router": 0}),
+    ],
+)
 def test_a_mode_that_an_architecture_lacks_is_left_out_or_refused(
-    talking: Folders, pairs: Pairs, name: str, layer: int
+    talking: Folders, pairs: Pairs, name: str, lacks: dict[str, int]
 ) -> None:
     base, unlearned = (open_checkpoint(str(path)) for path in (pairs(name).base, pairs(name).unlearned))
     settings = replace(EVERYTHING, tokenizer=talking.base)
-    place = f"layer {layer} of {base.location} (model_type {name!r})"
-    reason = f"needs a gated MLP that is no mixture of experts, and {place} has none"
     job = prepare(base, unlearned, ASKED, settings)
-    assert job.settings.modes == tuple(mode for mode in MODES if mode != "gate")
+    assert job.settings.modes == tuple(mode for mode in MODES if mode not in lacks)
     assert settings_record(job)["modes"] == ",".join(job.settings.modes)
-    assert f"mode gate was left out: it {reason}" in job.notes
-    with pytest.raises(SettingsError) as caught:
-        prepare(base, unlearned, ASKED, replace(settings, modes=("coeff", "gate")))
-    assert str(caught.value) == f"--mode gate: {reason}; leave it out, or ask for all modes"
-    assert caught.value.exit_status == ExitStatus.USAGE
+    for mode, layer in lacks.items():
+        reason = f"needs {NEEDS[mode]}, and layer {layer} of {base.location} (model_type {name!r}) has none"
+        assert f"mode {mode} was left out: it {reason}" in job.notes
+        with pytest.raises(SettingsError) as caught:
+            prepare(base, unlearned, ASKED, replace(settings, modes=("coeff", mode)))
+        assert str(caught.value) == f"--mode {mode}: {reason}; leave it out, or ask for all modes"
+        assert caught.value.exit_status == ExitStatus.USAGE
 
 
 @pytest.mark.parametrize(("name", "matrices"), [("llama", 1), ("phi3", 0)])

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.probes.live.patches import Seen, capture, pin, swap
+from ckdiff.probes.live.patches import ROUTING, Seen, capture, pin, swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -154,7 +154,8 @@ class Sweep:
     def _own(self, side: Side, number: int, state: State) -> list[Seen]:
         live, notes, after = self.pair.side(side), [], []
         for index, states in enumerate(state.own[side]):
-            with capture(live.sites[number], len(states), self._key_outputs(side, number)) as seen:
+            keys, routing = self._key_outputs(side, number), self._takes_routing(number)
+            with capture(live.sites[number], len(states), keys, routing) as seen:
                 after.append(live.layer(number, states, self.calls[side][index][number]))
             notes.append(seen)
         state.own[side] = after
@@ -168,6 +169,11 @@ class Sweep:
             if run.first <= number:
                 found |= {name: None for name, source in run.patch(number).key_outputs if source != other}
         return list(found)
+
+    def _takes_routing(self, number: int) -> bool:
+        """Whether some run takes what a router gives in a layer."""
+        runs = (self.plan.runs[run_number] for run_number in self.numbers)
+        return any(run.patch(number).routing is not None for run in runs if run.first <= number)
 
     def _start(self, number: int, state: State, before: dict[Side, list[Tensor]]) -> None:
         """Runs whose window begins here start as what their host had before this layer."""
@@ -198,10 +204,13 @@ class Sweep:
             return
         attention, mlp = states.attention(host, patch.attention), states.mlp(host, patch)
         keys = {name: states.key_output(host, name, source) for name, source in patch.key_outputs}
+        routing = states.routing(host, patch.routing)
         if pointwise:
             attention = None if attention is None else [self._scored_states(attention)[None]]
             mlp = None if mlp is None else [self._scored_states(mlp)[None]]
-            keys = {name: [self._scored_states(value)[None]] for name, value in keys.items()}
+            keys, routing = (
+                {name: [self._scored_states(value)[None]] for name, value in given.items()} for given in (keys, routing)
+            )
         live, other = self.pair.side(host), self.pair.side("base" if host == "unlearned" else "unlearned")
         sites = live.sites[number]
         for unit in range(len(state.runs[members[0]])):
@@ -215,8 +224,8 @@ class Sweep:
                 with ExitStack() as stack:
                     stack.enter_context(swap(sites, other.sites[number], patch.swaps))
                     a, c = (None if value is None else _times(value[unit], len(part)) for value in (attention, mlp))
-                    given = {name: _times(value[unit], len(part)) for name, value in keys.items()}
-                    stack.enter_context(pin(sites, states.notes[host][0], a, c, given))
+                    k, r = (_times_each(given, unit, len(part)) for given in (keys, routing))
+                    stack.enter_context(pin(sites, states.notes[host][0], a, c, k, r))
                     result = live.layer(number, joined, call)
                 for member, piece in zip(part, result.split(rows), strict=True):
                     state.runs[member][unit] = piece
@@ -229,6 +238,7 @@ class LayerStates:
         self.pair, self.number, self.notes, self.batches = pair, number, notes, batches
         self._products: dict[tuple[Side, Side], list[Tensor]] = {}
         self._shifted: dict[tuple[str, Side, Side], list[Tensor]] = {}
+        self._rerouted_blocks: dict[tuple[Side, Source], list[Tensor]] = {}
 
     def attention(self, host: Side, source: Source | None) -> list[Tensor] | None:
         """A of the host, of the donor, or of the donor on another question; one tensor a batch."""
@@ -247,10 +257,23 @@ class LayerStates:
         theirs, own = (self.key_output(host, name, side) for side in ("donor", "host"))
         return self._wrong(name, host, donor, theirs, own)
 
+    def routing(self, host: Side, source: Source | None) -> dict[str, list[Tensor]]:
+        """By name of `ROUTING` what the router gives in the host, in the donor, or there on another question."""
+        if source is None:
+            return {}
+        donor: Side = "base" if host == "unlearned" else "unlearned"
+        if source != "wrong":
+            notes = self.notes[host if source == "host" else donor]
+            return {name: [seen.routing[name] for seen in notes] for name in ROUTING}
+        theirs, own = (self.routing(host, side) for side in ("donor", "host"))
+        return {name: self._wrong(name, host, donor, theirs[name], own[name]) for name in ROUTING}
+
     def mlp(self, host: Side, patch: Patch) -> list[Tensor] | None:
         """W_V m with m and W_V from where the patch says; one tensor a batch."""
         if patch.coefficients is None:
             return None
+        if patch.routing is not None:
+            return self._rerouted(host, patch.routing)
         donor: Side = "base" if host == "unlearned" else "unlearned"
         values = donor if patch.donor_values else host
         if patch.coefficients == "wrong":
@@ -283,6 +306,19 @@ class LayerStates:
         product: Tensor = other.values(seen.coefficients)
         return product
 
+    def _rerouted(self, host: Side, source: Source) -> list[Tensor]:
+        """What the host's block of experts makes of its own input, with the routing of another."""
+        key = (host, source)
+        if key not in self._rerouted_blocks:
+            sites, routing, found = self.pair.side(host).sites[self.number], self.routing(host, source), []
+            assert sites.mlp is not None
+            for unit, seen in enumerate(self.notes[host]):
+                with pin(sites, seen, routing={name: value[unit] for name, value in routing.items()}):
+                    result = sites.mlp(seen.mlp_input)
+                found.append(result[0] if isinstance(result, tuple) else result)
+            self._rerouted_blocks[key] = found
+        return self._rerouted_blocks[key]
+
     def _wrong(self, what: str, host: Side, values: Side, donor: list[Tensor], own: list[Tensor]) -> list[Tensor]:
         """The donor's states on another question, answer on answer, and the host's own where it has no position."""
         key = (what, host, values)
@@ -313,6 +349,10 @@ def other_question(donor: Sequence[Tensor], own: Sequence[Tensor], batches: Sequ
             mixed[row, first:last] = rows[other][first - shift : last - shift]
         result.append(mixed)
     return result
+
+
+def _times_each(given: Mapping[str, list[Tensor]], unit: int, runs: int) -> dict[str, Tensor]:
+    return {name: _times(value[unit], runs) for name, value in given.items()}
 
 
 def _times(state: Tensor, runs: int) -> Tensor:

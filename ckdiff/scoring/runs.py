@@ -31,6 +31,8 @@ class Patch:
         attention: whose A, or None where it is recomputed.
         coefficients: whose m, or None where they are recomputed.
         key_outputs: of what m is recomputed from, names of `modes.KEY_OUTPUTS` and whose they are.
+        routing: whose choice and weights of experts, or None where the router makes them; with the host's m it is the m
+            of its experts on its own input, chosen and weighed like that.
         donor_values: W_V of the donor.
         donor_keys: W_K of the donor.
         donor_norms: the donor's norms.
@@ -40,6 +42,7 @@ class Patch:
     attention: Source | None = None
     coefficients: Source | None = None
     key_outputs: tuple[tuple[str, Source], ...] = ()
+    routing: Source | None = None
     donor_values: bool = False
     donor_keys: bool = False
     donor_norms: bool = False
@@ -152,12 +155,13 @@ def inside_patch(mode: Mode, variant: Variant) -> Patch:
     coefficients: Source | None = None
     if mode.coefficients:
         coefficients = "donor"
-    elif variant.pins_others and not (mode.keys or mode.key_outputs):
+    elif variant.pins_others and not (mode.keys or mode.key_outputs or (mode.routing and not variant.pins_behind)):
         coefficients = "host"
     return Patch(
         attention,
         coefficients,
         _key_outputs(mode, variant),
+        "donor" if mode.routing else None,
         mode.value_vectors,
         mode.keys,
         donor_norms=mode.ancillary,
@@ -183,7 +187,7 @@ def behind_patch(mode: Mode, variant: Variant) -> Patch:
     if not variant.pins_others:
         return OPEN
     moves_attention = mode.attention or mode.attention_weights
-    moves_mlp = mode.coefficients or mode.keys or bool(mode.key_outputs)
+    moves_mlp = mode.coefficients or mode.keys or bool(mode.key_outputs) or mode.routing
     return Patch(None if moves_attention else "host", None if moves_mlp else "host")
 
 
@@ -194,6 +198,7 @@ def wrong_prompt(patch: Patch) -> Patch:
         attention="wrong" if patch.attention == "donor" else patch.attention,
         coefficients="wrong" if patch.coefficients == "donor" else patch.coefficients,
         key_outputs=tuple((name, "wrong" if source == "donor" else source) for name, source in patch.key_outputs),
+        routing="wrong" if patch.routing == "donor" else patch.routing,
     )
 
 

@@ -3,6 +3,7 @@
     with capture(sites) as seen: layer(...)              # seen.attention is A, seen.coefficients is m
     with pin(sites, attention=A, mlp=C): layer(...)    # A and W_V m come from outside, nothing of them is computed
     with pin(sites, keys={"gate": G}): layer(...)      # m is made of the gate's output that comes from outside
+    with pin(sites, routing=seen.routing): layer(...)  # the experts are chosen and weighed as was seen
     with swap(sites, donor, ("value_vectors",)): ...   # W_V of the donor's layer
     with gate_neurons(sites, m, gates): layer(...)               # single neurons' coefficients come from outside
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from ckdiff.probes.live.sites import LayerSites
 
 
+ROUTING = ("experts", "weights")
+"""What a router gives to the experts, in the order in which they take it: who is chosen, and how each is weighed."""
+
+
 @dataclass(slots=True)
 class Seen:
     """The states that one layer's own run showed.
@@ -39,6 +44,7 @@ class Seen:
         attention_items: how many items the attention module returns, 1 when it is no tuple.
         coefficients: m [batch, position, neuron]; None in a mixture of experts.
         key_outputs: those that were asked for, by name [batch, position, neuron].
+        routing: where it was asked for, by name of `ROUTING` [batch, position, chosen expert].
         mlp_input: what went into the block of a mixture [batch, position, d_model]; None in a dense layer.
         mlp: W_V m [batch, position, d_model], bias included; in a mixture the block's output.
         mlp_items: how many items the block of a mixture returns, 1 when it is no tuple.
@@ -48,6 +54,7 @@ class Seen:
     attention_items: int = 1
     coefficients: Tensor | None = None
     key_outputs: dict[str, Tensor] = field(default_factory=dict)
+    routing: dict[str, Tensor] = field(default_factory=dict)
     mlp_input: Tensor | None = None
     mlp: Tensor | None = None
     mlp_items: int = 1
@@ -66,13 +73,14 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[
 
 
 @contextmanager
-def capture(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Iterator[Seen]:
+def capture(sites: LayerSites, batch: int, keys: Collection[str] = (), routing: bool = False) -> Iterator[Seen]:
     """Note A, m and W_V m while the layer runs as it is.
 
     Args:
         sites: the parts of the layer.
         batch: rows of the batch, since some layers flatten theirs before the MLP.
         keys: names of outputs of its keys, to be noted as well.
+        routing: note what the router gives, in a mixture of experts.
     """
     seen = Seen()
     with ExitStack() as stack:
@@ -86,6 +94,8 @@ def capture(sites: LayerSites, batch: int, keys: Collection[str] = ()) -> Iterat
             stack.enter_context(replace_forward(sites.values, _note_values(sites.values, seen, batch)))
         for module, names in _by_module(sites, keys):
             stack.enter_context(replace_forward(module, _note_keys(sites, module, names, seen, batch)))
+        if routing and sites.experts is not None:
+            stack.enter_context(replace_forward(sites.experts, _note_routing(sites.experts, seen, batch)))
         yield seen
     if seen.attention is None or seen.mlp is None:
         raise CheckpointError("a layer ran without its attention or its MLP; this model cannot be probed")
@@ -98,6 +108,7 @@ def pin(
     attention: Tensor | None = None,
     mlp: Tensor | None = None,
     keys: Mapping[str, Tensor] = MappingProxyType({}),
+    routing: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Give the layer its attention state, its MLP's output, or both, from outside; neither is computed then.
 
@@ -107,6 +118,7 @@ def pin(
         attention: A [batch, position, d_model], or None to compute it.
         mlp: W_V m [batch, position, d_model], or None to compute it.
         keys: where m is computed, by name the outputs of its keys that come from outside [batch, position, neuron].
+        routing: where m is computed in a mixture, by name of `ROUTING` [batch, position, chosen expert], or nothing.
     """
     with ExitStack() as stack:
         if attention is not None:
@@ -125,6 +137,9 @@ def pin(
                 given = [(sites.key_outputs[name].columns, keys[name]) for name in names]
                 runs = all(module is not other for other in spared_modules(sites, keys))
                 stack.enter_context(replace_forward(module, _give_keys(module, given, runs)))
+            if routing:
+                assert sites.experts is not None
+                stack.enter_context(replace_forward(sites.experts, _give_routing(sites.experts, routing)))
         yield
 
 
@@ -225,6 +240,17 @@ def _note_keys(
     return forward
 
 
+def _note_routing(module: nn.Module, seen: Seen, batch: int) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(hidden: Tensor, *given: Tensor) -> Any:
+        for name, value in zip(ROUTING, given, strict=True):
+            seen.routing[name] = value.reshape(batch, -1, value.shape[-1]).clone()
+        return original(hidden, *given)
+
+    return forward
+
+
 def _note_block(module: nn.Module, seen: Seen) -> Callable[..., Any]:
     original = module.forward
 
@@ -263,6 +289,15 @@ def _give_keys(module: nn.Module, given: Sequence[tuple[slice, Tensor]], runs: b
         for columns, state in given:
             result[..., columns] = state.reshape(*hidden.shape[:-1], state.shape[-1])
         return result
+
+    return forward
+
+
+def _give_routing(module: nn.Module, routing: Mapping[str, Tensor]) -> Callable[..., Any]:
+    original = module.forward
+
+    def forward(hidden: Tensor, *own: Tensor) -> Any:
+        return original(hidden, *(routing[name].reshape(now.shape) for name, now in zip(ROUTING, own, strict=True)))
 
     return forward
 

@@ -8,6 +8,7 @@ class and shape before anything is patched. What each site means:
     value vectors the MLP's output projection W_V; in a dense layer its input is m, its output W_V m
     key outputs   in a gated dense layer what its keys give, the activation's input (gate) and its factor (up)
     mlp           in a mixture of experts: the whole block, router and shared expert with it
+    experts       in a mixture of experts: what the router's choice and weights go into, beside the block's input
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class LayerSites:
         keys: W_K's modules; empty in a mixture of experts.
         key_outputs: by name of `modes.KEY_OUTPUTS`; empty where the MLP is not gated, or is a mixture of experts.
         mlp: the block of a mixture of experts, or None in a dense layer.
+        experts: its experts, without a shared one, or None in a dense layer.
         parameters: by component, the names of its parameters relative to the layer; under `ATTENTION` everything that
             attention computes with, its norms left out.
     """
@@ -62,6 +64,7 @@ class LayerSites:
     keys: tuple[nn.Module, ...]
     key_outputs: Mapping[str, Output]
     mlp: nn.Module | None
+    experts: nn.Module | None
     parameters: Mapping[str, tuple[str, ...]]
 
 
@@ -83,16 +86,16 @@ def layer_sites(layer: nn.Module, row: Architecture, parameters: Mapping[str, tu
     experts = _maybe(layer, sites.experts) if sites.experts else None
     if experts is not None:
         mlp = _find(layer, sites.mlp, row)
-        return LayerSites(layer, attention, output, sites.attention_adds_residual, None, (), {}, mlp, parameters)
+        adds = sites.attention_adds_residual
+        return LayerSites(layer, attention, output, adds, None, (), {}, mlp, experts, parameters)
     # A dense layer inside a mixture has the plain places of a gated MLP.
     values = _projection(layer, sites.value_vectors or f"{sites.mlp}.down_proj", row)
     paths = sites.keys or (f"{sites.mlp}.gate_proj", f"{sites.mlp}.up_proj")
     keys = {path: _projection(layer, path, row) for path in paths}
     _check_widths(tuple(keys.values()), values, row)
     outputs = _key_outputs(keys, row)
-    return LayerSites(
-        layer, attention, output, sites.attention_adds_residual, values, tuple(keys.values()), outputs, None, parameters
-    )
+    adds, modules = sites.attention_adds_residual, tuple(keys.values())
+    return LayerSites(layer, attention, output, adds, values, modules, outputs, None, None, parameters)
 
 
 def widths(module: nn.Module) -> tuple[int, int]:
