@@ -27,7 +27,10 @@ WEIGHTS_AND_SETTINGS = ("*.safetensors", "*.json", "*.model", "*.spm", "*.tiktok
 TEMPLATES_AND_CODE = ("*.jinja", "*.py")
 """What is fetched from its folders too, to be compared: chat templates, and code, which is never run."""
 
-_HUB_ID = re.compile(r"(?P<id>(?:[\w][\w.-]*/)?[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
+_HUB_ID = re.compile(
+    r"(?P<hub>hf:/+(?!(?:datasets|spaces)/))?(?P<id>(?:[\w][\w.-]*/)?[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?",
+    re.ASCII,
+)
 
 
 NEVER = ("*.py", "*.pkl", "*.pickle", "*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -43,20 +46,22 @@ _DATA_ID = re.compile(
 
 
 def parse_hub_id(text: str) -> tuple[str, str | None] | None:
-    """Split "org/name", "org/name@revision" or "name@revision"; None where the text is no hub id.
+    """Split "org/name", "org/name@revision" or "name@revision"; None where the text is no hub id. "hf://" may lead.
 
-    A bare name without a revision is taken for a path that does not exist, and so is everything that begins with "."
-    or "/" or ends in ".safetensors" or ".json".
+    A bare name with neither is taken for a path that does not exist, and so is everything that begins with "." or "/"
+    or ends in ".safetensors" or ".json".
 
     >>> parse_hub_id("org/name@main")
     ('org/name', 'main')
+    >>> parse_hub_id("hf://gpt2")
+    ('gpt2', None)
     >>> parse_hub_id("./org/name") is None
     True
     """
     match = _HUB_ID.fullmatch(text)
     if match is None or text.endswith((".safetensors", ".json")):
         return None
-    if "/" not in match["id"] and match["revision"] is None:
+    if "/" not in match["id"] and match["revision"] is None and match["hub"] is None:
         return None
     return match["id"], match["revision"]
 

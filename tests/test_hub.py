@@ -43,6 +43,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("org/name@main", ("org/name", "main")),
         ("org/name@refs/pr/1", ("org/name", "refs/pr/1")),
         ("gpt2@v1", ("gpt2", "v1")),
+        ("hf://gpt2", ("gpt2", None)),
+        ("hf://org/name", ("org/name", None)),
+        ("hf://org/name@v1", ("org/name", "v1")),
+        ("hf:/org/name@v1", ("org/name", "v1")),
+        ("hf://datasets/name", None),
+        ("hf://datasets/org/name", None),
+        ("hf://org/name/model.safetensors", None),
+        ("hf://", None),
         ("gpt2", None),
         ("./org/name", None),
         ("/org/name", None),
@@ -60,7 +68,7 @@ def test_parse_hub_id(text: str, expected: tuple[str, str | None] | None) -> Non
     assert parse_hub_id(text) == expected
 
 
-@pytest.mark.parametrize("text", ["org/name", "org/name@main", f"org/name@{COMMIT}"])
+@pytest.mark.parametrize("text", ["org/name", "org/name@main", f"org/name@{COMMIT}", "hf://org/name@main"])
 def test_opens_a_cached_model_and_names_its_commit(cache: Path, text: str) -> None:
     checkpoint = open_checkpoint(text)
     assert (checkpoint.location, checkpoint.revision) == ("org/name", COMMIT)
@@ -82,6 +90,12 @@ def test_what_is_not_there_is_one_line(cache: Path, text: str) -> None:
         open_checkpoint(text)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["hf://datasets/org/name", "hf://org/name/model.safetensors", "hf://"])
+def test_what_is_no_model_of_the_hub_says_how_to_write_one(cache: Path, text: str) -> None:
+    with pytest.raises(CheckpointError, match=r"is no model of the hub; write hf://org/name@revision"):
+        open_checkpoint(text)
 
 
 def test_no_network_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -81,4 +82,5 @@ def test_the_workflow_runs_the_script_with_inputs_as_variables() -> None:
     text = (EXAMPLE / "release.yml").read_text()
     script = text[text.index("run: |") :].split("- name: Summary")[0]
     assert "./audit.sh" in script
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", line) for line in re.findall(r"uses: (.*)", text))
     assert "${{" not in script, "what is pasted into a script is run by the shell"

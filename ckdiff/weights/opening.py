@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.errors import CheckpointError
 from ckdiff.hub import download, parse_hub_id
+from ckdiff.untrusted import quoted
 from ckdiff.weights.adapters import is_adapter, open_adapter
 from ckdiff.weights.folders import SINGLE_NAME, holds_model
 from ckdiff.weights.reader import open_local
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 def open_checkpoint(text: str, adapter_base: str | None = None) -> Checkpoint:
     """Open a checkpoint: a directory, a .safetensors file, an index file, an adapter directory, or a hub id.
 
-    A text that looks like `org/name`, `org/name@revision` or `name@revision` is a hub id, unless it names something on
-    disk or `org` is a directory here.
+    A text that looks like `org/name`, `org/name@revision` or `name@revision`, with or without `hf://`, is a hub id,
+    unless it names something on disk or `org` is a directory here.
 
     Args:
         text: what the user typed.
@@ -40,6 +41,8 @@ def _open(text: str, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
     # `pair/nope` beside a directory `pair` is a mistyped path: no question for the network.
     local = os.path.lexists(text) or os.path.isdir(os.path.dirname(text))
     hub_id = None if local else parse_hub_id(text)
+    if hub_id is None and text.startswith("hf:") and not local:
+        raise CheckpointError(f"{quoted(text)}: is no model of the hub; write hf://org/name@revision")
     if hub_id is None:
         return _open_path(Path(text), adapter_base, adapters=adapters)
     directory, commit = download(*hub_id)
