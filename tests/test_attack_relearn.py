@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -18,6 +19,7 @@ from ckdiff.attacks.answers import normalise
 from ckdiff.attacks.battery import Plan, begin_case, read_plain
 from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
 from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.kept import PartialError
 from ckdiff.attacks.relearn import (
     BACK,
     PAST,
@@ -31,11 +33,13 @@ from ckdiff.attacks.relearn import (
     weigh_ruin,
 )
 from ckdiff.attacks.training import batches_of, check_memory, check_trainable, descend, trainable
+from ckdiff.calls.attack import attack as call_attack
 from ckdiff.calls.attack import prepare_attack
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.cli.app import run
 from ckdiff.probes.cost import TooLittleMemoryError
-from ckdiff.progress import Listener
+from ckdiff.progress import Listener, Stopped
+from ckdiff.report.exports.json import to_json
 from ckdiff.scoring.matching import match_tables, pairings
 from ckdiff.scoring.settings import Settings
 from ckdiff.unlearn.sequences import Tokens, pad
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.attacks.case import Case
+    from ckdiff.report.schema.report import Report
 
 CPU = torch.device("cpu")
 RATE = 1e-3
@@ -446,3 +451,77 @@ def test_bad_options_are_one_line(
     err = capfd.readouterr().err
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+def spec_of(root: Path, **changes: object) -> AttackSpec:
+    given: dict[str, object] = {
+        "attacks": ("samples", "choice", "relearn"),
+        "samples": 2,
+        "arms": ("others",),
+        "rates": (1e-3,),
+        "train_steps": 2,
+    }
+    return AttackSpec(
+        base=str(root / "base"),
+        unlearned=str(root / "never"),
+        questions=root / "target.jsonl",
+        unrelated=root / "unrelated.jsonl",
+        settings=Settings(tokens=5, device="cpu"),
+        hash=False,
+        **given | changes,  # type: ignore[arg-type]
+    )
+
+
+def stopping(after: int) -> tuple[Listener, list[str]]:
+    """A listener who asks to stop when it has been asked so often, and what it was told."""
+    asked, said = itertools.count(1), list[str]()
+    return Listener(stop=lambda: next(asked) > after, remark=said.append), said
+
+
+def section(report: Report) -> str:
+    return json.dumps(json.loads(to_json(report))["attack"], sort_keys=True)
+
+
+def test_an_attack_goes_on_where_it_was(pair: Path, tmp_path: Path) -> None:
+    spec, place = spec_of(pair), tmp_path / "kept"
+    asked = itertools.count()
+    whole = section(call_attack(spec, Listener(stop=lambda: next(asked) < 0)))
+    often, done = next(asked), []
+    # Before anything is done, in the middle, and later: in what the control is of.
+    for after in (2, often // 2, often // 3):
+        listener, said = stopping(after)
+        with pytest.raises(Stopped):
+            call_attack(spec, listener, keep=place, resume=True)
+        done.append([tuple(row[:2]) for row in json.loads(place.read_text())["made"]] if place.exists() else [])
+        assert ("nothing to resume: starting anew" in said) is (after != often // 3)
+    assert 0 == len(done[0]) < len(done[1]) <= len(done[2]) < 7
+    assert done[2][: len(done[1])] == done[1]
+    assert ("relearn", "unlearned") in done[2]
+    asked = itertools.count(1)
+    listener = Listener(stop=lambda: next(asked) < 0)
+    assert section(call_attack(spec, listener, keep=place, resume=True)) == whole
+    # What is all there asks nothing more.
+    late = next(asked)
+    assert section(call_attack(spec, listener, keep=place, resume=True)) == whole
+    assert next(asked) == late + 1
+    with pytest.raises(PartialError, match="an interrupted attack on other models, with other questions or settings"):
+        call_attack(spec_of(pair, samples=3), keep=place, resume=True)
+    place.write_text(place.read_text()[:-9])
+    with pytest.raises(PartialError, match="damaged"):
+        call_attack(spec, keep=place, resume=True)
+
+
+def test_a_script_sees_what_was_left(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    left = tmp_path / ".ckdiff.h5.attack.partial"
+    left.write_text("{}")
+    arguments = ["attack", str(pair / "base"), str(pair / "never"), "--questions", str(pair / "target.jsonl")]
+    arguments += ["--attack", "prune", "--tokens", "5", "--device", "cpu", "--no-hash", "--most-unrelated", "2"]
+    assert run([*arguments, "--resume"]) == 2
+    err = capfd.readouterr().err.strip()
+    assert (len(err.splitlines()), "leave out --resume to start anew" in err) == (1, True)
+    assert run(arguments) in (0, 3)
+    assert "an interrupted attack is there and will be discarded" in capfd.readouterr().err
+    assert not left.exists()

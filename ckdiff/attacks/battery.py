@@ -6,6 +6,8 @@ looked for. An attack that cannot be made leaves a row that says why; it never e
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,16 +18,17 @@ import torch
 from ckdiff.attacks.answers import sought
 from ckdiff.attacks.case import UNRELATED, AttackError, Case, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made, brought_back, wrecked
+from ckdiff.attacks.kept import Kept, KeptTwin, Side, open_kept
 from ckdiff.attacks.quantise import code_shares
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.attacks.twin import suppress
 from ckdiff.probes.assembly import NotFiniteError
-from ckdiff.probes.base_answers import generate_answers
+from ckdiff.probes.base_answers import generate_answers, library_versions
 from ckdiff.probes.checks import check_tokenizers
 from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
-from ckdiff.probes.preparation import DTYPES
+from ckdiff.probes.preparation import DTYPES, settings_record
 from ckdiff.progress import Listener
 from ckdiff.questions.clusters import clusters_note, find_clusters
 from ckdiff.report.schema.attack import AttackQuestion, AttackReport
@@ -34,6 +37,7 @@ from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -45,6 +49,21 @@ if TYPE_CHECKING:
 
 WEIGHTS = 2
 """The tier whose attacks the suppressed twin is the control of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where what is done is kept.
+
+    Attributes:
+        place: a file, or None: nowhere.
+        weights: a text that tells the pair's weights from others.
+        resume: go on with what is there.
+    """
+
+    place: Path | None = None
+    weights: str = ""
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,11 @@ class Plan:
 
 
 def run(
-    task: Task, plan: Plan, listener: Listener | None = None, known: Sequence[Sequence[int]] | None = None
+    task: Task,
+    plan: Plan,
+    listener: Listener | None = None,
+    known: Sequence[Sequence[int]] | None = None,
+    keeping: Keeping | None = None,
 ) -> AttackReport:
     """Attack base, unlearned model and reference, one after the other.
 
@@ -76,31 +99,34 @@ def run(
         plan: which attacks.
         listener: told of progress.
         known: the base's greedy answers to the target questions, where somebody has them already.
+        keeping: where what is done is kept, if anywhere.
 
     Raises:
         AttackError: the base answers nothing.
+        PartialError: what is kept is damaged, or is of another attack.
         CkdiffError: the reference does not fit the pair.
     """
     listener = listener or Listener()
+    kept = _open_kept(task, plan, listener, keeping or Keeping())
     lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
     notes = list(task.notes)
     if plan.reference is not None:
         lives["reference"], more = _reference(task, plan.reference)
         notes += more
     with torch.inference_mode():
-        case, more = begin_case(task, plan, listener, known)
+        case, more = begin_case(task, plan, listener, known if kept.answers is None else kept.answers)
+        kept.answers, case.followed = [list(ids) for ids in case.said], list(kept.followed)
         notes += more
         made: list[Made] = []
-        floor = None
         still = [name for name in plan.attacks if not ATTACKS[name].trains]
         for side, live in lives.items():
-            read_plain(case, live, side)
-            if side == "base" and plan.floor:
-                floor = _floor(case, live)
-            made += _attack_all(case, live, side, still)
-        twin, more_made = _train_all(case, lives, plan.attacks, made)
+            recall_plain(case, live, side, kept)
+            if side == "base" and plan.floor and kept.floor is None:
+                kept.floor = _floor(case, live)
+            made += _attack_all(case, live, side, still, kept)
+        twin, more_made = _train_all(case, lives, plan.attacks, made, kept)
         made += more_made
-    return _report_of(task, plan, Evidence(case, made, floor), notes, twin)
+    return _report_of(task, plan, Evidence(case, made, kept.floor), notes, twin)
 
 
 def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
@@ -122,17 +148,52 @@ def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str],
     )
 
 
-def _attack_all(case: Case, live: LiveModel, side: Attacked, names: Sequence[str]) -> Iterator[Made]:
-    """Every outcome of some attacks on one model."""
+def _open_kept(task: Task, plan: Plan, listener: Listener, keeping: Keeping) -> Kept:
+    """What was done of the same attack before, or nothing."""
+    job = task.job
+    reference = () if plan.reference is None else plan.reference.shards
+    tree = [
+        _settings(task, plan),
+        settings_record(job),
+        [prompt.ids for prompt in job.prompts],
+        [prompt.ids + prompt.answer for prompt in task.choices],
+        keeping.weights,
+        [(str(shard.path), shard.size, shard.path.stat().st_mtime_ns) for shard in reference],
+        library_versions(),
+        torch.get_num_threads(),
+        [task.way.batch_size, task.way.stream],
+    ]
+    key = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
+    if keeping.resume and not (keeping.place and keeping.place.exists()):
+        listener.remark("nothing to resume: starting anew")
+    return open_kept(keeping.place, key, keeping.resume)
+
+
+def _attack_all(case: Case, live: LiveModel, side: Attacked, names: Sequence[str], kept: Kept) -> Iterator[Made]:
+    """Every outcome of some attacks on one model; what is done is kept, attack by attack."""
     for number, name in enumerate(names):
-        if side in ATTACKS[name].sides:
-            case.listener.progress(f"attacking the {side}", number, len(names), name)
-            yield from _attack(case, live, side, name)
+        if side not in ATTACKS[name].sides:
+            continue
+        case.listener.progress(f"attacking the {side}", number, len(names), name)
+        if (name, side) not in kept.made:
+            kept.made[name, side] = [made.outcome for made in _attack(case, live, side, name)]
+            kept.followed = list(case.followed)
+            _save(case, kept)
+        yield from (Made(name, side, outcome) for outcome in kept.made[name, side])
     case.listener.progress(f"attacking the {side}", len(names), len(names), "")
 
 
+def _save(case: Case, kept: Kept) -> None:
+    try:
+        kept.save()
+    except OSError as error:
+        case.listener.remark(
+            f"{kept.place}: what is done could not be kept ({str(error)[:100]}); free some disk to use --resume"
+        )
+
+
 def _train_all(
-    case: Case, lives: Mapping[Attacked, LiveModel], names: Sequence[str], before: Sequence[Made]
+    case: Case, lives: Mapping[Attacked, LiveModel], names: Sequence[str], before: Sequence[Made], kept: Kept
 ) -> tuple[str, list[Made]]:
     """The outcomes of attacks that train, and how their control came about: a suppressed copy of the base.
 
@@ -143,20 +204,37 @@ def _train_all(
     found: list[Made] = []
     for side in ("unlearned", "reference", "base"):
         if side in lives:
-            found += _attack_all(case, lives[side], side, training)
+            found += _attack_all(case, lives[side], side, training, kept)
     if not training:
         return "", found
     alike = [name for name in names if ATTACKS[name].tier == WEIGHTS]
     if any(_proves(case, one) for one in (*before, *found) if one.side == "unlearned" and one.attack in alike):
         return "not needed: answers came back from the unlearned model", found
     try:
-        twin = suppress(case)
+        return _attack_twin(case, alike, kept, found)
     except (AttackError, NotFiniteError, TooLittleMemoryError) as error:
         return f"not made: {error}", found
-    read_plain(case, twin.live, "twin")
-    kept = {case.sought[place].cluster for place in case.plain["twin"].said if case.sought[place].counts}
-    case.lost = {one.cluster for one in case.sought if one.counts} - kept
-    return twin.says, found + list(_attack_all(case, twin.live, "twin", alike))
+
+
+def _attack_twin(case: Case, names: Sequence[str], kept: Kept, found: list[Made]) -> tuple[str, list[Made]]:
+    """How the twin came about, and what was found, with what the attacks made of the twin added.
+
+    Raises:
+        AttackError: there can be none.
+        NotFiniteError: it computes what is no number.
+        TooLittleMemoryError: it cannot be trained here.
+    """
+    live = case.job.pair.base
+    if kept.twin is None or any("twin" in ATTACKS[name].sides and (name, "twin") not in kept.made for name in names):
+        twin = suppress(case)
+        live = twin.live
+        read_plain(case, live, "twin")
+        kept.sides.pop("twin", None)
+        said = {case.sought[place].cluster for place in case.plain["twin"].said if case.sought[place].counts}
+        kept.twin = KeptTwin(twin.says, sorted({one.cluster for one in case.sought if one.counts} - said))
+    recall_plain(case, live, "twin", kept)
+    case.lost = set(kept.twin.lost)
+    return kept.twin.says, found + list(_attack_all(case, live, "twin", names, kept))
 
 
 def _proves(case: Case, made: Made) -> bool:
@@ -188,6 +266,7 @@ def begin_case(
     if known is None:
         with case.loaded(base):
             known = generate_answers(base, job, prompts, task.way)
+    case.said = known
     given: list[tuple[int, ...] | None] = [None] * len(prompts)
     if all((one.answer or "").strip() for one in target.questions):
         given = [one.answer for one in job.wording.answered(target.questions, job.settings.tokens)]
@@ -242,6 +321,19 @@ def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
         reading = case.read(live, side)
     found = {**case.hits(case.answers[side]), **{place: case.answers[side][place] for place in reading.said}}
     case.plain[side] = replace(reading, said=found)
+
+
+def recall_plain(case: Case, live: LiveModel, side: Attacked, kept: Kept) -> None:
+    """The same, done already or done now."""
+    if side not in kept.sides:
+        if side not in case.plain:
+            read_plain(case, live, side)
+        own = [list(one.answer) for one in case.own[side]]
+        kept.sides[side] = Side(own, case.answers[side], case.plain[side])
+    one = kept.sides[side]
+    asked = zip(case.unrelated[:UNRELATED], one.own, strict=True)
+    case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in asked]
+    case.answers[side], case.plain[side] = one.answers, one.plain
 
 
 def _floor(case: Case, live: LiveModel) -> Float64:

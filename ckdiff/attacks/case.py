@@ -20,6 +20,7 @@ from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.forcing import read_answers
 from ckdiff.probes.prompts import Prompt
+from ckdiff.progress import Stopped
 from ckdiff.questions.questions import Question
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Case:
         groups: of clusters whose answers may be exchanged.
         options: what an attacker chooses.
         listener: told of progress.
+        said: the base's greedy answers to the questions, as ids.
         own: by model its own greedy answers to the unrelated questions.
         plain: by model what it makes of the questions as they are asked.
         answers: by model its own greedy answers to them, as texts.
@@ -147,6 +149,7 @@ class Case:
     groups: list[list[int]]
     options: Options
     listener: Listener
+    said: Sequence[Sequence[int]] = ()
     own: dict[Attacked, list[Prompt]] = field(default_factory=dict)
     plain: dict[Attacked, Reading] = field(default_factory=dict)
     answers: dict[Attacked, list[str]] = field(default_factory=dict)
@@ -188,6 +191,15 @@ class Case:
             live.alter = None
             live.unload()
 
+    def pause(self) -> None:
+        """Stop where somebody asked for it.
+
+        Raises:
+            Stopped: somebody did; what was finished before is kept.
+        """
+        if self.listener.stop():
+            raise Stopped
+
     def whole(self, why: str) -> None:
         """Refuse what needs all of a model in memory where it is streamed.
 
@@ -214,6 +226,7 @@ class Case:
             matching: read the table too.
             only: numbers of the questions that are read, of the others everything is NaN; None: all of them.
         """
+        self.pause()
         asked = [one.ids for one in self.sought] if ids is None else list(ids)
         wanted = range(len(self.sought)) if only is None else sorted(only)
         own = [(place, self.sought[place].answer) for place in wanted]

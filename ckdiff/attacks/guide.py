@@ -48,6 +48,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     check_memory(base, live)
     with case.loaded(base), case.loaded(live):
         for number, weight in enumerate(WEIGHTS):
+            case.pause()
             case.listener.progress("guiding", number, len(WEIGHTS), f"{weight:g} of the way from unlearned to base")
             said = say(case, Guided(base, live, weight))
             reading = _read(case, Guided(base, live, weight), side, said)

@@ -305,6 +305,7 @@ def _train(case: Case, live: LiveModel, side: Attacked, lesson: Lesson, rate: fl
         before = sample(model)
 
         def after(step: int) -> bool:
+            case.pause()
             case.listener.progress(f"relearning, {side}", step, last, f"steps at {rate:g}")
             if step in due:
                 curve.applied[step] = share_changed(before, sample(model))

@@ -58,6 +58,7 @@ def sample(case: Case, live: LiveModel) -> list[list[str]]:
     tokens = min(case.job.settings.tokens, max(len(one.answer) for one in case.sought) + 2)
     found = []
     for done, one in enumerate(case.sought):
+        case.pause()
         case.listener.progress("sampling", done, len(case.sought), "questions")
         answers = greedy(live, [one.ids] * count, tokens, case.job.stops, count, choose=drawing(generator))
         found.append([case.decode(answer) for answer in answers])

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_asked
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, open_pair
+from ckdiff.calls.provenance import begin_report, identity, open_pair
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from ckdiff.attacks.battery import Keeping
     from ckdiff.attacks.case import Options
     from ckdiff.calls.attacking import Attacking
     from ckdiff.probes.behaviour.behaviour import Task
@@ -29,6 +31,8 @@ def attack(
     spec: AttackSpec,
     listener: Listener | None = None,
     existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
 ) -> Report:
     """A report of attacks on the unlearned model: which answers come back, beside the base and a reference.
 
@@ -36,14 +40,19 @@ def attack(
         spec: which attacks, on which pair, with which questions.
         listener: told of progress.
         existing: a report of the same pair; the attacks are put into it, in the place of older ones.
+        keep: a file to keep in what is done, attack by attack and model by model.
+        resume: go on with what is kept there.
 
     Raises:
         CkdiffError: the pair, the questions, the reference or the settings do not allow it.
     """
+    from ckdiff.attacks.battery import Keeping
+
     task, reference = prepare_attack(spec)
     base, unlearned = task.job.pair.base.checkpoint, task.job.pair.unlearned.checkpoint
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    found = replace(found, attack=attack_open(task, spec, reference, listener))
+    keeping = Keeping(keep, "" if keep is None else identity(base, unlearned, found.provenance), resume)
+    found = replace(found, attack=attack_open(task, spec, reference, listener, keeping=keeping))
     return merge_reports(existing, found)
 
 
@@ -87,6 +96,7 @@ def attack_open(
     reference: Checkpoint | None = None,
     listener: Listener | None = None,
     known: Sequence[Sequence[int]] | None = None,
+    keeping: Keeping | None = None,
 ) -> AttackReport:
     """The attacks of a spec on a pair that is open, as the section of a report.
 
@@ -96,6 +106,7 @@ def attack_open(
         reference: a model that never knew, or None.
         listener: told of progress.
         known: the base's greedy answers to the target questions, where somebody has them already.
+        keeping: where what is done is kept, if anywhere.
 
     Raises:
         CkdiffError: the base answers nothing, or the reference does not fit the pair.
@@ -103,7 +114,7 @@ def attack_open(
     from ckdiff.attacks.battery import Plan, run
 
     plan = Plan(spec.chosen, reference, spec.reference_kind or "", options_of(spec))
-    return run(task, plan, listener, known)
+    return run(task, plan, listener, known, keeping)
 
 
 def options_of(spec: Attacking) -> Options:

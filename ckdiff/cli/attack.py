@@ -9,7 +9,7 @@ import typer
 from ckdiff.calls.attacking import Attacking
 from ckdiff.calls.specs import AttackSpec, Beside, Target
 from ckdiff.cli.console import inconclusive, present, write_attacks
-from ckdiff.cli.options import FORMAT, PLAN, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.options import FORMAT, PLAN, RESUME, TABLE, THREADS, Output, StoredPair
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import ExitStatus
 from ckdiff.options import assemble
@@ -29,6 +29,7 @@ def attack(
     output: Output,
     threads: Annotated[int, THREADS] = 0,
     plan: Annotated[bool, PLAN] = False,
+    resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
 ) -> None:
     """Does it come back: other words, samples, coarser weights, a few steps of training, without the base's help."""
@@ -44,8 +45,9 @@ def attack(
     if plan:
         write_attacks(outline(spec))
         return
-    report = session.work(lambda listener: run(spec, listener, existing))
-    report = session.write(report, "attack")
+    with session.keep(resume, "attack") as place:
+        report = session.work(lambda listener: run(spec, listener, existing, place, resume))
+        report = session.write(report, "attack")
     present(report, output_format, 10, "attack")
     session.say(f"report: {output.output}")
     raise typer.Exit(status_of(report))

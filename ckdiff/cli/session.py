@@ -119,14 +119,14 @@ class Session:
         return work(call, self.output.quiet)
 
     @contextlib.contextmanager
-    def keep(self, resume: bool) -> Iterator[Path]:
-        """Where unfinished work on this report is kept, until all is written."""
+    def keep(self, resume: bool, section: str = "probe") -> Iterator[Path]:
+        """Where unfinished work on this report, or on one section of it, is kept until all is written."""
         from ckdiff.calls.unfinished import forget, is_kept
         from ckdiff.probes import kept_sweep
 
-        place = kept_sweep.place(self.output.output)
+        place = kept_sweep.place(self.output.output, section)
         if (place.exists() or is_kept(place)) and not resume:
-            work = "an interrupted probe" if place.exists() else "interrupted work"
+            work = f"an interrupted {section}" if place.exists() else "interrupted work"
             found = f"{work} is there and will be discarded; stop, and use --resume to go on with it"
             self.say(f"{place}: {found}")
         try:

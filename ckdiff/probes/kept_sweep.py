@@ -47,9 +47,9 @@ class Progress:
     passes: list[list[int]]
 
 
-def place(report: Path) -> Path:
-    """Where the interrupted probe of a report is kept."""
-    return report.with_name(f".{report.name[:200]}.partial")
+def place(report: Path, section: str = "probe") -> Path:
+    """Where the interrupted probe, or another section, of a report is kept."""
+    return report.with_name(f".{report.name[:200]}{'' if section == 'probe' else f'.{section}'}.partial")
 
 
 def save(path: Path, key: str, progress: Progress) -> None:
