@@ -19,7 +19,6 @@ from ckdiff.attacks.answers import normalise
 from ckdiff.attacks.battery import Plan, begin_case, read_plain
 from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
 from ckdiff.attacks.evidence import Evidence, Made
-from ckdiff.attacks.kept import PartialError
 from ckdiff.attacks.relearn import (
     BACK,
     PAST,
@@ -38,6 +37,7 @@ from ckdiff.calls.attack import prepare_attack
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.cli.app import run
 from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.progress import Listener, Stopped
 from ckdiff.report.exports.json import to_json
 from ckdiff.scoring.matching import match_tables, pairings

@@ -152,3 +152,14 @@ def test_the_commands_leave_nothing_beside_the_report(ckdiff: Run, place: Path) 
     assert status == 0
     assert "interrupted work is there and will be discarded; stop, and use --resume to go on with it" in err
     assert not parts.exists()
+
+
+def test_an_audit_makes_each_attack_once(place: Path) -> None:
+    spec, keep = replace(AUDIT, tiers=(1,)), place / "partial"
+    whole = bytes_of(audit_pair(spec))
+    with pytest.raises(KeyboardInterrupt):
+        audit_pair(spec, Told(until="pruning the unlearned").listener(), keep=keep)
+    told = Told()
+    assert bytes_of(audit_pair(spec, told.listener(), keep=keep, resume=True)) == whole
+    assert not {"quantising the base", "quantising the unlearned"} & told.stages.keys()
+    assert {"pruning the unlearned", "codes"} <= told.stages.keys()

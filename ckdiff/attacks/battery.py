@@ -107,7 +107,7 @@ def run(
         CkdiffError: the reference does not fit the pair.
     """
     listener = listener or Listener()
-    kept = _open_kept(task, plan, listener, keeping or Keeping())
+    kept = _open_kept(task, plan, keeping or Keeping())
     lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
     notes = list(task.notes)
     if plan.reference is not None:
@@ -148,7 +148,7 @@ def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str],
     )
 
 
-def _open_kept(task: Task, plan: Plan, listener: Listener, keeping: Keeping) -> Kept:
+def _open_kept(task: Task, plan: Plan, keeping: Keeping) -> Kept:
     """What was done of the same attack before, or nothing."""
     job = task.job
     reference = () if plan.reference is None else plan.reference.shards
@@ -164,8 +164,6 @@ def _open_kept(task: Task, plan: Plan, listener: Listener, keeping: Keeping) -> 
         [task.way.batch_size, task.way.stream],
     ]
     key = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
-    if keeping.resume and not (keeping.place and keeping.place.exists()):
-        listener.remark("nothing to resume: starting anew")
     return open_kept(keeping.place, key, keeping.resume)
 
 

@@ -91,6 +91,7 @@ class Kept:
             "twin": None if self.twin is None else asdict(self.twin),
         }
         temporary = self.place.with_name(f"{self.place.name}.{secrets.token_hex(4)}.tmp")
+        self.place.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_text(json.dumps(tree), encoding="utf-8")
             os.replace(temporary, self.place)

@@ -243,15 +243,18 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
 
 def _attack(work: _Work, attacking: Attacking, report: Report, listener: Listener) -> Report:
     """The report with what comes back under attack, looked for in the answers that the base has given already."""
+    from ckdiff.attacks.battery import Keeping
     from ckdiff.attacks.case import AttackError
     from ckdiff.probes.assembly import NotFiniteError
 
     work.begin("attack", listener)
+    kept, weights = work.kept, identity(*work.sides, report.provenance)
+    keeping = None if kept is None else Keeping(kept.place("attack.json"), weights, kept.resume)
     said = report.behaviour
     target = next((one for one in said.answers if one.name == "target"), None) if said is not None else None
     known = None if target is None else [row.answer_base_ids for row in target.questions]
     try:
-        return replace(report, attack=attack_open(work.task, attacking, work.reference, listener, known))
+        return replace(report, attack=attack_open(work.task, attacking, work.reference, listener, known, keeping))
     except (AttackError, NotFiniteError) as error:
         listener.remark(f"not attacked: {error}")
         return report

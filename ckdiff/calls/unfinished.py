@@ -44,11 +44,15 @@ class Unfinished:
     def __post_init__(self) -> None:
         self.cache = Cache(folder_of(self.keep), both=True, recall=self.resume)
 
+    def place(self, name: str) -> Path:
+        """Where a part keeps a file of its own."""
+        return folder_of(self.keep) / name
+
     def read(self) -> Report | None:
         """The report of an audit that was interrupted, or None."""
         from ckdiff.report.hdf5.file import read_report
 
-        place = folder_of(self.keep) / "report.h5"
+        place = self.place("report.h5")
         with contextlib.suppress(ReportError):
             return read_report(place) if self.resume and place.exists() else None
         return None
@@ -59,7 +63,7 @@ class Unfinished:
 
         if report.provenance.base.digest is None:
             return
-        place = folder_of(self.keep) / "report.h5"
+        place = self.place("report.h5")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             write_report(replace(report, complete=False), place)

@@ -273,6 +273,11 @@ def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beha
         part = slice(first, first + len(questions.questions))
         sets.append(_answer_set(task, name, questions, part, (base, unlearned), logprobs))
         first = part.stop
+    alike = [
+        f"{one.name} questions: {note}"
+        for one in sets
+        for note in clusters_note([row.cluster for row in one.questions])
+    ]
     return Behaviour(
         model_type=task.job.pair.base.row.model_type,
         answers=tuple(sets),
@@ -281,7 +286,7 @@ def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beha
         method=making.method,
         history=making.history,
         settings=settings_record(task, sets),
-        notes=tuple(dict.fromkeys((*task.notes, *_silences(task, sets), *making.notes))),
+        notes=tuple(dict.fromkeys((*task.notes, *alike, *_silences(task, sets), *making.notes))),
     )
 
 
@@ -296,7 +301,6 @@ def _answer_set(
     rows = [_answer_record(task, number, said, logprobs) for number in range(part.start, part.stop)]
     clusters = find_clusters(questions.questions, [row.answer_base for row in rows])
     rows = [replace(row, cluster=cluster) for row, cluster in zip(rows, clusters, strict=True)]
-    task.notes.extend(f"{name} questions: {note}" for note in clusters_note(clusters))
 
     def over(field: str, least: float, most: float) -> Mean:
         return mean(np.array([float(getattr(row, field)) for row in rows]), least, most, clusters)
