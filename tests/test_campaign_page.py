@@ -6,6 +6,7 @@ import html
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -86,6 +87,17 @@ def test_text_stays_text(found: Campaign) -> None:
     assert "<script>alert" not in page
     assert "\u202e" not in page
     assert page.count("<script>") == 1
+
+
+def test_the_figures_of_averaged_curves_are_files_inside_the_page(found: Campaign) -> None:
+    files = re.findall(r'href="data:text/csv;charset=utf-8,([^"]+)" download="averages-\d+.csv"', to_html(found))
+    rows = [line.split(",") for file in files for line in unquote(file).splitlines()]
+    drawn = [run for run in found.averages if len(run.layers) > 1]
+    assert len(rows) == len(files) + sum(len(run.layers) for run in drawn)
+    assert rows[0][:5] == ["mode", "variant", "layer", "krs_kl", "krs_kl_low"]
+    expected = {(run.mode, str(layer), run.krs_kl.score[n]) for run in drawn for n, layer in enumerate(run.layers)}
+    for mode, _, layer, score, *_ in (row for row in rows if row[0] != "mode"):
+        assert any(one[:2] == (mode, layer) and one[2] == pytest.approx(float(score), rel=1e-3) for one in expected)
 
 
 def test_the_plan_keeps_its_lines(found: Campaign) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ckdiff.report.page.pair import version_text
-from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.page.parts import Part, cut, data_address
 from ckdiff.report.page.svg import Panel, Scale, panel
 from ckdiff.report.words.campaign import (
     NOT_JUDGED,
@@ -27,10 +27,10 @@ from ckdiff.report.words.campaign import (
     sample_text,
 )
 from ckdiff.report.words.numbers import UNDEFINED, place_text
-from ckdiff.report.words.probe import best_window, direction_words, score_text
+from ckdiff.report.words.probe import RANKING, best_window, curve, direction_words, score_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ckdiff.report.schema.campaign import AverageRun, Campaign
 
@@ -80,11 +80,12 @@ def show_jobs(found: Campaign) -> Mapping[str, object] | None:
 
 
 class Averages(NamedTuple):
-    """The averages of a group of pairs in one direction: its best windows and its curves."""
+    """The averages of a group of pairs in one direction: its best windows, its curves and their figures."""
 
     title: str
     cells: list[tuple[str, ...]]
     curves: list[tuple[str, Panel]]
+    data: str
     opened: bool
 
 
@@ -105,8 +106,19 @@ def _ends(run: AverageRun) -> Ends:
 def _group(found: Campaign, group: str, scales: Mapping[Ends, Scale], first: bool) -> Iterator[Averages]:
     for n, (direction, runs) in enumerate(averages_of(found, group)):
         title = f"{group}, {direction_words(direction)}, over {sample_text(runs)}"
-        curves = [_curve(run, group, scales[_ends(run)]) for run in runs if len(run.layers) > 1]
-        yield Averages(title, [average_cells(run) for run in runs], curves, first and not n)
+        drawn = [run for run in runs if len(run.layers) > 1]
+        curves = [_curve(run, group, scales[_ends(run)]) for run in drawn]
+        yield Averages(title, [average_cells(run) for run in runs], curves, data_address(_data(drawn)), first and not n)
+
+
+def _data(runs: Sequence[AverageRun]) -> Iterator[Sequence[object]]:
+    """The figures behind curves, a row a mode, variant and layer, with the pointwise interval of each score."""
+    yield ("mode", "variant", "layer", *(name + end for name in RANKING for end in ("", "_low", "_high")))
+    for run in runs:
+        curves = [curve(run, name) for name in RANKING]
+        for n, layer in enumerate(run.layers.tolist()):
+            values = (float(part[n]) for one in curves for part in (one.score, one.low, one.high))
+            yield (run.mode, run.variant, layer, *(float(f"{value:.4g}") for value in values))
 
 
 def _curve(run: AverageRun, group: str, scale: Scale) -> tuple[str, Panel]:

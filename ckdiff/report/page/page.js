@@ -64,6 +64,11 @@
     return found[1] ? -size : size;
   };
   const headsOf = (table) => [...table.tHead.rows[0].cells];
+  // An interval or a band is that of the column before it.
+  const namesOf = (table) => {
+    let last = "";
+    return headsOf(table).map((head) => (/^(interval|band)$/.test(said(head)) ? `${last} ${said(head)}` : (last = said(head))));
+  };
   const nameOf = (table) => (table.caption ? said(table.caption) : table.getAttribute("aria-label"));
 
   const sortBy = (table, column, down) => {
@@ -97,8 +102,8 @@
     return /[",]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
   };
   const save = (table) => {
-    const lines = [...table.rows].map((row) => [...row.cells].map((cell) => quoted(said(cell))).join(","));
-    const content = new Blob([`${lines.join("\n")}\n`], { type: "text/csv;charset=utf-8" });
+    const lines = [namesOf(table), ...[...table.tBodies[0].rows].map((row) => [...row.cells].map(said))];
+    const content = new Blob(lines.map((line) => `${line.map(quoted).join(",")}\n`), { type: "text/csv;charset=utf-8" });
     const name = nameOf(table).replace(/[^\w-]+/g, "-").slice(0, 60);
     const link = make("a", { href: URL.createObjectURL(content), download: `${name}.csv` });
     link.click();
@@ -115,7 +120,7 @@
     return node;
   };
   const toolsOf = (table) => {
-    const rows = [...table.tBodies[0].rows], heads = headsOf(table).map(said), name = nameOf(table);
+    const rows = [...table.tBodies[0].rows], heads = namesOf(table), name = nameOf(table);
     const find = make("input", { type: "search", placeholder: "search", size: 14 });
     find.setAttribute("aria-label", `search in: ${name}`);
     const count = make("span", {});
@@ -150,7 +155,7 @@
   const prepare = (table) => {
     if (READY.has(table) || table.closest("details:not([open])")) return;
     READY.add(table);
-    const heads = headsOf(table).map(said);
+    const heads = namesOf(table);
     if (!table.classList.contains("cards")) {
       for (const row of table.tBodies[0].rows) {
         [...row.cells].forEach((cell, place) => place && cell.setAttribute("data-label", heads[place]));
