@@ -73,7 +73,7 @@ def test_what_cannot_be_drawn_is_refused(found: Campaign, tmp_path: Path) -> Non
     assert campaign_figure.CAPTION
 
 
-def test_the_command_draws_a_campaign_and_refuses_what_is_of_campaigns_alone(
+def test_the_command_draws_a_campaign_and_refuses_what_does_not_go_together(
     found: Campaign, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,8 @@ def test_the_command_draws_a_campaign_and_refuses_what_is_of_campaigns_alone(
     assert run(["figure", "c.h5", "-o", "c.svg"]) == 0
     assert run(["figure", "c.h5", "-o", "b.svg", "--kind", "behaviour"]) == 0
     for words in (
-        ["figure", "r.h5", "-o", "x.svg", "--variant", "open"],
+        ["figure", "r.h5", "-o", "x.svg", "--variant", "none"],
+        ["figure", "c.h5", "-o", "x.svg", "--kind", "behaviour", "--variant", "open"],
         ["figure", "c.h5", "r.h5", "-o", "x.svg"],
         ["figure", "c.h5", "-o", "x.svg", "--variant", "none"],
     ):

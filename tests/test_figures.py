@@ -7,15 +7,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ckdiff.errors import ReportError
-from ckdiff.modes import MODES
+from ckdiff.modes import MODES, SUBSETS
 from ckdiff.report.figures import probe as figures
-from ckdiff.report.figures.drawing import FORMATS, LOOKS, check_place
+from ckdiff.report.figures.drawing import FORMATS, LOOKS, check_place, mode_looks
 from ckdiff.report.figures.probe import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckdiff.report.schema.probe import ProbeRun
 
 SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF"}
 FULL = report(None, probe())
@@ -39,10 +45,11 @@ def test_every_format_and_the_same_bytes(suffix: str, tmp_path: Path) -> None:
 def test_a_figure_shows_modes_variants_scores_and_directions(tmp_path: Path) -> None:
     text = svg(tmp_path)
     for words in (
-        *(">coeff<", ">attn+coeff<", ">ancillary (whole model)<", ">open<", ">isolated<"),
+        *(">coeff<", ">attn+coeff<", ">ancillary<", ">open<", ">isolated<", ">whole model<"),
         *(">krs_kl: what changes behaviour<", ">krs: the paper's score<", ">krs_centred: without the uniform shift<"),
         *(">restore: share of the loss recovered<", ">break: share of the effect produced<"),
-        *(">not run<", ">95 % interval at each window<", ">95 % band over all windows<", ">layer (window centre)<"),
+        *(">not run<", ">95 % interval<", ">95 % band over all windows, of the highest<", ">layer (window centre)<"),
+        *(">unlearned against base<", ">llama, 6 layers, 4 questions<"),
     ):
         assert words in text, words
     assert text.count(">attn+coeff<") == 1
@@ -51,12 +58,77 @@ def test_a_figure_shows_modes_variants_scores_and_directions(tmp_path: Path) -> 
     assert "INCONCLUSIVE" not in text
 
 
-def test_a_mode_with_windows_is_not_called_whole(tmp_path: Path) -> None:
-    whole = run("coeff", "whole", scores=([0.4], [0.2], [0.3]))
-    text = svg(tmp_path, report(None, probe(runs=(*probe().runs, whole))))
-    assert ">coeff<" in text
-    assert ">coeff (whole model)<" not in text
-    assert ">coeff (whole model)<" in svg(tmp_path, report(None, probe(runs=(whole,))))
+def whole(mode: str, score: float, variant: str = "whole", direction: str = "restore") -> ProbeRun:
+    return run(mode, variant, direction, ([score], [score - 0.1], [score - 0.2]))
+
+
+def recorder(made: Callable[..., Any], kept: list[Any]) -> Callable[..., Any]:
+    def keep(self: Any, *given: Any, **words: Any) -> Any:
+        kept.append((given, words))
+        return made(self, *given, **words)
+
+    return keep
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, path: Path, *runs: ProbeRun, **options: str) -> dict[str, list[Any]]:
+    """What is asked of matplotlib, by method: the values of points with whiskers, of lines and of shades."""
+    from matplotlib.axes import Axes
+
+    calls: dict[str, list[Any]] = {"errorbar": [], "plot": [], "fill_between": [], "set_yticks": []}
+    for name, kept in calls.items():
+        monkeypatch.setattr(Axes, name, recorder(getattr(Axes, name), kept))
+    write_figure(report(None, probe(runs=runs)), path / "f.svg", "krs_kl", **options)
+    return calls
+
+
+def test_scores_about_no_window_are_dots_with_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = whole("values", 0.9), whole("coeff", 0.7), whole("values+keys", 0.6), whole("values", 0.4, "open")
+    again = whole("coeff", 0.7, "isolated")
+    calls = drawn(monkeypatch, tmp_path, *runs, again)
+    points = [(given[0][0], given[1][0]) for given, _ in calls["errorbar"]]
+    assert points == [(pytest.approx(score), place) for place, score in enumerate((0.5, 0.7, 0.2, 0.4))]
+    ends = [float(value) for value in calls["errorbar"][0][1]["xerr"].ravel()]
+    assert ends == pytest.approx([0.05, 0.05])
+    names = next(given[1] for given, _ in calls["set_yticks"] if len(given) > 1)
+    assert names == ["coeff", "values, whole", "values, open", "values+keys"]
+    assert not calls["plot"]
+    assert not calls["fill_between"]
+
+
+def test_one_band_that_of_the_highest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    low, high = (run(mode, scores=(bump(6, 2, top),) * 3) for mode, top in (("coeff", 0.4), ("attn", 0.8)))
+    calls = drawn(monkeypatch, tmp_path, low, high)
+    assert len(calls["plot"]) == 2
+    ((given, words),) = calls["fill_between"]
+    assert [list(part) for part in given[1:3]] == [list(high.krs_kl.band_low), list(high.krs_kl.band_high)]
+    assert words["color"] == mode_looks(["attn"])["attn"].color
+
+
+def test_a_mode_has_one_colour_whatever_is_beside_it() -> None:
+    every = mode_looks(MODES)
+    assert len({look.color for look in every.values()}) == len(MODES)
+    for names in (["values", "coeff"], ["coeff", "values"], ["values"], ["hostile", "values", "values+keys"]):
+        looks = mode_looks(names)
+        assert looks["values"] == every["values"]
+        assert set(looks) == set(names)
+    assert mode_looks(["hostile"])["hostile"] != every["coeff"]
+    assert len({mode_looks(SUBSETS)[name] for name in SUBSETS} & set(every.values())) == 0
+
+
+def test_a_single_pair_of_axes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = (*probe().runs, whole("coeff", 0.7))
+    calls = drawn(monkeypatch, tmp_path, *runs, variant="open", direction="restore", title="Figure $1$")
+    text = (tmp_path / "f.svg").read_text()
+    for words in ("isolated", ">break:", "unlearned against", "ancillary", "whole model"):
+        assert words not in text
+    assert ">Figure $1$<" in text
+    expected = [one for one in probe().runs if (one.variant, one.direction) == ("open", "restore")]
+    assert len(calls["plot"]) == sum(len(one.layers) > 1 for one in expected) > 0
+    write_figure(report(None, probe(runs=runs)), tmp_path / "g.svg", title="")
+    assert "against" not in (tmp_path / "g.svg").read_text()
+    for options in ({"variant": "direct"}, {"direction": "up"}, {"variant": "whole", "direction": "break"}):
+        with pytest.raises(ReportError, match="this report"):
+            write_figure(report(None, probe(runs=runs)), tmp_path / "h.svg", **options)
 
 
 def test_every_mode_has_a_look_of_its_own() -> None:

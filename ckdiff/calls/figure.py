@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ckdiff.calls.paths import check_name
 from ckdiff.errors import CkdiffError
-from ckdiff.options import Option
+from ckdiff.options import TITLE, Option
+from ckdiff.report.words.names import pair_title
 from ckdiff.report.words.sections import DRAWN, SECTIONS
 from ckdiff.scoring.settings import DIRECTION, VARIANT
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Drawn = str | PathLike[str] | Report | Campaign
 
 
-OF_CAMPAIGN = {"panel": "", "known": (), "read": None}
+OF_PROBE = {"panel": "", "known": (), "read": None}
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,10 @@ class Drawing:
     ] = None
     score: Annotated[str | None, Option("--score", "krs_kl, krs_centred or krs; else all three.")] = None
     variant: Annotated[
-        str | None, VARIANT.but("Of a campaign: open, isolated, ...; else all that it has.", **OF_CAMPAIGN)
+        str | None, VARIANT.but("Of a probe: open, isolated, ...; else all that it has.", **OF_PROBE)
     ] = None
-    direction: Annotated[
-        str | None, DIRECTION.but("Of a campaign: restore or break; else all that it has.", **OF_CAMPAIGN)
-    ] = None
+    direction: Annotated[str | None, DIRECTION.but("Of a probe: restore or break; else both.", **OF_PROBE)] = None
+    title: Annotated[str | None, TITLE.but("Over the figure; else the names of both models.")] = None
 
     def refuse(self, *names: str, reason: str) -> None:
         """Refuse these options.
@@ -66,7 +66,7 @@ def figure(
         reports: one or more, as they are or as files.
         output: the file; an older figure there is replaced.
         overwrite: whatever is there is replaced.
-        options: fields of `Drawing`: kind, score, variant, direction.
+        options: fields of `Drawing`: kind, score, variant, direction, title.
 
     Raises:
         CkdiffError: a report does not hold what is to be drawn, or the options do not go together.
@@ -108,8 +108,6 @@ def draw(found: Iterable[tuple[Path, Report | Campaign]], output: Path, drawing:
             draw_campaign(one, output, drawing)
             return
         reports.append((path, one))
-    place = reports[0][0]
-    drawing.refuse("variant", "direction", reason=f"is for a campaign, and {place} is about one pair; leave it out")
     draw_reports(reports, output, drawing)
 
 
@@ -126,13 +124,14 @@ def draw_reports(reports: Sequence[tuple[Path, Report]], output: Path, drawing: 
 
         if len(reports) > 1:
             raise CkdiffError("--kind probe: draws one report; name one, or use --kind behaviour")
-        write_figure(first, output, drawing.score)
+        write_figure(first, output, drawing.score, drawing.variant, drawing.direction, drawing.title)
         return
     from ckdiff.report.figures.behaviour import write_behaviour_figure
 
-    drawing.refuse("score", reason=NO_PROBE)
-    names = labels([path for path, _ in reports])
-    write_behaviour_figure([(name, report) for name, (_, report) in zip(names, reports, strict=True)], output)
+    drawing.refuse("score", "variant", "direction", reason=NO_PROBE)
+    names = labels([path for path, _ in reports]) if len(reports) > 1 else [pair_title(first.provenance)]
+    named = [(name, report) for name, (_, report) in zip(names, reports, strict=True)]
+    write_behaviour_figure(named, output, drawing.title)
 
 
 def draw_campaign(campaign: Campaign, output: Path, drawing: Drawing) -> None:
@@ -140,10 +139,10 @@ def draw_campaign(campaign: Campaign, output: Path, drawing: Drawing) -> None:
     from ckdiff.report.figures.campaign import write_campaign_behaviour_figure, write_campaign_figure
 
     if drawing.kind == "probe" or (drawing.kind is None and (campaign.averages or not campaign.measures)):
-        write_campaign_figure(campaign, output, drawing.score, drawing.variant, drawing.direction)
+        write_campaign_figure(campaign, output, drawing.score, drawing.variant, drawing.direction, drawing.title)
         return
     drawing.refuse("score", "variant", "direction", reason=NO_PROBE)
-    write_campaign_behaviour_figure(campaign, output)
+    write_campaign_behaviour_figure(campaign, output, drawing.title)
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

@@ -60,12 +60,13 @@ class Panel(NamedTuple):
     answers: tuple[AnswerSet, ...]
 
 
-def write_behaviour_figure(reports: Sequence[tuple[str, Report]], path: str | Path) -> None:
+def write_behaviour_figure(reports: Sequence[tuple[str, Report]], path: str | Path, title: str | None = None) -> None:
     """Draw the behaviour of one or more reports; the format is that of the suffix, `.svg`, `.png` or `.pdf`.
 
     Args:
         reports: a label for each report, and the report.
         path: the file to write; it is written beside its place and moved there, whole or not at all.
+        title: over the figure; else there is none.
 
     Raises:
         ReportError: a report has no answers and no history to draw, the suffix is another, or the place cannot be
@@ -75,7 +76,7 @@ def write_behaviour_figure(reports: Sequence[tuple[str, Report]], path: str | Pa
     if not reports:
         raise ReportError(f"{printable(path)}: no report to draw; name at least one")
     panels = [_panel_of(name, report) for name, report in reports]
-    write_image(path, draw_image(lambda: _figure(panels), suffix))
+    write_image(path, draw_image(lambda: _figure(panels, title), suffix))
 
 
 def _panel_of(name: str, report: Report) -> Panel:
@@ -98,7 +99,7 @@ def _title(name: str, found: Behaviour) -> str:
     return "\n".join(label(line, TITLE_LENGTH) for line in lines)
 
 
-def _figure(panels: Sequence[Panel]) -> Figure:
+def _figure(panels: Sequence[Panel], title: str | None) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(panels))
@@ -106,6 +107,8 @@ def _figure(panels: Sequence[Panel]) -> Figure:
     # A single panel is wide enough for the legend under it.
     size = max(1.5, columns) * PANEL[0], rows * PANEL[1] + 0.6
     figure = Figure(figsize=size, layout="constrained")
+    if title:
+        figure.suptitle(label(title))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw(axes, panel)

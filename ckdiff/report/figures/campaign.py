@@ -19,6 +19,7 @@ from ckdiff.report.figures.curves import (
     PANEL,
     TITLES,
     about_no_window,
+    choose_runs,
     choose_scores,
     draw_level,
     draw_line,
@@ -32,6 +33,7 @@ from ckdiff.report.figures.drawing import (
     choose_looks,
     draw_image,
     label,
+    mode_looks,
     whiskers,
     write_image,
 )
@@ -68,6 +70,7 @@ def write_campaign_figure(
     score: str | None = None,
     variant: str | None = None,
     direction: str | None = None,
+    title: str | None = None,
 ) -> None:
     """Draw the averages of a campaign; the format is that of the suffix, `.svg`, `.png` or `.pdf`.
 
@@ -77,6 +80,7 @@ def write_campaign_figure(
         score: one of `SCORES`, or None for all that were measured.
         variant: the one to draw, or None for all that there are.
         direction: the same.
+        title: over the figure; else the campaign's name.
 
     Raises:
         ReportError: the campaign holds nothing of the kind, the suffix is another, or the place cannot be written to.
@@ -84,36 +88,23 @@ def write_campaign_figure(
     name, suffix = printable(path), check_suffix(path)
     if not found.averages:
         raise ReportError(f"{name}: the campaign holds no averages to draw; its plan must have a probe that was run")
-    runs = _choose_runs(found.averages, variant, direction)
+    runs = choose_runs(found.averages, variant, direction, "this campaign")
     scores = choose_scores(runs, score, f"{name}: campaign")
-    write_image(path, draw_image(lambda: _settle_layout(_figure(found, runs, scores)), suffix))
+    write_image(path, draw_image(lambda: _settle_layout(_figure(found, runs, scores, title)), suffix))
 
 
-def _choose_runs(runs: Sequence[AverageRun], variant: str | None, direction: str | None) -> list[AverageRun]:
-    """The averages of a variant and a direction, where they were chosen."""
-    for option, chosen in (("variant", variant), ("direction", direction)):
-        there = list(dict.fromkeys(getattr(run, option) for run in runs))
-        if chosen is not None and chosen not in there:
-            names = ", ".join(map(printable, there))
-            raise ReportError(f"--{option}: no {printable(chosen)!r} in this campaign; there are {names}")
-    own = [run for run in runs if variant in (None, run.variant) and direction in (None, run.direction)]
-    if not own:
-        raise ReportError(f"--variant {printable(variant)}: this campaign has none with --direction {direction}")
-    return own
-
-
-def _figure(found: Campaign, runs: Sequence[AverageRun], scores: Sequence[str]) -> Figure:
+def _figure(found: Campaign, runs: Sequence[AverageRun], scores: Sequence[str], title: str | None) -> Figure:
     from matplotlib.figure import Figure
 
     groups, blocks = list(dict.fromkeys(run.group for run in runs)), _blocks(runs)
-    looks = choose_looks(run.mode for run in runs)
+    looks = mode_looks(run.mode for run in runs)
     width = max(1.7, len(groups)) * PANEL[0]
     figure = Figure(figsize=(width, len(blocks) * (len(scores) * PANEL[1] + 0.6) + 1.1), layout="constrained")
     areas = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
     for area, ((direction, variant), own) in zip(areas, blocks.items(), strict=True):
         area.suptitle(label(f"{variant}, {direction_words(direction)}"), fontweight="bold")
         _block(area, own, groups, scores, looks)
-    _title(figure, found)
+    _title(figure, found, title)
     _legend(figure, looks, runs)
     return figure
 
@@ -127,9 +118,9 @@ def _blocks(runs: Sequence[AverageRun]) -> dict[Sweep, list[AverageRun]]:
     return found
 
 
-def _title(figure: Figure, found: Campaign) -> None:
-    """The campaign's name, and in red what every reader must know of it."""
-    name = label(found.name or "campaign", TITLE_LENGTH)
+def _title(figure: Figure, found: Campaign, title: str | None) -> None:
+    """What was asked for or the campaign's name, and in red what every reader must know of it."""
+    name = label(title) if title is not None else label(found.name or "campaign", TITLE_LENGTH)
     words = name if found.complete else f"{name} - {complete_text(found)}"
     figure.suptitle(words, color="black" if found.complete else "#C00000")
 
@@ -164,7 +155,7 @@ def _draw(axes: Axes, looks: Looks, flat: bool, run: AverageRun, values: Curve) 
     elif about_no_window(run):
         draw_level(axes, values, look.color, look.dash)
     else:
-        draw_line(axes, run.layers, values, look)
+        draw_line(axes, run.layers, values, look, (values.low, values.high))
 
 
 def _point(axes: Axes, values: Curve, look: Look, place: int) -> None:
@@ -215,7 +206,7 @@ class Point(NamedTuple):
     upwards: tuple[float, float, float]
 
 
-def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
+def write_campaign_behaviour_figure(found: Campaign, path: str | Path, title: str | None = None) -> None:
     """Draw how much of the target's answers is left against how much of the unrelated ones, a point a pair and concept.
 
     Whiskers are 95 % intervals over questions, and a large ring is the mean of a group over concepts. The format is
@@ -229,7 +220,7 @@ def write_campaign_behaviour_figure(found: Campaign, path: str | Path) -> None:
     if not points:
         words = "no pair of the campaign has BLEU of target and of unrelated answers; its plan must have a behave"
         raise ReportError(f"{printable(path)}: {words} that was run")
-    write_image(path, draw_image(lambda: _settle_layout(_behaviour(found, points)), suffix))
+    write_image(path, draw_image(lambda: _settle_layout(_behaviour(found, points, title)), suffix))
 
 
 def _behaviour_points(found: Campaign) -> list[Point]:
@@ -238,7 +229,7 @@ def _behaviour_points(found: Campaign) -> list[Point]:
     return [point for point in points if not math.isnan(point.across[0] + point.upwards[0])]
 
 
-def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
+def _behaviour(found: Campaign, points: Sequence[Point], title: str | None) -> Figure:
     from matplotlib.figure import Figure
 
     looks = choose_looks(pair.group for pair in found.pairs)
@@ -253,7 +244,7 @@ def _behaviour(found: Campaign, points: Sequence[Point]) -> Figure:
         _draw_pair(axes, point, looks[point.group])
     for group, look in looks.items():
         _ring(axes, [one for one in found.means if one.group == (group or ALL)], look)
-    _title(figure, found)
+    _title(figure, found, title)
     if left := len(found.cells) - len(points):
         axes.text(0.02, 0.97, f"{left} not measured, not shown", transform=axes.transAxes, fontsize=7, style="italic")
     _behaviour_legend(figure, looks, points)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import ReportError
+from ckdiff.report.figures.drawing import label, whiskers
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.words.probe import curve
 from ckdiff.untrusted import printable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import AverageRun
     from ckdiff.report.schema.probe import Curve, ProbeRun
     from ckdiff.report.words.probe import Run
+    from ckdiff.shapes import PerLayer
 
 TITLES = {
     "krs_kl": "krs_kl: what changes behaviour",
@@ -59,6 +61,25 @@ def choose_scores(runs: Sequence[ProbeRun | AverageRun], score: str | None, wher
     raise ReportError(f"{file}: {score or 'no score'} was not measured in this {holder}; nothing can be drawn")
 
 
+def choose_runs(
+    runs: Sequence[Run], variant: str | None, direction: str | None, holder: str = "this report"
+) -> list[Run]:
+    """The runs of a variant and a direction, where they were chosen.
+
+    Raises:
+        ReportError: there are none.
+    """
+    for option, chosen in (("variant", variant), ("direction", direction)):
+        there = list(dict.fromkeys(getattr(run, option) for run in runs))
+        if chosen is not None and chosen not in there:
+            names = ", ".join(map(printable, there))
+            raise ReportError(f"--{option}: no {printable(chosen)!r} in {holder}; there are {names}")
+    own = [run for run in runs if variant in (None, run.variant) and direction in (None, run.direction)]
+    if not own:
+        raise ReportError(f"--variant {printable(variant)}: {holder} has none with --direction {direction}")
+    return own
+
+
 def about_no_window(run: ProbeRun | AverageRun) -> bool:
     """Whether a run is one score for the whole model."""
     return len(run.layers) == 1 and int(run.layers[0]) < 0
@@ -76,18 +97,16 @@ def fill_panel(axes: Axes, runs: Sequence[Run], score: str, draw: Callable[[Run,
         draw(run, curve(run, score))
     if not runs:
         axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="grey")
-    scores = [curve(run, score).score for run in runs]
-    if cut := sum(int(np.count_nonzero((one < LIMITS[0]) | (one > LIMITS[1]))) for one in scores):
-        words = f"{cut} value{'s' if cut > 1 else ''} outside {LIMITS[0]} to {LIMITS[1]} not shown"
-        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=7, style="italic")
+    note_beyond(axes, [curve(run, score).score for run in runs])
 
 
-def draw_line(axes: Axes, layers: Any, values: Curve, look: Look) -> None:
-    """A score against the layer, and its interval as a shade."""
+def draw_line(axes: Axes, layers: Any, values: Curve, look: Look, ends: tuple[PerLayer, PerLayer] | None) -> None:
+    """A score against the layer, and between its ends a shade."""
     every = max(1, len(layers) // MARKED)
     line: dict[str, Any] = {"linestyle": look.dash, "marker": look.marker, "markevery": every}
     axes.plot(layers, values.score, color=look.color, **line, markersize=3.5, linewidth=1.4)
-    axes.fill_between(layers, values.low, values.high, color=look.color, alpha=0.15, linewidth=0)
+    if ends is not None:
+        axes.fill_between(layers, *ends, color=look.color, alpha=0.15, linewidth=0)
 
 
 def draw_level(axes: Axes, values: Curve, color: str, dash: Any) -> None:
@@ -97,3 +116,25 @@ def draw_level(axes: Axes, values: Curve, color: str, dash: Any) -> None:
         axes.axhline(score, color=color, linestyle=dash, linewidth=1.2)
     if not np.isnan([low, high]).any():
         axes.axhspan(low, high, color=color, alpha=0.08, linewidth=0)
+
+
+def draw_dots(axes: Axes, rows: Sequence[tuple[str, Curve, Look]]) -> None:
+    """One score a row, from top to bottom, with its interval as whiskers; the name of each stands beside it."""
+    axes.set_xlim(*LIMITS)
+    axes.set_xticks(TICKS)
+    axes.axvline(0, color="black", linewidth=0.6)
+    for place, (_, values, look) in enumerate(rows):
+        score, low, high = (float(part[0]) for part in (values.score, values.low, values.high))
+        if not np.isnan(score):
+            style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4, "capsize": 2}
+            axes.errorbar([score], [place], xerr=whiskers(score, low, high), linewidth=1.2, **style)
+    axes.set_yticks(range(len(rows)), [label(name, 40) for name, _, _ in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    note_beyond(axes, [values.score for _, values, _ in rows])
+
+
+def note_beyond(axes: Axes, scores: Sequence[PerLayer]) -> None:
+    """Say in words how many scores lie outside the axes."""
+    if cut := sum(int(np.count_nonzero((one < LIMITS[0]) | (one > LIMITS[1]))) for one in scores):
+        words = f"{cut} value{'s' if cut > 1 else ''} outside {LIMITS[0]} to {LIMITS[1]} not shown"
+        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=7, style="italic")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import secrets
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ckdiff.errors import ReportError
+from ckdiff.modes import EVERY_MODE, MODES, SUBSETS
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -54,14 +56,17 @@ LOOKS = (
     Look("#E69F00", "v", ":"),
     Look("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
     Look("#000000", "X", (0, (3, 2))),
-    Look("#0072B2", "*", ":"),
-    Look("#D55E00", "<", (0, (5, 1, 1, 1))),
+    Look("#882255", "*", ":"),
+    Look("#999933", "<", (0, (5, 1, 1, 1))),
     Look("#009E73", ">", "-"),
     Look("#CC79A7", "p", "--"),
     Look("#E69F00", "h", "-."),
 )
-"""Colours of Okabe and Ito, which colour-blind readers tell apart, each with its own marker and dash, for grey; where
-they come again, the marker and the dash are others. One a mode of the probe, at least."""
+"""Colours of Okabe and Ito and two of Tol, which colour-blind readers tell apart, each with its own marker and dash,
+for grey; where they come again, the marker and the dash are others. A colour a mode of the probe, at least."""
+
+SEVERAL = Look("#666666", "o", "-")
+"""Several kinds of weights together: their names stand beside them, and no colour means any of them."""
 
 TITLE_LENGTH = 34
 """Characters of a title over one pair of axes."""
@@ -89,6 +94,18 @@ STYLE: dict[str, Any] = {
 def choose_looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name, in their order."""
     return {name: LOOKS[number % len(LOOKS)] for number, name in enumerate(dict.fromkeys(names))}
+
+
+def mode_looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each mode of the probe, the same in every figure, whatever else is drawn beside it.
+
+    Names that are no mode of ours come after the others, in the order of their names.
+    """
+    wanted = dict.fromkeys(names)
+    others = sorted(name for name in wanted if name not in EVERY_MODE)
+    looks = dict(zip((*MODES, *others), itertools.cycle(LOOKS), strict=False)) | dict.fromkeys(SUBSETS, SEVERAL)
+    order = list(looks)
+    return {name: looks[name] for name in sorted(wanted, key=order.index)}
 
 
 def check_suffix(path: str | Path) -> str:
