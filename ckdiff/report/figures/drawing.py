@@ -58,11 +58,11 @@ LOOKS = (
     Look("#000000", "X", (0, (3, 2))),
     Look("#882255", "*", ":"),
     Look("#999933", "<", (0, (5, 1, 1, 1))),
-    Look("#009E73", ">", "-"),
+    Look("#661100", ">", "-"),
     Look("#CC79A7", "p", "--"),
     Look("#E69F00", "h", "-."),
 )
-"""Colours of Okabe and Ito and two of Tol, which colour-blind readers tell apart, each with its own marker and dash,
+"""Colours of Okabe and Ito and some of Tol, which colour-blind readers tell apart, each with its own marker and dash,
 for grey; where they come again, the marker and the dash are others. A colour a mode of the probe, at least."""
 
 SEVERAL = Look("#666666", "o", "-")
