@@ -48,6 +48,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def warm_python(warm: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That `python`, which commands that run in this process begin others with, too."""
+    monkeypatch.setattr(sys, "executable", str(warm / "python"))
+    return sys.executable
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_before() -> Iterator[None]:
     """Commands set the number of torch's threads, for the whole process."""

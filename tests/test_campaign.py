@@ -24,7 +24,7 @@ from ckdiff.report.hdf5.file import read_campaign, read_report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Run = Callable[..., tuple[int, str, str]]
 
@@ -78,8 +78,8 @@ def here(field: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return field
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ckdiff", "campaign", *map(str, arguments)]
+def command(*arguments: object, python: str = sys.executable) -> list[str]:
+    return [python, "-m", "ckdiff", "campaign", *map(str, arguments)]
 
 
 def bytes_of(ckdiff: Run, output: Path, *folders: Path) -> bytes:
@@ -133,11 +133,11 @@ def test_a_job_finds_what_the_command_finds(
     assert slot.report.read_bytes() == output.read_bytes()
 
 
-def lose_some(results: Path, copy: Path, count: int = 1) -> Path:
+def lose_some(results: Path, copy: Path, count: int = 1, runs: Sequence[str] = ("compare", "behave", "probe")) -> Path:
     """A copy of a results directory in which so many jobs of each kind are not done, nor their base asked."""
     shutil.copytree(results, copy)
     shutil.rmtree(copy / "base")
-    for run in ("compare", "behave", "probe"):
+    for run in runs:
         for one in [one for one in read_results([copy]).found if one.slot.run == run][:count]:
             for path in copy.glob(f"jobs/{one.slot.key}.*"):
                 path.unlink()
@@ -146,7 +146,7 @@ def lose_some(results: Path, copy: Path, count: int = 1) -> Path:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_give_the_same_bytes(
-    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, workers: int
+    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, warm_python: str, workers: int
 ) -> None:
     results = lose_some(reference[0], tmp_path / "results")
     status, _, err = ckdiff("campaign", "plan.toml", "-o", results, "--workers", workers)
@@ -160,6 +160,9 @@ def test_three_shards_in_three_places_or_in_one_give_the_same_bytes(
     apart = [tmp_path / f"shard{number}" for number in (1, 2, 3)]
     for number, folder in enumerate(apart, 1):
         assert ckdiff("campaign", "plan.toml", "-o", folder, "--shard", f"{number}/3")[0] == 0
+        # In one place each finds what it had already done, but for one job, beside what the others do.
+        one = lose_some(folder, tmp_path / f"some{number}", runs=["probe"])
+        shutil.copytree(one, tmp_path / "one", dirs_exist_ok=True)
         assert ckdiff("campaign", "plan.toml", "-o", tmp_path / "one", "--shard", f"{number}/3")[0] == 0
     assert bytes_of(ckdiff, tmp_path / "a.h5", *apart) == reference[1]
     assert bytes_of(ckdiff, tmp_path / "b.h5", *apart[::-1]) == reference[1]
@@ -170,12 +173,12 @@ def test_three_shards_in_three_places_or_in_one_give_the_same_bytes(
 
 
 def test_a_run_that_is_killed_again_and_again_gives_the_same_bytes(
-    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path
+    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, warm_python: str
 ) -> None:
     results, chance = lose_some(reference[0], tmp_path / "results", 2), random.Random(6)
     kills = int(os.environ.get("CKDIFF_CAMPAIGN_KILLS", "2"))
     for _ in range(kills):
-        process = subprocess.Popen(command("plan.toml", "-o", results, "-q"), cwd=here)
+        process = subprocess.Popen(command("plan.toml", "-o", results, "-q", python=warm_python), cwd=here)
         before = len(list(results.glob("jobs/*.h5")))
         # A moment that is random, and in which something may be in flight: from a job's start to a few jobs later.
         wanted, deadline = before + chance.randint(0, 2), time.monotonic() + 60
@@ -218,10 +221,11 @@ def test_what_changes_is_done_again_and_nothing_else(
 
 
 def test_a_pair_that_is_corrupt_says_why_and_the_rest_is_done(
-    ckdiff: Run, field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ckdiff: Run, reference: tuple[Path, bytes], field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(field, tmp_path / "field")
     monkeypatch.chdir(tmp_path / "field")
+    lose_some(reference[0], Path("plan"), len(MODELS))
     file = Path("models/m2/model.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     status, _, err = ckdiff("campaign", "plan.toml", "--engine", "inline")
@@ -258,20 +262,20 @@ def test_a_job_that_wants_more_memory_than_the_plan_gives_says_so(ckdiff: Run, h
     )
 
 
-def test_a_disk_that_is_full_costs_the_jobs_that_found_it_full(ckdiff: Run, here: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_costs_the_jobs_that_found_it_full(
+    ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, warm: Path
+) -> None:
     import resource
 
-    results = tmp_path / "results"
+    results = lose_some(reference[0], tmp_path / "results")
     # Reports here are larger than what a file may have: the nearest to a full disk that needs no rights.
-    plain = ckdiff("campaign", "plan.toml", "-o", results, "--engine", "inline", "--shard", "1/27")
-    assert plain[0] == 0
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY));"
         "from ckdiff.cli.app import run; sys.exit(run(sys.argv[1:]))"
     )
     assert resource.RLIMIT_FSIZE is not None
-    words = [sys.executable, "-c", code, "campaign", "plan.toml", "-o", str(results), "--engine", "inline"]
+    words = [str(warm / "python"), "-c", code, "campaign", "plan.toml", "-o", str(results), "--engine", "inline"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=here, check=False)
     assert done.returncode == 3, done.stderr
     assert "cannot be written" in done.stderr

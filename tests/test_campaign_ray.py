@@ -199,13 +199,11 @@ def test_two_nodes_do_each_job_once_and_a_campaign_as_one_process_does(
     cluster: Any, ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path
 ) -> None:
     tasks = jobs.tasks(tmp_path, [0.05] * 8)
-    found = by_key(ran(tasks, jobs.nap, cluster.address))
+    wide, none = (jobs.tasks(tmp_path, [0.05] * (8 + threads), threads=threads)[-1] for threads in (2, 3))
+    found = by_key(ran([*tasks, wide, none], jobs.nap, cluster.address))
+    assert found.pop(none.key).reason.startswith("no node has 3 CPUs, 0 GPUs; there are nodes of 1 CPU, 0 GPUs, ")
     assert {(one.state, one.attempts) for one in found.values()} == {("done", 1)}
-    assert [len(jobs.trace(task)) for task in tasks] == [2] * 8
-    wide = by_key(ran(jobs.tasks(tmp_path, [None], threads=2), jobs.empty, cluster.address))
-    assert wide["0000"].state == "done"
-    none = by_key(ran(jobs.tasks(tmp_path, [None], threads=3), jobs.empty, cluster.address))
-    assert none["0000"].reason.startswith("no node has 3 CPUs, 0 GPUs; there are nodes of 1 CPU, 0 GPUs, ")
+    assert [len(jobs.trace(task)) for task in [*tasks, wide, none]] == [2] * 9 + [0]
     results = lose_some(reference[0], tmp_path / "results")
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray", "--address", cluster.address)[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
@@ -267,7 +265,7 @@ def test_no_module_of_the_current_directory_is_run(
 
 
 def test_a_campaign_on_a_local_ray(ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path) -> None:
-    results = lose_some(reference[0], tmp_path / "results")
+    results = lose_some(reference[0], tmp_path / "results", runs=["compare"])
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray")[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,14 @@ SOCKET, LARGEST = "socket", 1 << 20
 PATIENCE = 5.0
 """Seconds between two looks whether the tests are still there."""
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 order = {{"words": {own} + sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
 with socket.socket(socket.AF_UNIX) as line:
     line.connect({place!r})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.kill(process, number))
     socket.send_fds(line, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+    process = int.from_bytes(line.recv(4), "big")
     status = line.recv(8)
 sys.exit(int(status) if status else "the process was lost")
 """
@@ -65,7 +69,7 @@ def serve(place: str) -> None:
     """Answer orders until somebody ends this process, or the one that began it has ended."""
     import_all()
     sys.executable = str(Path(place).with_name("python"))  # what scripts start is warm as well
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    signal.signal(signal.SIGCHLD, lambda number, frame: forget_ended())
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
         listener.listen()
@@ -77,6 +81,13 @@ def serve(place: str) -> None:
                 if os.fork() == 0:
                     listener.close()
                     obey(line)
+
+
+def forget_ended() -> None:
+    """Nobody waits for the copies; what they computed counts as this process's, and so as the tests'."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def import_all() -> None:
@@ -96,6 +107,7 @@ def obey(line: socket.socket) -> None:
     while not text.endswith(b"\n"):
         text += line.recv(LARGEST)
     order = json.loads(text)
+    line.sendall(os.getpid().to_bytes(4, "big"))
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -104,14 +116,22 @@ def obey(line: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    threading.Thread(target=go_with, args=(line,), daemon=True).start()
     status = status_of(order["words"])
     sys.stdout.flush()
     line.sendall(str(status).encode())
     os._exit(0)
 
 
+def go_with(line: socket.socket) -> None:
+    """Whoever ends the command without a word ends this copy without one."""
+    line.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def status_of(words: list[str]) -> int:
-    """The exit status of `python WORDS`, which are `-m ckdiff …`, `-c CODE …` or `SCRIPT …`."""
+    """The exit status of `python WORDS`, which are `-m ckdiff …`, `-c CODE …` or `SCRIPT …`, and may begin with `-P`."""
+    words = words[words[0] == "-P" :]
     way, sys.argv = words[0], words[1 if words[0].startswith("-") else 0 :]
     try:
         if way == "-c":

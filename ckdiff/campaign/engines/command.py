@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from ckdiff.campaign.records import Task, Work
 
-COMMAND = (sys.executable, "-P", "-m", "ckdiff.campaign.engines.job")
+COMMAND = ("-P", "-m", "ckdiff.campaign.engines.job")
+"""What the interpreter is told."""
 LOOKED_EVERY = 0.1
 """Seconds between two looks at `stopping` and `over`."""
 
@@ -66,7 +67,7 @@ def run_command(work: Work, task: Task, signals: Signals, gpu: str = "") -> Outc
         return fail(task, error)
     try:
         process = subprocess.Popen(
-            COMMAND,
+            [sys.executable, *COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(task.threads, gpu),
