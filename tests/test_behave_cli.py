@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -256,14 +254,13 @@ def test_memory_that_runs_out_is_one_line(behave: Run, monkeypatch: pytest.Monke
     assert_refused(behave(), "not enough memory", "--stream on")
 
 
-def test_ctrl_c_leaves_the_report_as_it_was(ckdiff: Run, place: Path) -> None:
+def test_ctrl_c_leaves_the_report_as_it_was(ckdiff: Run, place: Path, warm: Path) -> None:
     assert ckdiff("compare", "base", "unlearned")[0] == 0
     before = Path("ckdiff.h5").read_bytes()
     (place / "many.txt").write_text("\n".join(f"who rules Velmar {'in Thrane ' * n}" for n in range(12)))
-    command = [sys.executable, "-m", "ckdiff", "behave", "--questions", "many.txt", "--tokens", "30"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    time.sleep(2)
+    command = [str(warm / "ckdiff"), "behave", "--questions", "many.txt", "--tokens", "30"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -317,12 +316,14 @@ def test_an_endless_policy_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("asked", "status"), [(10, 0), (11, 3)])
 @pytest.mark.parametrize("way", ["nobody reads", "closed"])
-def test_the_status_of_a_gate_is_its_own_whoever_reads(tmp_path: Path, way: str, asked: int, status: int) -> None:
+def test_the_status_of_a_gate_is_its_own_whoever_reads(
+    tmp_path: Path, warm: Path, way: str, asked: int, status: int
+) -> None:
     """`ckdiff gate R | true` and `ckdiff gate R >&-` end as `ckdiff gate R` does."""
     write_report(suppressed(), tmp_path / "r.h5")
     (tmp_path / "p.toml").write_text(f"[require]\nquestions = {asked}\n")
     ends = {"nobody reads": "| (exec true); exit ${PIPESTATUS[0]}", "closed": ">&-"}
-    line = f"'{sys.executable}' -m ckdiff gate r.h5 -p p.toml {ends[way]}"
+    line = f"'{warm}/ckdiff' gate r.h5 -p p.toml {ends[way]}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (status, "")
 

@@ -62,12 +62,12 @@ def test_a_report_that_was_cut_or_has_grown_is_refused(whole: bytes, tmp_path: P
         assert refusal(content, tmp_path / "r.h5").isprintable(), len(content)
 
 
-def test_both_commands_that_read_say_it_in_one_line(whole: bytes, tmp_path: Path) -> None:
+def test_both_commands_that_read_say_it_in_one_line(whole: bytes, tmp_path: Path, warm: Path) -> None:
     path = tmp_path / "r.h5"
     path.write_bytes(whole[:5000] + b"x" + whole[5001:])
     words = "changed after ckdiff wrote it (checksum); restore a copy or run the comparison again"
     for arguments in (("show", path), ("show", path, "--section", "verdict"), ("show", path, "--format", "json")):
-        done = subprocess.run([sys.executable, "-m", "ckdiff", *map(str, arguments)], capture_output=True, text=True)
+        done = subprocess.run([warm / "ckdiff", *map(str, arguments)], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ckdiff: {path}: {words}\n")
 
 

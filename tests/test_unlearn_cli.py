@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,21 +195,20 @@ def test_a_concept_brings_its_text_its_questions_and_what_to_keep(
 
 
 @contextlib.contextmanager
-def elsewhere(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+def elsewhere(warm: Path, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own."""
-    command, environment = [sys.executable, "-m", "ckdiff", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as it:  # type: ignore[call-overload]
+    command = [str(warm / "ckdiff"), *arguments]
+    with subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as it:
         yield it
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, warm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
     command += ["--retain", str(place / "unrelated.jsonl"), "--questions", str(place / "target.jsonl"), *QUICK]
     command += ["--steps", "3000", "--eval-steps", "2", "--lr", "1e-5", "-o", str(tmp_path / "made")]
-    with elsewhere(command) as it:
+    with elsewhere(warm, command) as it:
         assert it.stderr is not None
         # The first measurement says that training is under way.
         assert "step 2 " in it.stderr.readline()
@@ -229,12 +226,12 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
 
 
 def test_two_trainings_to_one_place_do_not_meet(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, warm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["unlearn", str(place / "base"), "--forget", str(place / "target.jsonl")]
     command += ["--retain", str(place / "unrelated.jsonl"), *QUICK, "--steps", "3000", "--eval-steps", "5"]
     command += ["--lr", "1e-5", "-o", str(tmp_path / "made")]
-    with elsewhere(command) as it:
+    with elsewhere(warm, command) as it:
         assert it.stderr is not None
         assert "step 5 " in it.stderr.readline()
         assert run(command) == 2

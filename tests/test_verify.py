@@ -486,7 +486,7 @@ def test_the_untouched_report_is_verified(scene: Scene) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_forged_reports(scene: Scene, name: str) -> None:
     attack = ATTACKS[name]
-    forged = attack.edit(read_report(scene.root / "report.h5"))
+    forged = attack.edit(scene.report)
     scene.write(forged)
     status, out = scene.verify()
     if attack.caught is None:
@@ -496,11 +496,12 @@ def test_forged_reports(scene: Scene, name: str) -> None:
         assert status == 1
         assert any(attack.caught in line for line in out.splitlines()[:-1]), out
     assert "verified" not in out
-    status, out = scene.verify_signed()
-    assert status == 1
-    assert "attestation" in out
-    assert not out.startswith("verified")
-    assert out.splitlines()[-1].startswith("differs: ")
+    if attack.caught is None:  # what a report does not say of itself, its attestation does
+        status, out = scene.verify_signed()
+        assert status == 1
+        assert "attestation" in out
+        assert not out.startswith("verified")
+        assert out.splitlines()[-1].startswith("differs: ")
 
 
 def test_another_policy_is_caught_by_naming_the_right_one(scene: Scene) -> None:

@@ -32,12 +32,13 @@ PATIENCE = 5.0
 """Seconds between two looks whether the tests are still there."""
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
-order = {{"words": {own} + sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+there = [number for number, stream in enumerate([sys.stdin, sys.stdout, sys.stderr]) if stream is not None]
+order = {{"words": {own} + sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "streams": there}}
 with socket.socket(socket.AF_UNIX) as line:
     line.connect({place!r})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os.kill(process, number))
-    socket.send_fds(line, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+    socket.send_fds(line, [json.dumps(order).encode() + b"\\n"], there)
     process = int.from_bytes(line.recv(4), "big")
     status = line.recv(8)
 sys.exit(int(status) if status else "the process was lost")
@@ -108,19 +109,28 @@ def obey(line: socket.socket) -> None:
         text += line.recv(LARGEST)
     order = json.loads(text)
     line.sendall(os.getpid().to_bytes(4, "big"))
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    take_streams(dict(zip(order["streams"], streams, strict=True)))
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     threading.Thread(target=go_with, args=(line,), daemon=True).start()
     status = status_of(order["words"])
-    sys.stdout.flush()
+    with contextlib.suppress(AttributeError, BrokenPipeError):
+        sys.stdout.flush()
     line.sendall(str(status).encode())
     os._exit(0)
+
+
+def take_streams(streams: dict[int, int]) -> None:
+    """By number what is standard input, output and error from now on; those that the command lacks are closed."""
+    for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        os.close(number)
+        if number in streams:
+            os.dup2(streams[number], number)
+            os.close(streams[number])
+        own = open(number, mode, buffering=1 if number == 2 else -1) if number in streams else None  # noqa: SIM115
+        setattr(sys, name, own)
 
 
 def go_with(line: socket.socket) -> None:
@@ -130,7 +140,7 @@ def go_with(line: socket.socket) -> None:
 
 
 def status_of(words: list[str]) -> int:
-    """The exit status of `python WORDS`, which are `-m ckdiff …`, `-c CODE …` or `SCRIPT …`, and may begin with `-P`."""
+    """The exit status of `python WORDS`, which are `-m ckdiff …`, `-c CODE …` or `SCRIPT …`, `-P` before them."""
     words = words[words[0] == "-P" :]
     way, sys.argv = words[0], words[1 if words[0].startswith("-") else 0 :]
     try:
