@@ -273,6 +273,18 @@ def _spread_known(unlearned: Float64) -> bool:
 def _ends(
     ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int, band_limit: float
 ) -> Float64:
+    """Those of `_distinct_ends` for rows of which some may be alike, as two names of one run are: each once."""
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(row.tobytes(), number) for number, row in enumerate(np.column_stack([ratio, losses]))]
+    rows = list(first.values())
+    ends = np.empty((4, len(ratio)))
+    ends[:, rows] = _distinct_ends(ratio[rows], losses[rows], unlearned, seed, draws, band_limit)
+    return ends[:, places]
+
+
+def _distinct_ends(
+    ratio: PerLayer, losses: LayerQuestion, unlearned: Float64, seed: int, draws: int, band_limit: float
+) -> Float64:
     """Low, high, band low and band high of ratios: [4, layer].
 
     With t* the studentised error of a resample, q its quantile over resamples, se the jackknife standard error and a
@@ -291,8 +303,8 @@ def _ends(
     most = band_limit * student
     spread = np.clip(_studentise(residuals, weights, seed, draws), -most, most)
     spread[still], error[still] = 0.0, 0.0
-    over, under = np.quantile(spread, 1 - tail, axis=1), -np.quantile(spread, tail, axis=1)
-    over, under = np.clip(over, student, LIMIT * student), np.clip(under, student, LIMIT * student)
+    under, over = np.quantile(spread, [tail, 1 - tail], axis=1)
+    over, under = np.clip(over, student, LIMIT * student), np.clip(-under, student, LIMIT * student)
     over_all, under_all = np.quantile(spread.max(axis=0), 1 - TAIL), -np.quantile(spread.min(axis=0), TAIL)
     # The truth cannot lie below 0; a ratio that rounding has put there stays inside its own interval.
     floor = np.minimum(ratio, 0.0)
