@@ -1,5 +1,5 @@
-// A page of `ckdiff html` in headless Chromium: does it ask for anything, complain, overflow, reach by keyboard, and
-// what does axe-core find? Leaves screenshots and a PDF.
+// A page of `ckdiff html` in headless Chromium: does it ask for anything, complain, overflow, reach by keyboard, sort,
+// search, save and lead to its addresses, and what does axe-core find? Leaves screenshots and a PDF.
 //
 //     npm install playwright-core axe-core          (once, in any directory; run this from there)
 //     node .../benchmarks/page.mjs PAGE.html OUT [CHROMIUM]
@@ -40,7 +40,7 @@ async function opened(width, scheme, script = true) {
   page.on("pageerror", (error) => faults.push(`${name}: error: ${error.message}`));
   page.on("dialog", (dialog) => faults.push(`${name}: dialog: ${dialog.message()}`));
   page.on("request", (asked) => {
-    if (asked.url() !== address && !asked.url().startsWith("data:")) faults.push(`${name}: request: ${asked.url()}`);
+    if (asked.url() !== address && !/^(data|blob):/.test(asked.url())) faults.push(`${name}: request: ${asked.url()}`);
   });
   await page.goto(address);
   const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
@@ -99,6 +99,40 @@ for (const name of ["heatmap", "curve"]) {
   if (!reached.includes(name) && (await page.locator(name === "curve" ? ".strips" : ".heat").count())) {
     faults.push(`the tab key does not reach ${name}`);
   }
+}
+// Tables: sorted both ways, searched, saved.
+await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
+await page.waitForTimeout(100);
+const tools = page.locator(".tools:has(button)").first();
+if (await tools.count()) {
+  const table = page.locator(".tools:has(button) + .scroll table").first();
+  const rows = () => table.evaluate((one) => [...one.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent));
+  const before = await rows();
+  for (const way of ["ascending", "descending"]) {
+    await table.locator("thead button").first().click();
+    if ((await table.locator(`th[aria-sort=${way}]`).count()) !== 1) faults.push(`a table is not sorted ${way}`);
+    if ((await rows()).sort().join() !== [...before].sort().join()) faults.push("sorting loses rows");
+  }
+  await tools.locator("input").fill(before[0].trim());
+  const left = await rows();
+  if (!left.length || left.length > before.length) faults.push("searching for a row does not find it");
+  const [saved] = await Promise.all([page.waitForEvent("download"), tools.locator("button").click()]);
+  const lines = fs.readFileSync(await saved.path(), "utf8").trim().split("\n");
+  if (lines.length !== before.length + 1) faults.push(`${saved.suggestedFilename()}: ${lines.length} lines`);
+  await tools.locator("input").fill("");
+}
+
+// Addresses: of a question and of a window, on a narrow screen, where their part is closed at first.
+for (const start of ["question-", "window-"]) {
+  const id = await page.evaluate((one) => document.querySelector(`[id^='${one}']`)?.id, start);
+  if (!id) continue;
+  const narrow = await context.newPage();
+  await narrow.setViewportSize({ width: 360, height: 740 });
+  await narrow.goto(`${address}#${id}`);
+  await narrow.waitForTimeout(100);
+  const box = await narrow.locator(`[id='${id}']`).boundingBox();
+  if (!box || box.y < 0 || box.y > 740) faults.push(`#${id} is not shown`);
+  await narrow.close();
 }
 await page.emulateMedia({ media: "print", colorScheme: "dark" });
 await page.pdf({ path: path.join(out, "print.pdf"), format: "A4" });

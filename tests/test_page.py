@@ -247,6 +247,16 @@ def test_failed_checks_come_first_and_passed_ones_are_folded() -> None:
         assert (check.text in first.text) is (check.outcome != "passed")
 
 
+def test_a_long_list_of_what_lacks_evidence_is_folded_where_something_failed() -> None:
+    failed, lacking = gate().checks[1:]
+    for checks, count in (((lacking,) * 3, 0), ((failed, *(lacking,) * 2), 0), ((failed, *(lacking,) * 3), 1)):
+        given = verdict(gate=dataclasses.replace(gate(), checks=checks), lacking=())
+        first = tree(dataclasses.replace(full(), verdict=given)).all("section", id="verdict")[0]
+        assert len(first.all("details")) == count
+        assert first.text.count(lacking.text) == checks.count(lacking)
+        assert (first.text.index(failed.text) < first.text.index(lacking.text)) if failed in checks else True
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_finding_and_gate_are_two_badges_and_what_to_do_follows_the_gate(outcome: Outcome) -> None:
     """A policy may pass what is still there: no colour of the gate says anything about the model."""
@@ -275,6 +285,12 @@ def test_the_first_screen_has_three_answers_that_lead_to_the_rest() -> None:
         (link,) = one.all("a")
         (article,) = found.all("article", id=(link.attributes["href"] or "")[1:])
         assert article.all("h4")[0].text.startswith(link.text)
+    target, unrelated = behaviour().answers
+    for answers, stem in ((target, "question"), (unrelated, "unrelated-question")):
+        for number, question in enumerate(answers.questions, 1):
+            assert found.all("article", id=f"{stem}-{number}")[0].all("h4")[0].text.startswith(question.text)
+    asked = [row.all("th")[0].text for row in found.all("tr", id="scored-question-2")]
+    assert asked == [probe().questions[1].text]
     assert tree(report(comparison(), probe(), behaviour())).all("section", id="verdict")[0].all("a")
 
 
@@ -436,6 +452,30 @@ def test_every_window_says_all_three_scores_with_intervals() -> None:
     assert [cell.text for cell in (*rows[2].all("th"), *rows[2].all("td"))][:4] == [
         *("1-3", "0.62", "0.57, 0.67", "0.52, 0.72"),
     ]
+
+
+def test_every_window_has_an_address_of_its_own() -> None:
+    scores = (reports.bump(6, 2, 0.9),) * 3
+    wide = dataclasses.replace(run(scores=scores), window=5)
+    again = dataclasses.replace(wide)
+    runs = run(scores=scores), wide, run(variant="isolated", scores=scores), run("<b>", scores=scores), again
+    found = tree(report(None, probe(runs=runs)))
+    ids = [one.attributes["id"] or "" for group in found.all("g", class_="strips") for one in group.all("path")]
+    assert len(set(ids)) == len(ids) == sum(len(one.layers) for one in runs)
+    stems = {one.rpartition("-")[0] for one in ids}
+    assert stems == {
+        *("window-restore-coeff-open", "window-restore-coeff-open-of-5", "window-restore-coeff-isolated"),
+        *("window-run-4", "window-run-5"),
+    }
+
+
+def test_a_narrow_screen_opens_part_by_part() -> None:
+    first, *others = tree(full()).all("section")
+    assert not [one for one in first.all("details") if one.attributes.get("class") == "wide"]
+    for section in others:
+        _, folded = section.children
+        assert isinstance(folded, Element)
+        assert (folded.attributes.get("class"), "open" in folded.attributes) == ("wide", True)
 
 
 def test_gaps_and_far_values_are_seen() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Explanation, GateCheck, RuleResult, Verdict
+    from ckdiff.report.schema.verdict import Explanation, GateCheck, Outcome, RuleResult, Verdict
 
 
 SAID_FIRST = ("knowledge", "to do")
@@ -52,7 +52,8 @@ def show(report: Report) -> Mapping[str, object]:
     return given | {
         "tone": finding(found),
         "outcome": "" if found.gate is None else OUTCOME_WORDS[found.gate.outcome].lower(),
-        "open": _checks(found, met=False),
+        "failed": _checks(found, "failed"),
+        "lacking": _checks(found, "inconclusive"),
     }
 
 
@@ -77,19 +78,18 @@ def show_judgement(report: Report) -> Mapping[str, object] | None:
     return {
         "found": found,
         "facts": [(name, cut(words, 2000)) for name, words in verdict_facts(found) if name not in SAID_FIRST],
-        "open": _checks(found, met=False),
-        "met": _checks(found, met=True),
+        "open": _checks(found, "failed") + _checks(found, "inconclusive"),
+        "met": _checks(found, "passed"),
         "held": [_rule(one) for one in rules_that_hold(found)],
         "other": [_rule(one) for one in rules_that_do_not(found)],
         "shares": [_share(one) for one in shares],
     }
 
 
-def _checks(found: Verdict, met: bool) -> list[tuple[object, ...]]:
-    """The checks of the gate that passed, or those that did not: failed ones first, then what lacks evidence."""
+def _checks(found: Verdict, outcome: Outcome) -> list[tuple[object, ...]]:
+    """The checks of the gate that came to this."""
     checks = () if found.gate is None else found.gate.checks
-    own = [one for one in checks if (one.outcome == "passed") is met]
-    return [_check(one) for one in sorted(own, key=lambda one: one.outcome != "failed")]
+    return [_check(one) for one in checks if one.outcome == outcome]
 
 
 def _check(one: GateCheck) -> tuple[object, ...]:
