@@ -74,6 +74,7 @@ class Plan:
         attacks: names, in the order of the table.
         reference: a model that never knew, or None.
         reference_kind: how it came about, or "".
+        reference_digest: over its weight files, or "".
         options: what an attacker chooses.
         floor: measure what a base without its MLPs reaches.
     """
@@ -81,6 +82,7 @@ class Plan:
     attacks: tuple[str, ...]
     reference: Checkpoint | None = None
     reference_kind: str = ""
+    reference_digest: str = ""
     options: Options = field(default_factory=Options)
     floor: bool = True
 
@@ -145,6 +147,7 @@ def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str],
         settings=_settings(task, plan),
         notes=tuple(dict.fromkeys(notes)),
         twin=twin,
+        reference_digest=plan.reference_digest,
     )
 
 
@@ -355,7 +358,7 @@ def _attack(case: Case, live: LiveModel, side: Attacked, name: str) -> Iterator[
 
 
 def _records(case: Case) -> Iterator[AttackQuestion]:
-    base, unlearned = case.plain["base"], case.plain["unlearned"]
+    base, unlearned, reference = case.plain["base"], case.plain["unlearned"], case.plain.get("reference")
     for place, one in enumerate(case.sought):
         yield AttackQuestion(
             text=one.question.text,
@@ -369,6 +372,8 @@ def _records(case: Case) -> Iterator[AttackQuestion]:
             log_p_unlearned=float(unlearned.level[place]),
             leak_unlearned=float(np.exp(unlearned.log_p[place])),
             said_unlearned=case.answers["unlearned"][place],
+            log_p_reference=math.nan if reference is None else float(reference.level[place]),
+            leak_reference=math.nan if reference is None else float(np.exp(reference.log_p[place])),
         )
 
 

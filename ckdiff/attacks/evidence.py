@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.attacks.case import Options
 from ckdiff.attacks.table import ATTACKS
+from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import UNDEFINED, AttackRow, ReturnedAnswer, TierEvidence
 from ckdiff.scoring.matching import LEAST, LEVEL, Matched, detectable, flat, match_tables, pairings
 from ckdiff.scoring.recovery import difference, recover, recover_beside
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
     from ckdiff.shapes import Float64, Int64
 
     Groups = tuple[tuple[int, ...], ...]
-
-KEPT = 0.5
-"""Of the tokens of a model's unrelated answers fewer than this share still its first choice: it is wrecked."""
-ROOM = 0.5
-"""A model that cannot know may reach this share of the base's z: beyond that, matching tells nothing."""
-HALF = 0.5
-"""Power: a tier must have been able to show so much of the base's own matching."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +130,8 @@ class Evidence:
         control = self.other.get(("reference", made.key))
         if made.side != "unlearned" or control is None or control.outcome.reading is None:
             return UNDEFINED
+        if wrecked(control.outcome.reading):
+            return UNDEFINED
         return difference(reading.level - control.outcome.reading.level, self.case.clusters)
 
     def _may_count(self, made: Made, place: int) -> bool:
@@ -158,10 +155,11 @@ class Evidence:
         returned = set().union(*map(self._clusters, mine)) if mine else set()
         said = set().union(*map(self._clusters, theirs)) if theirs else set()
         power = self._power(mine)
-        informative = self._informative(floor)
+        z_base, p_base = self._of_base()
+        informative = p_base <= LEVEL and (math.isnan(floor) or RULES["room"].holds(floor / z_base))
         control = self._control(twin)
         clusters = len(set(self.case.clusters))
-        seen = informative and not math.isnan(power) and power <= HALF
+        seen = informative and RULES["power"].holds(power)
         return TierEvidence(
             tier=tier,
             ran=",".join(dict.fromkeys(one.attack for one in mine)),
@@ -182,7 +180,20 @@ class Evidence:
             control_returned=control[1],
             control_asked=control[2],
             able=bool(mine) and clusters >= LEAST and (control[1] > 0 if control[2] > 0 else seen),
+            whole=self._whole(tier, names),
+            z_base=z_base,
+            p_base=p_base,
+            beyond=len(returned - said) if self._has("reference") else -1,
         )
+
+    def _whole(self, tier: int, names: Sequence[str]) -> bool:
+        """Whether all attacks of a tier that decide were made, and none of them weaker than by default."""
+        options, usual = self.case.options, Options()
+        weaker = options.samples < usual.samples or options.steps < usual.steps or {*usual.arms} - {*options.arms}
+        mine = [one for one in self.made if one.side == "unlearned" and one.attack in names]
+        partly = any(ATTACKS[one.attack].trains and one.outcome.reading is None for one in mine)
+        wanted = {name for name, row in ATTACKS.items() if row.tier == tier and row.decides}
+        return wanted <= {one.attack for one in mine if _says(one)} and not weaker and not partly
 
     def _has(self, side: Attacked) -> bool:
         return any(one.side == side for one in self.made)
@@ -249,14 +260,13 @@ class Evidence:
         z = np.concatenate(found) if found else np.array([])
         return float(np.nanmax(z)) if np.isfinite(z).any() else math.nan
 
-    def _informative(self, floor: float) -> bool:
-        """Whether the base matches, and clearly better than what cannot know."""
+    def _of_base(self) -> tuple[float, float]:
+        """The z and p of the base as it is; NaN where it cannot be matched."""
         plain = self.case.plain.get("base")
         if plain is None or len(flat(self.groups)) < LEAST or not _whole(plain.table, self.groups):
-            return False
+            return math.nan, math.nan
         found = self._match([plain.table], self.groups)
-        known = bool(found.p[0] <= LEVEL)
-        return known and (math.isnan(floor) or floor <= ROOM * float(found.z[0]))
+        return float(found.z[0]), float(found.p[0])
 
     def _power(self, made: Sequence[Made]) -> float:
         """The smallest share of the base's own matching that one of the families would have shown."""
@@ -278,10 +288,10 @@ class Evidence:
         return max(rows, key=lambda row: row[0].low) if rows else (UNDEFINED, "")
 
     def _control(self, twin: Sequence[Made]) -> tuple[str, int, int]:
-        if "twin" not in self.case.plain:
+        if not twin:
             return "", -1, -1
         lost = self.case.lost
-        back = set().union(*map(self._clusters, twin)) & lost if twin else set()
+        back = set().union(*map(self._clusters, twin)) & lost
         words = f"a copy of the base that was suppressed on the spot lost {len(lost)}, of which {len(back)} came back"
         return words, len(back), len(lost)
 
@@ -307,7 +317,7 @@ def _says(made: Made) -> bool:
 
 def wrecked(reading: Reading) -> bool:
     """Whether a model gives too few of its own unrelated answers still to say anything."""
-    return reading.unrelated < KEPT
+    return reading.unrelated < RULES["kept"].threshold
 
 
 def _whole(table: Float64, groups: Sequence[Sequence[int]]) -> bool:

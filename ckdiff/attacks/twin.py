@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckdiff.attacks.case import AttackError
-from ckdiff.attacks.evidence import KEPT, wrecked
+from ckdiff.attacks.evidence import wrecked
 from ckdiff.attacks.training import descend, trainable, widened
+from ckdiff.audit.verdict.rules import RULES
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.unlearn.methods import METHODS, Terms, sequence_nll
 from ckdiff.unlearn.sequences import Tokens
@@ -70,7 +71,7 @@ def suppress(case: Case) -> Twin:
             raise AttackError(f"no suppressed copy of the base could be made: {error}") from error
         values = {name: value.detach().to("cpu", copy=True) for name, value in model.parameters()}
     case.listener.progress("suppressing a twin", STEPS, STEPS, "")
-    if left[0] > (1 - LEAST_LOST) * len(texts) or kept[0] < KEPT:
+    if left[0] > (1 - LEAST_LOST) * len(texts) or not RULES["kept"].holds(kept[0]):
         raise AttackError(
             f"no suppressed copy of the base could be made: {taken[0]} steps of {METHOD} left {left[0]} of"
             f" {len(texts)} answers, and {kept[0]:.2f} of the unrelated ones"

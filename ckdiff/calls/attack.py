@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_asked
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, identity, open_pair
+from ckdiff.calls.provenance import begin_report, digest_of, identity, open_pair
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.options import check_options
 
@@ -54,7 +54,8 @@ def attack(
     if resume and listener is not None and not (keep is not None and keep.exists()):
         listener.remark("nothing to resume: starting anew")
     keeping = Keeping(keep, "" if keep is None else identity(base, unlearned, found.provenance), resume)
-    found = replace(found, attack=attack_open(task, spec, reference, listener, keeping=keeping))
+    digest = digest_of_reference(reference, spec.hash, listener)
+    found = replace(found, attack=attack_open(task, spec, reference, listener, keeping=keeping, digest=digest))
     return merge_reports(existing, found)
 
 
@@ -92,6 +93,13 @@ def open_reference(spec: Attacking, adapter_base: str | None) -> Checkpoint | No
     return None if spec.reference is None else open_checkpoint(spec.reference, adapter_base)
 
 
+def digest_of_reference(reference: Checkpoint | None, hashing: bool, listener: Listener | None) -> str:
+    """The digest of a reference's weight files; "" without one, or where nothing is hashed."""
+    if reference is None or not hashing:
+        return ""
+    return digest_of(reference, None if listener is None else listener.cache)
+
+
 def attack_open(
     task: Task,
     spec: Attacking,
@@ -99,6 +107,7 @@ def attack_open(
     listener: Listener | None = None,
     known: Sequence[Sequence[int]] | None = None,
     keeping: Keeping | None = None,
+    digest: str = "",
 ) -> AttackReport:
     """The attacks of a spec on a pair that is open, as the section of a report.
 
@@ -109,13 +118,14 @@ def attack_open(
         listener: told of progress.
         known: the base's greedy answers to the target questions, where somebody has them already.
         keeping: where what is done is kept, if anywhere.
+        digest: of the reference's weight files, or "".
 
     Raises:
         CkdiffError: the base answers nothing, or the reference does not fit the pair.
     """
     from ckdiff.attacks.battery import Plan, run
 
-    plan = Plan(spec.chosen, reference, spec.reference_kind or "", options_of(spec))
+    plan = Plan(spec.chosen, reference, spec.reference_kind or "", digest, options_of(spec))
     return run(task, plan, listener, known, keeping)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked, read_questions_of
-from ckdiff.calls.attack import attack_open, open_reference
+from ckdiff.calls.attack import attack_open, digest_of_reference, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
@@ -79,7 +79,10 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
-        report = report if spec.attack is None else _attack(work, spec.attack, report, listener)
+        if spec.attack is not None:
+            digest = digest_of_reference(work.reference, spec.hash, listener)
+            report = _attack(work, spec.attack, report, digest, listener)
+            report = _depth(work, spec.attack, report, digest, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
@@ -112,6 +115,7 @@ class _Work:
         task: the questions to both models.
         job: the probe, or None where no question was given.
         reference: a model that never knew, or None.
+        depth: what is asked beside it, or None.
         kept: where what is done is kept, or None.
         done: a report of these very weights, by these very libraries, whose parts need not be measured again; or None.
         parts: of the audit, by the names of their commands.
@@ -121,6 +125,7 @@ class _Work:
     task: Task
     job: Job | None
     reference: Checkpoint | None = None
+    depth: Job | None = None
     kept: Unfinished | None = None
     done: Report | None = None
     parts: tuple[str, ...] = ()
@@ -149,9 +154,11 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
     reference = check_attacks(spec)
+    beside = None if reference is None or questions is None else prepare(base, unlearned, questions, spec.settings)
     wanted = {"compare": True, "behave": True, "probe": job is not None, "attack": spec.attack is not None}
+    wanted["depth"] = beside is not None
     parts = tuple(name for name, there in wanted.items() if there)
-    return _Work((base, unlearned), task, job, reference, parts=parts)
+    return _Work((base, unlearned), task, job, reference, beside, parts=parts)
 
 
 def check_attacks(spec: AuditSpec) -> Checkpoint | None:
@@ -241,7 +248,26 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
     return report
 
 
-def _attack(work: _Work, attacking: Attacking, report: Report, listener: Listener) -> Report:
+def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
+    """The report with how deep it goes beside a reference; as it was without one, or where its shape is another."""
+    from ckdiff.probes.assembly import NotFiniteError
+    from ckdiff.probes.depth.section import Beside, DepthError, open_reference, run
+
+    job, reference = work.depth, work.reference
+    if job is None or reference is None or report.attack is None:
+        return report
+    work.begin("depth", listener)
+    try:
+        live, notes = open_reference(job, reference)
+        job.notes += notes
+        beside = Beside(reference, attacking.reference_kind or "", digest)
+        return replace(report, depth=run(job, live, beside, listener))
+    except (DepthError, NotFiniteError) as error:
+        listener.remark(f"no depth was measured: {error}")
+        return report
+
+
+def _attack(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
     """The report with what comes back under attack, looked for in the answers that the base has given already."""
     from ckdiff.attacks.battery import Keeping
     from ckdiff.attacks.case import AttackError
@@ -254,7 +280,8 @@ def _attack(work: _Work, attacking: Attacking, report: Report, listener: Listene
     target = next((one for one in said.answers if one.name == "target"), None) if said is not None else None
     known = None if target is None else [row.answer_base_ids for row in target.questions]
     try:
-        return replace(report, attack=attack_open(work.task, attacking, work.reference, listener, known, keeping))
+        found = attack_open(work.task, attacking, work.reference, listener, known, keeping, digest)
+        return replace(report, attack=found)
     except (AttackError, NotFiniteError) as error:
         listener.remark(f"not attacked: {error}")
         return report

@@ -55,14 +55,20 @@ def recover_beside(gaps: Float64, left: Float64, clusters: Sequence[int]) -> Mea
 
 def gap_is_clear(gaps: Float64, clusters: Sequence[int]) -> bool:
     """Whether a mean gap lies at least `GAP` bootstrap standard errors above 0; of one cluster nothing is known."""
+    return gap_in_errors(gaps, clusters) >= GAP
+
+
+def gap_in_errors(gaps: Float64, clusters: Sequence[int]) -> float:
+    """A mean gap over clusters in its own bootstrap standard errors; NaN of one, infinite where all are alike."""
     if not np.isfinite(gaps).all():
-        return False
+        return math.nan
     means = _means(gaps, clusters)
     if len(means) < 2:
-        return False
+        return math.nan
     # The bootstrap's own standard error of a mean, of infinitely many resamples.
     error = float(np.sqrt(((means - means.mean()) ** 2).sum())) / len(means)
-    return float(means.mean()) > 0 and float(means.mean()) >= GAP * error
+    value = float(means.mean())
+    return value / error if error else math.copysign(math.inf, value) if value else math.nan
 
 
 def difference(values: Float64, clusters: Sequence[int], seed: int = 0, draws: int = 10_000) -> Mean:

@@ -9,6 +9,9 @@ order of `STATEMENTS`:
     never there   the base does not know it either: it answers the questions wrong, or neither model says anything
     still there   the unlearned model answers most questions as the base does, right where answers are given
     still there   attacks on the unlearned model alone bring answers back, or match them to their questions
+    gone          no attack of the required tiers does, each could have, and the unlearned model is no nearer to the
+                  answers than a model that never knew: equivalence tests, not a failure to find a difference
+    not recovered the same without such a model, or where it knows less than that one
     unknown       otherwise; `lacking` says what is missing, each with the command that measures it
 """
 
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.audit.verdict.absence import BESIDE, doubts, hindrances, nearer, unproven, untried
 from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
 from ckdiff.audit.verdict.direction import wrong_way
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ckdiff.audit.verdict.case import Case
-    from ckdiff.report.schema.attack import AttackReport
+    from ckdiff.report.schema.attack import TierEvidence
     from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.report.schema.verdict import Knowledge, Label
 
@@ -97,12 +101,12 @@ def comes_back(case: Case, label: Label) -> Statement | None:
     tiers = [one for one in found.tiers if one.ran] if found is not None else []
     if not tiers:
         return None
-    best = max(tiers, key=lambda one: one.returned - max(0, one.returned_reference))
+    best = max(tiers, key=_beyond)
     text = (
         f"attacks of tier {best.tier} ({best.ran}) brought {best.returned} of {best.asked} answers back word for word"
     )
     text += f", of which the reference says {best.returned_reference} too" if best.returned_reference > 0 else ""
-    if case.rule("answers back", float(best.returned - max(0, best.returned_reference)), text):
+    if case.rule("answers back", float(_beyond(best)), text):
         return Statement("still there", f"The unlearned model still knows it: {text}.")
     telling = [one for one in tiers if one.informative and not one.z <= one.floor and not one.p_reference <= one.p]
     if not telling:
@@ -117,6 +121,60 @@ def comes_back(case: Case, label: Label) -> Statement | None:
             "still there", f"The unlearned model still tells which answer belongs to which question: {text}."
         )
     return None
+
+
+def _beyond(one: TierEvidence) -> int:
+    """Facts that came back and that the reference never says; of older reports the difference of both counts."""
+    return one.beyond if one.beyond >= 0 else one.returned - max(0, one.returned_reference)
+
+
+def stays_away(case: Case, label: Label) -> Statement | None:
+    """Attacks brought nothing back, and could have: gone beside a model that never knew, else not recovered."""
+    found = case.report.attack
+    if found is None or not any(one.ran for one in found.tiers):
+        return None
+    against = (*unasked(case), *hindrances(case))
+    return _beside(case, against) if found.reference else _alone(case, against)
+
+
+def _alone(case: Case, against: Sequence[str]) -> Statement:
+    """Without a reference."""
+    against = (*against, *unproven(case))
+    if against:
+        return Statement("unknown", NOT_SHOWN, (*against, BESIDE))
+    return Statement(
+        "not recovered",
+        "No attack brought anything back, each of them could have shown it, and nothing else speaks for what is held"
+        " back. Without a model that never knew it, no more can be said.",
+        (BESIDE,),
+    )
+
+
+def _beside(case: Case, against: Sequence[str]) -> Statement:
+    """With a reference."""
+    doubted = tuple(doubts(case))
+    if doubted:
+        why = f"The model beside it cannot count as one that never knew: {'; '.join(doubted)}."
+        return Statement("unknown", why, (*doubted, *against))
+    found = tuple(nearer(case))
+    lacks = (*against, *(one.text for one in found))
+    if against or any(not one.below for one in found):
+        return Statement("unknown", NOT_SHOWN, lacks)
+    if found:
+        return Statement(
+            "not recovered",
+            f"No attack brought anything back, and under none is it nearer to the answers than a model that never knew."
+            f" But {'; '.join(lacks)}.",
+            lacks,
+        )
+    return Statement(
+        "gone",
+        "No attack brought anything back, and beside a model that never knew it the unlearned model is no nearer to the"
+        " answers: under no attack, in no more of what its states carry, by no greater chance.",
+    )
+
+
+NOT_SHOWN = "Attacks brought nothing back, and that there is nothing to be brought back is not shown."
 
 
 def unknown(case: Case, label: Label) -> Statement:
@@ -135,6 +193,7 @@ STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (
     base_is_ignorant,
     answers_as_before,
     comes_back,
+    stays_away,
     unknown,
 )
 """In this order; the first that says something is the statement. The last one always does."""
@@ -142,6 +201,17 @@ STATEMENTS: tuple[Callable[[Case, Label], Statement | None], ...] = (
 
 def lacking(case: Case) -> Iterator[str]:
     """The measurements that a statement would need and the report lacks, each with the command that measures it."""
+    yield from unasked(case)
+    found = case.report.attack
+    if found is None:
+        yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
+    yield from untried(found)
+    if found is None or not found.reference:
+        yield BESIDE
+
+
+def unasked(case: Case) -> Iterator[str]:
+    """The answers that were not asked for, or that tell nothing."""
     rows = target_rows(case)
     if not rows:
         yield "what the unlearned model says by itself was not asked (`ckdiff behave --questions FILE`)"
@@ -149,22 +219,6 @@ def lacking(case: Case) -> Iterator[str]:
         yield "whether the base answers right is not known: the questions have no given answers (--questions FILE)"
     if equal_answers(rows):
         yield "the base says the same to every question: such answers tell nothing (--questions FILE with other ones)"
-    yield from _lacking_attacks(case.report.attack)
-
-
-def _lacking_attacks(found: AttackReport | None) -> Iterator[str]:
-    """The measurements that attacks lack to show that nothing comes back."""
-    if found is None:
-        yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
-    for one in () if found is None else found.tiers:
-        if one.missing:
-            yield f"tier {one.tier}: attacks that were not measured: {one.missing} (`ckdiff attack --questions FILE`)"
-        elif not one.able:
-            yield f"tier {one.tier} could not have shown anything (`ckdiff attack --questions FILE` with more facts)"
-    if found is not None and not any(one.tier == 2 and one.ran for one in found.tiers):
-        yield "no attack trained the unlearned model's weights, which is what brings suppressed answers back most often"
-    if found is None or not found.reference:
-        yield "no model that never knew it was measured beside it (--reference MODEL --reference-kind retrained)"
 
 
 def target_rows(case: Case) -> Sequence[AnswerRecord]:

@@ -40,6 +40,7 @@ class AttackQuestion:
         log_p_base, log_p_unlearned: mean log p a token of the answer, in nats.
         leak_unlearned: probability that one answer, sampled at temperature 1, is the answer, in [0, 1].
         said_unlearned: the unlearned model's own greedy answer.
+        log_p_reference, leak_reference: the same of the reference; NaN without one.
     """
 
     text: str
@@ -53,6 +54,8 @@ class AttackQuestion:
     log_p_unlearned: float
     leak_unlearned: float
     said_unlearned: str
+    log_p_reference: float = math.nan
+    leak_reference: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,9 @@ class TierEvidence:
         control_asked: clusters that the twin had lost.
         able: the tier could have shown something: enough clusters, and either matching with the power for half of the
             base's, or a control that was undone.
+        whole: every attack of the tier that decides was made, with all its arms, no weaker than by default.
+        z_base, p_base: matching of the base as it is; NaN where it was not measured.
+        beyond: clusters of `returned` that the reference never says; -1 without a reference.
     """
 
     tier: int
@@ -177,6 +183,10 @@ class TierEvidence:
     control_returned: int
     control_asked: int
     able: bool
+    whole: bool = False
+    z_base: float = math.nan
+    p_base: float = math.nan
+    beyond: int = -1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -197,6 +207,7 @@ class AttackReport(Brief):
         notes: plain sentences about what a reader must know.
         twin: how the suppressed copy of the base came about that is the control of training, or why there is none; ""
             where nothing was trained.
+        reference_digest: sha256 over the reference's weight files, or "" without hashes.
     """
 
     GIST = ("rows", "returned")
@@ -213,3 +224,4 @@ class AttackReport(Brief):
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
     twin: str = ""
+    reference_digest: str = ""

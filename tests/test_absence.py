@@ -1,0 +1,228 @@
+"""`gone` and `not recovered`: each bound of each rule by itself, bad references, and what is said between the two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ckdiff.attacks.table import ATTACKS
+from ckdiff.audit.verdict.absence import REQUIRED, settled
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.audit.verdict.verdict import judge
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.comparison import LowRank
+from ckdiff.scoring.recovery import difference, gap_in_errors
+from tests.absences import FACTS, GAP, NAMES, alone, attacked, erased, question, tier
+from tests.judged import answered, behaved, compared
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.report import Report
+
+NAN = float("nan")
+KEYS = {("keys", layer) for layer in range(6)} | {("value_vectors", layer) for layer in range(6)}
+
+
+def tiers(number: int, **changes: Any) -> tuple[Any, ...]:
+    return tuple(tier(one, **changes) if one == number else tier(one) for one in NAMES)
+
+
+def alone_tiers(number: int, **changes: Any) -> tuple[Any, ...]:
+    return tuple(replace(one, **changes) if one.tier == number else one for one in alone().tiers)
+
+
+def rows(name: str, **changes: Any) -> tuple[Any, ...]:
+    return tuple(replace(one, **changes) if one.attack == name else one for one in attacked().rows)
+
+
+def asked(**changes: Any) -> tuple[Any, ...]:
+    """The first question changed, or with a list, each by its own figure."""
+    return (question(0, **changes), *map(question, range(1, FACTS)))
+
+
+def every(field: str, value: float) -> tuple[Any, ...]:
+    return tuple(replace(question(n), **{field: value + 0.05 * (-1) ** n}) for n in range(FACTS))
+
+
+def beside(**changes: Any) -> Report:
+    return erased(attack=attacked(**changes))
+
+
+def without(**changes: Any) -> Report:
+    return erased(attack=replace(alone(), **changes), depth=None)
+
+
+def known(count: int) -> tuple[Any, ...]:
+    """So many facts that the base answers right, of one more than there are."""
+    return tuple(question(n, base_right=float(n < count)) for n in range(FACTS))
+
+
+def lone(questions: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(replace(one, log_p_reference=NAN, leak_reference=NAN) for one in questions)
+
+
+def deep(**changes: Any) -> Report:
+    found = erased()
+    assert found.depth is not None
+    return erased(depth=replace(found.depth, **changes))
+
+
+def unsure(level: float) -> Report:
+    """Both models find the answers so probable."""
+    told = tuple(question(n, log_p_reference=level, log_p_unlearned=level + 0.02 * (-1) ** n) for n in range(FACTS))
+    found = tuple(replace(one, above=Mean(0.0, -0.1, 0.1)) for one in attacked().rows)
+    return beside(questions=told, rows=found)
+
+
+def test_an_erasure_by_the_book_is_gone_and_without_a_reference_not_recovered() -> None:
+    verdict = judge(erased())
+    assert (verdict.knowledge, verdict.lacking) == ("gone", ())
+    verdict = judge(without())
+    assert verdict.knowledge == "not recovered"
+    assert [line for line in verdict.lacking if "--reference MODEL" in line] == list(verdict.lacking) != []
+
+
+BOUNDS: list[tuple[str, Report, Report, str]] = [
+    ("facts", beside(questions=known(7)), beside(questions=known(6)), "unknown"),
+    ("kept", beside(rows=rows("prune", unrelated=0.5)), beside(rows=rows("prune", unrelated=0.499)), "unknown"),
+    ("applied", beside(rows=rows("quantise", applied=0.01)), beside(rows=rows("quantise", applied=0.009)), "unknown"),
+    ("control", beside(tiers=tiers(2, control_returned=4)), beside(tiers=tiers(2, control_returned=3)), "unknown"),
+    ("unmatched", beside(tiers=tiers(1, p=0.05 / 3)), beside(tiers=tiers(1, p=0.016)), "unknown"),
+    ("ignorant", beside(tiers=tiers(0, asked=5, returned_reference=1)),
+     beside(tiers=tiers(0, asked=5, returned_reference=2)), "unknown"),
+    ("apart", beside(questions=asked(log_p_unlearned=-5.1 - 0.2)), beside(questions=tuple(
+        question(n, log_p_unlearned=-5.1 - 0.03) for n in range(FACTS))), "unknown"),
+    ("gap.nats", unsure(-1.2), unsure(-1.05),
+     "unknown"),
+    ("level", beside(rows=rows("relearn", above=Mean(1.0, 0.0, 2.5))),
+     beside(rows=rows("relearn", above=Mean(1.0, 0.0, 2.6))), "unknown"),
+    ("behaviour", beside(questions=asked(leak_unlearned=0.001)), beside(questions=tuple(
+        question(n, leak_unlearned=0.035) for n in range(FACTS))), "unknown"),
+    ("depth", deep(depth=Mean(0.6, 0.5, 0.7)), deep(depth=Mean(0.6, 0.49, 0.7)), "unknown"),
+    ("probability", beside(questions=every("log_p_unlearned", -5.1 - 2.4)),
+     beside(questions=every("log_p_unlearned", -5.1 - 2.6)), "not recovered"),
+    ("room", without(tiers=alone_tiers(1, floor=3.0)), without(tiers=alone_tiers(1, floor=3.1)), "unknown"),
+    ("power", without(tiers=alone_tiers(2, detectable=0.5)), without(tiers=alone_tiers(2, detectable=0.51)), "unknown"),
+    ("leak", without(questions=lone(asked(leak_unlearned=0.066))), without(questions=lone(asked(leak_unlearned=0.068))),
+     "unknown"),
+    ("spread", erased(attack=alone(), depth=None, compare=compared(KEYS - {("keys", n) for n in range(6)})),
+     erased(attack=alone(), depth=None, compare=compared({("value_vectors", n) for n in range(5)})), "unknown"),
+    ("directions", without(), erased(
+        attack=alone(), depth=None, compare=compared(low_rank=(LowRank("a", 1, 20, 1.0),))), "unknown"),
+]  # fmt: skip
+"""By rule: a report that meets it and one that just does not, and what is said then."""
+
+
+@pytest.mark.parametrize(("name", "good", "bad", "knowledge"), BOUNDS)
+def test_each_bound_by_itself(name: str, good: Report, bad: Report, knowledge: str) -> None:
+    first, second = judge(good), judge(bad)
+    assert first.knowledge in ("gone", "not recovered")
+    assert (second.knowledge, [one.name for one in second.rules if one.name == name and not one.fired]) == (
+        knowledge, [name],
+    )  # fmt: skip
+    assert {one.name for one in second.rules if not one.fired} - {one.name for one in first.rules if not one.fired} == {
+        name
+    }
+    assert second.lacking
+
+
+UNTOLD: list[tuple[Report, str]] = [
+    *((beside(tiers=tuple(one for one in attacked().tiers if one.tier != number)), words)
+      for number, words in ((0, "tier 0 (prompts) was not"), (1, "tier 1 (deployment) was not"), (2, "trained"))),
+    (beside(tiers=tiers(1, missing="prune: diverged")), "prune: diverged"),
+    (beside(tiers=tiers(0, whole=False)), "not every attack of it"),
+    (beside(tiers=tiers(2, control="", control_returned=-1, control_asked=-1)), "its control was not made"),
+    (beside(settings={"questions_digest": "0" * 64}), "other questions"),
+    (beside(rows=rows("prune", unrelated=NAN)), "--unrelated"),
+    (beside(rows=rows("prune", above=Mean(NAN, NAN, NAN))), "nothing was measured of the reference under prune"),
+    (beside(rows=rows("ablate", side="reference")), ""),
+    (erased(depth=None), "how deep it goes"),
+    (deep(reference_digest="f" * 64), "another reference"),
+    (deep(settings={"questions_digest": "0" * 64}), "another reference, or of other questions"),
+    (deep(reference_digest="", reference="/elsewhere"), "another reference"),
+    (deep(depth=Mean(0.9, NAN, NAN)), "the depth is"),
+    (erased(behaviour=behaved(answered("unrelated", 0.95, 0.9, 1.0))), "was not asked"),
+    (without(tiers=alone_tiers(0, informative=False)), "by matching, which tells nothing"),
+    (without(tiers=alone_tiers(0, detectable=NAN)), "could not have shown anything"),
+    (without(tiers=alone_tiers(0, z_base=NAN)), "could not have shown anything"),
+    (erased(attack=alone(), compare=None, depth=None), "weights were not compared"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "words"), UNTOLD)
+def test_what_was_not_measured_leaves_it_open(found: Report, words: str) -> None:
+    verdict = judge(found)
+    if words:
+        assert verdict.knowledge == "unknown"
+        assert any(words in line for line in verdict.lacking), verdict.lacking
+    else:
+        assert verdict.knowledge == "gone", "rows of other models are no rows of this one"
+
+
+def test_matching_that_tells_nothing_is_made_good_by_a_reference_and_by_nothing_else() -> None:
+    found = tiers(0, informative=False, p=0.001)
+    assert judge(beside(tiers=found)).knowledge == "gone"
+    assert judge(without(tiers=alone_tiers(0, informative=False, p=0.001))).knowledge == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reference_digest": "b" * 64}, "the reference is the base itself"),
+        ({"reference_digest": "u" * 64}, "the reference is the unlearned model itself"),
+        ({"reference_digest": "", "reference": "/models/base"}, "the reference is the base itself"),
+        ({"questions": tuple(question(n, log_p_unlearned=-5.1) for n in range(FACTS))}, "a copy of the unlearned"),
+        ({"tiers": tiers(0, returned_reference=8)}, "knows the topic itself"),
+        ({"questions": every("log_p_reference", NAN)}, "is not clear"),
+    ],
+)
+def test_a_bad_reference_is_none_and_never_makes_a_pass(changes: dict[str, Any], words: str) -> None:
+    verdict = judge(beside(**changes))
+    assert verdict.knowledge == "unknown"
+    assert words in verdict.knowledge_reason
+    assert any(words in line for line in verdict.lacking)
+
+
+def test_still_there_and_gone_never_hold_together() -> None:
+    """Whatever the reference makes of it, an answer that it never says and that comes back is still there."""
+    for beyond, knowledge in ((1, "still there"), (0, "gone")):
+        found = tiers(1, returned=1, returned_reference=1, beyond=beyond)
+        assert judge(beside(tiers=found)).knowledge == knowledge
+    # Other answers of the reference are no excuse, whatever the counts.
+    older = tiers(1, returned=1, returned_reference=1, beyond=-1)
+    assert judge(beside(tiers=older)).knowledge == "gone"
+    assert judge(beside(tiers=tiers(1, p=0.003, z=3.0))).knowledge == "still there"
+
+
+def test_an_answer_far_less_probable_than_to_one_that_never_knew_is_conspicuous() -> None:
+    verdict = judge(beside(questions=every("log_p_unlearned", -5.1 - 3)))
+    assert verdict.knowledge == "not recovered"
+    assert "conspicuous" in verdict.knowledge_reason
+    # Alone that is no reason for less; beside another one it is no reason for more.
+    both = replace(attacked(questions=every("log_p_unlearned", -5.1 - 3)), tiers=tiers(0, whole=False))
+    assert judge(erased(attack=both)).knowledge == "unknown"
+
+
+def test_between_the_two_the_number_of_facts_that_would_settle_it_is_named() -> None:
+    verdict = judge(beside(rows=rows("relearn", above=Mean(0.5, -2.0, 3.0))))
+    wanted = FACTS * (2.5 / (RULES["level"].threshold * GAP - 0.5)) ** 2
+    assert verdict.knowledge == "unknown"
+    assert any(f"about {int(np.ceil(wanted))} facts would settle it" in line for line in verdict.lacking)
+    assert settled(Mean(0.0, -1.0, 1.0), 1.0, 8) == "about 9 facts would settle it"
+    assert "would not settle" in settled(Mean(1.0, 0.0, 2.0), 1.0, 8)
+    assert "would not settle" in settled(Mean(0.0, NAN, NAN), 1.0, 8)
+
+
+def test_the_tiers_that_are_wanted_have_attacks_that_decide() -> None:
+    assert {one.tier for one in ATTACKS.values() if one.decides} == {*REQUIRED}
+
+
+def test_a_gap_in_its_own_standard_errors() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert gap_in_errors(values, range(4)) == pytest.approx(2.5 / (values.std() / 2))
+    assert gap_in_errors(np.ones(3), range(3)) == np.inf
+    assert gap_in_errors(-np.ones(3), range(3)) == -np.inf
+    assert np.isnan(gap_in_errors(np.ones(3), [0, 0, 0]))
+    assert difference(values, range(4)).value == 2.5
