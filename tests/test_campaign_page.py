@@ -96,9 +96,10 @@ def test_the_figures_of_averaged_curves_are_files_inside_the_page(found: Campaig
     assert len(rows) == len(files) + sum(len(run.layers) for run in drawn)
     assert rows[0][:5] == ["mode", "variant", "layer", "krs_kl", "krs_kl_low"]
     expected = {(run.mode, str(layer), run.krs_kl.score[n]) for run in drawn for n, layer in enumerate(run.layers)}
-    for mode, _, layer, score, *_ in (row for row in rows if row[0] != "mode"):
+    for mode, _, layer, score, low, high, *_ in (row for row in rows if row[0] != "mode"):
         wanted = pytest.approx(float(score or "nan"), rel=1e-3, nan_ok=True)
         assert any(one[:2] == (mode, layer) and one[2] == wanted for one in expected)
+        assert not low or float(low) <= float(score) <= float(high)
 
 
 def test_the_plan_keeps_its_lines(found: Campaign) -> None:

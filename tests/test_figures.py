@@ -74,7 +74,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, path: Path, *runs: ProbeRun, **option
     """What is asked of matplotlib, by method: the values of points with whiskers, of lines and of shades."""
     from matplotlib.axes import Axes
 
-    calls: dict[str, list[Any]] = {"errorbar": [], "plot": [], "fill_between": [], "set_yticks": []}
+    calls: dict[str, list[Any]] = {"errorbar": [], "plot": [], "fill_between": [], "set_yticks": [], "set_ylim": []}
     for name, kept in calls.items():
         monkeypatch.setattr(Axes, name, recorder(getattr(Axes, name), kept))
     write_figure(report(None, probe(runs=runs)), path / "f.svg", "krs_kl", **options)
@@ -91,6 +91,8 @@ def test_scores_about_no_window_are_dots_with_their_names(monkeypatch: pytest.Mo
     assert ends == pytest.approx([0.05, 0.05])
     names = next(given[1] for given, _ in calls["set_yticks"] if len(given) > 1)
     assert names == ["coeff", "values, whole", "values, open", "values+keys"]
+    ((bottom, top), _) = calls["set_ylim"][-1]
+    assert bottom > 3 > 0 > top
     assert not calls["plot"]
     assert not calls["fill_between"]
 

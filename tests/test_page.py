@@ -234,11 +234,13 @@ def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
 
 
 def test_failed_checks_come_first_and_passed_ones_are_folded() -> None:
-    given = gate()
+    given = dataclasses.replace(gate(), checks=gate().checks[::-1])
     found = tree(dataclasses.replace(full(), verdict=verdict(gate=given)))
     first, judged = (found.all("section", id=name)[0] for name in ("verdict", "judgement"))
     outcomes = [one.outcome for one in given.checks]
-    assert outcomes == ["passed", "failed", "inconclusive"]
+    assert outcomes == ["inconclusive", "failed", "passed"]
+    marks = [row.all("th")[0].text.split()[1] for row in judged.all("table")[0].all("tbody")[0].all("tr")]
+    assert marks == ["failed", "not"]
     assert "1 of 3 checks failed, 1 lacks evidence" in first.text
     assert [one.text.split()[1] for one in first.all("li") if one.all("span")] == ["failed", "not"]
     for check in given.checks:

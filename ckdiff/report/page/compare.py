@@ -79,11 +79,10 @@ class LogBins:
         positive = values[np.isfinite(values) & (values > 0)]
         low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 1.0)
         self.ends = (_short(low), _short(high)) if positive.size else (UNDEFINED, UNDEFINED)
-        # One value alone is the greatest, and its scale a decade.
-        self.edges = np.geomspace(low if low < high else high / 10, high, BINS + 1)
+        self.edges = np.geomspace(low, high, BINS + 1)
 
     def place(self, value: float) -> int:
-        """The step of a value, 0 for the least; what is 0 without being identical is there too."""
+        """The step of a value, 0 for the least and for what is 0 without being identical; one alone is the greatest."""
         return min(BINS - 1, int(np.searchsorted(self.edges[1:-1], value, side="right"))) if value > 0 else 0
 
 
