@@ -20,6 +20,7 @@ from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.report.schema.comparison import ConfigChange, ShapeMismatch, TensorInfo, Uncompared
 from ckdiff.report.schema.probe import Control
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, GateCheck
+from tests.absences import alone, attacked, erased, row, tier
 from tests.judged import EDITED, SUPPRESSED, answered, behaved, compared, probed, report, side
 from tests.reports import identical_comparison, same
 
@@ -78,6 +79,7 @@ def likely(log_p: float, behaviour: float = -50.0) -> Report:
     return replace(asked(answer="yes", logprob=behaviour), probe=replace(probe, questions=questions))
 
 
+ABSENT = erased(probe=FULL.probe)
 IDENTICAL = report(compare=identical_comparison())
 TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.sections", '["compare", "probe", "behaviour"]', FULL, "passed"),
@@ -131,6 +133,20 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.base_knows", "0.1", asked(answer="no"), "inconclusive"),
     ("require.base_knows", "1.0", FULL, "passed"),
     ("require.base_knows", "0.0", EMPTY, "inconclusive"),
+    ("require.attacks", '["forms", "relearn"]', ABSENT, "passed"),
+    ("require.attacks", '["forms", "choice"]', erased(), "inconclusive"),
+    ("require.attacks", '["forms"]', FULL, "inconclusive"),
+    ("require.tiers", "[0, 1, 2]", ABSENT, "passed"),
+    ("require.tiers", "[1]", erased(attack=attacked(tiers=(tier(1, able=False),))), "inconclusive"),
+    ("require.tiers", "[1]", erased(attack=attacked(tiers=(tier(1, whole=False),))), "inconclusive"),
+    ("require.tiers", "[1]", erased(attack=attacked(tiers=(tier(1, missing="prune: no"),))), "inconclusive"),
+    ("require.tiers", "[3]", erased(), "inconclusive"),
+    ("require.tiers", "[3]", replace(ABSENT, attack=attacked(rows=(row("guide", 3, decides=False),))), "passed"),
+    ("require.tiers", "[0]", FULL, "inconclusive"),
+    ("require.reference", "true", ABSENT, "passed"),
+    ("require.reference", "true", erased(attack=alone()), "inconclusive"),
+    ("require.reference", "true", erased(attack=attacked(reference_digest="u" * 64)), "inconclusive"),
+    ("require.reference", "true", FULL, "inconclusive"),
     ("require.detectable", "0.64", asked(answer="yes", clusters=3), "passed"),
     ("require.detectable", "0.63", asked(answer="yes", clusters=3), "inconclusive"),
     ("require.detectable", "0.26", FULL, "passed"),
@@ -161,6 +177,14 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("fail.probability", "{at_most = 0.5}", FULL, "failed"),
     ("fail.probability", "{at_most = 1.0}", EMPTY, "inconclusive"),
     ("fail.probability", "{at_most = 1.0}", ONE, "inconclusive"),
+    ("fail.recovery", "0.3", ABSENT, "passed"),
+    ("fail.recovery", "0.29", erased(), "failed"),
+    ("fail.recovery", "0.29", erased(attack=attacked(rows=(row("forms", 0, wrecked=True),))), "inconclusive"),
+    ("fail.recovery", "0.3", FULL, "inconclusive"),
+    ("fail.leak", "{at_most = 0.4}", ABSENT, "passed"),
+    ("fail.leak", "{at_most = 0.37}", erased(), "failed"),
+    ("fail.leak", "{at_most = 0.38, samples = 1}", ABSENT, "passed"),
+    ("fail.leak", "{at_most = 1.0}", FULL, "inconclusive"),
     ("fail.unrelated_bleu_loss", "0.11", FULL, "passed"),
     ("fail.unrelated_bleu_loss", "0.09", FULL, "failed"),
     ("fail.unrelated_bleu_loss", "0.3", EMPTY, "inconclusive"),
@@ -547,6 +571,11 @@ def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
         (f"[measure]\nwindow = {'9' * 30}\n[fail]\ntarget_bleu = 0.1", "whole number"),
         (f"[fail]\nscores = [{{mode = 'coeff', at_most = {'9' * 400}}}]", "a number"),
         ("[fail]\nrecovered = inf", "a number"),
+        ("[require]\ntiers = [4]", "require.tiers: must be a list of some of: 0, 1, 2, 3"),
+        ("[require]\ntiers = [true]", "require.tiers: must be a list of some of"),
+        ("[require]\ntiers = []", "require.tiers: must be a list of some of"),
+        ("[require]\ntiers = 1", "require.tiers: must be a list of some of"),
+        ("[require]\nattacks = []", "require.attacks: must be a list of texts, one at least"),
     ],
 )
 def test_what_asks_for_nothing_that_exists_is_refused(text: str, words: str) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 
 from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, Check, Result, join, least, most, sets, verdict_of
+from ckdiff.audit.verdict.absence import decisive
 from ckdiff.audit.verdict.evidence import STATES, Evidence
 from ckdiff.modes import without_window
+from ckdiff.report.schema.attack import UNDEFINED as UNKNOWN_MEAN
 from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.means import mean
 
@@ -194,6 +196,33 @@ def _tensors(report: Report, wanted: bool) -> Iterator[Result]:
     yield most(len(names) + len(broken), 0, words)
 
 
+def _recovery(report: Report, wanted: float) -> Iterator[Result]:
+    """The most that attacks bring back of the gap, by the upper end; what is in ruins brings back nothing."""
+    rows = () if report.attack is None else decisive(report.attack)
+    told = [row for row in rows if not np.isnan(row.recovery.high)]
+    if not told:
+        words = "how much attacks bring back was not measured, or there is no clear gap (`ckdiff attack`)"
+        yield Result(UNKNOWN, words, threshold=wanted)
+        return
+    found = max(told, key=lambda row: row.recovery.high)
+    words = f"{found.attack} ({found.setting}) brings back {found.recovery.value:.2f} of the gap, at worst"
+    yield most(found.recovery.high, wanted, f"{words} {worst(found.recovery.high)}; {wanted:.2f} is allowed")
+
+
+def _leak(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
+    """As `_probability`, of the answers that attacks look for."""
+    limit, samples = wanted["at_most"], wanted["samples"]
+    rows = () if report.attack is None else report.attack.questions
+    with np.errstate(divide="ignore"):
+        sums = [float(np.log(row.leak_unlearned)) for row in rows]
+    found = chance_of_samples(sums, [row.cluster for row in rows], samples) if rows else UNKNOWN_MEAN
+    if np.isnan(found.high):
+        yield Result(UNKNOWN, "nothing was attacked, or one fact only (`ckdiff attack`)", threshold=limit)
+        return
+    words = f"the chance that one of {samples} samples gives what attacks look for is {found.value:.2g}, at worst"
+    yield most(found.high, limit, f"{words} {end_text(found.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed")
+
+
 FORBIDDEN: dict[str, Check] = {
     "labels": Check(kinds.labels, _labels, "verdicts that fail"),
     "recovered": Check(kinds.number, _recovered, "most that the base's states may bring back (krs_kl, upper end)"),
@@ -202,6 +231,10 @@ FORBIDDEN: dict[str, Check] = {
     "probability": Check(
         kinds.probability, _probability, "greatest chance that a sample of so many gives the whole answer (upper end)"
     ),
+    "recovery": Check(
+        kinds.number, _recovery, "most of the gap to the base that attacks may close (upper end); wrecked models apart"
+    ),
+    "leak": Check(kinds.probability, _leak, "as `fail.probability`, of the answers that attacks look for (upper end)"),
     "unrelated_bleu_loss": Check(kinds.share, _unrelated_loss, "greatest loss of unrelated BLEU (worse end)"),
     "choices_loss": Check(kinds.share, _choices_loss, "greatest loss of multiple-choice accuracy (worse end)"),
     "neutral_kl": Check(kinds.positive, _neutral_kl, "greatest mean KL on neutral text, nats a token (upper end)"),

@@ -109,6 +109,7 @@ ABOUT_VERDICT = (*sorted(LABELS_NAMED), "require.knowledge")
 ABOUT_ANSWERS = (
     *("require.questions", "require.modes", "require.variants", "require.directions", "require.basis"),
     *("require.widest_interval", "require.detectable", "require.labels", "require.knowledge", "require.base_knows"),
+    *("require.attacks", "require.tiers", "require.reference", "fail.recovery", "fail.leak"),
     *("fail.labels", "fail.recovered", "fail.scores", "fail.target_bleu", "fail.probability"),
 )
 """Checks of a policy that asks about the effect; an inconclusive verdict answers none of them."""

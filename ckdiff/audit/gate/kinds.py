@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.modes import DIRECTIONS, MODES, VARIANTS, decisive
+from ckdiff.report.schema.attack import TIERS
 from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
@@ -203,6 +204,26 @@ variants = some_of(tuple(VARIANTS))
 
 
 sections = some_of(MEASURED)
+
+
+def tiers(value: Any) -> tuple[int, ...]:
+    """A list of tiers of attacks, one at least."""
+    known = all(isinstance(one, int) and not isinstance(one, bool) and one in TIERS for one in _listed(value))
+    if not known or not value:
+        raise ValueError(f"a list of some of: {', '.join(map(str, TIERS))}")
+    return tuple(sorted(set(value)))
+
+
+def attacks(value: Any) -> tuple[str, ...]:
+    """A list of names of attacks, one at least."""
+    found = names(value)
+    if not found:
+        raise ValueError("a list of texts, one at least")
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]
 
 
 directions = some_of(DIRECTIONS)

@@ -22,7 +22,11 @@ from ckdiff.audit.gate.results import (
     target_facts,
     verdict_of,
 )
+from ckdiff.audit.verdict.absence import BESIDE, doubts
+from ckdiff.audit.verdict.absence import REQUIRED as DECIDING
 from ckdiff.audit.verdict.answers import share_right
+from ckdiff.audit.verdict.case import Case
+from ckdiff.audit.verdict.evidence import Evidence
 from ckdiff.scoring.clusters import cluster_count
 from ckdiff.scoring.power import detectable_share
 
@@ -169,6 +173,34 @@ def _base_knows(report: Report, wanted: float) -> Iterator[Result]:
         yield least(value, wanted, f"the base gives {value:.0%} of the given answers, {wanted:.0%} are wanted")
 
 
+def _attacks(report: Report, wanted: tuple[str, ...]) -> Iterator[Result]:
+    rows = () if report.attack is None else report.attack.rows
+    made = {one.attack for one in rows if one.side == "unlearned" and one.returned >= 0 and not one.wrecked}
+    lacking = [name for name in wanted if name not in made]
+    option = f"`ckdiff attack --attack {','.join(lacking)}`"
+    yield enough(not lacking, f"not attacked by {join(lacking)}: {option}", f"attacked by {join(wanted)}")
+
+
+def _tiers(report: Report, wanted: tuple[int, ...]) -> Iterator[Result]:
+    found = {} if report.attack is None else {one.tier: one for one in report.attack.tiers}
+    rows = () if report.attack is None else report.attack.rows
+    # What borrows from the base is no evidence about the unlearned model, and has none to be whole.
+    shown = {one.tier for one in rows if one.side == "unlearned" and one.returned >= 0}
+    held = {tier for tier, one in found.items() if one.whole and one.able and not one.missing} | (shown - set(DECIDING))
+    lacking = [str(tier) for tier in wanted if tier not in held]
+    option = f"`ckdiff attack --tier {','.join(lacking)}`"
+    words = f"attacks of tier {join(lacking)} were not all made, or could have shown nothing: {option}"
+    yield enough(not lacking, words, f"attacks of tier {join(map(str, wanted))} were made, and could have shown it")
+
+
+def _reference(report: Report, wanted: bool) -> Iterator[Result]:
+    if report.attack is None or not report.attack.reference:
+        yield Result(UNKNOWN, f"{BESIDE}")
+        return
+    why = tuple(doubts(Case(report, Evidence(report))))
+    yield enough(not why, "; ".join(why), "a model that never knew it was attacked in the same way")
+
+
 REQUIRED: dict[str, Check] = {
     "sections": Check(kinds.sections, _sections, "parts that the report must hold: compare, probe, behaviour"),
     "questions": Check(
@@ -193,6 +225,9 @@ REQUIRED: dict[str, Check] = {
         "what may have become of the knowledge; `still there` fails, anything else is inconclusive",
     ),
     "base_knows": Check(kinds.share, _base_knows, "least share of the given answers that the base gives"),
+    "attacks": Check(kinds.attacks, _attacks, "attacks that must have been made on the unlearned model, by name"),
+    "tiers": Check(kinds.tiers, _tiers, "tiers of attacks that must have been made as a whole, able to show something"),
+    "reference": Check(kinds.on, _reference, "a model that never knew must have been attacked in the same way"),
     "detectable": Check(kinds.share, _detectable, "largest share of changed answers that may go unseen"),
 }
 """By the key of a policy's `[require]`."""
