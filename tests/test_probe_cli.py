@@ -104,6 +104,13 @@ def test_probe_writes_a_report_that_show_and_figure_show(ckdiff: Run, probe: Run
         assert Path(f"probe.{suffix}").stat().st_size > 1000
 
 
+def test_a_window_wider_than_the_model_is_refused_and_the_usual_one_is_noted(ckdiff: Run, probe: Run) -> None:
+    assert_refused(probe("--window", 6), "--window 6: the model has 4 layers; give fewer, or --variant whole")
+    status, out, _ = probe("--window", 5, "--mode", "values", "--variant", "open", "--no-kl")
+    assert "the window of 5 layers is wider than the model, which has 4" in out
+    assert status in (0, 3)
+
+
 def test_json_names_every_run(probe: Run) -> None:
     status, out, _ = probe("--mode", "coeff,attn", "--direction", "both", "--format", "json")
     tree = json.loads(out)["probe"]

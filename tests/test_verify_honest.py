@@ -28,7 +28,7 @@ PROBES: dict[str, list[tuple[object, ...]]] = {
     "everything": [("--mode", "all", "--variant", "all", "--direction", "both")],
     "without kl": [("--no-kl",)],
     "some layers": [("--layers", "3,1", "--window", 2, "--mode", "coeff,attn,ancillary")],
-    "a wide window": [("--window", 9, "--mode", "attn+coeff,values")],
+    "a wide window": [("--window", 5, "--mode", "attn+coeff,values")],
     "bfloat16": [("--dtype", "bfloat16")],
     "streamed": [("--stream", "on")],
     "one after the other": [("--mode", "coeff", "--variant", "open"), ("--mode", "values", "--variant", "isolated")],

@@ -24,7 +24,7 @@ from ckdiff.probes.wording.remarks import merge, recorded_date, remarks
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.scoring.runs import plan_runs
 from ckdiff.scoring.scores import METHOD
-from ckdiff.scoring.settings import GIVEN, GREEDY, SettingsError
+from ckdiff.scoring.settings import GIVEN, GREEDY, Settings, SettingsError
 from ckdiff.weights.reader import read_json
 from ckdiff.weights.vocabulary import trim_vocabulary
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ckdiff.modes import Mode
     from ckdiff.questions.questions import QuestionSet
     from ckdiff.scoring.runs import Plan
-    from ckdiff.scoring.settings import Settings
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -171,10 +170,11 @@ def _tokenizer_of(base: Checkpoint, settings: Settings) -> Any:
 
 
 def _centres(settings: Settings, base: LiveModel) -> tuple[tuple[int, ...], list[str]]:
-    """The layers that windows are centred on, and a note where a window is wider than the model.
+    """The layers that windows are centred on, and a note where the usual window is wider than a small model.
 
     Raises:
-        SettingsError: the model has no such layer, or no layer whose neurons could be looked for.
+        SettingsError: the model has no such layer, no layer whose neurons could be looked for, or fewer than were asked
+            for together.
     """
     if settings.neurons and all(sites.mlp is not None for sites in base.sites):
         raise SettingsError(
@@ -186,6 +186,10 @@ def _centres(settings: Settings, base: LiveModel) -> tuple[tuple[int, ...], list
     for centre in centres:
         if not 0 <= centre < layers:
             raise SettingsError(f"--layers: {centre} is out of range; the model has layers 0 to {layers - 1}")
+    if settings.window > max(layers, Settings.window):
+        raise SettingsError(
+            f"--window {settings.window}: the model has {layers} layers; give fewer, or --variant whole for all at once"
+        )
     wide = f"the window of {settings.window} layers is wider than the model, which has {layers}"
     return centres, [wide] if settings.window > layers else []
 
