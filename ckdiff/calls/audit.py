@@ -79,10 +79,7 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume)
-        if spec.attack is not None:
-            digest = digest_of_reference(work.reference, spec.hash, listener)
-            report = _attack(work, spec.attack, report, digest, listener)
-            report = _depth(work, spec.attack, report, digest, listener)
+        report = report if spec.attack is None else _attack_and_trace(work, spec.attack, report, spec.hash, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
@@ -265,6 +262,13 @@ def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, liste
     except (DepthError, NotFiniteError) as error:
         listener.remark(f"no depth was measured: {error}")
         return report
+
+
+def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, hashing: bool, listener: Listener) -> Report:
+    """The report with what comes back under attack, and how deep the unlearning goes beside a reference."""
+    digest = digest_of_reference(work.reference, hashing, listener)
+    report = _attack(work, attacking, report, digest, listener)
+    return _depth(work, attacking, report, digest, listener)
 
 
 def _attack(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
