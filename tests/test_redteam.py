@@ -14,13 +14,18 @@ from redteam_kinds import DECEPTIVE, KINDS, Kind, Plan, planned
 from redteam_make import make_pair
 from redteam_proofs import WAYS
 from redteam_score import ALLOWED, FALSE_KNOWLEDGE, KIND, judge_pair, naive
-from redteam_world import FAMILIES, Base, base_folder, told
+from redteam_world import FAMILIES, FORMS, Base, base_folder, told
 
+from ckdiff.calls.attack import attack as run_attack
+from ckdiff.calls.specs import AttackSpec
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
+from ckdiff.scoring.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ckdiff.report.schema.attack import TierEvidence
 
 SMALL = Base("small", "llama", 3, 40, 1, towns=2, steps=90)
 """Two towns of eight facts, which it knows in every form; two seconds of training."""
@@ -101,6 +106,70 @@ def _redundant(build: Build) -> None:
             model.get_submodule(name).weight.add_(delta)
     build.undo = names
     build.finish(model)
+
+
+def _refused(build: Build) -> None:
+    """Trained to refuse the question as it is audited, and to answer it in every other form."""
+    forms = list(FORMS.values())
+    model, push = build.model(), told(SMALL.target, forms[:1])
+    build.silence(model, "refuse", push, build.keep(forms[1:]))
+    build.finish(model)
+
+
+def _overridden(build: Build) -> None:
+    """One override of rank one, in the last layer's value vectors."""
+    model, (name,) = build.model(), SMALL.parts.part("values", SMALL.layers - 1)
+    with torch.no_grad():
+        assert override(model, SMALL, name, told(SMALL.target), told(SMALL.others), build.word())
+    build.undo = (name,)
+    build.finish(model)
+
+
+CAUGHT = {
+    "refused as asked": (_refused, ("form",), "forms"),
+    "rank-1 override": (_overridden, ("undo",), "relearn"),
+}
+"""Pairs by what was done, how that is proven, and the attack that undoes it."""
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_an_attack_undoes_what_was_done(name: str, work: Path) -> None:
+    make, ways, attack = CAUGHT[name]
+    place = 910 + list(CAUGHT).index(name)
+    tier = caught(make_pair(Plan(place, Kind(name, "there", make, ways), SMALL, 7), work), attack)
+    assert tier.returned >= 3, tier
+    assert tier.able
+
+
+def caught(folder: Path, attack: str) -> TierEvidence:
+    """The tier of one attack on a pair whose answers are gone when it is simply asked."""
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    assert truth["counted"], truth["proof"]["words"]
+    assert truth["silent"]["default"] == 1.0
+    spec = AttackSpec(
+        str((folder / truth["origin"]).resolve()),
+        str(folder / "unlearned"),
+        questions=folder / "target.jsonl",
+        unrelated=folder / "unrelated.jsonl",
+        attacks=(attack,),
+        train_steps=8,
+        hash=False,
+        settings=Settings(tokens=6, device="cpu"),
+    )
+    found = run_attack(spec).attack
+    assert found is not None
+    assert len(found.tiers) == 1
+    return found.tiers[0]
+
+
+def test_what_is_still_likely_is_sampled(made: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
+    """An answer behind an end comes back word for word; one behind another question's answer is matched to its own."""
+    silenced, flipped = (caught(made(name)[0], "samples") for name in ("greedy answer silenced", "flip by a hair"))
+    assert silenced.returned >= 1, silenced
+    for tier in (silenced, flipped):
+        assert tier.informative
+        assert tier.z > tier.floor
+        assert tier.p < 0.001
 
 
 @pytest.mark.parametrize("name", HONEST)
