@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from ckdiff.attacks.answers import normalise
-from ckdiff.attacks.battery import Plan, begin_case, read_plain
 from ckdiff.attacks.case import AttackError, Options, Outcome, Reading
 from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.opening import begin_case, read_plain
 from ckdiff.attacks.relearn import (
     BACK,
     PAST,
@@ -100,7 +100,7 @@ def case_of(root: Path, unlearned: str = "suppressed", general: bool = False, **
     )
     task, _ = prepare_attack(spec)
     with torch.inference_mode():
-        return begin_case(task, Plan(("relearn",), options=Options(**options)), Listener(), None)[0]
+        return begin_case(task, Options(**options), Listener(), None)[0]
 
 
 def read(case: Case, *sides: str) -> None:

@@ -1,4 +1,4 @@
-"""`figure`: a probe, the behaviour of pairs, or the averages of a campaign, drawn."""
+"""`figure`: a probe, the behaviour of pairs, attacks on them, or the averages of a campaign, drawn."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def figure(
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
-    """Draw a report with a probe, reports with behaviour, or a campaign, as an .svg, .png or .pdf file.
+    """Draw a report with a probe, reports with behaviour or attacks, or a campaign, as an .svg, .png or .pdf file.
 
     Args:
         reports: one or more, as they are or as files.
@@ -92,7 +92,7 @@ def _named(one: Drawn) -> tuple[Path, Report | Campaign]:
 
 
 def draw(found: Iterable[tuple[Path, Report | Campaign]], output: Path, drawing: Drawing) -> None:
-    """Draw the probe of one report, the behaviour of one or more, or either of a campaign.
+    """Draw the probe of one report, the behaviour or the attacks of one or more, or a campaign.
 
     Raises:
         CkdiffError: a report does not hold what is to be drawn, or the options do not go together.
@@ -115,7 +115,7 @@ def draw_reports(reports: Sequence[tuple[Path, Report]], output: Path, drawing: 
     """Draw reports about one pair each."""
     first, kind = reports[0][1], drawing.kind
     if kind is None:
-        kind = "probe" if len(reports) == 1 and (first.probe is not None or first.behaviour is None) else "behaviour"
+        kind = _kind_of(first, len(reports) == 1)
     for path, report in reports:
         if getattr(report, kind) is None:
             raise CkdiffError(f"{path}: holds no {kind}; `ckdiff {SECTIONS[kind].command}` puts one in")
@@ -126,12 +126,21 @@ def draw_reports(reports: Sequence[tuple[Path, Report]], output: Path, drawing: 
             raise CkdiffError("--kind probe: draws one report; name one, or use --kind behaviour")
         write_figure(first, output, drawing.score, drawing.variant, drawing.direction, drawing.title)
         return
+    from ckdiff.report.figures.attack import write_attack_figure
     from ckdiff.report.figures.behaviour import write_behaviour_figure
 
     drawing.refuse("score", "variant", "direction", reason=NO_PROBE)
     names = labels([path for path, _ in reports]) if len(reports) > 1 else [pair_title(first.provenance)]
     named = [(name, report) for name, (_, report) in zip(names, reports, strict=True)]
-    write_behaviour_figure(named, output, drawing.title)
+    write = write_attack_figure if kind == "attack" else write_behaviour_figure
+    write(named, output, drawing.title)
+
+
+def _kind_of(report: Report, alone: bool) -> str:
+    """The part of a report that is drawn where nobody says."""
+    if report.attack is not None and report.behaviour is None and report.probe is None:
+        return "attack"
+    return "probe" if alone and (report.probe is not None or report.behaviour is None) else "behaviour"
 
 
 def draw_campaign(campaign: Campaign, output: Path, drawing: Drawing) -> None:
@@ -141,6 +150,8 @@ def draw_campaign(campaign: Campaign, output: Path, drawing: Drawing) -> None:
     if drawing.kind == "probe" or (drawing.kind is None and (campaign.averages or not campaign.measures)):
         write_campaign_figure(campaign, output, drawing.score, drawing.variant, drawing.direction, drawing.title)
         return
+    if drawing.kind == "attack":
+        raise CkdiffError("--kind attack: draws reports of pairs, and this one holds a campaign; name others")
     drawing.refuse("score", "variant", "direction", reason=NO_PROBE)
     write_campaign_behaviour_figure(campaign, output, drawing.title)
 

@@ -37,7 +37,7 @@ SECTIONS: dict[str, Section] = {
         Section("compare", "compare", "No weights were compared"),
         Section("probe", "probe", "No states were put back", drawn=True),
         Section("behaviour", "behave", "No answers were compared in words", drawn=True),
-        Section("attack", "attack", "Nothing tried to bring the answers back"),
+        Section("attack", "attack", "Nothing tried to bring the answers back", drawn=True),
         Section("depth", "depth", "No model that never knew stands beside it"),
         Section("verdict", "audit", "Nothing was judged", measured=False),
     )
