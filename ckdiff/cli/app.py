@@ -15,6 +15,7 @@ from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, remark, report_bug, write
 from ckdiff.cli.endings import INTERRUPTED
 from ckdiff.cli.groups import flatten
+from ckdiff.cli.plain import read_plainly
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.version import __version__
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with these commands; what is not built costs nothing."""
+def build_app(commands: Iterable[str] = COMMANDS, named_only: bool = False) -> typer.Typer:
+    """The command line with these commands, or no more than their names and gists; what is not built costs nothing."""
     app = typer.Typer(
         name="ckdiff",
         help="What did unlearning change in a model, and did the knowledge go away?",
@@ -35,9 +36,15 @@ def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     app.callback(invoke_without_command=True)(door)
     for name in commands:
         row = COMMANDS[name]
-        command = app.command(rich_help_panel=row.panel, epilog=f"Example: {row.example}", context_settings=HELP)
-        command(flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
+        command = app.command(
+            name, help=row.gist, rich_help_panel=row.panel, epilog=f"Example: {row.example}", context_settings=HELP
+        )
+        command(unbuilt if named_only else flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
     return app
+
+
+def unbuilt() -> None:
+    """In the place of a command that nobody has named."""
 
 
 def door(
@@ -94,8 +101,11 @@ def run(arguments: list[str] | None = None) -> int:
     open_streams()
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        app = build_app(words[:1] if words and words[0] in COMMANDS else COMMANDS)
-        result: Any = typer.main.get_command(app).main(arguments, prog_name="ckdiff", standalone_mode=False)
+        known = bool(words) and words[0] in COMMANDS
+        named_only = not (known or COMMANDS.keys() & set(words) or "_CKDIFF_COMPLETE" in os.environ)
+        group: Any = typer.main.get_command(build_app(words[:1] if known else COMMANDS, named_only))
+        read_plainly([group, *group.commands.values()])
+        result: Any = group.main(arguments, prog_name="ckdiff", standalone_mode=False)
         flush_stdout()
         # typer turns a KeyboardInterrupt into this status itself.
         return fail("interrupted", INTERRUPTED) if result == INTERRUPTED else int(result or 0)

@@ -9,8 +9,9 @@ import typer
 from ckdiff.calls.attacking import Attacking
 from ckdiff.calls.specs import AttackSpec, Beside, Target
 from ckdiff.cli.console import inconclusive, present, write_attacks
-from ckdiff.cli.options import FORMAT, PLAN, RESUME, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.options import FORMAT, PLAN, RESUME, TABLE, THREADS, Output
 from ckdiff.cli.session import Session, set_threads
+from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
 from ckdiff.options import assemble
 from ckdiff.scoring.settings import Answering, Machine, Settings

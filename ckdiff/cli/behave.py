@@ -8,8 +8,9 @@ import typer
 
 from ckdiff.calls.specs import BehaveSpec, Beside, Target
 from ckdiff.cli.console import inconclusive, present
-from ckdiff.cli.options import FORMAT, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair, Texts
+from ckdiff.cli.options import FORMAT, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
+from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
 from ckdiff.options import assemble
 from ckdiff.scoring.settings import Answering, Machine, Settings

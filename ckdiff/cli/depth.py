@@ -9,8 +9,9 @@ import typer
 from ckdiff.calls.attacking import COMPAT, Reference
 from ckdiff.calls.specs import DepthSpec, Target
 from ckdiff.cli.console import inconclusive, present
-from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output
 from ckdiff.cli.session import Session, set_threads
+from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
 from ckdiff.options import assemble
 from ckdiff.scoring.settings import GIVEN_ANSWERS, Answering, Machine, Settings

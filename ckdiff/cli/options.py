@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from ckdiff.calls.specs import Reading
 from ckdiff.errors import CkdiffError
 from ckdiff.options import ASKED, OUTPUT, RUNS, Argument, Option
 from ckdiff.report.formats import FORMATS
@@ -41,14 +40,6 @@ class Output:
     output: Annotated[Path, OUTPUT] = Path("ckdiff.h5")
     overwrite: Annotated[bool, OVERWRITE] = False
     quiet: Annotated[bool, QUIET] = False
-
-
-@dataclass(frozen=True)
-class StoredPair(Reading):
-    """Two checkpoints, or neither: then those of the report."""
-
-    base: Annotated[str | None, Argument("The model before; without it, the pair of the report.")] = None
-    unlearned: Annotated[str | None, Argument("The model after.")] = None
 
 
 @dataclass(frozen=True)

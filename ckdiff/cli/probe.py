@@ -8,8 +8,9 @@ import typer
 
 from ckdiff.calls.specs import ProbeSpec, Target
 from ckdiff.cli.console import inconclusive, present, write_outline
-from ckdiff.cli.options import FORMAT, PLAN, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output, StoredPair
+from ckdiff.cli.options import FORMAT, PLAN, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output
 from ckdiff.cli.session import Session, set_threads
+from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
 from ckdiff.options import UNRELATED, assemble
 from ckdiff.scoring.settings import Answering, Machine, Restoring, Settings

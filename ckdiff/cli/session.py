@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.specs import Pair
-    from ckdiff.cli.options import Output, StoredPair
+    from ckdiff.cli.options import Output
+    from ckdiff.cli.stored import StoredPair
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 

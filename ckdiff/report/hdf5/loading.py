@@ -114,10 +114,11 @@ class _Loader:
             raise ValueError("groups inside groups without end")
         node = Node(self.attributes(group.id))
         for key in group:
-            if group.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+            link = group.id.links.get_info(key.encode())
+            if link.type != h5py.h5l.TYPE_HARD:
                 self.refuse(f"{quoted(key)} is a link to another place")
+            self.meet(link.u, key)
             item = h5py.h5o.open(group.id, key.encode())
-            self.meet(item, key)
             if isinstance(item, h5py.h5g.GroupID):
                 node.groups[key] = self.group(h5py.Group(item), depth - 1)
             elif isinstance(item, h5py.h5d.DatasetID):
@@ -126,11 +127,8 @@ class _Loader:
                 self.refuse(f"{quoted(key)} is neither a group nor an array")
         return node
 
-    def meet(self, item: Any, key: str) -> None:
+    def meet(self, address: int, key: str) -> None:
         """Refuse an object that was met under another name already, and too many of them."""
-        import h5py
-
-        address = h5py.h5o.get_info(item).addr
         if address in self.met:
             self.refuse(f"{quoted(key)} is another name of what has one already")
         self.met.add(address)
