@@ -34,6 +34,7 @@ from ckdiff.report.page.document import BEGINNING
 from ckdiff.report.page.rendering import render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
+from ckdiff.report.schema.attack import ReturnedAnswer
 from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment, LowRank
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
@@ -501,6 +502,22 @@ def test_a_score_for_the_whole_model_is_a_row_and_no_curve() -> None:
 
 
 # ------------------------------------------------------------------------------------------- answers, neurons, controls
+
+
+def test_what_came_back_is_evidence_first_and_what_borrowed_from_the_base_says_so() -> None:
+    blend = [ReturnedAnswer("blend", "50% of the way", -1, "unlearned", question, "said") for question in (0, 1)]
+    again = ReturnedAnswer("forms", "plain", -1, "base", 1, "said")
+    found = attacks(returned=(*blend, *attacks().returned, again))
+    rows = [
+        [cell.text for cell in (*row.all("th"), *row.all("td"))]
+        for table in tree(report(comparison(), attack=found)).all("table")
+        if table.attributes.get("aria-label") == "Answers that came back"
+        for row in table.all("tbody")[0].all("tr")
+    ]
+    assert [row[:3] for row in rows] == [
+        ["forms", "as asked", "Who wrote it?"],
+        ["blend", "50% of the way (shown)", "Where is it?"],
+    ]
 
 
 def test_answers_that_changed_come_first_side_by_side() -> None:

@@ -95,7 +95,7 @@ def _cell(grid: Grid, scale: LogBins, column: int, row: int) -> Cell:
         return Cell("none", UNDEFINED, f"{place}: nothing there")
     if changed == 0:
         return Cell("same", "=", f"{place}: identical")
-    figures = f"1-cos {number(value)}, relative L2 {number(length)}, {percent(changed)} of the elements changed"
+    figures = f"1-cos {number(value)}, relative L2 {number(length)}, {percent(changed)} changed"
     if math.isnan(value):
         return Cell("odd", "?", f"{place}: not defined; {figures}")
     return Cell(f"h{scale.place(value)}", _short(value), f"{place}: {figures}")

@@ -171,16 +171,31 @@ def returned_cells(found: AttackReport, one: ReturnedAnswer) -> tuple[str, ...]:
     question = found.questions[one.question] if known else None
     asked, wanted = (question.text, question.answer) if question is not None else ("", "")
     setting = f"{one.setting}, step {one.step}" if one.step >= 0 else one.setting
-    return tuple(printable(text.strip()) for text in (one.attack, setting, asked, wanted, one.said))
+    mark = "" if _place(one) in _deciding(found) else " (shown)"
+    attack, *words = (printable(text.strip()) for text in (one.attack, setting, asked, wanted, one.said))
+    return attack, f"{words[0]}{mark}", *words[1:]
 
 
 def first_returned(found: AttackReport) -> list[ReturnedAnswer]:
-    """Of each question that came back from the unlearned model the first answer, question by question."""
+    """Of each question that came back from the unlearned model the first answer, question by question.
+
+    What is evidence comes before what an attack gave away or borrowed from the base, and is only shown.
+    """
+    deciding = _deciding(found)
     once: dict[int, ReturnedAnswer] = {}
-    for one in found.returned:
+    for one in sorted(found.returned, key=lambda one: _place(one) not in deciding):
         if one.side == "unlearned":
             once.setdefault(one.question, one)
     return [once[place] for place in sorted(once)]
+
+
+def _place(one: AttackRow | ReturnedAnswer) -> tuple[str, str, int]:
+    return one.attack, one.setting, one.step
+
+
+def _deciding(found: AttackReport) -> set[tuple[str, str, int]]:
+    """The attacks, settings and steps whose answers are evidence."""
+    return {_place(row) for row in found.rows if row.decides and row.side == "unlearned"}
 
 
 def facts_of(found: AttackReport) -> list[tuple[str, str]]:
