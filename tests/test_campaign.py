@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ckdiff.cache import Cache
+from ckdiff.campaign.plan.plan import read_plan
 from ckdiff.campaign.run.store import Store, read_results
-from ckdiff.campaign.run.tasks import WEIGHTS
+from ckdiff.campaign.run.tasks import WEIGHTS, jobs
 from ckdiff.campaign.run.work import WORK
 from ckdiff.report.hdf5.file import read_campaign, read_report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
@@ -142,6 +144,29 @@ def lose_some(results: Path, copy: Path, count: int = 1, runs: Sequence[str] = (
             for path in copy.glob(f"jobs/{one.slot.key}.*"):
                 path.unlink()
     return copy
+
+
+def test_attacks_of_a_campaign_are_those_of_the_command(ckdiff: Run, here: Path, tmp_path: Path) -> None:
+    attacks = '[attack]\nattacks = ["prune"]\nreference = "models/m3"\nreference_kind = "before"\n'
+    text = PLAN.replace('"compare", "behave", "probe"', '"attack"').replace("models/*", "models/m1")
+    text = text.replace('["a.txt", "b.txt", "c.txt", "d.txt"]', '"b.txt"').replace("[[pairs]]", attacks + "[[pairs]]")
+    plan, output = here / "attacks.toml", tmp_path / "alone.h5"
+    plan.write_text(text)
+    assert ckdiff("campaign", plan, "-o", tmp_path / "r", "--engine", "inline", "--quiet")[0] == 0
+    (found,) = read_results([tmp_path / "r"]).found
+    options = ("-Q", "b.txt", "--unrelated", "questions.txt", "--tokens", 4, "--device", "cpu", "--threads", 1)
+    beside = ("--attack", "prune", "--reference", here / "models" / "m3", "--reference-kind", "before")
+    sides = (here / "base", here / "models" / "m1")
+    assert ckdiff("attack", *sides, *options, *beside, "-o", output)[0] in (0, 3)
+    assert found.report is not None
+    assert found.report.read_bytes() == output.read_bytes()
+    assert ckdiff("gather", tmp_path / "r", "-o", tmp_path / "g.h5", "--format", "json")[0] in (0, 3)
+    keys = [found.slot.key]
+    for change in ('["prune"]', '["quantise"]'), ("models/m3", "models/m2"), ('"before"', '"retrained"'):
+        plan.write_text(text.replace(*change))
+        keys += jobs(read_plan(plan), Cache(tmp_path / "r")).tasks
+    assert len(set(keys)) == 4
+    plan.unlink()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -496,6 +496,11 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "results that are the plan": (plan(top='results = "campaign.toml"'), ("results:", "own file")),
     "measure": (plan(top="measure = 5"), ("measure: must be a table",)),
     "an unknown measure": (plan(tables="[measure]\nmode = 1"), ('measure: no key "mode" in [measure]', "concepts")),
+    "an attack": (plan(tables='[attack]\nattacks = ["pray"]'), ("attack.attacks: must be", "relearn")),
+    "a tier": (plan(tables="[attack]\ntiers = [9]"), ("attack.tiers: must be", "0, 1, 2, 3")),
+    "an unknown key of attacks": (plan(tables="[attack]\nrate = 1"), ('attack: no key "rate" in [attack]', "folds")),
+    "no reference": (plan(tables='[attack]\nreference = "./x"'), ("attack.reference", "no such path")),
+    "a kind of nothing": (plan(tables='[attack]\nreference_kind = "before"'), ("attack.reference_kind: says how",)),
     "layers": (plan(tables="[measure]\nlayers = [1]"), ('measure: no key "layers"',)),
     "modes": (plan(tables='[measure]\nmodes = ["coef"]'), ("measure.modes: must be", "coeff")),
     "a window": (plan(tables="[measure]\nwindow = 0"), ("measure.window: must be",)),
@@ -768,13 +773,14 @@ def test_the_docs_name_every_key() -> None:
         "concept",
         *[key for key in MEASURES if key not in plan_kinds.ASKED],
     ]
+    assert documented("`[attack]`") == list(plan_kinds.ATTACK)
     assert documented("`[resources]`") == list(plan_kinds.RESOURCES)
     assert documented("`[[pairs]]`") == list(plan_kinds.PAIR)
 
 
 def test_the_example_of_the_docs_is_a_plan(place: Path) -> None:
     text = DOCS.read_text(encoding="utf-8").split("```toml\n", 1)[1].split("```", 1)[0]
-    for folder in ("out/lotr-npo/unlearned", "out/mario-npo/unlearned", "adapters/lotr-dpo"):
+    for folder in ("out/lotr-npo/unlearned", "out/mario-npo/unlearned", "adapters/lotr-dpo", "models/never-knew"):
         (place / folder).mkdir(parents=True)
     entries = [concept(name) for name in ("The Lord of the Rings", "Super Mario", "Amazon Alexa")]
     (place / "concepts.json").write_text(json.dumps(entries))

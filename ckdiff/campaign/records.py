@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ckdiff.audit.gate.records import Policy
 
-RUNS = ("compare", "behave", "probe", "audit")
+RUNS = ("compare", "behave", "probe", "audit", "attack")
 """What a job can do, in the order in which the jobs of a pair stand in a plan."""
 ENDED = ("done", "inconclusive", "failed")
 """How a job can end; "inconclusive" would end the same way again, "failed" is tried again on request."""
@@ -83,6 +83,7 @@ class PairPlan:
         required: a campaign without it is incomplete.
         measure: keys of `audit.policy.MEASURES` without questions and concept, paths absolute.
         policy: what an audit, or the gathered reports, are held against, or None.
+        attack: fields of `AttackSpec` that say which attacks, and beside which reference; its path is absolute.
         adapter_base: as in `CompareSpec`.
         tokenizer: as in `Settings`.
     """
@@ -96,6 +97,7 @@ class PairPlan:
     required: bool = True
     measure: Mapping[str, Any] = field(default_factory=dict)
     policy: Policy | None = None
+    attack: Mapping[str, Any] = field(default_factory=dict)
     adapter_base: str | None = None
     tokenizer: Path | None = None
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.attacks.table import ATTACKS
 from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.measures import MEASURES as POLICY_MEASURES
+from ckdiff.calls.attacking import ARMS, KINDS, TRAININGS
 from ckdiff.campaign.records import RUNS, PlanError
 from ckdiff.untrusted import printable, quoted, shorten
 
@@ -205,12 +207,29 @@ PLAN: dict[str, Kind] = {
     "runs": runs,
     "policy": path,
     "measure": table,
+    "attack": table,
     "resources": table,
     "pairs": tables,
 }
 
 
 MEASURES: dict[str, Kind] = {key: row.kind for key, row in POLICY_MEASURES.items()} | ASKED
+
+
+ATTACK: dict[str, Kind] = {
+    "tiers": kinds.tiers,
+    "attacks": kinds.some_of(tuple(ATTACKS)),
+    "reference": path,
+    "reference_kind": one_of(*KINDS),
+    "samples": whole(1, 10_000),
+    "seed": whole(0, 1 << 32),
+    "training": one_of(*TRAININGS),
+    "arms": kinds.some_of(ARMS),
+    "train_steps": whole(1, 10_000),
+    "folds": whole(2, 100),
+    "train_seeds": whole(1, 100),
+}
+"""Keys of `[attack]`: which attacks, as `ckdiff attack` has them."""
 
 
 RESOURCES: dict[str, Kind] = {

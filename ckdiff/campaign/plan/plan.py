@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.measures import FILES
 from ckdiff.audit.gate.policy import BUNDLED, read_policy
-from ckdiff.campaign.plan.kinds import ASKED, MEASURES, PAIR, PLAN, RESOURCES, Where, check_table, label
+from ckdiff.campaign.plan.kinds import ASKED, ATTACK, MEASURES, PAIR, PLAN, RESOURCES, Where, check_table, label
 from ckdiff.campaign.plan.paths import absolute, checkpoint, checkpoints, data, directory, file, is_glob
 from ckdiff.campaign.plan.topics import NOTHING, Asked, Shelf, topics
 from ckdiff.campaign.records import PairPlan, Plan, Resources
@@ -164,6 +164,7 @@ def _write_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Ite
         required=table.get("required", True),
         measure=_measure(reading),
         policy=_policy(reading, where, table),
+        attack=_attack(reading, where, runs),
         adapter_base=_checkpoint(reading, where, table, "adapter_base"),
         tokenizer=None if tokenizer is None else directory(where.at("tokenizer"), folder, tokenizer),
     )
@@ -220,6 +221,17 @@ def _policy(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Policy
         except CkdiffError as error:
             raise place.refusal(str(error)) from error
     return reading.policies[path]
+
+
+def _attack(reading: _Reading, where: Where, runs: tuple[str, ...]) -> dict[str, Any]:
+    """Which attacks are made of everything, the reference's path written out."""
+    place = reading.where.at("attack")
+    found = check_table(place, "[attack]", reading.table.get("attack", {}), ATTACK)
+    if "reference" in found:
+        found["reference"] = checkpoint(place.at("reference"), reading.folder, found["reference"])
+    elif "reference_kind" in found:
+        raise place.at("reference_kind").refusal("says how a reference came about; name it as reference")
+    return found if "attack" in runs else {}
 
 
 def _measure(reading: _Reading) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckdiff.campaign.run.store import Store
 
 
-READS = {"compare": 1, "behave": 1, "probe": 1, "audit": 3}
+READS = {"compare": 1, "behave": 1, "probe": 1, "audit": 3, "attack": 3}
 """How often a job reads the weights of its pair, where they fit into memory."""
 
 
@@ -102,6 +102,7 @@ def _from_size(task: Task, size: int) -> Estimate:
 def _from_outline(task: Task, size: int) -> Estimate:
     import torch
 
+    from ckdiff.calls.attack import outline as look
     from ckdiff.calls.probe import outline
     from ckdiff.calls.specs import ProbeSpec
 
@@ -110,6 +111,9 @@ def _from_outline(task: Task, size: int) -> Estimate:
     torch.set_num_threads(task.threads)
     try:
         spec: Any = task.spec
+        if task.run == "attack":
+            attacked = look(spec)
+            return Estimate(attacked.seconds, attacked.memory, READS[task.run] * size)
         if isinstance(spec, ProbeSpec):
             found = outline(spec)
             return Estimate(found.seconds, found.memory, found.bytes_read)

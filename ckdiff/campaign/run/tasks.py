@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.cache import Cache
-    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
     from ckdiff.campaign.records import PairPlan, Plan, Resources, Topic
     from ckdiff.questions.asked import Asked
     from ckdiff.questions.questions import QuestionSet
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.headers import Shard
 
-    Spec = CompareSpec | BehaveSpec | ProbeSpec | AuditSpec
+    Spec = CompareSpec | BehaveSpec | ProbeSpec | AuditSpec | AttackSpec
 
 
-WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0}
+WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0, "attack": 200.0}
 """How heavy a job is beside others, roughly, where nothing was measured yet."""
 
 
@@ -92,13 +92,14 @@ def jobs(
     wanted = list(_wanted_jobs(plan))
     own = [number % shard[1] == shard[0] - 1 if shard else True for number in range(len(wanted))]
     pairs = [pair for (pair, _, _, _), mine in zip(wanted, own, strict=True) if mine]
-    sides = [(side, pair.adapter_base) for pair in pairs for side in (pair.base, pair.unlearned)]
+    sides = [(side, pair.adapter_base) for pair in pairs for side in _sides_of(pair)]
     known = _know_sides(sides, cache, progress, hashing)
     found, questions = Jobs(), Questions()
     for (pair, topic, run, spec), mine in zip(wanted, own, strict=True):
         slot = _slot(pair, topic, run)
         if mine:
-            sides_known = known[pair.base, pair.adapter_base], known[pair.unlearned, pair.adapter_base]
+            named = _sides_of(pair) if run == "attack" else (pair.base, pair.unlearned)
+            sides_known = tuple(known[side, pair.adapter_base] for side in named)
             slot = _give_key(slot, spec, sides_known, plan.resources, questions)
             # A plan that is only looked at has jobs whose weights nobody has hashed: they cost as much as others.
             key = slot.key or (f"unhashed {len(found.slots)}" if not hashing and not slot.reason else "")
@@ -107,6 +108,12 @@ def jobs(
                 found.bytes[key] = sum(side.bytes for side in sides_known)
         found.slots.append(slot)
     return found
+
+
+def _sides_of(pair: PairPlan) -> tuple[str, ...]:
+    """Base, unlearned model, and the reference of its attacks where there is one."""
+    reference = pair.attack.get("reference")
+    return pair.base, pair.unlearned, *(() if reference is None else (reference,))
 
 
 def name_of(slot: Slot) -> str:
@@ -123,7 +130,7 @@ def _wanted_jobs(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
 
 def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spec:
     """The spec of one job: that of the function that does it."""
-    from ckdiff.calls.specs import AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measures_of, questions_in
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measures_of, questions_in
 
     sides: dict[str, Any] = {"base": pair.base, "unlearned": pair.unlearned, "adapter_base": pair.adapter_base}
     if run == "compare":
@@ -141,6 +148,8 @@ def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spe
     sides |= questions_in(measures)
     if run == "behave":
         return BehaveSpec(**sides, settings=settings)
+    if run == "attack":
+        return AttackSpec(**sides | {"neutral": False}, settings=settings, **pair.attack)
     return AuditSpec(**sides, settings=settings, policy=pair.policy)
 
 
@@ -179,10 +188,10 @@ def _slot(pair: PairPlan, topic: Topic, run: str) -> Slot:
     )
 
 
-def _give_key(slot: Slot, spec: Spec, sides: tuple[Known, Known], resources: Resources, questions: Questions) -> Slot:
+def _give_key(slot: Slot, spec: Spec, sides: tuple[Known, ...], resources: Resources, questions: Questions) -> Slot:
     reasons = [side.reason for side in sides if side.reason]
     slot = replace(slot, base_digest=sides[0].digest, unlearned_digest=sides[1].digest)
-    if reasons or not (slot.base_digest and slot.unlearned_digest):
+    if reasons or not all(side.digest for side in sides):
         return replace(slot, reason=reasons[0] if reasons else "")
     return replace(slot, key=key_of(slot.run, spec, sides, resources, questions))
 
@@ -214,11 +223,11 @@ class Questions:
 
 
 def key_of(
-    run: str, spec: Spec, sides: tuple[Known, Known], resources: Resources, questions: Questions | None = None
+    run: str, spec: Spec, sides: tuple[Known, ...], resources: Resources, questions: Questions | None = None
 ) -> str:
     """sha256 over everything that determines the result of a job, in hexadecimal.
 
-    Both checkpoints (weights, config, tokenizer), the questions (their content, not their file's name), every setting,
+    The checkpoints (weights, config, tokenizer), the questions (their content, not their file's name), every setting,
     the device's kind, CPU threads, the memory that is planned with, the policy, and the report's schema version.
     """
     tree = {
@@ -233,7 +242,8 @@ def key_of(
 
 
 def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
-    from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.attack import options_of
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
 
     if isinstance(spec, CompareSpec):
         return {}
@@ -246,7 +256,9 @@ def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     asked = questions.of_behave(behave)
     sets = {name: one.digest for name, one in asked.open.items()}
     others = [None if part is None else part.digest for part in (asked.choices, asked.neutral)]
-    policy = None if isinstance(spec, BehaveSpec) or spec.policy is None else spec.policy.digest
+    policy = spec.policy.digest if isinstance(spec, AuditSpec) and spec.policy is not None else None
+    if isinstance(spec, AttackSpec):
+        found["attack"] = [spec.chosen, asdict(options_of(spec)), spec.reference_kind]
     return found | {"questions": sets, "others": others, "policy": policy}
 
 

@@ -113,11 +113,19 @@ def _audit(task: Task, listener: Listener) -> Report:
     return audit_pair(_with_memory(task), listener, None, None, place, place.exists())
 
 
+def _attack(task: Task, listener: Listener) -> Report:
+    from ckdiff.calls.attack import attack
+
+    place = _partial(task)
+    return attack(_with_memory(task), listener, None, place, place.exists())
+
+
 WORK: dict[str, Callable[[Task, Listener], Report]] = {
     "compare": _compare,
     "behave": _behave,
     "probe": _probe,
     "audit": _audit,
+    "attack": _attack,
 }
 """By kind of job what does it."""
 
