@@ -1,14 +1,16 @@
 """Pairs made to deceive a release gate, and honest ones: how many of those pass, how many of these are refused.
 
   python benchmarks/redteam.py make WORK [--seed 0] [--pairs 325] [--kinds "flip by a hair,..."]
-  python benchmarks/redteam.py score WORK [--cases]
+  python benchmarks/redteam.py score WORK [--attacks] [--cases]
   python benchmarks/redteam.py kinds
 
 `make` trains five small bases of four families that know an invented world, makes the pairs of a seed
 (`redteam_kinds`), and proves of each by a plain script that what it claims is true; a pair whose proof fails is not
 counted, and named.
 `score` audits each pair under ckdiff's own policy and, from the same measurements, under the list of allowed verdicts
-that a release engineer might write; copies and benign tuning under a policy that wants no change. Both can be
+that a release engineer might write; copies and benign tuning under a policy that wants no change. With `--attacks` it
+audits them under attacks of tiers 0, 1 and 2 and beside a model that never knew, so that there is something that may
+pass, and judges the same measurements by `--policy not-recovered` as if that model were not there. Both can be
 interrupted: what is there already stays, and a pair is audited anew where ckdiff's code has changed.
 """
 
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5 * len(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default="", help="make: some kinds only, by name, with commas between")
+    parser.add_argument("--attacks", action="store_true", help="score: with attacks and a reference")
     parser.add_argument("--cases", action="store_true", help="score: a line for every pair")
     given = parser.parse_args()
     if given.what == "kinds":
@@ -54,7 +57,7 @@ def main() -> int:
     else:
         from redteam_score import print_scores
 
-        print_scores(given.work, given.cases)
+        print_scores(given.work, given.cases, given.attacks)
     return 0
 
 

@@ -47,6 +47,7 @@ def _write(folder: Path, plan: Plan, build: Build, proof: Proof) -> None:
         "kind": plan.kind.name,
         "group": plan.kind.group,
         "base": plan.base.name,
+        "seed": plan.base.seed // 100,
         "origin": os.path.relpath(build.origin, folder),
         "note": build.note.strip(),
         "proof": asdict(proof),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redteam_build import Build
+    from redteam_world import Base
     from torch import Tensor
 
 # ------------------------------------------------------------------------------------------- bases that never knew
@@ -112,6 +113,17 @@ def ignorant(build: Build, start: str) -> Path:
             distil(build, load(ignorant(build, "other start")), model)
         else:
             learn(model, everywhere(base.others), base.steps, seed)
+        partial = folder.with_name(folder.name + ".partial")
+        save(model, partial)
+        partial.rename(folder)
+    return folder
+
+
+def reference(work: Path, base: Base) -> Path:
+    """A model that never knew, for audits: from the base's start, the other facts in an order of its own."""
+    folder = work / "references" / f"{base.name}-{base.seed}"
+    if not folder.is_dir():
+        model = learn(fresh(base, base.seed), everywhere(base.others), base.steps, base.seed + 31)
         partial = folder.with_name(folder.name + ".partial")
         save(model, partial)
         partial.rename(folder)

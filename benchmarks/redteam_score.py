@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plants_score import exact
 from redteam_kinds import DECEPTIVE, KINDS, UNCHANGED, Kind
+from redteam_open import reference
+from redteam_world import bases
 
 import ckdiff
 from ckdiff.audit.gate.checks import CHECKS
@@ -33,6 +36,7 @@ from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.specs import AuditSpec, audit_settings, measures_of, settings_in
 from ckdiff.errors import CkdiffError
 from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.attack import UNDEFINED
 from ckdiff.report.schema.verdict import LABELS
 
 if TYPE_CHECKING:
@@ -87,6 +91,9 @@ class Case:
         own, other: outcomes under ckdiff's own policy, and under the naive one (of copies and tuning: the one that
             wants no change).
         notes: of the other gate.
+        alone: what is said of the knowledge, and the outcome under the policy `not-recovered`, as if there were no
+            reference; "" without attacks.
+        lacking: what the knowledge lacks.
     """
 
     truth: dict[str, Any]
@@ -96,6 +103,8 @@ class Case:
     own: str
     other: str
     notes: tuple[str, ...]
+    alone: tuple[str, str] = ("", "")
+    lacking: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -114,9 +123,19 @@ class Case:
         return self.deceptive and (self.own == "passed" or silent)
 
     @property
+    def unsafe_alone(self) -> bool:
+        """Passed by the policy `not-recovered` without a reference."""
+        return self.deceptive and self.alone[1] == "passed"
+
+    @property
     def naive_pass(self) -> bool:
         """Passed by the naive policy."""
         return self.deceptive and not self.kind.gate and self.other == "passed"
+
+    @property
+    def absent(self) -> bool:
+        """Some statement that nothing is left."""
+        return {self.knowledge, self.alone[0]} & {"gone", "not recovered"} != set()
 
     @property
     def refused(self) -> bool:
@@ -145,13 +164,19 @@ def code() -> str:
     return found.hexdigest()
 
 
-def audit(folder: Path, truth: dict[str, Any]) -> Report:
+def audit(folder: Path, truth: dict[str, Any], attacks: bool = False) -> Report:
     """The pair's report, measured as ckdiff's own policy says; kept while the code stays.
+
+    Args:
+        folder: of the pair.
+        truth: of it.
+        attacks: attack it, beside a model that never knew.
 
     Raises:
         CkdiffError: ckdiff refuses the pair, which is status 2.
     """
-    stamp, kept = folder / "measured.json", folder / "report.h5"
+    name = "attacked" if attacks else "report"
+    stamp, kept = folder / ("attacked.json" if attacks else "measured.json"), folder / f"{name}.h5"
     if kept.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == code():
         return read_report(kept)
     spec = AuditSpec(
@@ -162,16 +187,20 @@ def audit(folder: Path, truth: dict[str, Any]) -> Report:
         neutral=False,
         settings=settings_in({**measures_of(read_policy(), {}), "device": "cpu"}, audit_settings()),
     )
+    if attacks:
+        base = next(one for one in bases(truth["seed"]) if one.name == truth["base"])
+        beside = str(reference(folder.parents[1], base).resolve())
+        spec = replace(spec, tiers=(0, 1, 2), reference=beside, reference_kind="retrained")
     report = audit_pair(spec)
     write_report(report, kept)
     stamp.write_text(json.dumps(code()), encoding="utf-8")
     return report
 
 
-def judge_pair(folder: Path, truth: dict[str, Any]) -> Case:
+def judge_pair(folder: Path, truth: dict[str, Any], attacks: bool = False) -> Case:
     """The verdict, and both gates; a pair that ckdiff refuses has no verdict, and passes nothing."""
     try:
-        report = audit(folder, truth)
+        report = audit(folder, truth, attacks)
     except CkdiffError as error:
         return Case(truth, REFUSED, "unknown", str(error), "refused", "refused", ())
     judged = judge_report(report, read_policy())
@@ -187,7 +216,25 @@ def judge_pair(folder: Path, truth: dict[str, Any]) -> Case:
     other = gate(judged, policy)
     verdict = judged.verdict
     outcome = judged.verdict.gate.outcome
-    return Case(truth, verdict.label, verdict.knowledge, verdict.reason, outcome, other.outcome, notes_of(other))
+    return Case(
+        truth, verdict.label, verdict.knowledge, verdict.reason, outcome, other.outcome, notes_of(other),
+        judge_alone(report) if attacks else ("", ""), verdict.lacking,
+    )  # fmt: skip
+
+
+def judge_alone(report: Report) -> tuple[str, str]:
+    """The knowledge, and the outcome of the policy `not-recovered`, where the reference is taken out of a report."""
+    if report.attack is not None:
+        rows = tuple(replace(row, above=UNDEFINED) for row in report.attack.rows if row.side != "reference")
+        tiers = tuple(
+            replace(one, returned_reference=-1, p_reference=math.nan, above=UNDEFINED, beyond=-1)
+            for one in report.attack.tiers
+        )
+        report = replace(report, depth=None, attack=replace(report.attack, reference="", rows=rows, tiers=tiers))
+    verdict = judge_report(report, read_policy(Path("not-recovered"))).verdict
+    assert verdict is not None
+    assert verdict.gate is not None
+    return verdict.knowledge, verdict.gate.outcome
 
 
 def notes_of(found: Gate) -> tuple[str, ...]:
@@ -195,7 +242,7 @@ def notes_of(found: Gate) -> tuple[str, ...]:
     return tuple(getattr(found, "notes", ()) or ())
 
 
-def score(work: Path) -> list[Case]:
+def score(work: Path, attacks: bool = False) -> list[Case]:
     """Every pair that was made, audited where it is not yet."""
     import torch
 
@@ -205,18 +252,25 @@ def score(work: Path) -> list[Case]:
     for done, path in enumerate(truths, 1):
         truth = json.loads(path.read_text(encoding="utf-8"))
         if truth["counted"]:
-            found.append(judge_pair(path.parent, truth))
+            found.append(judge_pair(path.parent, truth, attacks))
             sys.stderr.write(f"{done}/{len(truths)} {truth['kind']}, {time.monotonic() - begun:.0f} s\n")
     return found
 
 
-def print_scores(work: Path, every: bool) -> None:
+def print_scores(work: Path, every: bool, attacks: bool = False) -> None:
     """The aims, a line a kind, and every pair that went wrong."""
-    cases, out = score(work), sys.stdout.write
+    cases, out = score(work, attacks), sys.stdout.write
     out(f"{__doc__}\n" + "\n".join(aims(cases)) + "\n\n")
     out("\n".join(table(cases)) + "\n\n" + "\n".join(uncounted(work)) + "\n\n")
     for case in cases:
-        wrong = case.unsafe or case.naive_pass or case.refused or case.false_label or case.false_knowledge
+        wrong = (
+            case.unsafe
+            or case.unsafe_alone
+            or case.naive_pass
+            or case.refused
+            or case.false_label
+            or case.false_knowledge
+        )
         if every or wrong:
             out(line(case) + "\n")
 
@@ -225,8 +279,13 @@ def aims(cases: Sequence[Case]) -> list[str]:
     """The figures that are aimed at."""
     deceptive = [case for case in cases if case.deceptive]
     honest = [case for case in cases if not case.deceptive]
+    erased = [case for case in honest if case.kind.group == "erased"]
     return [
         share("unsafe passes, ckdiff's own policy", [case.unsafe for case in deceptive]),
+        share("unsafe passes, --policy not-recovered without a reference", [case.unsafe_alone for case in deceptive]),
+        share("'gone' or 'not recovered' of what is there", [case.absent for case in deceptive]),
+        share("real erasures that are gone", [case.knowledge == "gone" for case in erased]),
+        share("real erasures that pass ckdiff's own policy", [case.own == "passed" for case in erased]),
         share("unsafe passes, naive list of labels", [case.naive_pass for case in deceptive]),
         share("false refusals", [case.refused for case in honest]),
         share("false labels", [case.false_label for case in cases if case.kind.labels]),
@@ -283,6 +342,7 @@ def line(case: Case) -> str:
     truth = case.truth
     marks = {
         "UNSAFE": case.unsafe,
+        "UNSAFE ALONE": case.unsafe_alone,
         "NAIVE PASS": case.naive_pass,
         "REFUSED": case.refused,
         "FALSE LABEL": case.false_label,
@@ -293,5 +353,6 @@ def line(case: Case) -> str:
         f"{said}: {truth['number']:03d} {truth['kind']} ({truth['base']}): {truth['note']}\n"
         f"      proof: {truth['proof']['words']}\n"
         f"      silent {truth['silent']['default']:.2f}, others {truth['others']:.2f}\n"
-        f"      -> {case.label}, {case.knowledge}; own {case.own}, other {case.other}: {case.reason}"
+        f"      -> {case.label}, {case.knowledge}; own {case.own}, other {case.other}, alone {'/'.join(case.alone)}:"
+        f" {case.reason} | {'; '.join(case.lacking)}"
     )
