@@ -15,7 +15,7 @@ from ckdiff.audit.verdict.verdict import judge
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.comparison import LowRank
 from ckdiff.scoring.recovery import difference, gap_in_errors
-from tests.absences import FACTS, GAP, NAMES, alone, attacked, erased, question, tier
+from tests.absences import FACTS, GAP, NAMES, alone, attacked, erased, question, row, tier
 from tests.judged import answered, behaved, compared
 
 if TYPE_CHECKING:
@@ -137,7 +137,21 @@ UNTOLD: list[tuple[Report, str]] = [
     (beside(settings={"questions_digest": "0" * 64}), "other questions"),
     (beside(rows=rows("prune", unrelated=NAN)), "--unrelated"),
     (beside(rows=rows("prune", above=Mean(NAN, NAN, NAN))), "nothing was measured of the reference under prune"),
-    (beside(rows=rows("ablate", side="reference")), ""),
+    (beside(rows=(*attacked().rows, row("lens", 2, side="reference", above=Mean(9.0, 9.0, 9.0)))), ""),
+    (beside(rows=(*attacked().rows, row("lens", 2, decides=False, above=Mean(9.0, 9.0, 9.0)))), ""),
+    (beside(rows=(*attacked().rows, row("guide", 3, above=Mean(9.0, 9.0, 9.0)))), ""),
+    (beside(rows=(*attacked().rows, row("prune", 1, wrecked=True, above=Mean(9.0, 9.0, 9.0)))), ""),
+    (beside(rows=rows("relearn", step=0)), ""),
+    (beside(rows=(*attacked().rows, row("prune", 1, unrelated=0.2, applied=0.0))), ""),
+    (beside(tiers=tiers(1, p=0.001, z=3.0, p_reference=0.0005)), ""),
+    (beside(questions=tuple(question(n, leak_unlearned=0.05, leak_reference=0.05) for n in range(FACTS))), ""),
+    (beside(questions=asked(leak_unlearned=0.066)), "one of 10 samples gives an answer"),
+    (beside(rows=tuple(
+        replace(one, above=Mean(1.0, 0.0, 2.0) if one.attack == "relearn" else Mean(0.5, -1.0, 2.6))
+        for one in attacked().rows)), "of a gap of 5.00"),
+    (beside(rows=tuple(row(one.attack, one.tier, step=0) for one in attacked().rows)), "no attack was made on the ref"),
+    (beside(questions=tuple(question(n, counts=n < 6) for n in range(FACTS))), "6 facts were attacked"),
+    (beside(questions=tuple(question(n, base_right=NAN) for n in range(FACTS))), "0 facts were attacked"),
     (erased(depth=None), "how deep it goes"),
     (deep(reference_digest="f" * 64), "another reference"),
     (deep(settings={"questions_digest": "0" * 64}), "another reference, or of other questions"),
@@ -176,6 +190,7 @@ def test_matching_that_tells_nothing_is_made_good_by_a_reference_and_by_nothing_
         ({"questions": tuple(question(n, log_p_unlearned=-5.1) for n in range(FACTS))}, "a copy of the unlearned"),
         ({"tiers": tiers(0, returned_reference=8)}, "knows the topic itself"),
         ({"questions": every("log_p_reference", NAN)}, "is not clear"),
+        ({"questions": every("log_p_reference", 0.0)}, "is not clear"),
     ],
 )
 def test_a_bad_reference_is_none_and_never_makes_a_pass(changes: dict[str, Any], words: str) -> None:
@@ -200,6 +215,11 @@ def test_an_answer_far_less_probable_than_to_one_that_never_knew_is_conspicuous(
     verdict = judge(beside(questions=every("log_p_unlearned", -5.1 - 3)))
     assert verdict.knowledge == "not recovered"
     assert "conspicuous" in verdict.knowledge_reason
+    # By the end of the interval: what may be far below is not shown to be as it should.
+    spread = tuple(question(n, log_p_unlearned=-5.1 - 2.3 + (-1) ** n) for n in range(FACTS))
+    verdict = judge(beside(questions=spread))
+    assert verdict.knowledge == "not recovered"
+    assert any("facts would settle it" in line for line in verdict.lacking)
     # Alone that is no reason for less; beside another one it is no reason for more.
     both = replace(attacked(questions=every("log_p_unlearned", -5.1 - 3)), tiers=tiers(0, whole=False))
     assert judge(erased(attack=both)).knowledge == "unknown"
