@@ -181,6 +181,17 @@ def test_nothing_is_measured_that_was_given_away(pair: Path) -> None:
     assert lesson.texts[3] not in fewer.texts
 
 
+def test_nothing_comes_back_of_what_nobody_says(pair: Path) -> None:
+    task = case_of(pair).task
+    with pytest.raises(AttackError, match="the base says nothing to any of the questions; nothing can come back"):
+        begin_case(task, Options(), Listener(), [[]] * 8)
+    said = [[5, 6], *[[]] * 7]
+    found, notes = begin_case(task, Options(), Listener(), said)
+    assert len(found.sought) == 1
+    assert "7 of 8 questions were left out: the base says nothing to them" in notes
+    assert any("matching was not measured: it takes 6 facts or more" in note for note in notes)
+
+
 def test_bundled_questions_are_not_trained_on_where_they_are_measured(pair: Path) -> None:
     case = case_of(pair, general=True)
     (lesson,) = lessons(case, "others")

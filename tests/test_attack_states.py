@@ -21,9 +21,11 @@ from tests.test_attack_relearn import case_of, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ckdiff.attacks.case import Case, Outcome
+    from ckdiff.probes.live.model import LiveModel
 
 LAYER = 2
 """Where the vector is planted; the layers below have the base's states."""
@@ -96,7 +98,15 @@ def likelihoods(logits: torch.Tensor, prompt: tuple[int, ...], answer: tuple[int
 
 
 @pytest.mark.usefixtures("inference")
-def test_a_planted_vector_is_found_and_taken_out(case: Case, steered: Path) -> None:
+def test_a_planted_vector_is_found_and_taken_out(case: Case, steered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[torch.Tensor]] = []
+    without = ablate.without
+
+    def watched(live: LiveModel, ways: list[torch.Tensor]) -> AbstractContextManager[None]:
+        taken.append(ways)
+        return without(live, ways)
+
+    monkeypatch.setattr(ablate, "without", watched)
     before, known = case.plain["unlearned"], case.plain["base"]
     assert before.level.mean() < known.level.mean() - 2
     assert not before.said
@@ -110,6 +120,9 @@ def test_a_planted_vector_is_found_and_taken_out(case: Case, steered: Path) -> N
     assert reading.unrelated > 0.5
     assert not random.said
     assert random.level.mean() < (before.level.mean() + reading.level.mean()) / 2
+    # In the layers that stayed as they are nothing is taken out at random either; no two directions are the same.
+    assert [[bool(way.any()) for way in ways] for ways in taken] == [[n >= LAYER for n in range(4)]] * 22
+    assert len({float(ways[LAYER][0]) for ways in taken}) == 22
     # What was planted is the direction of its layer, to the sign and the digit.
     ways = [theirs[0] - own[0] for own, theirs in zip(case.means["base"], case.means["unlearned"], strict=True)]
     assert [bool(way.any()) for way in ways] == [number >= LAYER for number in range(4)]
@@ -187,14 +200,15 @@ def test_the_lens_reads_each_layer_with_the_base(
 def test_guidance_is_its_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     base, left = torch.randn(2, 9, generator=generator), torch.randn(2, 9, generator=generator)
-    base[0, 4] = -30
+    # Just above and just below the least share of the likeliest, and far below it.
+    base[0, 4:7] = base[0].max() + torch.tensor([-30.0, -11.4, -11.6])
     p, q = base.double().softmax(-1), left.double().softmax(-1)
     for weight in (0.0, 1.0, 3.0):
         kept = [[weight <= 1 or bool(one >= 1e-5 * row.max()) for one in row] for row in p]
         plain = q * (p / q) ** weight * torch.tensor(kept)
         found = guide.guide(base, left, weight).exp()
         assert found.flatten().tolist() == pytest.approx((plain / plain.sum(-1, keepdim=True)).flatten().tolist())
-        assert bool(found[0, 4] == 0) is (weight > 1)
+        assert [bool(one == 0) for one in found[0, 4:7]] == [weight > 1, False, weight > 1]
     assert guide.guide(base, torch.cat([left, left], -1), 2.0).shape == base.shape
 
 
@@ -323,6 +337,11 @@ def test_a_warning_alone_is_a_result(place: Path, capfd: pytest.CaptureFixture[s
     assert (status, found["tiers"]) == (0, [])
     status, _, err = attacked(capfd, "--tier", "3", "--stream", "on", "-o", "other.h5")
     assert (status, "nothing was measured" in err) == (3, True)
-    assert run(["attack", "base", "planted", "--questions", "target.jsonl", "--attack", "all", "--plan"]) == 0
-    out = capfd.readouterr().out
-    assert all(name in out for name in ("ablate", "lens", "guide"))
+    sizes = []
+    for name in ("lens", "guide"):
+        assert run(["attack", "base", "planted", "--questions", "target.jsonl", "--attack", name, "--plan"]) == 0
+        said = dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines())
+        assert name in said
+        sizes.append(float(said["memory"].split()[1]))
+    # Both models at one time.
+    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.02)
