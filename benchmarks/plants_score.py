@@ -103,26 +103,26 @@ class Case:
         return self.label_right and (self.group not in PLACED or self.layers_right)
 
 
-def load(work: Path) -> Iterator[tuple[dict[str, Any], Report]]:
+def load(work: Path, name: str = "report.h5") -> Iterator[tuple[dict[str, Any], Report]]:
     """Every pair that has been measured."""
-    for path in sorted(work.glob("[0-9]*/report.h5")):
+    for path in sorted(work.glob(f"[0-9]*/{name}")):
         truth = json.loads((path.parent / "truth.json").read_text(encoding="utf-8"))
         yield truth, read_report(path)
 
 
-def judged_cases(work: Path) -> list[Case]:
+def judged_cases(work: Path, name: str = "report.h5") -> list[Case]:
     """Every pair, judged now."""
     found = []
-    for truth, report in load(work):
+    for truth, report in load(work, name):
         verdict = judge_report(report).verdict
         assert verdict is not None
         found.append(Case(truth, verdict))
     return found
 
 
-def print_scores(work: Path, every: bool) -> None:
+def print_scores(work: Path, every: bool, name: str = "report.h5") -> None:
     """Confusion matrices, the aims, and every case that went wrong."""
-    cases = judged_cases(work)
+    cases = judged_cases(work, name)
     out = sys.stdout.write
     out(f"{__doc__}\n{len(cases)} pairs\n")
     for half in (*HALVES, "both"):

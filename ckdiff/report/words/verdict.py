@@ -118,7 +118,7 @@ HEADLINES: dict[Label, Headline] = {
 
 KNOWLEDGE_WORDS: dict[Knowledge, str] = {
     "still there": "still there: the unlearned model gives it away by itself",
-    "not recovered": "not recovered: no attack got it out, and no model that never knew it was measured beside it",
+    "not recovered": "not recovered: no attack got it out; that it is gone is not shown",
     "gone": "gone: by every attack no nearer to it than a model that never knew it",
     "never there": "never there: the base does not know it either",
     "unknown": "unknown: what was measured does not tell",
