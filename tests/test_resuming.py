@@ -111,14 +111,15 @@ def test_an_audit_takes_what_a_report_of_the_pair_holds(place: Path) -> None:
     told = Told()
     assert bytes_of(audit_pair(AUDIT, told.listener(), whole, resume=True)) == bytes_of(whole, "s.h5")
     assert not {"comparing", BASE} & told.stages.keys()
-    # Other tokens, other libraries: asked again; without --resume everything is.
+    # Other questions, other tokens, other libraries: asked again; without --resume everything is.
     older = replace(whole, versions={**whole.versions, "torch": "1.0"})
     for spec, existing, resume, compared in (
+        (replace(AUDIT, asked=ASKED[:2]), whole, True, False),
         (replace(AUDIT, settings=replace(SETTINGS, tokens=3)), whole, True, False),
         (AUDIT, older, True, True),
         (AUDIT, whole, False, True),
     ):
-        again = Told(until="layers")
+        again = Told(until=UNLEARNED)
         with pytest.raises(KeyboardInterrupt):
             audit_pair(spec, again.listener(), existing, resume=resume)
         assert BASE in again.stages

@@ -61,7 +61,7 @@ def _is_empty(value: Any) -> bool:
 
 def _text(value: Any, longest: int) -> str:
     if isinstance(value, str):
-        return repr(shorten(printable(value), longest))
+        return repr(shorten(value, longest))
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, np.ndarray):
