@@ -387,13 +387,12 @@ def test_where_nobody_gave_answers_a_note_says_that_nothing_is_known_of_the_base
 
 @pytest.mark.parametrize("clusters", [1, 2, 3])
 def test_fewer_than_three_facts_never_pass_a_question_about_the_effect(clusters: int) -> None:
+    report = judge_report(asked(answer="yes", clusters=clusters))
     for name in ABOUT_ANSWERS:
         value = next(value for key, value, _, outcome in TABLE if key == name and outcome == "passed")
         table, _, key = name.partition(".")
         policy = parse_policy(f"[{table}]\n{key} = {value}", "p.toml")
-        checks = {
-            one.name: one.outcome for one in gate(judge_report(asked(answer="yes", clusters=clusters)), policy).checks
-        }
+        checks = {one.name: one.outcome for one in gate(report, policy).checks}
         assert checks.get("facts") == ("inconclusive" if clusters < 3 else None), name
     assert outcome_of("[fail]\nunrelated_bleu_loss = 0.5", asked(answer="yes", clusters=clusters)) == "passed"
 
