@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.attacks.case import Case
+    from ckdiff.report.schema.attack import TierEvidence
     from ckdiff.report.schema.report import Report
 
 CPU = torch.device("cpu")
@@ -378,6 +379,49 @@ def test_a_model_as_it_was_or_in_ruins_says_nothing(pair: Path) -> None:
         case, [Made("relearn", "unlearned", one) for one in (Outcome("others", plain, 0), ruined)], None
     ).tiers(("relearn",))
     assert tier.missing == "relearn: ruined"
+
+
+def test_a_tier_says_whether_it_was_whole_what_is_beyond_the_reference_and_its_own_control(pair: Path) -> None:
+    case = case_of(pair)
+    read(case, "base", "unlearned")
+    plain = case.plain["unlearned"]
+    made = [
+        Made("relearn", "unlearned", Outcome("others", plain, 1)),
+        Made("ablate", "unlearned", Outcome("mean", plain)),
+    ]
+
+    def tier(found: list[Made], *names: str) -> TierEvidence:
+        (one,) = Evidence(case, found, None).tiers(names or ("relearn", "ablate"))
+        return one
+
+    whole = tier(made)
+    assert whole.whole
+    assert (whole.z_base > 3, whole.p_base < 0.01, whole.informative, whole.beyond) == (True, True, True, -1)
+    assert not tier(made[:1]).whole
+    assert not tier(made, "relearn").whole
+    assert not tier([*made, Made("relearn", "unlearned", Outcome("half", None, note="too few facts"))]).whole
+    for weaker in ({"steps": 19}, {"samples": 15}, {"arms": ("others",)}):
+        case.options = Options(**weaker)
+        assert not tier(made).whole
+    case.options = Options()
+    said = [
+        Made("relearn", side, Outcome("others", replace(plain, said={place: "it"}), 1))  # type: ignore[arg-type]
+        for side, place in (("unlearned", 0), ("reference", 1))
+    ]
+    assert [(one.returned, one.returned_reference, one.beyond) for one in (tier(said), tier([said[0], said[0]]))] == [
+        (1, 1, 1), (1, -1, -1),
+    ]  # fmt: skip
+    same = replace(said[1], outcome=said[0].outcome)
+    assert tier([said[0], same]).beyond == 0
+    # The suppressed twin is the control of the attacks that were made on it, and of no others.
+    case.plain["twin"], case.lost = plain, {0, 1}
+    twin = replace(said[0], side="twin")
+    assert (tier(made).control, tier(made).control_asked) == ("", -1)
+    assert (tier([*made, twin]).control_returned, tier([*made, twin]).control_asked) == (1, 2)
+    # A reference in ruins is nothing to be above of.
+    ruined = Made("relearn", "reference", Outcome("others", replace(plain, unrelated=0.1), 1))
+    rows = {one.side: one for one in Evidence(case, [made[0], ruined], None).rows()}
+    assert np.isnan(rows["unlearned"].above.value)
 
 
 def attacked(capfd: pytest.CaptureFixture[str], unlearned: str, *more: object) -> tuple[int, dict[str, Any], str]:

@@ -50,9 +50,9 @@ class Against:
 # -------------------------------------------------------------------------------------------------- were they attacked
 
 
-def untried(found: AttackReport | None) -> Iterator[str]:
+def untried(found: AttackReport) -> Iterator[str]:
     """The required tiers that were not attacked, or not as a whole."""
-    tiers = {} if found is None else {one.tier: one for one in found.tiers if one.ran or one.missing}
+    tiers = {one.tier: one for one in found.tiers if one.ran or one.missing}
     for number in REQUIRED:
         one, name = tiers.get(number), f"tier {number} ({TIERS[number]})"
         if one is None and number == REQUIRED[-1]:

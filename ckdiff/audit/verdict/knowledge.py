@@ -205,7 +205,8 @@ def lacking(case: Case) -> Iterator[str]:
     found = case.report.attack
     if found is None:
         yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
-    yield from untried(found)
+    else:
+        yield from untried(found)
     if found is None or not found.reference:
         yield BESIDE
 
