@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from ckdiff.cli.app import build_app
+from ckdiff.cli.app import build_app, run
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.plain import read_plainly
 
@@ -51,6 +51,11 @@ def test_a_value_is_what_typer_makes_of_it(name: str, option: str, text: str) ->
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     own = {name: getattr(import_module(f"ckdiff.cli.{name}"), name).__doc__ for name in COMMANDS}
     assert own == {name: row.gist for name, row in COMMANDS.items()}
+
+
+def test_a_command_behind_a_mark_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--", "show", "none.h5"]) == 2
+    assert capsys.readouterr().err.startswith("ckdiff: none.h5: ")
 
 
 @pytest.mark.parametrize(("words", "heavy"), [("--help", "ckdiff.cli.probe numpy"), ("show none.h5", "pydantic torch")])

@@ -185,6 +185,17 @@ def test_other_layers_change_no_score_and_no_interval() -> None:
     assert (alone.score[0], alone.low[0], alone.high[0]) == (among.score[4], among.low[4], among.high[4])
 
 
+def test_rows_that_are_alike_in_part_keep_their_own_ends() -> None:
+    losses = np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 1.0, 2.0, 3.0], [2.0, 3.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
+    unlearned = np.array([3.0, 4.0, 5.0, 6.0])
+    found = curve(losses, unlearned, "restore")
+    assert len(set(found.score)) == 1
+    for number, row in enumerate(losses):
+        alone = curve(row[None], unlearned, "restore")
+        assert (found.low[number], found.high[number]) == (alone.low[0], alone.high[0])
+    assert len(set(found.low)) == 3
+
+
 def test_the_same_inputs_give_the_same_numbers_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     losses, unlearned = sample()
     first = curve(losses, unlearned, "restore")

@@ -62,8 +62,8 @@ class _Plainly:
 
 
 def _is_plain(value: Any, kind: Any) -> bool:
-    if kind not in PLAIN or type(value) is kind or isinstance(value, kind):
-        return kind in PLAIN and type(value) is not bool
+    if kind not in PLAIN or isinstance(value, kind):
+        return kind in PLAIN
     return isinstance(value, str) and (kind not in NUMBER or bool(NUMBER[kind].fullmatch(value)))
 
 
