@@ -33,6 +33,7 @@ def reference(work: Path, name: str) -> Path:
         base = next(one for one in BASES if one.name == name)
         model = learned(fresh(base, START + base.seed), OTHERS)
         partial = folder.with_name(f"{name}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
         save(work / "bases" / name / "base", partial, weights(model).items())
         partial.rename(folder)
     return folder
