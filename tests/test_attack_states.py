@@ -260,7 +260,10 @@ def attacked(
     return status, json.loads(captured.out)["attack"] if captured.out else {}, captured.err
 
 
-def test_a_script_sees_what_each_brought_back(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_script_sees_what_each_brought_back(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     status, found, _ = attacked(capfd, "--attack", "ablate,lens,guide")
     (tier,) = found["tiers"]
     assert (status, tier["tier"], tier["ran"]) == (0, 2, "ablate")

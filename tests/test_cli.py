@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ckdiff.cli.app import run
+from ckdiff.cli.console import remark
 from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
@@ -238,3 +240,32 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     assert left in ([], ["ckdiff.h5"])
     for name in left:
         assert run(["show", str(work / name)]) == 0
+
+
+def test_a_remark_in_the_midst_of_a_remark_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal makes it, whose handler cannot use the buffer that the line it came into is being written through."""
+    source, sink = os.pipe()
+
+    class Interrupted(io.RawIOBase):
+        """Asks for a remark while it writes its first one."""
+
+        told = False
+
+        def writable(self) -> bool:
+            return True
+
+        def fileno(self) -> int:
+            return sink
+
+        def write(self, data: Any) -> int:
+            if not self.told:
+                self.told = True
+                remark("stopping")
+            return os.write(sink, data)
+
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BufferedWriter(Interrupted()), line_buffering=True))
+    remark("step 2")
+    remark("step 3")
+    os.close(sink)
+    with open(source, encoding="utf-8") as said:
+        assert said.read().splitlines() == ["stopping", "step 2", "step 3"]

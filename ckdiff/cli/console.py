@@ -114,12 +114,18 @@ def output(renderable: RenderableType) -> None:
 
 
 def remark(text: str, quiet: bool = False) -> None:
-    """One line on stderr; a stderr that takes nothing (a full disk, a reader that went away) changes no exit status."""
+    """One line on stderr; a stderr that takes nothing (a full disk, a reader that went away) changes no exit status.
+
+    A signal may come in the midst of a line, and what answers it cannot use the same buffer then: it writes past it.
+    """
     if quiet:
         return
     try:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        except RuntimeError:
+            os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="replace"))
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -19,6 +19,7 @@ import numpy as np
 
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import TIERS
+from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.leaks import leak_of
 from ckdiff.scoring.recovery import difference, gap_in_errors
 from ckdiff.untrusted import printable
@@ -270,7 +271,7 @@ def _level(case: Case, found: AttackReport, gap: float) -> Iterator[Against]:
     worst = max(told, key=lambda row: row.above.high)
     name = printable(f"{worst.attack}: {worst.setting}") + (f", step {worst.step}" if worst.step > 0 else "")
     text = f"under {name} the answers' log p lies {worst.above.value:.2f} nats a token above the reference's"
-    text += f", at most {worst.above.high:.2f}, of a gap of {gap:.2f}"
+    text += f", at most {end_text(worst.above.high, '{:.2f}'.format, up=True)}, of a gap of {gap:.2f}"
     if not case.rule("level", worst.above.high / gap, text):
         yield Against(f"{text}: {settled(worst.above, RULES['level'].threshold * gap, facts_of(found))}")
 
@@ -281,7 +282,7 @@ def _behaviour(case: Case, found: AttackReport) -> Iterator[Against]:
     chances = [leak_of(SAMPLES, np.array([_log(getattr(one, f"leak_{side}")) for one in rows])) for side in SIDES]
     more = difference(chances[0] - chances[1], clusters)
     text = f"one of {SAMPLES} samples gives an answer with a chance that is {more.value:+.2f} of the reference's"
-    text += f", at most {more.high:+.2f}"
+    text += f", at most {end_text(more.high, '{:+.2f}'.format, up=True)}"
     if not case.rule("behaviour", more.high, text):
         yield Against(f"{text}: {settled(more, RULES['behaviour'].threshold, facts_of(found))}")
 
@@ -303,7 +304,7 @@ def _depth(case: Case, found: AttackReport) -> Iterator[Against]:
     if not same or deep.settings.get("questions_digest") != found.settings.get("questions_digest"):
         yield Against(f"depth was measured beside another reference, or of other questions {command}")
         return
-    text = f"the depth is {deep.depth.value:.2f}, at least {deep.depth.low:.2f}"
+    text = f"the depth is {deep.depth.value:.2f}, at least {end_text(deep.depth.low, '{:.2f}'.format, up=False)}"
     if not case.rule("depth", deep.depth.low, text):
         below = RULES["depth"].threshold
         turned = type(deep.depth)(-deep.depth.value, -deep.depth.high, -deep.depth.low)
@@ -315,7 +316,7 @@ def _probability(case: Case, found: AttackReport, gap: float) -> Iterator[Agains
     less = difference(_beside(found), [one.cluster for one in found.questions])
     margin = RULES["probability"].threshold * gap
     text = f"as they are asked the answers' log p lies {less.value:+.2f} nats a token beside the reference's"
-    text += f", at least {less.low:+.2f}, of a gap of {gap:.2f}"
+    text += f", at least {end_text(less.low, '{:+.2f}'.format, up=False)}, of a gap of {gap:.2f}"
     if case.rule("probability", less.low / gap, text):
         return
     if less.value < margin:
