@@ -203,7 +203,8 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_bytes(
     results, chance = lose_some(reference[0], tmp_path / "results", 2), random.Random(6)
     kills = int(os.environ.get("CKDIFF_CAMPAIGN_KILLS", "2"))
     for _ in range(kills):
-        process = subprocess.Popen(command("plan.toml", "-o", results, "-q", python=warm_python), cwd=here)
+        given = command("plan.toml", "-o", results, "-q", python=warm_python)
+        process = subprocess.Popen(given, cwd=here, stdout=subprocess.PIPE)
         before = len(list(results.glob("jobs/*.h5")))
         # A moment that is random, and in which something may be in flight: from a job's start to a few jobs later.
         wanted, deadline = before + chance.randint(0, 2), time.monotonic() + 60
@@ -211,7 +212,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_bytes(
             time.sleep(0.01)
         time.sleep(chance.random() * (4 if before == wanted else 0.3))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate(timeout=60)  # the pipe is closed once the last process that holds it is gone
     assert ckdiff("campaign", "plan.toml", "-o", results)[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
 
