@@ -62,8 +62,10 @@ class _Plainly:
 
 
 def _is_plain(value: Any, kind: Any) -> bool:
-    if kind not in PLAIN or isinstance(value, kind):
-        return kind in PLAIN
+    if kind not in PLAIN:
+        return False
+    if isinstance(value, kind):
+        return True
     return isinstance(value, str) and (kind not in NUMBER or bool(NUMBER[kind].fullmatch(value)))
 
 
