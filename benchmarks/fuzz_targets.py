@@ -415,11 +415,40 @@ def envelopes(folder: Path) -> Try:
     return one
 
 
+def models(folder: Path) -> Try:
+    """Signatures of models, by a key that signed them."""
+    from ckdiff.audit.models.bundle import elliptic_key, elliptic_signer, make_bundle, read_bundle
+    from ckdiff.audit.models.model import check_model, sign_model
+    from ckdiff.weights.opening import open_checkpoint
+    from tests.checkpoints import llama, save
+    from tests.test_model_signing import make_key
+
+    place = save(folder / "model", llama(layers=1))
+    secret = make_key(folder / "k")
+    signer, key, path = elliptic_signer(secret), elliptic_key(folder / "k.pub"), place / "model.sig"
+    sign_model(place, signer)
+    bundle, payload, checkpoint = json.loads(path.read_bytes()), read_bundle(path).payload, open_checkpoint(str(place))
+
+    def one(chance: Random) -> str:
+        if chance.random() < 0.4:
+            path.write_text(json.dumps(change_json(bundle, chance)), errors="replace")
+        elif chance.random() < 0.3:
+            path.write_bytes(make_bundle(change_bytes(payload, chance), signer))
+        else:
+            path.write_bytes(make_bundle(json.dumps(change_json(json.loads(payload), chance)).encode(), signer))
+        found = check_model(checkpoint, str(place), key)
+        if found is None or found.flaws:
+            raise ReportError("refused")
+        return "read"
+
+    return one
+
+
 TARGETS: dict[str, Callable[[Path], Try]] = {
     one.__name__: one
     for one in (
         trees, images, headers, indexes, configs, adapters,
-        tokenizers, templates, policies, plans, questions, envelopes,
+        tokenizers, templates, policies, plans, questions, envelopes, models,
     )
 }  # fmt: skip
 """Every target by its name."""

@@ -194,7 +194,7 @@ def open_envelope(path: Path, kind: str, key: SSlibKey) -> bytes:
     Raises:
         SignatureError: there is no such file, it is no envelope of this kind, or this key did not sign it.
     """
-    envelope = _envelope(_read_envelope(path))
+    envelope = _envelope(read_envelope(path))
     if envelope.payload_type != kind:
         raise SignatureError(f"its payload is a {_short(envelope.payload_type)}, not {kind}")
     if not envelope.signatures:
@@ -209,7 +209,12 @@ def open_envelope(path: Path, kind: str, key: SSlibKey) -> bytes:
     return envelope.payload
 
 
-def _read_envelope(path: Path) -> bytes:
+def read_envelope(path: Path) -> bytes:
+    """The bytes of a file that may be an envelope.
+
+    Raises:
+        SignatureError: there is none, it cannot be read, or it is too large for one.
+    """
     try:
         content = read_small(path, MOST_ENVELOPE)
     except FileNotFoundError as error:

@@ -23,6 +23,8 @@ def verify(
     attestation: Place | None = None,
     policy: Place | Policy | None = None,
     adapter_base: str | None = None,
+    base_key: Place | None = None,
+    unlearned_key: Place | None = None,
 ) -> Outcome:
     """Compute a report's numbers, digests and verdict again, and check its signature.
 
@@ -34,24 +36,24 @@ def verify(
         attestation: the envelope; else the report's name and ".intoto.json". Needs a key.
         policy: what the report must have been judged by.
         adapter_base: the base model of adapters whose own config names none.
+        base_key: the public key of whoever must have signed the base, the `model.sig` in it.
+        unlearned_key: the same of the unlearned model.
 
     Returns:
         What differs (`outcome.differences.found`), and what else was found out.
 
     Raises:
-        CkdiffError: the report, the key, the policy or a checkpoint cannot be read.
+        CkdiffError: the report, a key, the policy or a checkpoint cannot be read.
     """
     from ckdiff.audit.gate.policy import read_policy
     from ckdiff.audit.verify.verify import VerifySpec
     from ckdiff.audit.verify.verify import verify as run
 
     if attestation is not None and key is None:
-        raise CkdiffError(
-            "--attestation: a signature says nothing without a key; give --key FILE, the signer's public key"
-        )
+        raise CkdiffError("--attestation: a signature says nothing without a key; give --key, the signer's public key")
     wanted = read_policy(Path(policy)) if isinstance(policy, (str, PathLike)) else policy
-    base, unlearned = _text(base), _text(unlearned)
-    return run(VerifySpec(Path(report), base, unlearned, _path(key), _path(attestation), wanted, adapter_base))
+    given = (_text(base), _text(unlearned), _path(key), _path(attestation), wanted, adapter_base)
+    return run(VerifySpec(Path(report), *given, _path(base_key), _path(unlearned_key)))
 
 
 def _text(place: Place | None) -> str | None:

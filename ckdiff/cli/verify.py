@@ -15,6 +15,7 @@ from ckdiff.options import Option
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
+    from ckdiff.audit.models.model import Signed
     from ckdiff.audit.verify.differences import Difference
     from ckdiff.audit.verify.verify import Outcome
 
@@ -25,6 +26,8 @@ MOST_LINES = 200
 
 BASE = Option("--base", "The model before: are its files those of the report?")
 UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
+BASE_KEY = Option("--base-key", "The public key in PEM of whoever must have signed the base (model.sig).")
+UNLEARNED_KEY = Option("--unlearned-key", "The same of the unlearned model.")
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
 
@@ -36,13 +39,15 @@ def verify(
     attestation: Annotated[Path | None, ATTESTATION] = None,
     policy: Annotated[Path | None, POLICY.but("The policy that the report must have been judged by.", "")] = None,
     adapter_base: Annotated[str | None, ADAPTER_BASE] = None,
+    base_key: Annotated[Path | None, BASE_KEY] = None,
+    unlearned_key: Annotated[Path | None, UNLEARNED_KEY] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compute a report's numbers, digests and verdict again, check its signature, and say what differs."""
     from ckdiff.audit.verify.verify import sidecar
     from ckdiff.calls.verify import verify as run
 
-    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base)
+    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base, base_key, unlearned_key)
     if key is None and sidecar(report).exists():
         remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
     if hint := _hint(outcome):
@@ -94,9 +99,18 @@ def _text(report: Path, outcome: Outcome) -> str:
         return f"{''.join(lines)}inconclusive: {name}: its figures agree, but it was not measured as the policy says\n"
     done = [f"{outcome.differences.compared:,} figures recomputed"]
     done += [f"files of {' and '.join(outcome.files)} hashed"] if outcome.files else []
+    done += [_model(side, signed) for side, signed in outcome.models.items()]
     if outcome.keyid is None:
         return f"consistent, origin unproven: {name}: {', '.join(done)}, no signature checked\n"
     return f"verified: {name}: {', '.join(done)}, signed by {printable(outcome.keyid)}\n"
+
+
+def _model(side: str, signed: Signed) -> str:
+    """The words for a checkpoint that is what its `model.sig` lists."""
+    from ckdiff.untrusted import printable
+
+    who = f"signed by {printable(signed.keyid)}" if signed.keyid else f"signer unproven (--{side}-key)"
+    return f"{side} as its {signed.path.name} lists it, {who}"
 
 
 def _lines(found: list[Difference]) -> list[str]:

@@ -8,15 +8,20 @@ from ckdiff.weights.around import settings_digests
 from ckdiff.weights.hashing import ShardHasher, joint_digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.report import CheckpointRecord
     from ckdiff.weights.checkpoint import Checkpoint
 
 
-def check_files(side: str, record: CheckpointRecord, checkpoint: Checkpoint, found: Differences) -> None:
+def check_files(side: str, record: CheckpointRecord, checkpoint: Checkpoint, found: Differences) -> dict[Path, str]:
     """Hold names, sizes and sha256 of all weight files, and sha256 of the files around them, against a report's.
 
     A report without sha256 (`--no-hash`) says nothing about bytes, and that too is a difference.
+
+    Returns:
+        The sha256 of every weight file, by its path.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -39,6 +44,7 @@ def check_files(side: str, record: CheckpointRecord, checkpoint: Checkpoint, fou
     found.exact(f"{where}: digest", record.digest, joint_digest(digests.items()))
     if record.settings:  # older reports say nothing of them
         _check_settings(where, record, checkpoint, found)
+    return {shard.path: digests[name] for name, shard in there.items()}
 
 
 def _check_settings(where: str, record: CheckpointRecord, checkpoint: Checkpoint, found: Differences) -> None:

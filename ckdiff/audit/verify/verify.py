@@ -7,22 +7,25 @@ Without a key the most that can be said is that it is consistent.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.audit.models.bundle import elliptic_key
 from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read_payload
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
-from ckdiff.errors import ReportError
+from ckdiff.errors import CkdiffError, ReportError
 from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from securesystemslib.signer import SSlibKey
 
     from ckdiff.audit.gate.records import Policy
+    from ckdiff.audit.models.model import Signed
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import GateCheck
@@ -42,6 +45,8 @@ class VerifySpec:
         attestation: the envelope; None: the report's own name and `SUFFIX`.
         policy: what its gate must have been judged by, or None.
         adapter_base: the base model of adapters whose own config names none.
+        base_key, unlearned_key: the public key of whoever must have signed that checkpoint, its `model.sig`, or None:
+            then a signature is held against the files alone.
     """
 
     report: Path
@@ -51,6 +56,8 @@ class VerifySpec:
     attestation: Path | None = None
     policy: Policy | None = None
     adapter_base: str | None = None
+    base_key: Path | None = None
+    unlearned_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Outcome:
         files: checkpoints whose files were hashed.
         writer: the version of ckdiff that wrote the report, or "".
         otherwise: what was measured in another way than the policy says.
+        models: by checkpoint the signature beside it, where there is one.
     """
 
     differences: Differences
@@ -72,6 +80,7 @@ class Outcome:
     files: tuple[str, ...]
     writer: str = ""
     otherwise: tuple[GateCheck, ...] = ()
+    models: Mapping[str, Signed] = field(default_factory=dict)
 
 
 def sidecar(report: Path) -> Path:
@@ -86,14 +95,15 @@ def verify(spec: VerifySpec) -> Outcome:
         CkdiffError: the report, the key or a checkpoint cannot be read.
     """
     key = None if spec.key is None else public_key(spec.key)
+    model_keys = {side: _model_key(side, spec) for side in ("base", "unlearned")}
     report, sha256 = read_with_digest(spec.report)
     found = check(report, spec.policy)
-    files = tuple(
-        _check_side(side, getattr(spec, side), report, spec.adapter_base, found) for side in _given_sides(spec)
-    )
+    files = tuple(_given_sides(spec))
+    models = {side: _check_side(side, spec, report, model_keys[side], found) for side in files}
     signed = None if key is None else _check_signature(spec, report, sha256, key, found)
     writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
-    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise)
+    there = {side: one for side, one in models.items() if one is not None}
+    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise, there)
 
 
 def file_digest(path: Path) -> str:
@@ -128,12 +138,38 @@ def _given_sides(spec: VerifySpec) -> list[str]:
     return [side for side in ("base", "unlearned") if getattr(spec, side) is not None]
 
 
-def _check_side(side: str, place: str, report: Report, adapter_base: str | None, found: Differences) -> str:
+def _model_key(side: str, spec: VerifySpec) -> SSlibKey | None:
+    """The key that must have signed a checkpoint.
+
+    Raises:
+        CkdiffError: it is none that signs models, or no checkpoint was named for it.
+    """
+    path: Path | None = getattr(spec, f"{side}_key")
+    if path is None:
+        return None
+    if getattr(spec, side) is None:
+        raise CkdiffError(f"--{side}-key: says who signed the {side}; give --{side} too, the checkpoint")
+    return elliptic_key(path)
+
+
+def _check_side(side: str, spec: VerifySpec, report: Report, key: SSlibKey | None, found: Differences) -> Signed | None:
+    """Hold a checkpoint against the report, and against the signature beside it, if there is one."""
+    from ckdiff.audit.models.model import check_model
     from ckdiff.audit.verify.files import check_files
     from ckdiff.weights.opening import open_checkpoint
 
-    check_files(side, getattr(report.provenance, side), open_checkpoint(place, adapter_base), found)
-    return side
+    place: str = getattr(spec, side)
+    checkpoint = open_checkpoint(place, spec.adapter_base)
+    hashed = check_files(side, getattr(report.provenance, side), checkpoint, found)
+    signed = check_model(checkpoint, place, key, hashed)
+    if signed is not None:
+        found.compared += signed.files
+        where = f"{side} {signed.path}"
+        found.found += [
+            Difference(printable(f"{where}: {flaw.name}" if flaw.name else where), "", printable(flaw.text))
+            for flaw in signed.flaws
+        ]
+    return signed
 
 
 def _form(signed: Any) -> int:
