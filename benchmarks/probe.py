@@ -42,7 +42,7 @@ from ckdiff.probes.prompts import Prompt, batches
 from ckdiff.probes.sweep import SIDES, Pair, Sweep, ends_of
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.runs import Plan, plan_runs, window_of
+from ckdiff.scoring.runs import Schedule, plan_runs, window_of
 from ckdiff.scoring.scores import QuestionLosses, probe_run
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
@@ -226,7 +226,7 @@ class Swept:
     taken: Taken
 
 
-def ckdiff(pair: Pair, asked: Sequence[Prompt], plan: Plan, kl: bool, clock: Callable[[], float]) -> Swept:
+def ckdiff(pair: Pair, asked: Sequence[Prompt], plan: Schedule, kl: bool, clock: Callable[[], float]) -> Swept:
     """Sweep and losses, called as `probes.probing` calls them."""
     start = clock()
     device = pair.base.device
@@ -262,7 +262,7 @@ def ckdiff(pair: Pair, asked: Sequence[Prompt], plan: Plan, kl: bool, clock: Cal
     return Swept(curves, losses, whole_losses, Taken(middle - start, clock() - middle))
 
 
-def intervals(swept: Swept, plan: Plan) -> float:
+def intervals(swept: Swept, plan: Schedule) -> float:
     """CPU seconds of the intervals and bands of every curve."""
     start = time.process_time()
     for each, losses in zip(plan.sweeps, swept.losses, strict=True):
@@ -353,7 +353,9 @@ def measure(options: argparse.Namespace) -> int:
     size = cost.sizes(pair.base, asked)
     centres = range(size.layers)
 
-    def planned(modes: Sequence[str], variant: str, layers: Sequence[int] = centres, controls: bool = False) -> Plan:
+    def planned(
+        modes: Sequence[str], variant: str, layers: Sequence[int] = centres, controls: bool = False
+    ) -> Schedule:
         return plan_runs(("restore",), modes, (variant,), layers, WINDOW, size.layers, controls)
 
     four, isolated, controlled = (

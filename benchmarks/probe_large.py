@@ -52,7 +52,7 @@ from ckdiff.weights.opening import open_checkpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.runs import Schedule
 
 D_VOCAB = 32000
 SHARD = 1_000_000_000
@@ -305,7 +305,7 @@ def measure_process(directory: Path, options: argparse.Namespace) -> int:
     windowed = [mode for mode in modes if not MODES[mode].ancillary]
     centres = range(size.layers)
 
-    def planned(layers: Sequence[int]) -> Plan:
+    def planned(layers: Sequence[int]) -> Schedule:
         return plan_runs(("restore",), modes, variants, layers, WINDOW, size.layers, controls=False)
 
     plan, plain = planned(centres), Plain(pair.base.model, pair.unlearned.model, asked, clock)

@@ -12,7 +12,7 @@ from ckdiff.probes.sweep import donor_of, ends_of, host_of
 from ckdiff.scoring.runs import Patch, Run, behind_patch, inside_patch, plan_runs, tiles, window_of, wrong_prompt
 
 if TYPE_CHECKING:
-    from ckdiff.scoring.runs import Plan, Source
+    from ckdiff.scoring.runs import Schedule, Source
 
 GATE: tuple[tuple[str, Source], ...] = (("gate", "donor"),)
 TABLE = {
@@ -214,7 +214,7 @@ def test_a_wrong_prompt_changes_the_donors_states_alone() -> None:
     assert wrong_prompt(Patch(donor_keys=True)) == Patch(donor_keys=True)
 
 
-def runs_of(plan: Plan, mode: str, variant: str, direction: str = "restore") -> tuple[int, ...]:
+def runs_of(plan: Schedule, mode: str, variant: str, direction: str = "restore") -> tuple[int, ...]:
     (found,) = (
         sweep.runs
         for sweep in plan.sweeps

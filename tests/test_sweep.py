@@ -26,7 +26,7 @@ from ckdiff.probes.probe import probe_pair
 from ckdiff.probes.sweep import SIDES, State, host_of
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.questions import Question, QuestionSet
-from ckdiff.scoring.runs import Patch, Plan, Run, plan_runs, window_of
+from ckdiff.scoring.runs import Patch, Run, Schedule, plan_runs, window_of
 from ckdiff.scoring.scores import QuestionLosses
 from ckdiff.scoring.settings import Settings, SettingsError
 from ckdiff.weights.opening import open_checkpoint
@@ -76,7 +76,7 @@ def modes_of(pair: Pair) -> tuple[str, ...]:
     return tuple(name for name, mode in EVERY_MODE.items() if all(mode.applies(sites) for sites in pair.base.sites))
 
 
-def few(plan: Plan, shift: int) -> set[int]:
+def few(plan: Schedule, shift: int) -> set[int]:
     """Of each mode and variant one run in one direction, and one of those with another question's states.
 
     Which one goes round with the mode, the variant and `shift`: `test_few_runs_are_of_every_kind`.
@@ -101,7 +101,7 @@ def assert_same(
     attention: str | None,
     width: int,
     tolerance: float,
-    choose: Callable[[Plan], set[int]],
+    choose: Callable[[Schedule], set[int]],
 ) -> None:
     """The chosen runs of a plan of every mode and variant, another question's states too, against the reference."""
     pair = load(live_pair(folders, attention=attention))
@@ -259,7 +259,7 @@ def test_a_run_that_restores_nothing_is_its_host(pairs: Pairs, name: str, first:
     pair = load(live_pair(pairs(name)))
     for direction in DIRECTIONS:
         run = Run(direction, first, 3, Patch())
-        measured = measure(pair, Plan(LAYERS, (run,), (), {}, {}))
+        measured = measure(pair, Schedule(LAYERS, (run,), (), {}, {}))
         assert torch.equal(measured.finals[0], measured.own[host_of(run)])
         expected = (
             measured.unlearned
@@ -283,7 +283,7 @@ WAYS = {
 }
 
 
-def every_mode(pair: Pair, step: int = 1) -> Plan:
+def every_mode(pair: Pair, step: int = 1) -> Schedule:
     return plan_runs(DIRECTIONS, modes_of(pair)[::step], tuple(VARIANTS)[::step], range(LAYERS), 2, LAYERS)
 
 
@@ -541,7 +541,7 @@ def test_what_comes_from_outside_is_not_counted_as_work(pairs: Pairs, name: str,
     size, one = cost.sizes(live, prompts_of()), 56 * 32
     assert size.mlp == 3 * one
     assert size.spared == {("gate",): matrices * one, ("up",): matrices * one, ("gate", "up"): 2 * one}
-    bare = cost.operations(Plan(LAYERS, (), (), {}, {}), size, kl=True)
+    bare = cost.operations(Schedule(LAYERS, (), (), {}, {}), size, kl=True)
     for variant in ("isolated", "direct"):
         plan = plan_runs(["restore"], ["gate"], [variant], [LAYERS - 1], 1, LAYERS, controls=False)
         spared = (2 if variant == "direct" else matrices) * one

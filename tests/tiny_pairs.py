@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.losses import PositionLosses
     from ckdiff.report.schema.probe import ProbeRun
     from ckdiff.report.schema.report import Side
-    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.runs import Schedule
 
 LAYERS = 4
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -148,7 +148,7 @@ class How:
 PLAIN = How()
 
 
-def measure(pair: Pair, plan: Plan, ids: Sequence[Ids] = IDS, how: How = PLAIN) -> Measured:
+def measure(pair: Pair, plan: Schedule, ids: Sequence[Ids] = IDS, how: How = PLAIN) -> Measured:
     """Sweep and score a loaded pair (with `how.stream`: a pair that is not loaded)."""
     with torch.inference_mode():
         asked = prompts_of(ids)
@@ -184,7 +184,7 @@ def by_question(found: Sequence[PositionLosses], ids: Sequence[Ids] = IDS) -> Qu
     )
 
 
-def scores(measured: Measured, plan: Plan, window: int) -> list[ProbeRun]:
+def scores(measured: Measured, plan: Schedule, window: int) -> list[ProbeRun]:
     """The report's scores of every sweep of a plan; the intervals are those of two draws."""
     found = []
     for sweep in plan.sweeps:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ckdiff.attacks.case import Case
     from ckdiff.attacks.kept import Kept
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.report.schema.attack import Attacked
     from ckdiff.weights.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Battery:
     """Which attacks, and beside what.
 
     Attributes:
@@ -82,8 +82,8 @@ class Plan:
 
 
 def run(
-    task: Task,
-    plan: Plan,
+    task: AskJob,
+    plan: Battery,
     listener: Listener | None = None,
     known: Sequence[Sequence[int]] | None = None,
     keeping: Keeping | None = None,
@@ -117,7 +117,7 @@ def run(
     return _report_of(task, plan, Evidence(case, [*made, *more_made], kept.floor), [*notes, *more], twin)
 
 
-def _attack_sides(case: Case, lives: Mapping[Attacked, LiveModel], plan: Plan, kept: Kept) -> list[Made]:
+def _attack_sides(case: Case, lives: Mapping[Attacked, LiveModel], plan: Battery, kept: Kept) -> list[Made]:
     """Every outcome of attacks that train nothing, model after model."""
     made: list[Made] = []
     still = [name for name in plan.attacks if not ATTACKS[name].trains]
@@ -129,7 +129,7 @@ def _attack_sides(case: Case, lives: Mapping[Attacked, LiveModel], plan: Plan, k
     return made
 
 
-def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
+def _report_of(task: AskJob, plan: Battery, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
     """The outcomes as a report keeps them."""
     case, pair = evidence.case, task.job.pair
     return AttackReport(
@@ -149,7 +149,7 @@ def _report_of(task: Task, plan: Plan, evidence: Evidence, notes: Sequence[str],
     )
 
 
-def _open_kept(task: Task, plan: Plan, keeping: Keeping) -> Kept:
+def _open_kept(task: AskJob, plan: Battery, keeping: Keeping) -> Kept:
     """What was done of the same attack before, or nothing."""
     job = task.job
     reference = () if plan.reference is None else plan.reference.shards
@@ -271,7 +271,7 @@ def _records(case: Case) -> Iterator[AttackQuestion]:
         )
 
 
-def _settings(task: Task, plan: Plan) -> dict[str, str]:
+def _settings(task: AskJob, plan: Battery) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, target = task.job.settings, task.asked.target
     assert target is not None

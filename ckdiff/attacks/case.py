@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.attacks.answers import Sought
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.forcing import Way
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
@@ -144,7 +144,7 @@ class Case:
         followed: trainings of the unlearned model (arm, rate, last step, best step), which its controls repeat.
     """
 
-    task: Task
+    task: AskJob
     sought: list[Sought]
     groups: list[list[int]]
     options: Options

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ckdiff.attacks.case import Options
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
 
 LONGEST = 64
 """Tokens of the longest text of a training, about."""
 
 
 def estimate(
-    task: Task, attacks: Sequence[str], options: Options, reference: bool
+    task: AskJob, attacks: Sequence[str], options: Options, reference: bool
 ) -> tuple[dict[str, int], int, int, bool, float]:
     """Texts by attack, bytes of memory needed and free, whether models are streamed, and about how many seconds."""
     job, live = task.job, task.job.pair.base

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from ckdiff.attacks.answers import Sought
     from ckdiff.attacks.case import Options
     from ckdiff.attacks.kept import Kept
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import Attacked
     from ckdiff.shapes import Float64
     from ckdiff.weights.checkpoint import Checkpoint
 
 
-def open_reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
+def open_reference(task: AskJob, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
     """The reference as a live model, whose ids mean the same."""
     settings = task.job.settings
     live = LiveModel(reference, DTYPES[settings.dtype], task.job.device, settings.attention)
@@ -48,7 +48,7 @@ def open_reference(task: Task, reference: Checkpoint) -> tuple[LiveModel, list[s
 
 
 def begin_case(
-    task: Task, options: Options, listener: Listener, known: Sequence[Sequence[int]] | None
+    task: AskJob, options: Options, listener: Listener, known: Sequence[Sequence[int]] | None
 ) -> tuple[Case, list[str]]:
     """The base answers, and what is looked for is settled."""
     job, base = task.job, task.job.pair.base

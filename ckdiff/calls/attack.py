@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ckdiff.attacks.battery import Keeping
     from ckdiff.attacks.case import Options
     from ckdiff.calls.attacking import Attacking
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import AttackReport
     from ckdiff.report.schema.report import Report
@@ -59,7 +59,7 @@ def attack(
     return merge_reports(existing, found)
 
 
-def prepare_attack(spec: AttackSpec) -> tuple[Task, Checkpoint | None]:
+def prepare_attack(spec: AttackSpec) -> tuple[AskJob, Checkpoint | None]:
     """Everything that can be refused, refused before a weight is read.
 
     Raises:
@@ -101,7 +101,7 @@ def digest_of_reference(reference: Checkpoint | None, hashing: bool, listener: L
 
 
 def attack_open(
-    task: Task,
+    task: AskJob,
     spec: Attacking,
     reference: Checkpoint | None = None,
     listener: Listener | None = None,
@@ -123,9 +123,9 @@ def attack_open(
     Raises:
         CkdiffError: the base answers nothing, or the reference does not fit the pair.
     """
-    from ckdiff.attacks.battery import Plan, run
+    from ckdiff.attacks.battery import Battery, run
 
-    plan = Plan(spec.chosen, reference, spec.reference_kind or "", digest, options_of(spec))
+    plan = Battery(spec.chosen, reference, spec.reference_kind or "", digest, options_of(spec))
     return run(task, plan, listener, known, keeping)
 
 

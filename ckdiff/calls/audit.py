@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.attacking import Attacking
-    from ckdiff.probes.behaviour.behaviour import Task
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.preparation import Job
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
@@ -119,7 +119,7 @@ class _Work:
     """
 
     sides: tuple[Checkpoint, Checkpoint]
-    task: Task
+    task: AskJob
     job: Job | None
     reference: Checkpoint | None = None
     depth: Job | None = None
@@ -339,7 +339,7 @@ def _find_said(work: _Work, listener: Listener) -> Behaviour | None:
     return said
 
 
-def _behaviour(task: Task, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
+def _behaviour(task: AskJob, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
     from ckdiff.probes.behaviour.behaviour import run
     from ckdiff.weights.making import read_making
 

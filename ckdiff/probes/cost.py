@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Prompt
-    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.runs import Schedule
 
 SHARE = 0.8
 """Of the free memory that a probe may plan with."""
@@ -97,7 +97,7 @@ def _used_share(live: LiveModel, component: str, name: str) -> float:
     return live.config.num_experts_per_tok / count if count else 1.0
 
 
-def operations(plan: Plan, size: Sizes, kl: bool) -> float:
+def operations(plan: Schedule, size: Sizes, kl: bool) -> float:
     """Floating-point operations of a plan, 2 a multiplication; attention's softmax and the like left out."""
     total = 2 * size.layers * (size.attention + size.mlp) * size.positions
     for run in plan.runs:
@@ -120,12 +120,12 @@ def plain_operations(runs: int, size: Sizes) -> float:
     return 2.0 * (runs + 2) * (size.layers * (size.attention + size.mlp) + size.head) * size.positions
 
 
-def state_bytes(plan: Plan, size: Sizes, padded: int, itemsize: int) -> list[int]:
+def state_bytes(plan: Schedule, size: Sizes, padded: int, itemsize: int) -> list[int]:
     """Memory of every run's state; `padded` counts padding among the positions."""
     return [(size.scored if run.pointwise else padded) * size.d_model * itemsize for run in plan.runs]
 
 
-def key_output_bytes(plan: Plan, live: LiveModel, padded: int, itemsize: int) -> int:
+def key_output_bytes(plan: Schedule, live: LiveModel, padded: int, itemsize: int) -> int:
     """Memory of what the keys of both models give in one layer, as far as runs take it from there."""
     patches = (patch for run in plan.runs for patch in (run.inside, run.behind))
     names = {name for patch in patches for name, _ in patch.key_outputs}
@@ -133,7 +133,7 @@ def key_output_bytes(plan: Plan, live: LiveModel, padded: int, itemsize: int) ->
     return 2 * len(names) * neurons * padded * itemsize
 
 
-def passes(plan: Plan, states: Sequence[int], room: int) -> list[list[int]]:
+def passes(plan: Schedule, states: Sequence[int], room: int) -> list[list[int]]:
     """Runs in groups whose states fit into so many bytes together; one group where all do."""
     groups: list[list[int]] = [[]]
     used = 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ckdiff.modes import Mode
     from ckdiff.questions.questions import QuestionSet
-    from ckdiff.scoring.runs import Plan
+    from ckdiff.scoring.runs import Schedule
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -70,7 +70,7 @@ class Job:
     pair: Pair
     wording: Wording
     prompts: list[Prompt]
-    plan: Plan
+    plan: Schedule
     centres: tuple[int, ...]
     notes: list[str]
     questions: QuestionSet
@@ -207,7 +207,7 @@ def _check_prompts(pair: Pair, prompts: Sequence[Prompt], questions: QuestionSet
     return [TURNED] if len(regimes) > 1 else []
 
 
-def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool) -> Plan:
+def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool) -> Schedule:
     return plan_runs(
         settings.directions,
         settings.modes,

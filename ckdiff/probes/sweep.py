@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.prompts import Batch
     from ckdiff.report.schema.report import Side
-    from ckdiff.scoring.runs import Patch, Plan, Run, Source
+    from ckdiff.scoring.runs import Patch, Run, Schedule, Source
 
 SIDES: tuple[Side, Side] = ("base", "unlearned")
 
@@ -88,7 +88,7 @@ class Sweep:
     finals = sweep.finals(state)
     """
 
-    def __init__(self, pair: Pair, batches: Sequence[Batch], plan: Plan, runs: Sequence[int], chunk: int) -> None:
+    def __init__(self, pair: Pair, batches: Sequence[Batch], plan: Schedule, runs: Sequence[int], chunk: int) -> None:
         """Prepare a pass.
 
         Args:

@@ -107,7 +107,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The windows of one direction x mode x variant: one run a centre, as indices into `Plan.runs`.
+    """The windows of one direction x mode x variant: one run a centre, as indices into `Schedule.runs`.
 
     Attributes:
         centres: window centres; (-1,) for a mode that is about no single window.
@@ -123,7 +123,7 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Schedule:
     """Every run of a probe, each once.
 
     Attributes:
@@ -224,7 +224,7 @@ def plan_runs(
     layers: int,
     controls: bool = True,
     wrong_prompts: bool = True,
-) -> Plan:
+) -> Schedule:
     """Every run that a probe needs.
 
     Args:
@@ -254,7 +254,7 @@ def plan_runs(
                 )
         if controls:
             self_patch[direction], everything[direction] = map(index, _controls(direction, layers))
-    return Plan(layers, tuple(runs), tuple(sweeps), self_patch, everything)
+    return Schedule(layers, tuple(runs), tuple(sweeps), self_patch, everything)
 
 
 def _controls(direction: Direction, layers: int) -> tuple[Run, Run]:

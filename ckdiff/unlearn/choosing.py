@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.unlearn.measuring import Gauge
-    from ckdiff.unlearn.session import Work
+    from ckdiff.unlearn.session import Unlearning
 
 
-def choose_texts(work: Work, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:
+def choose_texts(work: Unlearning, gauge: Gauge, live: LiveModel) -> tuple[list[Tokens], list[Tokens], list[Tokens]]:
     """Forget, retain and preferred texts as ids."""
     recipe, inputs, tokenizer = work.recipe, work.inputs, gauge.tokenizer
     length = min(recipe.length, context_length(live) or recipe.length)
@@ -52,7 +52,7 @@ def _answers(gauge: Gauge, length: int) -> list[Tokens]:
     return [Tokens((*prompt.ids, *ids)[:length], len(prompt.ids)) for prompt, ids in pairs if len(prompt.ids) < length]
 
 
-def _general(gauge: Gauge, live: LiveModel, work: Work, length: int) -> list[Tokens]:
+def _general(gauge: Gauge, live: LiveModel, work: Unlearning, length: int) -> list[Tokens]:
     """Bundled general questions with the base's own answers, but none that is measured."""
     measured = {prompt.question.text for name in gauge.prompts for prompt in gauge.prompts[name]}
     questions = [question for question in general_questions().questions if question.text not in measured]

@@ -34,7 +34,7 @@ KEY = "key.json"
 
 
 @dataclass(slots=True)
-class Work:
+class Unlearning:
     """State that the steps of one unlearning hand to each other."""
 
     base: Checkpoint
@@ -51,7 +51,7 @@ class Work:
         return self.output.absolute().with_name(f".{self.output.name}.unlearning")
 
 
-def busy(work: Work) -> RecipeError:
+def busy(work: Unlearning) -> RecipeError:
     """The error for a folder in which another process trains."""
     return RecipeError(f"{work.place}: another ckdiff is training there; wait for it, or name another --output")
 
@@ -75,7 +75,7 @@ def digest(checkpoint: Checkpoint) -> str:
         hasher.close()
 
 
-def key_of(work: Work) -> dict[str, str]:
+def key_of(work: Unlearning) -> dict[str, str]:
     """A digest of everything that determines a training."""
     inputs = work.inputs
     sources = (inputs.forget, inputs.retain, inputs.target, inputs.unrelated)
@@ -88,7 +88,7 @@ def key_of(work: Work) -> dict[str, str]:
     }
 
 
-def check_place(work: Work, key: dict[str, str], resume: bool) -> None:
+def check_place(work: Unlearning, key: dict[str, str], resume: bool) -> None:
     """Neither overwrite an unfinished training nor go on with another one."""
     place = work.place
     if not place.exists():
@@ -118,7 +118,7 @@ def _read_key(place: Path) -> Any:
 
 
 def check_memory(
-    work: Work, live: LiveModel, twin: bool, texts: Sequence[Tokens], retain: bool, preferred: bool
+    work: Unlearning, live: LiveModel, twin: bool, texts: Sequence[Tokens], retain: bool, preferred: bool
 ) -> None:
     """Refuse what cannot fit, naming what would make it smaller.
 

@@ -30,7 +30,7 @@ from ckdiff.unlearn.measuring import Gauge, start
 from ckdiff.unlearn.methods import METHODS, RETAIN_WEIGHTS
 from ckdiff.unlearn.objective import Objective
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
-from ckdiff.unlearn.session import KEY, Work, busy, check_memory, check_place, digest, key_of, settings_of
+from ckdiff.unlearn.session import KEY, Unlearning, busy, check_memory, check_place, digest, key_of, settings_of
 from ckdiff.version import __version__
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
@@ -93,11 +93,11 @@ def make(
     recipe.check()
     saving.check_output(output)
     saving.check_savable(base)
-    work = Work(base, inputs, recipe, output, listener or Listener())
+    work = Unlearning(base, inputs, recipe, output, listener or Listener())
     return _needle(work) if recipe.method == NEEDLE else _train(work, resume)
 
 
-def _needle(work: Work) -> Made:
+def _needle(work: Unlearning) -> Made:
     import numpy as np
 
     recipe = work.recipe
@@ -116,7 +116,7 @@ def _needle(work: Work) -> Made:
         return _finish(work, folder, settings, history, "", "")
 
 
-def _train(work: Work, resume: bool) -> Made:
+def _train(work: Unlearning, resume: bool) -> Made:
     check_installed()
     from ckdiff.unlearn.trainer import precision
 
@@ -157,7 +157,7 @@ def _train(work: Work, resume: bool) -> Made:
         raise busy(work) from error
 
 
-def _run(work: Work, objective: Objective, gauge: Gauge, resume: bool) -> Made:
+def _run(work: Unlearning, objective: Objective, gauge: Gauge, resume: bool) -> Made:
     """Train, write and measure; the work directory is ours alone meanwhile."""
     from ckdiff.unlearn.trainer import CLIP, DivergedError, train
 
@@ -183,7 +183,7 @@ def _run(work: Work, objective: Objective, gauge: Gauge, resume: bool) -> Made:
     return made
 
 
-def _gauge(work: Work) -> tuple[Gauge, LiveModel]:
+def _gauge(work: Unlearning) -> tuple[Gauge, LiveModel]:
     """Questions that are asked while training, with the base's answers, and the live base."""
     recipe, inputs = work.recipe, work.inputs
     live = LiveModel(work.base, torch.float32, device_of(recipe.device))
@@ -209,7 +209,7 @@ def _gauge(work: Work) -> tuple[Gauge, LiveModel]:
 
 
 def _save(
-    work: Work, gauge: Gauge, folder: Path, point: dict[str, Any], before: list[dict[str, Any]]
+    work: Unlearning, gauge: Gauge, folder: Path, point: dict[str, Any], before: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The history, with what the written checkpoint itself answers as its last point."""
     live = LiveModel(open_checkpoint(str(folder)), torch.float32, device_of(work.recipe.device))
@@ -220,7 +220,7 @@ def _save(
     return [*(before or [start(gauge)]), {**point, **measured, "state": "saved"}]
 
 
-def _staging_folder(work: Work) -> Path:
+def _staging_folder(work: Unlearning) -> Path:
     folder = work.output.absolute().with_name(f".{work.output.name}.saving")
     shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -236,7 +236,7 @@ def _clear(folder: Path) -> Any:
 
 
 def _finish(
-    work: Work, folder: Path, settings: dict[str, Any], history: list[dict[str, Any]], reason: str, diverged: str
+    work: Unlearning, folder: Path, settings: dict[str, Any], history: list[dict[str, Any]], reason: str, diverged: str
 ) -> Made:
     inputs = work.inputs
     sources = {"forget": inputs.forget, "retain": inputs.retain, "target": inputs.target, "unrelated": inputs.unrelated}

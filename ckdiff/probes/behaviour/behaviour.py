@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Task:
+class AskJob:
     """Everything that is settled before a weight is read.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Said:
     texts: Forced | None
 
 
-def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> Task:
+def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> AskJob:
     """Everything that can be refused is refused here; of `settings` what is about probes alone is not looked at.
 
     Args:
@@ -116,7 +116,7 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     # What it says of a single question is about intervals and controls of a probe.
     own = [note for note in job.notes if note != ONE_QUESTION]
     notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
-    task = Task(job, asked, choices, texts, list(notes), Way(settings.batch_size))
+    task = AskJob(job, asked, choices, texts, list(notes), Way(settings.batch_size))
     task.way = _choose_way(task)
     return task
 
@@ -143,7 +143,7 @@ def _once(asked: Asked, kept: Sequence[int]) -> Asked:
     return replace(asked, target=sets.get("target"), unrelated=sets["unrelated"])
 
 
-def run(task: Task, making: Making, listener: Listener | None = None) -> Behaviour:
+def run(task: AskJob, making: Making, listener: Listener | None = None) -> Behaviour:
     """Ask both models, one after the other, and put together what they said.
 
     Args:
@@ -165,7 +165,7 @@ def run(task: Task, making: Making, listener: Listener | None = None) -> Behavio
 
 
 def _ask_model(
-    task: Task,
+    task: AskJob,
     side: Side,
     base_answers: list[tuple[int, ...]] | None,
     listener: Listener,
@@ -200,7 +200,7 @@ def _ask_model(
     return _Said(answers, logprobs, texts)
 
 
-def _answer_by_set(task: Task, live: LiveModel, cache: Cache, tick: Callable[[int], None]) -> list[list[int]]:
+def _answer_by_set(task: AskJob, live: LiveModel, cache: Cache, tick: Callable[[int], None]) -> list[list[int]]:
     """The base's answers, each set of questions by itself, so that others who ask one of them can use it."""
     job, way, found = task.job, task.way, list[list[int]]()
     for questions in task.asked.open.values():
@@ -214,7 +214,7 @@ def _answer_by_set(task: Task, live: LiveModel, cache: Cache, tick: Callable[[in
     return found
 
 
-def _scored_prompts(task: Task, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
+def _scored_prompts(task: AskJob, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
     """Prompts whose answers are scored: open questions with the base's answers, then choices."""
     answered = [replace(prompt, answer=answer) for prompt, answer in zip(task.job.prompts, base_answers, strict=True)]
     return [*answered, *task.choices]
@@ -235,7 +235,7 @@ def _check_ids(job: Job, given: Sequence[Prompt]) -> None:
         raise PairError(f"{job.pair.base.location}: its tokenizer makes id {largest}, its embedding has {rows} rows")
 
 
-def _choose_way(task: Task) -> Way:
+def _choose_way(task: AskJob) -> Way:
     """Stream or not: does one model fit, with the other's unembedding and what is kept of both?
 
     Raises:
@@ -265,7 +265,7 @@ def _choose_way(task: Task) -> Way:
     return Way(settings.batch_size, stream, job.room // 8)
 
 
-def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
+def _assemble(task: AskJob, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
     logprobs: dict[Side, list[Tensor]] = {"base": base.logprobs, "unlearned": unlearned.logprobs}
     opened, picked = len(task.job.prompts), len(task.job.prompts) + len(task.choices)
     sets, first = [], 0
@@ -291,7 +291,7 @@ def _assemble(task: Task, base: _Said, unlearned: _Said, making: Making) -> Beha
 
 
 def _answer_set(
-    task: Task,
+    task: AskJob,
     name: str,
     questions: QuestionSet,
     part: slice,
@@ -322,7 +322,7 @@ def _answer_set(
 
 
 def _answer_record(
-    task: Task, number: int, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]
+    task: AskJob, number: int, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]
 ) -> AnswerRecord:
     base, unlearned = (side.answers[number] for side in said)
     texts = [task.job.decode(ids) for ids in (base, unlearned)]
@@ -341,7 +341,7 @@ def _answer_record(
     )
 
 
-def _choice_set(task: Task, base: Sequence[Tensor], unlearned: Sequence[Tensor]) -> ChoiceSet | None:
+def _choice_set(task: AskJob, base: Sequence[Tensor], unlearned: Sequence[Tensor]) -> ChoiceSet | None:
     asked = task.asked.choices
     if asked is None:
         return None
@@ -356,13 +356,13 @@ def _choice_set(task: Task, base: Sequence[Tensor], unlearned: Sequence[Tensor])
     )
 
 
-def _neutral_set(task: Task, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
-    asked = task.asked.neutral
+def _neutral_set(job: AskJob, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
+    asked = job.asked.neutral
     base, unlearned = (side.texts for side in said)
     if asked is None or base is None or unlearned is None:
         return None
-    kl = divergences(base, unlearned, task.texts)
-    rows = neutral_records(task.texts, kl, logprobs["base"], logprobs["unlearned"])
+    kl = divergences(base, unlearned, job.texts)
+    rows = neutral_records(job.texts, kl, logprobs["base"], logprobs["unlearned"])
     return NeutralSet(
         source=asked.source,
         digest=asked.digest,
@@ -373,14 +373,14 @@ def _neutral_set(task: Task, said: tuple[_Said, _Said], logprobs: Mapping[Side, 
     )
 
 
-def _silences(task: Task, sets: Sequence[AnswerSet]) -> Iterator[str]:
+def _silences(task: AskJob, sets: Sequence[AnswerSet]) -> Iterator[str]:
     """Sets in which the base says nothing that another answer could be held against."""
     for one in sets:
         told = silence(task.job.tokenizer, [row.answer_base_ids for row in one.questions], f"{one.name} questions")
         yield from (f"{note}: BLEU and chrF against nothing are 0, or 1 where nothing comes again" for note in told)
 
 
-def settings_record(task: Task, sets: Sequence[AnswerSet]) -> dict[str, str]:
+def settings_record(task: AskJob, sets: Sequence[AnswerSet]) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, job = task.job.settings, task.job
     texts = [text for one in sets for row in one.questions for text in (row.answer_base, row.answer_unlearned)]
