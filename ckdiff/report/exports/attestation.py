@@ -22,6 +22,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
+from ckdiff.report.words.asked import question_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,22 +106,8 @@ def _configuration(report: Report, gate: Gate, sha256: str) -> Iterator[dict[str
     """Everything that was used, as resource descriptors with digests."""
     yield {"name": "report", "digest": {"sha256": sha256}, "mediaType": "application/x-hdf5"}
     yield {"name": "policy", "digest": {"sha256": gate.digest}, "annotations": {"source": gate.source}}
-    for name, digest, source in _questions(report):
+    for name, digest, source in question_sets(report):
         yield {"name": f"questions/{name}", "digest": {"sha256": digest}, "annotations": {"source": source}}
-
-
-def _questions(report: Report) -> Iterator[tuple[str, str, str]]:
-    """Every set of questions or texts: what asked it, its digest, and where it came from."""
-    if report.probe is not None and "questions_digest" in report.probe.settings:
-        settings = report.probe.settings
-        yield "probe", settings["questions_digest"], settings.get("questions_source", "")
-    if report.behaviour is not None:
-        for one in report.behaviour.answers:
-            yield f"behaviour/{one.name}", one.digest, one.source
-        if report.behaviour.choices is not None:
-            yield "behaviour/choices", report.behaviour.choices.digest, report.behaviour.choices.source
-        if report.behaviour.neutral is not None:
-            yield "behaviour/neutral", report.behaviour.neutral.digest, report.behaviour.neutral.source
 
 
 def _tests(gate: Gate) -> dict[str, list[str]]:
