@@ -388,3 +388,63 @@ def test_verify_holds_models_against_their_signatures(scene: Scene) -> None:
     assert (status, "model.sig: payload.py: is not listed: it came after the signature" in out) == (1, True)
     status, _, err = scene.call("verify", scene.root / "report.h5", "--base-key", scene.root / "vendor.pem.pub")
     assert (status, "--base-key: says who signed the base; give --base too" in err) == (2, True)
+
+
+@pytest.fixture
+def ours(scene: Scene) -> Path:
+    new_key(scene.root / "p256.pem", "p256")
+    return scene.root / "p256.pem"
+
+
+def test_attest_signs_the_model_too_and_its_root_is_a_subject(scene: Scene, ours: Path) -> None:
+    """Whole: sign, take into the attestation, verify; then a file more in the model, and another model's root."""
+    (scene.root / "unlearned" / "report.h5").write_bytes((scene.root / "report.h5").read_bytes())
+    report, public = scene.root / "unlearned" / "report.h5", ours.with_name("p256.pem.pub")
+    options = ("--unlearned", scene.root / "unlearned")
+    status, _, err = scene.call("attest", report, "--key", ours, *options, "--sign-model", "--bundle")
+    assert status == 0, err
+    signed = check(scene.root / "unlearned", public)
+    assert signed.flaws == ()  # the report and its envelope lie there, and are left out
+    assert f"model.sig made, {signed.files} files, root sha256 {signed.root}" in err
+    bundle = read_bundle(report.with_name("report.h5.intoto.json"))
+    subject = {"name": "unlearned", "digest": {"sha256": signed.root}}
+    found = json.loads(bundle.payload)["subject"][-1]
+    assert found == subject | {"annotations": {"signature": "https://model_signing/signature/v1.0"}}
+    command = ("verify", report, "--key", public, *options, "--unlearned-key", public)
+    status, out, _ = scene.call(*command)
+    assert (status, out.startswith("verified: ")) == (0, True)
+    status, out, _ = scene.call(
+        "verify", report, "--key", public
+    )  # the root is believed where the model is not at hand
+    assert (status, out.startswith("verified: ")) == (0, True)
+    (scene.root / "unlearned" / "model.sig").unlink()
+    (scene.root / "unlearned" / "more.txt").touch()
+    sign_model(scene.root / "unlearned", elliptic_signer(ours), [Path("report.h5"), Path("report.h5.intoto.json")])
+    status, out, _ = scene.call(*command)
+    assert (status, f"root digest of the unlearned: stored {signed.root}, recomputed " in out) == (1, True)
+
+
+def test_attest_takes_only_models_that_are_the_reports_and_as_signed(scene: Scene, ours: Path) -> None:
+    base, unlearned = scene.root / "base", scene.root / "unlearned"
+    command = ("attest", scene.root / "report.h5", "--key", ours)
+    refused = {
+        ("--base", base): "--base: has no model.sig",
+        ("--base", unlearned): "model.safetensors: sha256: stored",
+        ("--base", base, "--base-key", f"{ours}.pub"): "there is no such file: it was deleted",
+        ("--sign-model",): "give --unlearned DIR",
+        ("--unlearned", unlearned, "--sign-model", "--unlearned-key", f"{ours}.pub"): "a model is signed once",
+        ("--unlearned", unlearned / "model.safetensors", "--sign-model"): "name that of the model",
+        ("--unlearned-key", f"{ours}.pub"): "give --unlearned too",
+        ("--key-type", "p256"): "give --new-key FILE",
+    }
+    for options, text in refused.items():
+        status, _, err = scene.call(*command, *options)
+        assert (status, text in err) == (2, True), err
+    status, _, err = scene.call(*command[:3], scene.root / "ours.pem", "--sign-model", "--unlearned", unlearned)
+    assert (status, "a key of kind ed25519, which model signing does not know" in err) == (2, True)
+    sign_model(base, elliptic_signer(ours))
+    status, _, err = scene.call(*command, "-o", base / "report.intoto.json")
+    assert (status, "model.sig does not list; name another" in err) == (2, True)
+    (base / "more.txt").touch()
+    status, _, err = scene.call(*command, "--base", base)
+    assert (status, "more.txt: is not listed" in err) == (2, True)

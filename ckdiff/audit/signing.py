@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ckdiff.errors import CkdiffError
 from ckdiff.files import read_small
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey
+
+KeyKind = Literal["ed25519", "p256"]
 
 PASSWORD = "CKDIFF_KEY_PASSWORD"
 EXTRA = "signing needs securesystemslib and cryptography: pip install 'ckdiff[attest]'"
@@ -54,8 +56,12 @@ def check_installed() -> None:
     del cryptography, securesystemslib
 
 
-def new_key(path: Path) -> str:
-    """Make an Ed25519 key: `path` for its owner alone (mode 0600), and `path`.pub for everybody.
+def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
+    """Make a key: `path` for its owner alone (mode 0600), and `path`.pub for everybody.
+
+    Args:
+        path: of the private half.
+        kind: "p256" is ECDSA on that curve, which is one of those that sign models.
 
     Returns:
         The key's id.
@@ -65,10 +71,11 @@ def new_key(path: Path) -> str:
     """
     check_installed()
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from securesystemslib.signer import SSlibKey
 
-    private = Ed25519PrivateKey.generate()
+    elliptic = kind == "p256"
+    private = ec.generate_private_key(ec.SECP256R1()) if elliptic else ed25519.Ed25519PrivateKey.generate()
     secret = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

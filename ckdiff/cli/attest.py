@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
+from ckdiff.audit.signing import KeyKind
+from ckdiff.calls.attest import AttestSpec
+from ckdiff.calls.attest import attest as run
+from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark
-from ckdiff.cli.options import KEY, QUIET
+from ckdiff.cli.options import BASE_KEY, KEY, QUIET, UNLEARNED_KEY
 from ckdiff.errors import CkdiffError
 from ckdiff.options import OUTPUT, Argument, Option
 
-MOST_ENVELOPE = 1 << 26
-"""Bytes of a file that are looked at to see whether it is an attestation."""
-
-
 PRIVATE = KEY.but("The private key in PEM; of an encrypted one CKDIFF_KEY_PASSWORD opens it.")
-NEW_KEY = Option("--new-key", "Make an Ed25519 key in this file, and its public half in FILE.pub.")
+NEW_KEY = Option("--new-key", "Make a key in this file, and its public half in FILE.pub.")
+KEY_TYPE = Option("--key-type", "Of --new-key: p256 is the kind that signs models.", known=get_args(KeyKind))
+BASE = Option("--base", "The model before, whose model.sig becomes part of what is signed.")
+UNLEARNED = Option("--unlearned", "The same of the model after.")
+SIGN_MODEL = Option("--sign-model", "Sign the directory of --unlearned as well, in its model.sig; with an ECDSA key.")
+BUNDLE = Option("--bundle", "Write a Sigstore bundle, not a bare envelope.")
 
 
 def attest(
@@ -23,55 +28,40 @@ def attest(
     key: Annotated[Path | None, PRIVATE] = None,
     output: Annotated[Path | None, OUTPUT.but("The envelope to write; else REPORT.intoto.json.")] = None,
     new_key: Annotated[Path | None, NEW_KEY] = None,
+    key_type: Annotated[KeyKind | None, KEY_TYPE] = None,
+    base: Annotated[str | None, BASE] = None,
+    unlearned: Annotated[str | None, UNLEARNED] = None,
+    base_key: Annotated[Path | None, BASE_KEY] = None,
+    unlearned_key: Annotated[Path | None, UNLEARNED_KEY] = None,
+    sign_model: Annotated[bool, SIGN_MODEL] = False,
+    bundle: Annotated[bool, BUNDLE] = False,
+    adapter_base: Annotated[str | None, ADAPTER_BASE] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Sign a report: an in-toto test result about both checkpoints, in a DSSE envelope beside it."""
-    from ckdiff.audit import signing
-
     if new_key is None and (report is None or key is None):
         raise CkdiffError("attest needs a REPORT and --key FILE; or --new-key FILE, which makes a key")
+    if key_type is not None and new_key is None:
+        raise CkdiffError("--key-type: says what --new-key makes; give --new-key FILE")
     if new_key is not None:
-        if key is not None:
-            raise CkdiffError("--key and --new-key: give one of them")
-        remark(f"key: {new_key} and {new_key.name}.pub, {signing.new_key(new_key)}", quiet)
-        key = new_key
+        key = _new_key(new_key, key, key_type or "ed25519", quiet)
     if report is not None and key is not None:
-        _attest(report, key, output, quiet)
+        models = (base, unlearned, base_key, unlearned_key)
+        _tell(AttestSpec(report, key, output, *models, sign_model, bundle, adapter_base), quiet)
 
 
-def _attest(report: Path, key: Path, output: Path | None, quiet: bool) -> None:
+def _new_key(new_key: Path, key: Path | None, kind: KeyKind, quiet: bool) -> Path:
     from ckdiff.audit import signing
-    from ckdiff.audit.verify.report import check
-    from ckdiff.audit.verify.verify import read_with_digest, sidecar
-    from ckdiff.files import read_small
-    from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload, statement
 
-    place = output or sidecar(report)
-    if place.resolve() in (report.resolve(), key.resolve()):
-        raise CkdiffError(f"{place}: is the report or the key itself; name another file with -o FILE")
-    if place.is_file() and b'"payloadType"' not in read_small(place, MOST_ENVELOPE):
-        raise CkdiffError(f"{place}: is there and is no attestation; name another file with -o FILE")
-    signer = signing.private_key(key)
-    found, sha256 = read_with_digest(report)
-    try:
-        content = payload(statement(found, sha256))
-    except CkdiffError as error:
-        raise CkdiffError(f"{report}: {error}") from error
-    differences = check(found).found
-    if differences:
-        raise CkdiffError(
-            f"{report}: contradicts itself ({differences[0]}); nobody should sign it: see `ckdiff verify`, and measure"
-            " or judge again"
-        )
-    _replace(place, signing.sign(content, PAYLOAD_TYPE, signer))
-    remark(f"attestation: {place}, signed by {signer.public_key.keyid}", quiet)
+    if key is not None:
+        raise CkdiffError("--key and --new-key: give one of them")
+    remark(f"key: {new_key} and {new_key.name}.pub, {signing.new_key(new_key, kind)}", quiet)
+    return new_key
 
 
-def _replace(place: Path, content: bytes) -> None:
-    """Write a file, all of it or nothing."""
-    from ckdiff.files import replace_file
-
-    try:
-        replace_file(place, content)
-    except OSError as error:
-        raise CkdiffError(f"{place}: cannot be written ({error.strerror}); use -o FILE") from error
+def _tell(spec: AttestSpec, quiet: bool) -> None:
+    found = run(spec)
+    for side, signed in found.models.items():
+        how = "made" if spec.sign_model and side == "unlearned" else "checked"
+        remark(f"{side}: {signed.path} {how}, {signed.files} files, root sha256 {signed.root}", quiet)
+    remark(f"attestation: {found.place}, signed by {found.keyid}", quiet)

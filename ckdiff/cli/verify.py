@@ -9,7 +9,7 @@ import typer
 
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
-from ckdiff.cli.options import KEY, POLICY, QUIET, REPORT
+from ckdiff.cli.options import BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
 from ckdiff.options import Option
 from ckdiff.version import __version__
@@ -26,8 +26,6 @@ MOST_LINES = 200
 
 BASE = Option("--base", "The model before: are its files those of the report?")
 UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
-BASE_KEY = Option("--base-key", "The public key in PEM of whoever must have signed the base (model.sig).")
-UNLEARNED_KEY = Option("--unlearned-key", "The same of the unlearned model.")
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
 

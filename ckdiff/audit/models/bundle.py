@@ -72,6 +72,14 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(_bytes(envelope, "payload"), _bytes(signatures[0], "sig"), hint, certified)
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a bundle, and no bare envelope; a file that cannot be read is neither."""
+    try:
+        return b'"dsseEnvelope"' in read_envelope(path)
+    except SignatureError:
+        return False
+
+
 def check_bundle(bundle: Bundle, key: SSlibKey) -> None:
     """Prove that a key has signed a bundle's payload.
 
@@ -95,7 +103,7 @@ def make_bundle(payload: bytes, signer: CryptoSigner) -> bytes:
 
     Args:
         payload: what is signed.
-        signer: from `elliptic_signer`.
+        signer: from `elliptic_signer`, or of any other kind where no model is signed.
     """
     signature = signer.sign(_preauthenticated(payload)).signature
     tree = {
@@ -136,7 +144,7 @@ def _check_kind(path: Path, key: SSlibKey) -> None:
     if key.scheme not in SCHEMES:
         raise KeyFileError(
             f"{printable(path)}: a key of kind {printable(key.scheme)}, which model signing does not know; give an"
-            " ECDSA key on P-256, such as `openssl ecparam -name prime256v1 -genkey -noout` makes"
+            " ECDSA key: `ckdiff attest --new-key FILE --key-type p256` makes one"
         )
 
 

@@ -21,7 +21,7 @@ from ckdiff.audit.signing import SignatureError
 from ckdiff.untrusted import printable, shorten, strict_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SIGNATURE = "model.sig"
 """The name that signers give a signature, and leave out of it."""
@@ -232,19 +232,24 @@ def _digest(path: Path, algorithm: str, start: int, end: int) -> str:
     return str(found.hexdigest())
 
 
-def manifest_of(folder: Path) -> Manifest:
+def manifest_of(folder: Path, more: Iterable[PurePosixPath] = ()) -> Manifest:
     """A list of everything in a directory, as it is signed: whole files by sha256, no links.
+
+    Args:
+        folder: the directory.
+        more: paths in it that are left out beside the usual ones.
 
     Raises:
         SignatureError: something lies there that cannot be signed.
     """
-    blank = Manifest("", {}, "sha256", 0, links=False, left_out=LEFT_OUT)
+    left_out = (*LEFT_OUT, *map(str, more))
+    blank = Manifest("", {}, "sha256", 0, links=False, left_out=left_out)
     names, flaws = files_in(folder, blank)
     if flaws:
         raise SignatureError(f"{printable(flaws[0].name)} {flaws[0].text}")
     digests = {name: _digest(folder / name, "sha256", 0, (folder / name).stat().st_size) for name in names}
     root = hashlib.sha256(b"".join(map(bytes.fromhex, digests.values()))).hexdigest()
-    return Manifest(root, digests, "sha256", 0, links=False, left_out=LEFT_OUT)
+    return Manifest(root, digests, "sha256", 0, links=False, left_out=left_out)
 
 
 def statement_of(found: Manifest, name: str) -> bytes:

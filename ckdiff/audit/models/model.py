@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.models.bundle import check_bundle, make_bundle, read_bundle
@@ -16,7 +16,7 @@ from ckdiff.untrusted import printable
 from ckdiff.weights.around import settings_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
@@ -102,12 +102,27 @@ def _read_files(folder: Path, checkpoint: Checkpoint) -> list[str]:
     return sorted(names | {name for name in settings_digests(checkpoint) if (folder / name).is_file()})
 
 
-def sign_model(folder: Path, signer: CryptoSigner) -> Signed:
+def listed_above(place: Path) -> Path | None:
+    """The signature in a directory above a file that does not leave the file out; None where there is no such one."""
+    for folder in Path(os.path.abspath(place)).parents:
+        path = folder / SIGNATURE
+        try:
+            listed = read_manifest(read_bundle(path).payload) if path.is_file() else None
+        except SignatureError:
+            continue  # it holds for nothing anyway
+        name = Path(os.path.abspath(place)).relative_to(folder).as_posix()
+        if listed is not None and name not in listed.digests and not listed.leaves_out(name):
+            return path
+    return None
+
+
+def sign_model(folder: Path, signer: CryptoSigner, more: Iterable[Path] = ()) -> Signed:
     """Sign everything that lies in a directory: `model.sig` in it, which must not be there.
 
     Args:
         folder: of the model.
         signer: from `elliptic_signer`.
+        more: paths in it that are left out beside the usual ones.
 
     Raises:
         CkdiffError: there is a signature, something that cannot be signed lies there, or it cannot be written.
@@ -116,7 +131,7 @@ def sign_model(folder: Path, signer: CryptoSigner) -> Signed:
     if path.exists() or path.is_symlink():
         raise CkdiffError(f"{printable(path)}: is there already, and a signature is never replaced; take it away")
     try:
-        listed = manifest_of(folder)
+        listed = manifest_of(folder, [PurePosixPath(path.as_posix()) for path in more])
         write_synced(path, make_bundle(statement_of(listed, folder.resolve().name), signer))
     except SignatureError as error:
         raise CkdiffError(f"{printable(folder)}: {error}; take it away before the model is signed") from error

@@ -10,11 +10,12 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ckdiff.audit.models.bundle import elliptic_key
+from ckdiff.audit.models.bundle import check_bundle, is_bundle, read_bundle
 from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read_payload
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
-from ckdiff.errors import CkdiffError, ReportError
+from ckdiff.audit.verify.sides import SIDES, check_side, model_key
+from ckdiff.errors import ReportError
 from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable
 
@@ -95,15 +96,17 @@ def verify(spec: VerifySpec) -> Outcome:
         CkdiffError: the report, the key or a checkpoint cannot be read.
     """
     key = None if spec.key is None else public_key(spec.key)
-    model_keys = {side: _model_key(side, spec) for side in ("base", "unlearned")}
+    keys = {side: model_key(side, getattr(spec, side), getattr(spec, f"{side}_key")) for side in SIDES}
     report, sha256 = read_with_digest(spec.report)
     found = check(report, spec.policy)
     files = tuple(_given_sides(spec))
-    models = {side: _check_side(side, spec, report, model_keys[side], found) for side in files}
-    signed = None if key is None else _check_signature(spec, report, sha256, key, found)
+    sides = {
+        side: check_side(side, getattr(spec, side), report, keys[side], spec.adapter_base, found) for side in files
+    }
+    signed = None if key is None else _check_signature(spec, report, sha256, key, found, sides)
     writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
-    there = {side: one for side, one in models.items() if one is not None}
-    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise, there)
+    models = {side: one for side, one in sides.items() if one is not None}
+    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise, models)
 
 
 def file_digest(path: Path) -> str:
@@ -135,41 +138,7 @@ def read_with_digest(path: Path) -> tuple[Report, str]:
 
 
 def _given_sides(spec: VerifySpec) -> list[str]:
-    return [side for side in ("base", "unlearned") if getattr(spec, side) is not None]
-
-
-def _model_key(side: str, spec: VerifySpec) -> SSlibKey | None:
-    """The key that must have signed a checkpoint.
-
-    Raises:
-        CkdiffError: it is none that signs models, or no checkpoint was named for it.
-    """
-    path: Path | None = getattr(spec, f"{side}_key")
-    if path is None:
-        return None
-    if getattr(spec, side) is None:
-        raise CkdiffError(f"--{side}-key: says who signed the {side}; give --{side} too, the checkpoint")
-    return elliptic_key(path)
-
-
-def _check_side(side: str, spec: VerifySpec, report: Report, key: SSlibKey | None, found: Differences) -> Signed | None:
-    """Hold a checkpoint against the report, and against the signature beside it, if there is one."""
-    from ckdiff.audit.models.model import check_model
-    from ckdiff.audit.verify.files import check_files
-    from ckdiff.weights.opening import open_checkpoint
-
-    place: str = getattr(spec, side)
-    checkpoint = open_checkpoint(place, spec.adapter_base)
-    hashed = check_files(side, getattr(report.provenance, side), checkpoint, found)
-    signed = check_model(checkpoint, place, key, hashed)
-    if signed is not None:
-        found.compared += signed.files
-        where = f"{side} {signed.path}"
-        found.found += [
-            Difference(printable(f"{where}: {flaw.name}" if flaw.name else where), "", printable(flaw.text))
-            for flaw in signed.flaws
-        ]
-    return signed
+    return [side for side in SIDES if getattr(spec, side) is not None]
 
 
 def _form(signed: Any) -> int:
@@ -180,13 +149,42 @@ def _form(signed: Any) -> int:
     return form if type(form) is int and 1 <= form < FORMAT else FORMAT
 
 
-def _check_signature(spec: VerifySpec, report: Report, sha256: str, key: SSlibKey, found: Differences) -> str | None:
+def _roots(signed: Any, where: str, sides: Mapping[str, Signed | None], found: Differences) -> dict[str, str]:
+    """The root digests of models that are subjects of a statement; those of checkpoints at hand must be theirs."""
+    subjects = signed.get("subject")
+    rows = [row for row in subjects if isinstance(row, dict)] if isinstance(subjects, list) else []
+    digests = {row.get("name"): row.get("digest") for row in rows if row.get("name") in SIDES}
+    roots = {side: str(one.get("sha256")) for side, one in digests.items() if side and isinstance(one, dict)}
+    for side in roots.keys() & sides.keys():
+        there = sides[side]
+        found.exact(f"{where}: root digest of the {side}", roots[side], "" if there is None else there.root)
+    return roots
+
+
+def _payload_of(place: Path, key: SSlibKey) -> bytes:
+    """What a key has signed, in an envelope or in a bundle."""
+    if not is_bundle(place):
+        return open_envelope(place, PAYLOAD_TYPE, key)
+    bundle = read_bundle(place)
+    check_bundle(bundle, key)
+    return bundle.payload
+
+
+def _check_signature(
+    spec: VerifySpec,
+    report: Report,
+    sha256: str,
+    key: SSlibKey,
+    found: Differences,
+    sides: Mapping[str, Signed | None],
+) -> str | None:
     """The key's id where the attestation is signed by it and says what the report says; else None and differences."""
     place = spec.attestation or sidecar(spec.report)
     where, before = f"attestation {place}", len(found.found)
     try:
-        signed = read_payload(open_envelope(place, PAYLOAD_TYPE, key))
-        compare_trees("attestation", signed, statement(report, sha256, _form(signed)), found)
+        signed = read_payload(_payload_of(place, key))
+        roots = _roots(signed, where, sides, found)
+        compare_trees("attestation", signed, statement(report, sha256, _form(signed), roots), found)
     except SignatureError as error:
         found.found.append(Difference(printable(where), "", printable(error)))
     except ReportError as error:

@@ -1,6 +1,7 @@
 """The in-toto Statement of a test result that a signature is about, as plain data: `statement(report, sha256)`.
 
-    subject           every weight file of both checkpoints, named by side, with its sha256
+    subject           every weight file of both checkpoints, named by side, with its sha256; where a model is signed
+                      itself and was at hand, the root digest of what its signature lists, under the side's name
     predicateType     https://in-toto.io/attestation/test-result/v0.1
     predicate         result, configuration (the report's file, the policy, the sets of questions, each with its
                       digest), passedTests, warnedTests, failedTests: checks of the gate by name
@@ -25,7 +26,7 @@ from ckdiff.errors import ReportError
 from ckdiff.report.words.asked import question_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.report.schema.verdict import Gate, Verdict
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+
+MODEL_SIGNATURE = "https://model_signing/signature/v1.0"
+"""The predicate type of a model's own signature, whose root digest a subject may have."""
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -49,19 +53,23 @@ LISTS = {"passed": "passedTests", "inconclusive": "warnedTests", "failed": "fail
 SIDES = ("base", "unlearned")
 
 
-def statement(report: Report, sha256: str, form: int = FORMAT) -> dict[str, Any]:
+def statement(
+    report: Report, sha256: str, form: int = FORMAT, roots: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The statement about a report.
 
     Args:
         report: with hashes, a verdict and a gate.
         sha256: of its file.
         form: up to `FORMAT`; an older one says what an older ckdiff signed.
+        roots: by side the root digest of what the signature of that model lists.
 
     Raises:
         ReportError: it lacks one of them; and which command puts it in.
     """
     verdict, gate = _demand_gate(report)
     subjects = [row for side in SIDES for row in _subjects(side, getattr(report.provenance, side))]
+    subjects += [_model(side, roots[side]) for side in SIDES if roots and side in roots]
     return {
         "_type": STATEMENT_TYPE,
         "subject": subjects,
@@ -100,6 +108,11 @@ def _demand_gate(report: Report) -> tuple[Verdict, Gate]:
 def _subjects(side: str, record: CheckpointRecord) -> Iterator[dict[str, Any]]:
     for shard in record.shards:
         yield {"name": f"{side}/{shard.name}", "digest": {"sha256": shard.sha256}}
+
+
+def _model(side: str, root: str) -> dict[str, Any]:
+    """A model as a whole: everything that its own signature lists."""
+    return {"name": side, "digest": {"sha256": root}, "annotations": {"signature": MODEL_SIGNATURE}}
 
 
 def _configuration(report: Report, gate: Gate, sha256: str) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,64 @@
+"""A checkpoint against a report and against the signature beside it: `check_side(...)`, `model_key(...)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckdiff.audit.models.bundle import elliptic_key
+from ckdiff.audit.verify.differences import Difference
+from ckdiff.errors import CkdiffError
+from ckdiff.untrusted import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from securesystemslib.signer import SSlibKey
+
+    from ckdiff.audit.models.model import Signed
+    from ckdiff.audit.verify.differences import Differences
+    from ckdiff.report.schema.report import Report
+
+SIDES = ("base", "unlearned")
+
+
+def model_key(side: str, place: str | None, path: Path | None) -> SSlibKey | None:
+    """The key that must have signed a checkpoint, or None where nobody says.
+
+    Raises:
+        CkdiffError: it is none that signs models, or no checkpoint was named for it.
+    """
+    if path is None:
+        return None
+    if place is None:
+        raise CkdiffError(f"--{side}-key: says who signed the {side}; give --{side} too, the checkpoint")
+    return elliptic_key(path)
+
+
+def check_side(
+    side: str, place: str, report: Report, key: SSlibKey | None, adapter_base: str | None, found: Differences
+) -> Signed | None:
+    """Hold a checkpoint against the report, and against the signature beside it, if there is one.
+
+    Args:
+        side: which of the two.
+        place: its path or hub id.
+        report: whose files they must be.
+        key: that must have signed it, or None: then a signature is held against the files alone.
+        adapter_base: the base model of adapters whose own config names none.
+        found: gets the differences.
+    """
+    from ckdiff.audit.models.model import check_model
+    from ckdiff.audit.verify.files import check_files
+    from ckdiff.weights.opening import open_checkpoint
+
+    checkpoint = open_checkpoint(place, adapter_base)
+    hashed = check_files(side, getattr(report.provenance, side), checkpoint, found)
+    signed = check_model(checkpoint, place, key, hashed)
+    if signed is not None:
+        found.compared += signed.files
+        where = f"{side} {signed.path}"
+        found.found += [
+            Difference(printable(f"{where}: {flaw.name}" if flaw.name else where), "", printable(flaw.text))
+            for flaw in signed.flaws
+        ]
+    return signed
