@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ckdiff import CompareSpec, compare
+from ckdiff.cli.app import run as cli
 from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
@@ -158,3 +159,13 @@ def test_digests_are_those_of_the_files(base: Path) -> None:
     without = compare(CompareSpec(str(base), str(base), hash=False))
     assert without.provenance.base.digest is None
     assert dataclasses.asdict(without)["compare"]["tensors"] == dataclasses.asdict(report)["compare"]["tensors"]
+
+
+def test_any_number_of_threads_writes_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    other = save(tmp_path / "other", llama(1))
+    found = []
+    for threads in ("1", "2", "3"):
+        output = tmp_path / f"{threads}.h5"
+        assert cli(["compare", str(base), str(other), "-q", "-o", str(output), "--threads", threads]) == 0
+        found.append(output.read_bytes())
+    assert found[0] == found[1] == found[2]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ckdiff.weights.drift import drift
+from ckdiff.weights.crew import Crew
+from ckdiff.weights.drift import PART, begin_drift, drift
 from ckdiff.weights.storage import decode64, table_8bit
 
 if TYPE_CHECKING:
@@ -210,3 +211,51 @@ def test_other_dtypes(dtype: str) -> None:
     assert found.moments.one_minus_cosine()[0] == pytest.approx(one_minus_cosine[0], rel=1e-4)
     assert found.moments.relative_l2()[0] == pytest.approx(relative_l2[0], rel=1e-6)
     assert found.changed == np.count_nonzero(decode64(a, dtype) != decode64(b, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_parts_make_the_same_whole_by_any_number_of_threads(dtype: str) -> None:
+    """Two parts, with a neuron of zeros and one that is only scaled, so that one of them is done again."""
+    rng = np.random.default_rng(7)
+    first = rng.standard_normal((520, PART // 500))
+    second = first + 1e-2 * rng.standard_normal(first.shape)
+    first[3], second[100] = 0, 1.5 * first[100]
+    raw_a, raw_b = stored(first, dtype), stored(second, dtype)
+    a, b = decode64(raw_a, dtype), decode64(raw_b, dtype)
+    for axis in (None, 0, 1):
+        alone = drift(raw_a, dtype, raw_b, dtype, axis)
+        for threads in (2, 3):
+            with Crew(threads) as crew:
+                assert repr(begin_drift(raw_a, dtype, raw_b, dtype, axis, crew)()) == repr(alone)
+        moments = alone.moments if axis is None else alone.neurons
+        assert moments is not None
+        for found, values in ((moments.a2, a), (moments.b2, b), (moments.d2(), b - a)):
+            expected = np.square(values).sum(None if axis is None else 1 - axis)
+            np.testing.assert_allclose(found, expected.reshape(-1), rtol=1e-6)
+        assert alone.changed == np.count_nonzero(a != b)
+
+
+def test_heads_that_lie_far_apart_are_cut_inside_the_first_axis() -> None:
+    words = np.random.default_rng(9).integers(0x3F00, 0x3F80, (2, 2, PART // 64 + 8, 64)).astype(np.uint16)
+    a, b = words[:, 1], words[::-1, 0]
+    found, copied = (drift(x, "BF16", y, "BF16", None) for x, y in ((a, b), (a.copy(), b.copy())))
+    assert found.changed == copied.changed == np.count_nonzero(a != b)
+    assert found.moments.relative_l2()[0] == pytest.approx(copied.moments.relative_l2()[0], rel=1e-6)
+    assert found.moments.one_minus_cosine()[0] == pytest.approx(copied.moments.one_minus_cosine()[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_where_nothing_moved_the_norm_is_that_of_what_moved(dtype: str, axis: int | None) -> None:
+    """Blocks of equal words are not subtracted, and no digit shows it."""
+    a = np.random.default_rng(8).standard_normal((40, 96))
+    b = a.copy()
+    b[-1, -1] += 1
+    same = drift(stored(a, dtype), dtype, stored(a, dtype), dtype, axis)
+    moved = drift(stored(a, dtype), dtype, stored(b, dtype), dtype, axis)
+    assert same.identical
+    assert (same.changed, same.max_abs_diff, moved.changed) == (0, 0, 1)
+    np.testing.assert_array_equal(same.moments.a2, moved.moments.a2)
+    np.testing.assert_array_equal(same.moments.b2, same.moments.a2)
+    assert not same.moments.g.any()
+    assert not same.moments.r.any()

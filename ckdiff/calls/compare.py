@@ -29,7 +29,7 @@ def compare(
         spec: what to compare.
         progress: called with (elements done, elements in all).
         accept: called with both locations once the headers are read; it raises where the work should not begin.
-        threads: that hash weight files beside the arithmetic; 0: one a core.
+        threads: that do the arithmetic, and as many that hash files beside it; 0: one a core each.
 
     Raises:
         CheckpointError: a checkpoint cannot be read; nothing has been written.
@@ -57,6 +57,6 @@ def compare_open(
         from ckdiff.report.schema.report import Provenance, Report
         from ckdiff.weights.pairs import compare_checkpoints
 
-        comparison = compare_checkpoints(base, unlearned, progress)
+        comparison = compare_checkpoints(base, unlearned, progress, threads)
         provenance = Provenance(record_of(base, hasher), record_of(unlearned, hasher))
     return Report(provenance, compare=comparison, versions=versions())

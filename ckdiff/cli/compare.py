@@ -22,7 +22,7 @@ def compare(
     output: Output,
     output_format: Annotated[str, FORMAT] = TABLE,
     top: Annotated[int, TOP] = 10,
-    threads: Annotated[int, THREADS.but("Threads that hash files beside the arithmetic; 0: all.")] = 0,
+    threads: Annotated[int, THREADS.but("Threads that compare, and as many that hash beside them; 0: one a core.")] = 0,
     exit_code: Annotated[bool, Option("--exit-code", "Exit with 1 when the two differ.")] = False,
 ) -> None:
     """What moved: parameter drift per component, layer, tensor and neuron."""

@@ -7,12 +7,12 @@ the interpreter while it works.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ckdiff.weights.pages import forget_pages, map_file
+from ckdiff.weights.crew import core_count
+from ckdiff.weights.pages import forget_pages, map_file, read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class ShardHasher:
         self, shards: Iterable[Shard], known: Callable[[Path], str | None] | None = None, threads: int = 0
     ) -> None:
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1), thread_name_prefix="sha256")
+        self._pool = ThreadPoolExecutor(threads or core_count(), thread_name_prefix="sha256")
         self._digests: dict[Path, Future[str]] = {}
         for shard in shards:
             if shard.path not in self._digests:
@@ -65,6 +65,7 @@ class ShardHasher:
             for start in range(0, shard.size, CHUNK):
                 if self._stop.is_set():
                     break
+                read_ahead(mapped, start, min(start + 2 * CHUNK, shard.size))
                 with view[start : start + CHUNK] as part:
                     digest.update(part)
                 forget_pages(mapped, start, min(start + CHUNK, shard.size))

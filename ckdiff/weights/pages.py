@@ -27,6 +27,13 @@ def map_file(path: Path, size: int) -> mmap.mmap:
     return mapped
 
 
+def read_ahead(mapped: mmap.mmap, begin: int, end: int) -> None:
+    """Have [begin, end) read from the disk while something else is done, where the system can do that."""
+    if hasattr(mmap, "MADV_WILLNEED"):
+        begin -= begin % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
+
+
 def forget_pages(mapped: mmap.mmap, begin: int, end: int) -> None:
     """Drop the resident pages of [begin, end) from this mapping; they are read again if they are touched again."""
     if hasattr(mmap, "MADV_DONTNEED"):

@@ -6,7 +6,8 @@ Pieces are taken layer by layer, so that what is kept is a few numbers a tensor 
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ from ckdiff.weights.alignment.moves import Pieces, move_piece
 from ckdiff.weights.alignment.suspects import UNITS, suspects
 from ckdiff.weights.components import layout, pair
 from ckdiff.weights.configs import compare_settings
-from ckdiff.weights.drift import PieceDrift, drift
+from ckdiff.weights.crew import Crew
+from ckdiff.weights.drift import PieceDrift, begin_drift, drift
 from ckdiff.weights.moments import Moments, concatenate, together
 from ckdiff.weights.own_error import OwnError
 from ckdiff.weights.storage import Mapped, Rows
@@ -45,24 +47,27 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     Measured = tuple[TensorDrift, PieceDrift]
 
-FORGET_BYTES = 1 << 26
-"""Mapped bytes that are read before pages are given back."""
+AHEAD = 1 << 23
+"""Elements a thread that are begun, and read from the disk, before they are waited for."""
 
 
-def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progress | None = None) -> Comparison:
+def compare_checkpoints(
+    base: Checkpoint, unlearned: Checkpoint, progress: Progress | None = None, threads: int = 1
+) -> Comparison:
     """Drift of everything that two checkpoints share, and a list of everything that they do not.
 
     Args:
         base: the model before.
         unlearned: the model after.
         progress: called with (elements done, elements in all).
+        threads: that measure; 0: one a core. The same numbers come of any number.
     """
     layouts, notes = _layouts(base, unlearned)
     settings = compare_settings(base, unlearned)
     pairing = pair(*layouts)
     own = OwnError()
     with Mapped(base) as files_a, Mapped(unlearned) as files_b:
-        measured, grids = _measure_all(pairing.matched, files_a, files_b, own, progress)
+        measured, grids = _measure_all(pairing.matched, (files_a, files_b), own, threads, progress)
         alignment = find_alignment(base, unlearned, suspects(grids, [row for row, _ in measured]))
         aligned = _align(measured, alignment, files_a, Pieces(unlearned))
     return Comparison(
@@ -89,39 +94,44 @@ def compare_checkpoints(base: Checkpoint, unlearned: Checkpoint, progress: Progr
 
 
 def _measure_all(
-    pairs: Sequence[tuple[Piece, Piece]], base: Mapped, unlearned: Mapped, own: OwnError, progress: Progress | None
+    pairs: Sequence[tuple[Piece, Piece]],
+    files: tuple[Mapped, Mapped],
+    own: OwnError,
+    threads: int,
+    progress: Progress | None,
 ) -> tuple[list[Measured], Mapping[str, NeuronGrid]]:
     """The drift of every pair of pieces, and that of neurons; `own` learns what is of their formats alone."""
     measured: list[Measured] = []
     neurons = _NeuronRows()
-    turns = _forget_behind(pairs, (base, unlearned), progress)
-    for layer, group in itertools.groupby(turns, key=lambda matched: matched[0].layer):
-        found = []
-        for a, b in group:
-            found.append(_measure(a, b, base, unlearned))
-            own.add(a, b, base, unlearned, found[-1][1])
-        measured += [(row, piece_drift) for row, piece_drift, _ in found]
-        if layer is not None:
-            neurons.add(layer, found)
+    total, done = sum(math.prod(a.shape) for a, _ in pairs), 0
+    with Crew(threads) as crew:
+        for layer, group in itertools.groupby(_begin_ahead(pairs, *files, crew), key=lambda turn: turn[0].layer):
+            found = []
+            for a, b, result in group:
+                found.append((*_describe(a, b, *files, result()), a))
+                own.add(a, b, *files, found[-1][1])
+                done += math.prod(a.shape)
+                if progress is not None:
+                    progress(done, total)
+            measured += [(row, piece_drift) for row, piece_drift, _ in found]
+            if layer is not None:
+                neurons.add(layer, found)
     return measured, neurons.grids()
 
 
-def _forget_behind(
-    pairs: Sequence[tuple[Piece, Piece]], files: Sequence[Mapped], progress: Progress | None
-) -> Iterator[tuple[Piece, Piece]]:
-    """Pairs one after the other; behind each it says how far the work is, and pages that were read are given back."""
-    total = sum(int(np.prod(a.shape)) for a, _ in pairs)
-    done = pending = 0
+def _begin_ahead(
+    pairs: Sequence[tuple[Piece, Piece]], base: Mapped, unlearned: Mapped, crew: Crew
+) -> Iterator[tuple[Piece, Piece, Callable[[], PieceDrift]]]:
+    """Pairs one after the other, each with its result; the next ones have been begun, so that nobody waits."""
+    begun: deque[tuple[Piece, Piece, Callable[[], PieceDrift]]] = deque()
+    ahead = 0
     for a, b in pairs:
-        yield a, b
-        size = int(np.prod(a.shape))
-        done, pending = done + size, pending + size * 4
-        if pending >= FORGET_BYTES:
-            for one in files:
-                one.forget()
-            pending = 0
-        if progress is not None:
-            progress(done, total)
+        begun.append((a, b, _begin(a, b, base, unlearned, crew)))
+        ahead += math.prod(a.shape)
+        while ahead - math.prod(begun[0][0].shape) >= AHEAD * crew.threads:
+            ahead -= math.prod(begun[0][0].shape)
+            yield begun.popleft()
+    yield from begun
 
 
 def matched_pieces(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Piece, Piece], ...]:
@@ -178,14 +188,24 @@ def _layouts(base: Checkpoint, unlearned: Checkpoint) -> tuple[tuple[Layout, Lay
     return layouts, [*notes, *shared]
 
 
-def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[TensorDrift, PieceDrift, Piece]:
-    dtype_a, dtype_b = files_a.checkpoint.dtype(a.tensor), files_b.checkpoint.dtype(b.tensor)
+def _begin(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped, crew: Crew) -> Callable[[], PieceDrift]:
+    """Begin to measure a pair of pieces; calling what is returned waits for it."""
     view_a, view_b = _view(files_a, a), _view(files_b, b)
     if view_a.shape != view_b.shape:
         # Cut in two ways, as of two configs: the pieces agree in shape, their views do not.
         view_a, view_b = view_a.reshape(a.shape), view_b.reshape(b.shape)
-    found = drift(view_a, dtype_a, view_b, dtype_b, a.neuron_axis)
-    size = int(np.prod(a.shape))
+    dtypes = files_a.checkpoint.dtype(a.tensor), files_b.checkpoint.dtype(b.tensor)
+    return begin_drift(view_a, dtypes[0], view_b, dtypes[1], a.neuron_axis, crew, (files_a, files_b))
+
+
+def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[TensorDrift, PieceDrift, Piece]:
+    found = _begin(a, b, files_a, files_b, Crew())()
+    return (*_describe(a, b, files_a, files_b, found), a)
+
+
+def _describe(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped, found: PieceDrift) -> Measured:
+    """The row that stands in the report for a pair of pieces."""
+    size = math.prod(a.shape)
     row = TensorDrift(
         name=a.name,
         component=a.component,
@@ -197,7 +217,7 @@ def _measure(a: Piece, b: Piece, files_a: Mapped, files_b: Mapped) -> tuple[Tens
         tied=a.tied and b.tied,
         drift=_numbers([found], size),
     )
-    return row, found, a
+    return row, found
 
 
 def _view(files: Mapped, piece: Piece) -> AnyArray:

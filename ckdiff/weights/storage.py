@@ -10,10 +10,11 @@ import numpy as np
 from ckdiff.errors import CheckpointError
 from ckdiff.untrusted import quoted
 from ckdiff.weights.headers import DTYPE_BYTES
-from ckdiff.weights.pages import forget_pages, map_file
+from ckdiff.weights.pages import forget_pages, map_file, read_ahead
 
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -77,6 +78,7 @@ class Mapped:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._maps: dict[Path, mmap.mmap] = {}
+        self._places: dict[Path, int] = {}
         self._sizes = {shard.path: shard.size for shard in checkpoint.shards}
 
     def __enter__(self) -> Mapped:
@@ -86,6 +88,7 @@ class Mapped:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._maps.clear()
+        self._places.clear()
 
     def raw(self, name: str) -> AnyArray:
         """The stored words of a tensor in its stored shape (see `RAW_DTYPE`); float32 when it is derived."""
@@ -96,6 +99,7 @@ class Mapped:
             return np.empty(entry.shape, RAW_DTYPE[entry.dtype])
         if shard.path not in self._maps:
             self._maps[shard.path] = map_file(shard.path, shard.size)
+            self._places[shard.path] = _address(np.frombuffer(self._maps[shard.path], np.uint8))
         count = (entry.end - entry.begin) // DTYPE_BYTES[entry.dtype]
         flat = np.frombuffer(self._maps[shard.path], RAW_DTYPE[entry.dtype], count, entry.begin)
         return flat.reshape(entry.shape)
@@ -105,10 +109,32 @@ class Mapped:
         derived = self.checkpoint.derived.get(name)
         return self.raw(name) if derived is None or len(derived.shape) < 2 else Rows(derived)
 
+    def need(self, array: AnyArray) -> None:
+        """Have the system read ahead what an array of stored words lies in; nothing for any other array."""
+        for mapped, begin, end in self._ranges(array):
+            read_ahead(mapped, begin, end)
+
+    def give_back(self, array: AnyArray) -> None:
+        """Tell the system that these stored words have been read, so that resident memory stays small."""
+        for mapped, begin, end in self._ranges(array):
+            forget_pages(mapped, begin, end)
+
+    def _ranges(self, array: AnyArray) -> Iterator[tuple[mmap.mmap, int, int]]:
+        if not array.size:
+            return
+        low, high = np.lib.array_utils.byte_bounds(array)
+        for path, place in self._places.items():
+            if place <= low < place + self._sizes[path]:
+                yield self._maps[path], low - place, high - place
+
     def forget(self) -> None:
         """Tell the system that no page is needed any more, so that resident memory stays small."""
         for path, mapped in self._maps.items():
             forget_pages(mapped, 0, self._sizes[path])
+
+
+def _address(array: AnyArray) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 @functools.cache

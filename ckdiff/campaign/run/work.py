@@ -90,7 +90,7 @@ def _compare(task: Task, listener: Listener) -> Report:
     from ckdiff.calls.compare import compare_open
     from ckdiff.calls.provenance import open_pair
 
-    return compare_open(*open_pair(task.spec), task.spec.hash, cache=listener.cache)
+    return compare_open(*open_pair(task.spec), task.spec.hash, cache=listener.cache, threads=task.threads)
 
 
 def _behave(task: Task, listener: Listener) -> Report:
