@@ -152,7 +152,7 @@ def test_one_report_holds_everything_and_shows_it_again(ckdiff: Run, audit: Run)
 
 
 def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: Run) -> None:
-    audit()
+    audit("--windows", "all")
     common = ("--questions", "questions.txt", "--tokens", 4, "--device", "cpu", "-o", "parts.h5")
     ckdiff("compare", "base", "unlearned", "-o", "parts.h5")
     modes = ("--mode", ",".join((*MODES, *SUBSETS)), "--variant", "open,whole", "--direction", "both", "--window", 1)

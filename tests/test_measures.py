@@ -13,7 +13,7 @@ from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.report import check, measures_not_met
 from ckdiff.calls.specs import Beside
 from ckdiff.cli.app import run
-from ckdiff.modes import MODES
+from ckdiff.modes import MODES, without_window
 from ckdiff.questions.choices import read_choices
 from ckdiff.questions.neutral_texts import neutral_texts
 from ckdiff.questions.questions import digest_of, read_questions
@@ -95,6 +95,14 @@ def without_run(found: Report, **names: str) -> Report:
     return replace(found, probe=replace(found.probe, runs=runs))
 
 
+def spared(found: Report, *held: str) -> Report:
+    """The same of an audit that swept the windows of these modes."""
+    assert found.probe is not None
+    runs = [one for one in found.probe.runs if without_window(one.mode, one.variant) or one.mode in held]
+    settings = {**found.probe.settings, "windows": "needed"}
+    return replace(found, probe=replace(found.probe, runs=tuple(runs), settings=settings))
+
+
 def noted(found: Report, *notes: str) -> Report:
     assert found.probe is not None
     return replace(found, probe=replace(found.probe, notes=notes))
@@ -145,6 +153,20 @@ TABLE: list[tuple[str, Any, str]] = [
     ("window = 5", None, "measured with 1, the policy says 5"),
     ("window = 1", lambda r: with_settings(r, "probe", layers="2"), "window centres 2"),
     ("window = 1", lambda r: with_settings(r, "probe", layers=None), "not recorded"),
+    ('windows = "all"', None, ""),
+    ('windows = "needed"', None, ""),
+    ('windows = "needed"', lambda r: spared(r, "coeff"), ""),
+    ('windows = "needed"', lambda r: spared(r, "values"), "no windows of coeff"),
+    ('windows = "all"', lambda r: spared(r, "coeff"), "measured with windows needed, the policy says windows all"),
+    # What the verdict places, and what windows = "all" asks for, is there by name; the rest is not missed.
+    ('modes = "all"', lambda r: spared(r, "coeff"), ""),
+    ('modes = "all"\nwindows = "needed"', lambda r: spared(r, "coeff"), ""),
+    ('modes = "all"\nwindows = "all"', lambda r: spared(r, "coeff"), "no modes values"),
+    ('modes = "all"', lambda r: spared(r, "values"), "no modes coeff"),
+    ('modes = "all"', lambda r: without_run(spared(r, "coeff"), mode="gate", direction="break"), "no modes gate"),
+    ('variants = ["open", "whole"]', lambda r: spared(r, "coeff"), ""),
+    ('variants = ["isolated"]', lambda r: spared(r, "coeff"), "no variants isolated"),
+    ('modes = ["coeff"]', lambda r: with_settings(spared(r), "probe", windows=None), "no modes coeff"),
     ("tokens = 30", None, ""),
     ("tokens = 8", None, "measured with 30, the policy says 8"),
     ("tokens = 30", lambda r: with_settings(r, "behaviour", tokens="4"), "behaviour: measured with 4"),
@@ -195,6 +217,7 @@ def test_what_was_not_measured_meets_no_key(key: str, folder: Path) -> None:
         "modes": '"all"',
         "variants": '["open"]',
         "directions": '["break"]',
+        "windows": '"all"',
         "dtype": '"float32"',
     }
     plain = {"window": "1", "tokens": "1", "most_unrelated": "1", "neurons": "true", "chat_template": "true"}
@@ -210,6 +233,7 @@ def test_what_was_not_measured_meets_no_key(key: str, folder: Path) -> None:
 def test_where_no_answer_changed_there_is_nothing_to_put_back(key: str, folder: Path) -> None:
     """A rounded copy is not probed, and a copy is not even asked: a policy for such releases can be met."""
     value = {"window": "1", "modes": '"all"', "variants": '["open"]', "directions": '["break"]', "neurons": "true"}
+    value["windows"] = '"needed"'
     text = f"{key} = {value.get(key, 'true')}"
     same = report(compare=compared(), behaviour=behaved(answered("target", 1.0, 0.9, 1.0, same=10)))
     if MEASURES[key].probed:

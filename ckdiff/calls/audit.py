@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ckdiff.calls.attacking import Attacking
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.preparation import Job
+    from ckdiff.probes.probe import Choose
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
@@ -78,7 +79,7 @@ def audit_pair(
     if idle := _reason_to_stop(report):
         listener.remark(idle)
     else:
-        report = _ask_and_probe(work, report, listener, keep, resume)
+        report = _ask_and_probe(work, report, listener, keep, resume, existing)
         report = report if spec.attack is None else _attack_and_trace(work, spec.attack, report, spec.hash, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
@@ -139,8 +140,9 @@ class _Work:
 
 def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Work:
     """Refuse everything that can be refused, before the first weight is read."""
+    from ckdiff.audit.gate.measures import windows_asked
     from ckdiff.probes.behaviour.behaviour import prepare_behaviour
-    from ckdiff.probes.preparation import prepare
+    from ckdiff.probes.preparation import add_windows, prepare
 
     spec.settings.check()
     behave, probe = spec.behave, spec.probe
@@ -150,6 +152,8 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
         accept(base.location, unlearned.location)
     task = prepare_behaviour(base, unlearned, asked, spec.settings)
     job = None if questions is None else prepare(base, unlearned, questions, spec.settings)
+    if job is not None:
+        add_windows(job, windows_asked(spec.policy))
     reference = check_attacks(spec)
     beside = None if reference is None or questions is None else prepare(base, unlearned, questions, spec.settings)
     wanted = {"compare": True, "behave": True, "probe": job is not None, "attack": spec.attack is not None}
@@ -215,7 +219,9 @@ def _reason_to_stop(report: Report) -> str:
     return f"not asked and not probed: tensor {broken!r} holds NaN or infinity" if broken else ""
 
 
-def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool) -> Report:
+def _ask_and_probe(
+    work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool, existing: Report | None
+) -> Report:
     """The report with what both models say, and with what returns when base states are put back."""
     from ckdiff.audit.verdict.side_effects import SWAPPED
     from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
@@ -239,7 +245,8 @@ def _ask_and_probe(work: _Work, report: Report, listener: Listener, keep: Path |
             kept = None if keep is None else (keep, identity(base, unlearned, report.provenance))
             rows = () if report.compare is None else report.compare.alignment
             work.job.suspects = frozenset(row.layer for row in rows)
-            report = replace(report, probe=_probe(work.job, said, listener, kept, resume))
+            choose = _chooser(report, existing)
+            report = replace(report, probe=_probe(work.job, said, listener, kept, resume, choose))
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")
     return report
@@ -346,11 +353,21 @@ def _behaviour(task: AskJob, report: Report, folder: Path | None, listener: List
     return run(task, read_making(folder, report.provenance.unlearned.digest), listener)
 
 
-def _probe(job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool) -> Probe:
+def _chooser(report: Report, existing: Report | None) -> Choose:
+    """Gives the modes whose windows a verdict would ask for, of a report that has so much of a probe."""
+    from ckdiff.audit.verdict.needed import next_modes
+
+    older = None if existing is None else existing.probe
+    return lambda probe: next_modes(replace(report, probe=combine_probes(older, probe)))
+
+
+def _probe(
+    job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool, choose: Choose
+) -> Probe:
     """The probe, of the answers that the base has given already."""
     from ckdiff.probes.probe import run
 
     target = next((one for one in said.answers if one.name == "target"), None)
     if job.generate and target is not None and target.digest == job.questions.digest:
         job.known = [list(row.answer_base_ids) for row in target.questions]
-    return run(job, listener, kept, resume)
+    return run(job, listener, kept, resume, choose)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
+from ckdiff.modes import is_planned, without_window
 from ckdiff.report.words.sections import MEASURED
+from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ckdiff.report.schema.behaviour import Behaviour
-    from ckdiff.report.schema.probe import Probe
+    from ckdiff.report.schema.probe import Probe, ProbeRun
     from ckdiff.report.schema.report import Report
 
 
 SCOPE = ("modes", "variants", "directions", "neurons")
+"""Settings that list which runs were made."""
+
+
+UNHELD = (*SCOPE, "windows")
 """Settings that say which runs were made; the others say how, and only equals can stand in one report."""
 
 
@@ -94,6 +101,8 @@ def combine_probes(older: Probe | None, newer: Probe) -> Probe:
         if key in older.settings and key in newer.settings:
             both = (*older.settings[key].split(","), *newer.settings[key].split(","))
             settings[key] = ",".join(dict.fromkeys(both))
+    if settings.pop("windows", None) == NEEDED and _lacks_windows(settings, (*kept, *newer.runs)):
+        settings["windows"] = NEEDED
     notes = tuple(dict.fromkeys((*older.notes, *newer.notes)))
     # A run made again has the same numbers, so that what was found in it stays true.
     found = {(one.direction, one.layer < 0) for one in newer.neurons}
@@ -102,11 +111,19 @@ def combine_probes(older: Probe | None, newer: Probe) -> Probe:
     return replace(newer, runs=runs, controls=controls, settings=settings, notes=notes, neurons=neurons)
 
 
+def _lacks_windows(settings: Mapping[str, str], runs: Iterable[ProbeRun]) -> bool:
+    """Whether some curve of what was asked for is not there."""
+    held = {(run.direction, run.mode, run.variant) for run in runs}
+    asked = product(*(settings.get(key, "").split(",") for key in ("directions", "modes", "variants")))
+    curves = (one for one in asked if is_planned(*one[1:]) and not without_window(*one[1:]))
+    return not held.issuperset(curves)
+
+
 def comparable(older: Probe, newer: Probe) -> bool:
     """Whether the runs of two probes can stand in one report."""
 
     def how(found: Probe) -> dict[str, str]:
-        return {key: value for key, value in found.settings.items() if key not in SCOPE}
+        return {key: value for key, value in found.settings.items() if key not in UNHELD}
 
     def texts_and_ids(found: Probe) -> list[tuple[str, tuple[int, ...]]]:
         return [(question.text, question.answer_ids) for question in found.questions]

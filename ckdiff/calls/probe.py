@@ -10,6 +10,7 @@ from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, identity, open_pair
 from ckdiff.calls.specs import ProbeSpec
+from ckdiff.scoring.settings import EVERY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,8 @@ def probe(
     from ckdiff.probes.preparation import prepare
     from ckdiff.probes.probe import run
 
+    # Only an audit has a verdict, which says whose windows are needed.
+    spec = replace(spec, settings=replace(spec.settings, windows=EVERY))
     questions = read_questions_of(spec)
     spec.settings.check()
     base, unlearned = open_pair(spec)

@@ -22,7 +22,7 @@ from ckdiff.options import (
     Argument,
     Option,
 )
-from ckdiff.scoring.settings import Settings
+from ckdiff.scoring.settings import NEEDED, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,7 +166,7 @@ class Held:
 
 def audit_settings() -> Settings:
     """How an audit measures where nobody says otherwise."""
-    return Settings(modes=tuple(MODES), variants=("open", "whole"), directions=DIRECTIONS)
+    return Settings(modes=tuple(MODES), variants=("open", "whole"), directions=DIRECTIONS, windows=NEEDED)
 
 
 @dataclass(frozen=True)

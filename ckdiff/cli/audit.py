@@ -25,9 +25,9 @@ from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THR
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import CkdiffError
 from ckdiff.options import assemble
-from ckdiff.scoring.settings import Answering, Machine, Restoring
+from ckdiff.scoring.settings import Answering, Machine, Restoring, Sweeping
 
-MEASURED = Given((Target, Beside, Restoring, Answering, Machine), audit_settings, without=("layers", "kl"))
+MEASURED = Given((Target, Beside, Restoring, Sweeping, Answering, Machine), audit_settings, without=("layers", "kl"))
 
 
 def audit(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ExitStatus
+from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -256,16 +257,20 @@ def _clock(seconds: float) -> str:
 def write_outline(outline: Outline) -> None:
     """Print what `--plan` says: the work, the memory and the time of a probe."""
     share = outline.operations / outline.plain
+    runs, seconds, more = str(outline.runs), duration(outline.seconds), ""
+    if outline.least is not None:
+        runs, more = f"{outline.least[0]} to {runs}", f": of {NEEDED} modes, those that the verdict places"
+        seconds = f"{duration(outline.least[1])} to {seconds}"
     lines = [
         ("model", f"{outline.model_type}, {outline.layers} layers"),
         ("questions", f"{outline.questions}, {outline.positions} positions of which {outline.scored} are scored"),
-        ("runs", f"{outline.runs} (controls included), {len(outline.windows)} windows"),
+        ("runs", f"{runs} (controls included), {len(outline.windows)} windows{more}"),
         ("work", f"{outline.operations / 1e12:.3g} TFLOP, {share:.2f} of one full forward a run"),
         ("memory", f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"),
         ("streaming", "one layer at a time" if outline.stream else "no, both models stay in memory"),
         ("passes", str(outline.passes)),
         ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
-        ("time", f"about {duration(outline.seconds)}, loading aside"),
+        ("time", f"about {seconds}, loading aside"),
     ]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 

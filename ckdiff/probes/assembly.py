@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,25 +77,52 @@ class ByQuestion:
 
     def losses(self, runs: Sequence[PositionLosses]) -> QuestionLosses:
         """Losses [run, question]."""
-        names = [field.name for field in fields(QuestionLosses)]
+        names = [one.name for one in fields(QuestionLosses)]
         return QuestionLosses(*(np.stack([self(getattr(run, name)) for run in runs]) for name in names))
 
 
-def assemble(job: Job, finals: Finals) -> Probe:
+OWN = -1
+"""In the place of a run's number: the unlearned model's own run."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What was scored of earlier rounds, and is not scored again.
+
+    Attributes:
+        losses: by number of the run, and of `OWN`.
+        runs: by direction, mode and variant.
+    """
+
+    losses: dict[int, PositionLosses] = field(default_factory=dict)
+    runs: dict[tuple[str, str, str], ProbeRun] = field(default_factory=dict)
+
+
+def assemble(job: Job, finals: Finals, known: Known | None = None) -> Probe:
     """Score every run and every control of a job.
+
+    Args:
+        job: whose rounds have been swept, all or some of them.
+        finals: what they ended in.
+        known: what was scored before; what is scored now is added.
 
     Raises:
         NothingToRecoverError: the two models give the same logits.
         NotFiniteError: a model's states overflow.
     """
-    scorer = Scorer(finals.own["base"], finals.heads, len(finals.runs), job.settings.kl)
+    # The first round decides how losses are computed, so that all rounds are comparable to the last bit.
+    scorer = Scorer(finals.own["base"], finals.heads, job.rounds[0], job.settings.kl)
     by_question = ByQuestion([len(prompt.answer) for prompt in job.prompts])
     for side in SIDES:
         _check_finite(job, side, finals.own[side])
     notes = list(job.notes)
-    found = _Losses(scorer, finals, job, by_question)
+    known = known or Known()
+    found = _Losses(scorer, finals, job, by_question, known.losses)
     unlearned = found.unlearned = _check_difference(job, scorer, found.unlearned, notes)
-    runs = tuple(_run(job, sweep, found) for sweep in job.plan.sweeps)
+    for sweep in job.plan.sweeps:
+        if sweep.name not in known.runs:
+            known.runs[sweep.name] = _run(job, sweep, found)
+    runs = tuple(known.runs[sweep.name] for sweep in job.plan.sweeps)
     return Probe(
         model_type=job.pair.base.row.model_type,
         layer_count=job.plan.layers,
@@ -120,16 +148,19 @@ def _check_finite(job: Job, side: Side, states: Tensor) -> None:
 class _Losses:
     """Losses of every run, and what they are measured against."""
 
-    def __init__(self, scorer: Scorer, finals: Finals, job: Job, by_question: ByQuestion) -> None:
-        self.scorer, self._by_question = scorer, by_question
-        self._found: dict[int, PositionLosses] = {}
-        for side in SIDES:
-            members = [number for number in sorted(finals.runs) if ends_of(job.plan.runs[number]) == side]
-            own = [finals.own[side]] if side == "unlearned" else []
-            losses = scorer.losses(side, [*own, *(finals.runs[number] for number in members)])
-            if own:
-                self.unlearned = by_question.losses(losses[:1]).row(0)
-            self._found |= dict(zip(members, losses[len(own) :], strict=True))
+    def __init__(
+        self, scorer: Scorer, finals: Finals, job: Job, by_question: ByQuestion, known: dict[int, PositionLosses]
+    ) -> None:
+        self.scorer, self._by_question, self._found = scorer, by_question, known
+        states = {OWN: finals.own["unlearned"], **finals.runs}
+        for first, end in itertools.pairwise((0, *job.rounds)):
+            # Round by round, whenever it is done: sums of other groups would round otherwise.
+            round_of = [*([OWN] if first == 0 else []), *range(first, end)]
+            for side in SIDES:
+                members = [number for number in round_of if number not in known and _side_of(job, number) == side]
+                losses = scorer.losses(side, [states[number] for number in members])
+                known |= dict(zip(members, losses, strict=True))
+        self.unlearned = by_question.losses([known[OWN]]).row(0)
 
     def of(self, numbers: Sequence[int]) -> QuestionLosses:
         """Per-question losses of some runs [run, question]."""
@@ -144,6 +175,11 @@ class _Losses:
             if not math.isnan(share):
                 result[score] = 1 - share if direction == "restore" else share
         return result
+
+
+def _side_of(job: Job, number: int) -> Side:
+    """The side whose unembedding a run has."""
+    return "unlearned" if number == OWN else ends_of(job.plan.runs[number])
 
 
 def _log_p(job: Job, scorer: Scorer, finals: Finals) -> dict[Side, list[float]]:

@@ -133,11 +133,11 @@ def key_output_bytes(plan: Schedule, live: LiveModel, padded: int, itemsize: int
     return 2 * len(names) * neurons * padded * itemsize
 
 
-def passes(plan: Schedule, states: Sequence[int], room: int) -> list[list[int]]:
-    """Runs in groups whose states fit into so many bytes together; one group where all do."""
+def passes(plan: Schedule, states: Sequence[int], room: int, begun: int = 0) -> list[list[int]]:
+    """Runs from a number on in groups whose states fit into so many bytes together; one group where all do."""
     groups: list[list[int]] = [[]]
     used = 0
-    for number in sorted(range(len(plan.runs)), key=lambda number: (plan.runs[number].first, number)):
+    for number in sorted(range(begun, len(plan.runs)), key=lambda number: (plan.runs[number].first, number)):
         if groups[-1] and used + states[number] > room:
             groups.append([])
             used = 0

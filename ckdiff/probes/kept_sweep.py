@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError
@@ -38,6 +38,7 @@ class Progress:
         state: of that pass, or None before its first layer is done.
         finals: what the passes before it found: number of the run -> input of its unembedding.
         passes: the runs of every pass.
+        windows: the modes whose windows were added, a round each.
     """
 
     answers: list[list[int]]
@@ -45,6 +46,7 @@ class Progress:
     state: State | None
     finals: dict[int, Tensor]
     passes: list[list[int]]
+    windows: list[list[str]] = field(default_factory=list)
 
 
 def place(report: Path, section: str = "probe") -> Path:
@@ -62,7 +64,7 @@ def save(path: Path, key: str, progress: Progress) -> None:
 
     tensors = {f"final.{number}": value for number, value in progress.finals.items()}
     head: dict[str, object] = {"key": key, "answers": progress.answers, "number": progress.number}
-    head["passes"] = progress.passes
+    head["passes"], head["windows"] = progress.passes, progress.windows
     if progress.state is not None:
         state = progress.state
         head["layer"] = state.layer
@@ -124,4 +126,5 @@ def _progress(head: dict[str, object], tensors: dict[str, Tensor]) -> Progress:
             state.runs.setdefault(int(which), []).append(tensors[name])
     answers = [[int(token) for token in answer] for answer in head["answers"]]  # type: ignore[attr-defined]
     passes = [[int(run) for run in group] for group in head["passes"]]  # type: ignore[attr-defined]
-    return Progress(answers, int(str(head["number"])), state, finals, passes)
+    windows = [[str(mode) for mode in modes] for modes in head.get("windows", [])]  # type: ignore[attr-defined]
+    return Progress(answers, int(str(head["number"])), state, finals, passes, windows)

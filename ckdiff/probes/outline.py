@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.probes import cost
-from ckdiff.probes.preparation import DTYPES, prepare, settle
+from ckdiff.probes.preparation import DTYPES, add_windows, prepare, settle
 from ckdiff.probes.sweep import SIDES
 
 if TYPE_CHECKING:
+    from ckdiff.probes.cost import Sizes
+    from ckdiff.probes.preparation import Job
     from ckdiff.questions.questions import QuestionSet
+    from ckdiff.scoring.runs import Schedule
     from ckdiff.scoring.settings import Settings
     from ckdiff.weights.checkpoint import Checkpoint
 
@@ -28,6 +31,7 @@ class Outline:
         passes: over the layers.
         bytes_read: stored bytes read from the checkpoints.
         seconds: about how long, without loading.
+        least: where only windows that a verdict needs are swept, the runs and the seconds of one that needs none.
     """
 
     model_type: str
@@ -45,6 +49,7 @@ class Outline:
     passes: int
     bytes_read: int
     seconds: float
+    least: tuple[int, float] | None = None
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
@@ -54,6 +59,8 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
     """
     job = prepare(base, unlearned, questions, settings)
     job.prompts = [replace(prompt, answer=prompt.answer or (0,) * settings.tokens) for prompt in job.prompts]
+    first = None if job.windowed is None else job.plan
+    add_windows(job, settings.modes)
     size, states, weights = settle(job)
     reads = len(job.passes) if job.stream else 1
     stored = [job.pair.side(side).stored_bytes() for side in SIDES]
@@ -63,10 +70,8 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         windows = len(settings.directions) * len({"open", "whole"} & set(settings.variants))
         work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
         reads += windows * cost.NEURON_READS if job.stream else 0
-    if job.generate:
-        # A streamed base keeps no cache: each new token is made from the whole text before it.
-        rows = size.positions if job.stream else len(job.prompts)
-        work += 2 * settings.tokens * size.layers * (size.attention + size.mlp) * rows
+    work += _answering(job, size)
+    rate = _rate(job)
     largest = max(sum(states[number] for number in group) for group in job.passes)
     return Outline(
         job.pair.base.row.model_type,
@@ -83,6 +88,23 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         job.stream,
         len(job.passes),
         reads * sum(stored) + generation,
-        # Products of a layer's size run at about half the speed of a large one, with all that stands around them.
-        2 * work / cost.speed(job.device, DTYPES[settings.dtype]),
+        work / rate,
+        None if first is None else _least(job, first, size, work, rate),
     )
+
+
+def _answering(job: Job, size: Sizes) -> float:
+    """Operations of the answers that are generated; a streamed base keeps no cache: each token takes the whole text."""
+    rows = size.positions if job.stream else len(job.prompts)
+    return 2.0 * job.settings.tokens * size.layers * (size.attention + size.mlp) * rows if job.generate else 0.0
+
+
+def _rate(job: Job) -> float:
+    """Operations a second: products of a layer's size run at half the speed of a large one, with all around them."""
+    return cost.speed(job.device, DTYPES[job.settings.dtype]) / 2
+
+
+def _least(job: Job, first: Schedule, size: Sizes, work: float, rate: float) -> tuple[int, float]:
+    """Runs and seconds where a verdict needs no window at all."""
+    whole, part = (cost.operations(plan, size, job.settings.kl) for plan in (job.plan, first))
+    return len(first.runs), (work - whole + part) / rate

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ckdiff.modes import Mode
     from ckdiff.questions.questions import QuestionSet
-    from ckdiff.scoring.runs import Schedule
+    from ckdiff.scoring.runs import Run, Schedule
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -62,8 +62,10 @@ class Job:
 
     `questions` are those whose prompts differ, and `kept` are their numbers among the given ones. `known` are the
     answers that would be generated, where somebody has already; of the `room`, the bytes that may be used, `spare` are
-    those that weights leave. `suspects` are layers whose neurons may stand elsewhere, where somebody has looked, and
-    `aligned` names those whose weights are read in the base's order.
+    those that weights leave. `windowed` are the modes whose windows are swept, None: all; `rounds` are the numbers of
+    runs that the plan had in each round, as windows are added once others are scored. `suspects` are layers whose
+    neurons may stand elsewhere, where somebody has looked, and `aligned` names those whose weights are read in the
+    base's order.
     """
 
     settings: Settings
@@ -83,6 +85,12 @@ class Job:
     spare: int = 0
     suspects: frozenset[int] | None = None
     aligned: str = ""
+    windowed: frozenset[str] | None = field(init=False)
+    rounds: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Before anything is scored, windows are swept of what was asked for."""
+        self.windowed = self.settings.windowed
 
     @property
     def device(self) -> torch.device:
@@ -143,7 +151,7 @@ def prepare(
     stops = stop_tokens(pair.base, read_json(base.root, "generation_config.json") if base.root is not None else {})
     # Taken once, while nothing is loaded: later it would count the models themselves as used by others.
     room = int(cost.SHARE * (settings.memory or cost.free_memory(pair.base.device)))
-    plan = _plan(settings, centres, len(pair.base.layers), len(kept) > 1)
+    plan = _plan(settings, centres, len(pair.base.layers), len(kept) > 1, settings.windowed)
     return Job(settings, pair, wording, prompts, plan, centres, notes, questions, kept, stops, room)
 
 
@@ -207,7 +215,14 @@ def _check_prompts(pair: Pair, prompts: Sequence[Prompt], questions: QuestionSet
     return [TURNED] if len(regimes) > 1 else []
 
 
-def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool) -> Schedule:
+def _plan(
+    settings: Settings,
+    centres: Sequence[int],
+    layers: int,
+    several: bool,
+    windowed: frozenset[str] | None,
+    known: Sequence[Run] = (),
+) -> Schedule:
     return plan_runs(
         settings.directions,
         settings.modes,
@@ -217,6 +232,8 @@ def _plan(settings: Settings, centres: Sequence[int], layers: int, several: bool
         layers,
         settings.controls,
         several,
+        windowed,
+        known,
     )
 
 
@@ -227,9 +244,30 @@ def add_modes(job: Job, modes: Iterable[str]) -> None:
         job: changed in place.
         modes: keys of `modes.EVERY_MODE` that every architecture has.
     """
-    settings = replace(job.settings, modes=tuple(dict.fromkeys((*job.settings.modes, *modes))))
-    job.settings = settings
-    job.plan = _plan(settings, job.centres, len(job.pair.base.layers), len(job.questions.questions) > 1)
+    job.settings = replace(job.settings, modes=tuple(dict.fromkeys((*job.settings.modes, *modes))))
+    _plan_anew(job, ())
+
+
+def add_windows(job: Job, modes: Iterable[str]) -> None:
+    """Sweep the windows of more modes; nothing happens where every mode's are swept.
+
+    Args:
+        job: changed in place. Runs of a sweep that has begun keep their numbers, and those that are new get passes.
+        modes: keys of `modes.MODES`.
+    """
+    if job.windowed is None:
+        return
+    job.windowed |= frozenset(modes)
+    begun = job.rounds[-1] if job.rounds else 0
+    _plan_anew(job, job.plan.runs[:begun])
+    if begun:
+        _, states, noted, _ = _count(job)
+        job.passes = [*job.passes, *cost.passes(job.plan, states, (job.spare - noted) // 2, begun)]
+
+
+def _plan_anew(job: Job, known: Sequence[Run]) -> None:
+    layers, several = len(job.pair.base.layers), len(job.questions.questions) > 1
+    job.plan = _plan(job.settings, job.centres, layers, several, job.windowed, known)
 
 
 def _applicable(settings: Settings, live: LiveModel) -> tuple[Settings, list[str]]:
@@ -257,7 +295,8 @@ def _lack(mode: Mode, live: LiveModel) -> str:
 def settings_record(job: Job) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them.
 
-    `neurons` only where they are looked for, and the digest of everything that was given only where some was left out.
+    `windows` only where not all need be swept, `neurons` only where they are looked for, and the digest of everything
+    that was given only where some was left out.
     """
     settings = job.settings
     attention = getattr(job.pair.base.config, "_attn_implementation", None) or "default"
@@ -280,6 +319,7 @@ def settings_record(job: Job) -> dict[str, str]:
         "bootstrap": METHOD,
         **recorded_date(job.wording),
         **({"questions_given_digest": job.questions.whole} if job.questions.whole else {}),
+        **({"windows": settings.windows} if job.windowed is not None else {}),
         **({"neurons": f"{settings.neuron_goal:g}"} if settings.neurons else {}),
         **({"aligned": job.aligned} if job.aligned else {}),
     }
@@ -316,13 +356,9 @@ def device_of(name: str) -> torch.device:
 
 def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     """Stream or not, and in how many passes; needs the answers."""
-    settings, pair = job.settings, job.pair
-    size = cost.sizes(pair.base, job.prompts)
+    settings, pair, room = job.settings, job.pair, job.room
+    size, states, noted, full = _count(job)
     itemsize = DTYPES[settings.dtype].itemsize
-    parts = batches(job.prompts, settings.batch_size, torch.device("cpu"), pair.regime)
-    padded = sum(batch.ids.numel() for batch in parts)
-    states = cost.state_bytes(job.plan, size, padded, itemsize)
-    room = job.room
     whole = sum(pair.side(side).parameter_bytes(itemsize) for side in SIDES)
     layer = max(pair.base.layer_bytes(number, itemsize) for number in range(size.layers))
     ends = pair.base.parameter_bytes(itemsize) - sum(
@@ -330,11 +366,11 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     )
     streamed = 2 * layer + 2 * ends
     # Between two layers a run's state is replaced: at most one group's old states are there beside the new ones.
-    noted = cost.key_output_bytes(job.plan, pair.base, padded, itemsize)
-    least = 2 * max(states) + noted
+    # Windows that are added later have runs that carry every position.
+    least = 2 * (max(states) if job.windowed is None else full) + noted
     if settings.neurons:
         # What enters every layer, of one run and of the donor: see `gates`.
-        least = max(least, (2 * size.layers + 6) * padded * size.d_model * itemsize)
+        least = max(least, (2 * size.layers + 6) * full)
     job.stream = settings.stream == "on" or (settings.stream == "auto" and whole + least > room)
     weights = streamed if job.stream else whole
     if weights + least > room:
@@ -346,6 +382,16 @@ def settle(job: Job) -> tuple[cost.Sizes, list[int], int]:
     job.spare = room - weights
     job.passes = cost.passes(job.plan, states, (room - weights - noted) // 2)
     return size, states, weights
+
+
+def _count(job: Job) -> tuple[cost.Sizes, list[int], int, int]:
+    """Sizes, bytes of every run's state and of what keys give in a layer, and of a state of every position."""
+    size, itemsize = cost.sizes(job.pair.base, job.prompts), DTYPES[job.settings.dtype].itemsize
+    parts = batches(job.prompts, job.settings.batch_size, torch.device("cpu"), job.pair.regime)
+    padded = sum(batch.ids.numel() for batch in parts)
+    states = cost.state_bytes(job.plan, size, padded, itemsize)
+    noted = cost.key_output_bytes(job.plan, job.pair.base, padded, itemsize)
+    return size, states, noted, padded * size.d_model * itemsize
 
 
 def _gigabytes(count: int) -> str:

@@ -17,13 +17,13 @@ import torch
 
 from ckdiff.probes import kept_sweep as partial
 from ckdiff.probes.alignment import align_job
-from ckdiff.probes.assembly import Finals, assemble
+from ckdiff.probes.assembly import Finals, Known, assemble
 from ckdiff.probes.base_answers import library_versions, recall_or_make
 from ckdiff.probes.forcing import Way, greedy_streamed
 from ckdiff.probes.kept_sweep import Progress
 from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.neurons.search import neuron_sets
-from ckdiff.probes.preparation import chunk_of, prepare, settings_record, settle
+from ckdiff.probes.preparation import add_windows, chunk_of, prepare, settings_record, settle
 from ckdiff.probes.prompts import batches
 from ckdiff.probes.sweep import SIDES, Sweep
 from ckdiff.probes.wording.remarks import silence
@@ -31,6 +31,7 @@ from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.clusters import clusters_note, find_clusters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ckdiff.probes.preparation import Job
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Probe
     from ckdiff.scoring.settings import Settings
     from ckdiff.weights.checkpoint import Checkpoint
+
+    Choose = Callable[[Probe], Iterable[str]]
+    """Of a probe the modes whose windows are needed, some of which it may have."""
 
 
 KEEP_EVERY = 120.0
@@ -82,8 +86,13 @@ def run(
     listener: Listener | None = None,
     kept: tuple[Path, str] | None = None,
     resume: bool = False,
+    choose: Choose | None = None,
 ) -> Probe:
-    """The probe of a prepared job; see `probe_pair`."""
+    """The probe of a prepared job; see `probe_pair`.
+
+    Where the job does not sweep every mode's windows, `choose` is asked whose windows are needed, and asked again once
+    they are scored.
+    """
     listener = listener or Listener()
     # A gradient needs parameters that were not made in inference mode.
     with torch.no_grad() if job.settings.neurons else torch.inference_mode():
@@ -94,12 +103,38 @@ def run(
             listener.remark("nothing to resume: starting anew")
         answers = find_answers(job, listener, progress.answers if progress else None)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
-        job.passes = progress.passes
-        finals = _sweep_all(job, progress, listener, (kept[0], key) if kept else None)
-        listener.progress("scores", 0, 1, "logits and losses")
-        result = assemble(job, finals)
-        listener.progress("scores", 1, 1, "")
+        finals, result = _measure(job, progress, listener, (kept[0], key) if kept else None, choose)
         return _with_neurons(job, finals, result, listener) if job.settings.neurons else result
+
+
+def _measure(
+    job: Job, progress: Progress, listener: Listener, kept: tuple[Path, str] | None, choose: Choose | None
+) -> tuple[Finals, Probe]:
+    """Round by round: what is planned is swept and scored, and windows are added until no more are needed."""
+    _begin_rounds(job, progress)
+    known = Known()
+    while True:
+        finals = _sweep_all(job, progress, listener, kept)
+        listener.progress("scores", 0, 1, "logits and losses")
+        result = assemble(job, finals, known)
+        listener.progress("scores", 1, 1, "")
+        wanted = [] if job.windowed is None or choose is None else choose(result)
+        more = [mode for mode in wanted if mode in job.settings.modes and mode not in (job.windowed or ())]
+        if not more:
+            return finals, result
+        progress.windows.append(more)
+        add_windows(job, more)
+        job.rounds.append(len(job.plan.runs))
+        progress.passes = job.passes
+
+
+def _begin_rounds(job: Job, progress: Progress) -> None:
+    """The rounds of an interrupted sweep, whose passes are those that were kept; else the first."""
+    job.rounds = [len(job.plan.runs)]
+    for modes in progress.windows:
+        add_windows(job, modes)
+        job.rounds.append(len(job.plan.runs))
+    job.passes = progress.passes
 
 
 def find_answers(job: Job, listener: Listener, known: list[list[int]] | None = None) -> list[list[int]]:
@@ -195,7 +230,7 @@ def _sweep_all(job: Job, progress: Progress, listener: Listener, kept: tuple[Pat
                 job.pair.side(side).load_ends(embedding=False)
         own, finals = sweep.finals(state)
         progress.finals |= finals
-        progress.state = None
+        progress.state, progress.number = None, number + 1
     heads = {side: job.pair.side(side).unembedding(sweep.own_scored(state, side)) for side in SIDES}
     return Finals(heads, own, progress.finals)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from ckdiff.modes import EVERY_MODE, KEY_OUTPUTS, VARIANTS, is_planned
+from ckdiff.modes import EVERY_MODE, KEY_OUTPUTS, VARIANTS, is_planned, without_window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ckdiff.modes import Direction, Mode, Variant
 
@@ -121,6 +122,11 @@ class Windows:
     runs: tuple[int, ...]
     wrong: dict[int, int]
 
+    @property
+    def name(self) -> tuple[Direction, str, str]:
+        """What tells it from the others of a plan."""
+        return self.direction, self.mode, self.variant
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -224,6 +230,8 @@ def plan_runs(
     layers: int,
     controls: bool = True,
     wrong_prompts: bool = True,
+    windowed: Collection[str] | None = None,
+    known: Sequence[Run] = (),
 ) -> Schedule:
     """Every run that a probe needs.
 
@@ -236,25 +244,31 @@ def plan_runs(
         layers: of the model.
         controls: with the three controls; only benchmarks go without.
         wrong_prompts: with the last of them, which needs another question to take states from.
+        windowed: modes whose windows are swept; None: all of them. The others are put back in the whole model alone.
+        known: runs that keep their numbers: those of an earlier plan, which had fewer windows.
     """
-    runs: dict[Run, int] = {}
-
-    def index(run: Run) -> int:
-        return runs.setdefault(run, len(runs))
-
+    runs: dict[Run, int] = {run: number for number, run in enumerate(known)}
+    index = functools.partial(_number, runs)
     sweeps: list[Windows] = []
     self_patch: dict[Direction, int] = {}
     everything: dict[Direction, int] = {}
-    modes, variants = tuple(modes), tuple(variants)
+    pairs = [one for one in product(tuple(modes), tuple(variants)) if _is_swept(*one, windowed)]
     for direction in directions:
-        for name in modes:
-            for variant in filter(functools.partial(is_planned, name), variants):
-                sweeps.append(
-                    _sweep(direction, name, variant, centres, width, layers, controls and wrong_prompts, index)
-                )
+        for name, variant in pairs:
+            sweeps.append(_sweep(direction, name, variant, centres, width, layers, controls and wrong_prompts, index))
         if controls:
             self_patch[direction], everything[direction] = map(index, _controls(direction, layers))
     return Schedule(layers, tuple(runs), tuple(sweeps), self_patch, everything)
+
+
+def _number(runs: dict[Run, int], run: Run) -> int:
+    """The number of a run, which it gets where it has none."""
+    return runs.setdefault(run, len(runs))
+
+
+def _is_swept(mode: str, variant: str, windowed: Collection[str] | None) -> bool:
+    """Whether a mode is put back in a variant, where only some modes' windows are swept, or those of all (None)."""
+    return is_planned(mode, variant) and (windowed is None or mode in windowed or without_window(mode, variant))
 
 
 def _controls(direction: Direction, layers: int) -> tuple[Run, Run]:

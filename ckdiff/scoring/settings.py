@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from ckdiff.errors import CkdiffError
 from ckdiff.modes import DIRECTIONS, EVERY_MODE, MODES, VARIANTS, Direction, is_planned
@@ -44,6 +44,11 @@ SHORT_NAMES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16":
 
 
 STREAMS = ("auto", "on", "off")
+
+
+NEEDED: Final = "needed"
+EVERY: Final = "all"
+"""Whose windows are swept: those of the modes that a verdict places, or those of every mode."""
 
 
 RESTORED = "What is restored"
@@ -90,6 +95,12 @@ DTYPE = Option(
     read=lambda text: SHORT_NAMES.get(text, text),
 )
 GIVEN_ANSWERS = Option("--given-answers", "Score the file's answers, not the base's own.", ASKED)
+WINDOWS = Option(
+    "--windows",
+    "needed: curves of modes that the verdict places, of others the whole model's score; all: every curve.",
+    RESTORED,
+    known=(NEEDED, EVERY),
+)
 GOAL = Option("--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1)
 
 
@@ -116,6 +127,17 @@ class Restoring:
     kl: Annotated[bool, Option("--kl/--no-kl", "krs_kl and top1, which need every logit.", RUNS)] = True
     neurons: Annotated[bool, NEURONS.but(panel=RESTORED)] = False
     neuron_goal: Annotated[float, GOAL] = 0.8
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """Whose windows are swept, of what is restored; of an audit alone, since only a verdict places modes.
+
+    Attributes:
+        windows: `NEEDED` or `EVERY`.
+    """
+
+    windows: Annotated[Literal["needed", "all"], WINDOWS] = EVERY
 
 
 @dataclass(frozen=True)
@@ -166,14 +188,24 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Settings(Machine, Answering, Restoring):
-    """How to probe: what is put back, how a model is asked, and how it runs.
+class Settings(Machine, Answering, Sweeping, Restoring):
+    """How to probe: what is put back, whose windows are swept, how a model is asked, and how it runs.
 
     Attributes:
         controls: False in benchmarks only.
     """
 
     controls: bool = True
+
+    @property
+    def windowed(self) -> frozenset[str] | None:
+        """Modes whose windows are swept before anything is judged; None: every mode's, at once.
+
+        Without a score of the whole model nobody could say whose windows are needed.
+        """
+        if self.windows == EVERY or {VARIANTS[name].whole for name in self.variants} != {True, False}:
+            return None
+        return frozenset({"coeff"} if self.neurons else ())
 
     def check(self) -> None:
         """Refuse what names nothing, and what contradicts itself.

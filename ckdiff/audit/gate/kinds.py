@@ -12,7 +12,7 @@ from ckdiff.report.schema.comparison import COMPONENTS
 from ckdiff.report.schema.probe import SCORES
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS
 from ckdiff.report.words.sections import MEASURED
-from ckdiff.scoring.settings import DTYPE_NAMES
+from ckdiff.scoring.settings import DTYPE_NAMES, EVERY, NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -179,6 +179,13 @@ def probability(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) - PROBABILITY_KEYS or "at_most" not in value:
         raise ValueError("a table with at_most (a chance) and samples (how many)")
     return {"at_most": share(value["at_most"]), "samples": count(value.get("samples", SAMPLES))}
+
+
+def windows(value: Any) -> str:
+    """Whose windows are swept."""
+    if value not in (NEEDED, EVERY):
+        raise ValueError(f"one of {NEEDED}, {EVERY}")
+    return str(value)
 
 
 def modes(value: Any) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate import kinds
 from ckdiff.audit.gate.results import NAN, PASSED, UNKNOWN, join, sets, verdict_of
+from ckdiff.audit.verdict.needed import lacking_modes, sought_modes, windows_of
 from ckdiff.errors import CkdiffError
-from ckdiff.modes import MODES, is_planned
+from ckdiff.modes import MODES, is_planned, without_window
 from ckdiff.report.schema.verdict import GateCheck
-from ckdiff.scoring.settings import CHAT_PROMPT, GIVEN, GREEDY
+from ckdiff.scoring.settings import CHAT_PROMPT, EVERY, GIVEN, GREEDY, NEEDED
 from ckdiff.untrusted import shorten
 
 if TYPE_CHECKING:
@@ -218,14 +219,44 @@ def _runs(name: str) -> Callable[[Report, Said], Iterator[Fact]]:
             for key, side in sides.items()
         ]
         due = (run for run in product(*asked) if is_planned(run[1], run[2]) and not _is_left_out(report, run[1], said))
-        wanted = [run for run in due if run not in held]
-        missing = {run[sides[name]] for run in wanted}
+        spared = _find_spared(report, said)
+        wanted = [run for run in due if without_window(run[1], run[2]) or run[:2] not in spared]
+        missing = {run[sides[name]] for run in wanted if run not in held}
         lacking = [one for one in said.value if not held or one in missing]
         words = f"no {name} {join(lacking)}" if lacking else f"{name} {join(said.value)}"
         yield Fact("probe", words, f"{name} {join(said.value)}", not lacking)
         yield from _every_layer(report)
 
     return look
+
+
+def _windows(report: Report, said: Said) -> Iterator[Fact]:
+    """Every curve, or those of the modes that the verdict places; more than was asked for is never too much."""
+    if report.probe is None:
+        return
+    found = windows_of(report.probe)
+    lacking = lacking_modes(report) if (found, said.value) == (NEEDED, NEEDED) else ()
+    words = f"no windows of {join(lacking)}" if lacking else f"windows {found}"
+    yield Fact("probe", words, f"windows {said.value}", not lacking and found in (EVERY, said.value))
+
+
+def windows_asked(policy: Policy | None) -> tuple[str, ...]:
+    """Modes whose windows a policy holds to a score, whatever the verdict is."""
+    rows = () if policy is None else policy.checks.get("fail.scores", ())
+    return tuple(row["mode"] for row in rows if not without_window(row["mode"], row["variant"]))
+
+
+def _find_spared(report: Report, said: Said) -> set[tuple[str, str]]:
+    """Directions and modes whose curves need not be there: not all were asked for, and the verdict does not place them.
+
+    Their scores of the whole model must be.
+    """
+    probe = report.probe
+    if probe is None or windows_of(probe) != NEEDED or said.measure.get("windows", NEEDED) != NEEDED:
+        return set()
+    sought = sought_modes(report)
+    whole = {(run.direction, run.mode) for run in probe.runs if without_window(run.mode, run.variant)}
+    return {(direction, mode) for direction, mode in whole if mode not in sought}
 
 
 def _is_left_out(report: Report, mode: str, said: Said) -> bool:
@@ -342,6 +373,7 @@ MEASURES: dict[str, Measure] = {
     "variants": Measure(kinds.variants, _runs("variants"), probed=True),
     "directions": Measure(kinds.directions, _runs("directions"), probed=True),
     "window": Measure(kinds.count, _window, probed=True),
+    "windows": Measure(kinds.windows, _windows, probed=True),
     "tokens": Measure(kinds.count, _setting("tokens")),
     "prompt_template": Measure(kinds.template, _setting("prompt")),
     "chat_template": Measure(kinds.flag, _chat),

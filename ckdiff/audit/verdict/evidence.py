@@ -42,7 +42,11 @@ CHOSEN = (*COUNTED, *SUBSETS)
 
 
 class Evidence:
-    """The runs of a report by mode and direction, and what is known of its questions."""
+    """The runs of a report by mode and direction, and what is known of its questions.
+
+    Attributes:
+        sought: modes whose windows were asked for, in that order, whether they were measured or not.
+    """
 
     def __init__(self, report: Report) -> None:
         self.compare: Comparison | None = report.compare
@@ -53,6 +57,7 @@ class Evidence:
         answers = () if report.behaviour is None else report.behaviour.answers
         self.answers: dict[str, AnswerSet] = {one.name: one for one in answers}
         self._bands: dict[str, dict[int, Band]] = {}
+        self.sought: dict[str, None] = {}
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -105,6 +110,7 @@ class Evidence:
 
     def windows(self, mode: str, direction: str) -> list[Explanation]:
         """Every window of the open variant; empty where there are none."""
+        self.sought[mode] = None
         run = self._runs.get((mode, direction, OPEN))
         return (
             []

@@ -77,7 +77,7 @@ def judge(report: Report) -> Verdict:
     A verdict that it already has is not looked at. `judge.judge_report` puts the gate of a policy beside it.
     """
     case = Case(report, Evidence(report))
-    found = next(finding for decide in DECISIONS if (finding := decide(case)) is not None)
+    found = decide(case)
     known = state_knowledge(case, found.label)
     questions = len(case.evidence.agreement())
     carried = found.decisive[0] if found.decisive else None
@@ -100,6 +100,11 @@ def judge(report: Report) -> Verdict:
         lacking=known.lacking,
         edition=EDITION,
     )
+
+
+def decide(case: Case) -> Finding:
+    """The first of `DECISIONS` that finds something."""
+    return next(finding for look in DECISIONS if (finding := look(case)) is not None)
 
 
 def share_recovered(evidence: Evidence) -> float:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.modes import MODES
+from ckdiff.audit.verdict.needed import windows_of
+from ckdiff.modes import MODES, VARIANTS
 from ckdiff.questions.clusters import find_clusters
 from ckdiff.questions.questions import Question
 from ckdiff.questions.values import canonical_digest
@@ -21,6 +22,7 @@ from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.scoring.clusters import ALONE
 from ckdiff.scoring.runs import tiles, window_of
 from ckdiff.scoring.scores import LOSS_OF, QuestionLosses, curve, loss_summary, method_of, probe_run
+from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -181,7 +183,8 @@ def _check_scope(found: Probe, differences: Differences) -> None:
     for setting, field in (("modes", "mode"), ("variants", "variant"), ("directions", "direction")):
         if setting in found.settings:
             asked, held = found.settings[setting].split(","), [getattr(run, field) for run in found.runs]
-            differences.present(f"probe: runs of the {field}s asked for", asked, held)
+            due = [name for name in asked if setting != "variants" or not _may_lack(found, name)]
+            differences.present(f"probe: runs of the {field}s asked for", due, held)
             differences.present(f"probe/settings/{setting}", dict.fromkeys(held), asked)
     texts = [question.text for question in found.questions]
     if "questions_digest" in found.settings and answerless(found.settings.get("questions_source", "")):
@@ -193,6 +196,11 @@ def _check_scope(found: Probe, differences: Differences) -> None:
             differences.add(
                 f"probe/questions/{number}: tokens", len(question.answer_ids), f"at most {found.settings['tokens']}"
             )
+
+
+def _may_lack(found: Probe, variant: str) -> bool:
+    """Whether no run need have a variant: windows that no verdict asked for were not swept."""
+    return windows_of(found) == NEEDED and variant in VARIANTS and not VARIANTS[variant].whole
 
 
 def _check_clusters(found: Probe, differences: Differences) -> None:

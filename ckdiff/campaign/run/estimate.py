@@ -24,6 +24,10 @@ READS = {"compare": 1, "behave": 1, "probe": 1, "audit": 3, "attack": 3}
 """How often a job reads the weights of its pair, where they fit into memory."""
 
 
+PLACED = 0.2
+"""Of the curves of all modes those that a verdict asks for, about."""
+
+
 COMPARED = 5e8
 """Bytes that a comparison goes through in a second, roughly."""
 
@@ -125,7 +129,10 @@ def _from_outline(task: Task, size: int) -> Estimate:
         if task.run == "behave" or spec.probe is None:
             return Estimate(answers, said.memory // 2, size)
         probed = outline(spec.probe)
-        seconds = probed.seconds + answers + size / COMPARED
+        sweep = probed.seconds
+        if probed.least is not None:
+            sweep = probed.least[1] + PLACED * (sweep - probed.least[1])
+        seconds = sweep + answers + size / COMPARED
         return Estimate(seconds, probed.memory, probed.bytes_read + 2 * size)
     finally:
         torch.set_num_threads(before)

@@ -40,6 +40,8 @@ def _sections(found: Probe) -> Iterator[str]:
         cells = ([*words.window_cells(run), words.bounded_text(run)] for run in runs)
         yield table(WINDOW_HEADS, cells, left=3)
     yield CAUTION
+    if spared := words.spared_text(found):
+        yield f"{escape(spared)}."
     if lines := [line for run in found.runs for line in words.remarks(run)]:
         yield bullet_list(lines)
     if found.neurons:

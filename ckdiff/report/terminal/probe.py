@@ -99,6 +99,8 @@ def _scores(found: Probe) -> Iterator[RenderableType]:
     for direction, runs in words.by_direction(found.runs):
         if layered := [run for run in runs if len(run.layers) > 1]:
             yield with_title(f"By layer, {words.direction_words(direction)}", *_curves(layered))
+    if spared := words.spared_text(found):
+        yield dim(spared)
 
 
 def _evidence(found: Probe, questions: int) -> Iterator[RenderableType]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ckdiff.modes import MODES
 from ckdiff.report.schema.probe import BOUNDED, SCORES, Curve
 from ckdiff.report.words import numbers
 from ckdiff.report.words.numbers import UNDEFINED
@@ -216,6 +217,21 @@ NOT_SHOWN = frozenset({"questions_source", "questions_digest", "logits_dtype", "
 def settings_text(probe: Probe) -> str:
     """The settings on one line, without the source of the questions, which stands with their number."""
     return numbers.settings_line(probe.settings, NOT_SHOWN)
+
+
+def spared_text(probe: Probe) -> str:
+    """Of which modes no windows were swept, and why; empty where all were, or were not asked for."""
+    if probe.settings.get("windows") != "needed":
+        return ""
+    swept = {run.mode for run in probe.runs if len(run.layers) and run.layers[0] >= 0}
+    modes = dict.fromkeys(run.mode for run in probe.runs if run.mode in MODES and not MODES[run.mode].ancillary)
+    spared = [mode for mode in modes if mode not in swept]
+    if not spared:
+        return ""
+    return (
+        f"of {', '.join(spared)} the score of the whole model only: the verdict places nothing in their windows, and"
+        " these were not swept (--windows all sweeps every curve)"
+    )
 
 
 SET_HEADS = ("window", "neurons", "krs_kl", "of", "random sets")
