@@ -45,6 +45,7 @@ FORMATS: dict[str, Format] = {
     "md": Format(
         "ckdiff.report.markdown.document:to_markdown", "all", "ckdiff.report.markdown.document:failure_markdown"
     ),
+    "model-card": Format("ckdiff.report.markdown.model_card:to_model_card", "all"),
     "cyclonedx": Format("ckdiff.report.cyclonedx.document:to_cyclonedx", "all"),
     "junit": Format("ckdiff.report.exports.junit:to_junit", "all", "ckdiff.report.exports.junit:failure_junit"),
 }

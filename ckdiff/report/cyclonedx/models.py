@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.report.words.asked import question_sets
 from ckdiff.report.words.metrics import campaign_metrics, metrics_of
-from ckdiff.report.words.names import pair_names
+from ckdiff.report.words.names import is_hub_id, pair_names
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ UNLEARNED, BASE = "model:unlearned", "model:base"
 """References to the two models of a pair."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?", re.ASCII)
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_of(report: Report) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def _checkpoint(record: CheckpointRecord, reference: str, name: str) -> dict[str
     found: dict[str, Any] = {"type": MODEL, "bom-ref": reference, "name": name}
     if record.revision is not None:
         found["version"] = printable(record.revision)[:1024]
-        if HUB_ID.fullmatch(record.location) and COMMIT.fullmatch(record.revision):
+        if is_hub_id(record):
             found["purl"] = f"pkg:huggingface/{record.location}@{record.revision}"
     # Of one file its own digest is the model's; of several none is.
     found |= _hashes(record.shards[0].sha256 if len(record.shards) == 1 else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 NAME_LENGTH = 60
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
 
 def pair_names(found: Provenance) -> tuple[str, str]:
     """The base and the unlearned model: the last part of each place, and more of it where both end alike."""
@@ -19,6 +23,12 @@ def pair_names(found: Provenance) -> tuple[str, str]:
     longest = max(len(base), len(unlearned))
     kept = next(size for size in count(1) if size >= longest or base[-size:] != unlearned[-size:])
     return _name(found.base, base[-kept:]), _name(found.unlearned, unlearned[-kept:])
+
+
+def is_hub_id(found: CheckpointRecord) -> bool:
+    """Whether a checkpoint is a commit of a model on the hub, and its place the id."""
+    commit = found.revision is not None and COMMIT.fullmatch(found.revision) is not None
+    return commit and HUB_ID.fullmatch(found.location) is not None
 
 
 def pair_title(found: Provenance) -> str:
