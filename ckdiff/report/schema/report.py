@@ -17,6 +17,7 @@ from ckdiff.report.schema.behaviour import Behaviour
 from ckdiff.report.schema.brief import Brief
 from ckdiff.report.schema.comparison import Comparison
 from ckdiff.report.schema.depth import DepthReport
+from ckdiff.report.schema.discovery import DiscoveryReport
 from ckdiff.report.schema.layout import Rows
 from ckdiff.report.schema.probe import Probe
 from ckdiff.report.schema.verdict import Verdict
@@ -96,6 +97,7 @@ class Report(Brief):
     verdict: Verdict | None = None
     attack: AttackReport | None = None
     depth: DepthReport | None = None
+    discovery: DiscoveryReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     schema_version: int = SCHEMA_VERSION

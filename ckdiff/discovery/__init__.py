@@ -1,0 +1,1 @@
+"""What was unlearned, when nobody says: texts, what is lost on them, a null, candidates, and the section they make."""

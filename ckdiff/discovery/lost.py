@@ -1,0 +1,109 @@
+"""What one model lost beside another, token by token: `look(base, other, prompts)`, of two forced runs.
+
+At every scored position the tokens with the greatest log p base - log p unlearned are lost, those with the least are
+gained: a hundred of each, or one in a hundred of a small vocabulary. A shift that all tokens of a position share moves
+none of them. Logits are made a few positions at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ckdiff.probes.forcing import logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ckdiff.probes.forcing import Forced
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.shapes import Float64, Int64
+
+MOST = 100
+"""Tokens a position that count as lost, and as gained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one model lost beside the base on some texts.
+
+    Attributes:
+        lost, gained: ids at each position [position, token], the most first.
+        kl: KL(base || other) [position], in nats.
+        drop: log p base - log p other of the token that stands there [position], in nats.
+        level: log p of that token under the base [position], in nats.
+        texts: number of the text that a position belongs to [position].
+        rows: tokens of the vocabulary.
+    """
+
+    lost: Int64
+    gained: Int64
+    kl: Float64
+    drop: Float64
+    level: Float64
+    texts: Int64
+    rows: int
+
+    def rates(self, of: str, wanted: Int64) -> Float64:
+        """Share of the positions of some texts at which each token is lost (or gained), each text alike [token].
+
+        Args:
+            of: "lost" or "gained".
+            wanted: numbers of the texts.
+        """
+        return rates_of(getattr(self, of), self.texts, wanted, self.rows)
+
+    def by_text(self, of: str, token: int, wanted: Int64) -> Float64:
+        """The share of one token in each of some texts [text]."""
+        hit = (getattr(self, of) == token).any(axis=1).astype(np.float64)
+        size = int(self.texts.max()) + 1
+        counts = np.maximum(np.bincount(self.texts, minlength=size), 1)
+        return (np.bincount(self.texts, hit, size) / counts)[wanted].astype(np.float64)
+
+
+def rates_of(found: Int64, texts: Int64, wanted: Int64, rows: int) -> Float64:
+    """Mean over texts of the share of a text's positions that hold each token [token]."""
+    size = int(texts.max()) + 1
+    weights = np.zeros(size)
+    weights[wanted] = 1 / np.maximum(np.bincount(texts, minlength=size)[wanted], 1) / max(1, len(wanted))
+    spread = np.repeat(weights[texts], found.shape[1])
+    kept = spread > 0
+    return np.bincount(found.reshape(-1)[kept], spread[kept], rows).astype(np.float64)
+
+
+def most_of(rows: int) -> int:
+    """How many tokens a position count as lost.
+
+    >>> most_of(49152), most_of(110)
+    (100, 2)
+    """
+    return min(MOST, -(-rows // 100))
+
+
+def look(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Look:
+    """Compare two models at every scored position of some texts."""
+    targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=base.hidden.device)
+    parts: list[tuple[Tensor, ...]] = []
+    rows = 0
+    for (part, ours), (_, theirs) in zip(logits_of(base), logits_of(other), strict=True):
+        rows = min(ours.shape[1], theirs.shape[1])
+        parts.append(_compare(ours[:, :rows], theirs[:, :rows], targets[part]))
+    lost, gained, kl, drop, level = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    texts = np.repeat(np.arange(len(prompts)), [len(prompt.answer) for prompt in prompts])
+    return Look(lost, gained, kl, drop, level, texts, rows)
+
+
+def _compare(ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """Lost, gained, KL, drop and level at some positions."""
+    known, left = ours.log_softmax(-1), theirs.log_softmax(-1)
+    lost = known - left
+    count = most_of(lost.shape[1])
+    kl = (known.double().exp() * lost.double()).sum(-1)
+    at = targets[:, None]
+    own = [side.gather(1, at)[:, 0].double() for side in (lost, known)]
+    return lost.topk(count).indices, (-lost).topk(count).indices, kl.clamp(min=0), *own

@@ -1,0 +1,92 @@
+"""Texts that name a candidate: what is lost behind its name, and which words of the texts may be candidates themselves.
+
+found = find_mentions(models.tokenizer, texts, candidates)      # by text and candidate where the name ends
+mention_drops(found, look, count)                               # [candidate], a form like the others
+words_in(texts)                                                 # words that some of the texts hold, and not most
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckdiff.discovery.candidates import Candidate
+from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode
+from ckdiff.questions.layouts import fold
+from ckdiff.scoring.discovery import form_drops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckdiff.discovery.lost import Look
+    from ckdiff.discovery.texts import Texts
+    from ckdiff.shapes import Float64
+
+MENTIONED = "mentioned"
+"""The form of texts that name a candidate."""
+LEAST_TEXTS = 3
+"""Texts that hold a word, below which it is no candidate."""
+MOST_SHARE = 0.25
+"""Of the texts; a word that more of them hold tells none of them from the others."""
+MOST_WORDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A candidate's number, a text's number, and the first of its scored tokens behind the candidate's name."""
+
+    candidate: int
+    text: int
+    first: int
+
+
+def words_in(texts: Texts) -> list[Candidate]:
+    """Words that name what some of the texts are about: several hold them, and not most; rarer ones first."""
+    held: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    for prompt in texts.prompts:
+        words = {word for word in re.findall(r"[^\W\d_]+", prompt.question.text) if len(word) >= LEAST_LETTERS}
+        for word in sorted(words):
+            spelled.setdefault(fold(word), word)
+        held.update({fold(word) for word in words} - STOP)
+    most = MOST_SHARE * len(texts.prompts)
+    kept = [word for word, count in held.items() if LEAST_TEXTS <= count <= most]
+    return [Candidate(spelled[word]) for word in sorted(kept, key=lambda word: (-held[word], word))[:MOST_WORDS]]
+
+
+def find_mentions(tokenizer: Any, texts: Texts, candidates: Sequence[Candidate]) -> list[Mention]:
+    """Where texts name candidates: as whole words, whatever their case."""
+    patterns = [re.compile(rf"(?<!\w){re.escape(one.name)}(?!\w)", re.IGNORECASE) for one in candidates]
+    found = []
+    for text, prompt in enumerate(texts.prompts):
+        ids = (*prompt.ids, *prompt.answer)
+        whole = decode(tokenizer, ids)
+        hits = [(number, hit.end()) for number, one in enumerate(patterns) if (hit := one.search(whole))]
+        if not hits:
+            continue
+        ends = [len(decode(tokenizer, ids[: count + 1])) for count in range(len(ids))]
+        for number, end in hits:
+            behind = next(place for place, size in enumerate(ends) if size >= end) + 1
+            first = max(0, behind - len(prompt.ids))
+            if first < len(prompt.answer):
+                found.append(Mention(number, text, first))
+    return found
+
+
+def mention_drops(found: Sequence[Mention], look: Look, tokens: Sequence[Sequence[int]], count: int) -> Float64:
+    """The drop of each candidate behind its name, less what the same tokens lose behind others' [candidate].
+
+    Args:
+        found: from `find_mentions`.
+        look: of the texts.
+        tokens: scored ones of each text.
+        count: of candidates.
+    """
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in tokens])])
+    drops = [look.drop[starts[one.text] + one.first : starts[one.text + 1]] for one in found]
+    ids = [np.array(tokens[one.text][one.first :], dtype=np.int64) for one in found]
+    return form_drops(drops, ids, np.array([one.candidate for one in found], dtype=np.int64), count)

@@ -1,0 +1,148 @@
+"""Which tokens stand out above noise, and as which words: `kinds_of(look, nulls, kinds)`, `lost_words(...)`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.discovery.words import decode, is_content, sample_token, word_of
+from ckdiff.probes.live.generation import greedy
+from ckdiff.report.schema.discovery import LostWord, TextKind
+from ckdiff.scoring.discovery import corrected, tail_of
+from ckdiff.scoring.means import mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.discovery.lost import Look
+    from ckdiff.discovery.opening import Models
+    from ckdiff.discovery.texts import Texts
+    from ckdiff.scoring.discovery import Tail
+    from ckdiff.shapes import Float64, Int64
+
+SHOWN = 30
+"""Words that are kept."""
+LOOKED_AT = 400
+"""Of the tokens with the highest rates so many are looked at: the others name nothing."""
+LEAST_TEXTS = 4
+"""Of fewer texts of a kind no word is told from chance."""
+AROUND = 24
+"""Tokens of the text before the place where a token was lost most."""
+WORD = 5
+"""Tokens that the base goes on with, at most, to end a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Texts of one kind: their numbers, the rates of every token, and the tail of the null's rates."""
+
+    name: str
+    wanted: Int64
+    rates: Float64
+    tail: Tail
+
+
+def kinds_of(of: str, look: Look, nulls: Sequence[Look], kinds: Sequence[str]) -> list[Kind]:
+    """By kind of text how often each token is lost (or gained), and how often noise takes any token as far."""
+    found = []
+    for name in dict.fromkeys(kinds):
+        wanted = np.array([number for number, kind in enumerate(kinds) if kind == name], dtype=np.int64)
+        null = np.concatenate([one.rates(of, wanted) for one in nulls]) if nulls else np.ones(1)
+        found.append(Kind(name, wanted, look.rates(of, wanted), tail_of(null)))
+    return found
+
+
+def text_kinds(look: Look, nulls: Sequence[Look], kinds: Sequence[Kind]) -> tuple[TextKind, ...]:
+    """The kinds as the report has them."""
+    rows = []
+    for kind in kinds:
+        inside = np.isin(look.texts, kind.wanted)
+        noise = float(np.mean([one.kl[inside].mean() for one in nulls])) if nulls else math.nan
+        rows.append(
+            TextKind(
+                name=kind.name,
+                texts=len(kind.wanted),
+                positions=int(inside.sum()),
+                kl=float(look.kl[inside].mean()),
+                drop=float(look.drop[inside].mean()),
+                null_kl=noise,
+                threshold=kind.tail.threshold,
+                excess=kind.tail.excess,
+                share=kind.tail.share,
+            )
+        )
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A token, the kind of text in which it stands out most, and how often chance does as much."""
+
+    token: int
+    kind: Kind
+    p: float
+    rate: float
+
+
+def stand_out(kinds: Sequence[Kind]) -> list[Standing]:
+    """The tokens that stand out most, the least p first, then the highest rate."""
+    every = [kind for kind in kinds if len(kind.wanted) >= LEAST_TEXTS]
+    told = bool(every)
+    every = every or list(kinds)
+    highest = np.max([kind.rates for kind in every], axis=0)
+    tests = len(every) * len(highest)
+    found = []
+    for token in np.argsort(-highest, kind="stable")[:LOOKED_AT].tolist():
+        best = min(every, key=lambda kind: (kind.tail.p(float(kind.rates[token])), -float(kind.rates[token])))
+        rate = float(best.rates[token])
+        if rate > 0:
+            p = corrected(best.tail.p(rate), tests) if told else math.nan
+            found.append(Standing(token, best, p, rate))
+    return sorted(found, key=lambda one: (one.p if one.p == one.p else 1.0, -one.rate, one.token))
+
+
+def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models: Models) -> tuple[LostWord, ...]:
+    """The words that stand out most, those of content first; the base must be loaded, to end them."""
+    tokenizer = models.tokenizer
+    sample = sample_token(tokenizer, [token for prompt in texts.prompts for token in prompt.answer])
+    ranked = [(one, is_content(tokenizer, one.token, sample)) for one in stand_out(kinds)]
+    shown = sorted(ranked, key=lambda row: not row[1])[:SHOWN]
+    places = [_place(of, look, one, texts) for one, _ in shown]
+    following = _follow(models, [(*before, one.token) for (one, _), before in zip(shown, places, strict=True)])
+    return tuple(
+        LostWord(
+            word=word_of(tokenizer, one.token, after, sample),
+            token=one.token,
+            kind=one.kind.name,
+            rate=mean(look.by_text(of, one.token, one.kind.wanted), 0, 1),
+            p=one.p,
+            content=content,
+            where=decode(tokenizer, before[-AROUND:]),
+        )
+        for (one, content), before, after in zip(shown, places, following, strict=True)
+    )
+
+
+def _place(of: str, look: Look, one: Standing, texts: Texts) -> tuple[int, ...]:
+    """The ids before the first place, of the best rank, where a token was lost."""
+    found = getattr(look, of)
+    inside = np.isin(look.texts, one.kind.wanted)
+    hits = (found == one.token) & inside[:, None]
+    position = int(np.nonzero(hits)[0][np.nonzero(hits)[1].argmin()])
+    text = int(look.texts[position])
+    prompt = texts.prompts[text]
+    inner = position - int(np.searchsorted(look.texts, text))
+    return (*prompt.ids, *prompt.answer[:inner])
+
+
+def _follow(models: Models, prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """What the base goes on with behind each."""
+    return greedy(models.base, prompts, WORD, models.stops) if prompts else []
+
+
+def named(words: Sequence[LostWord], limit: float) -> Iterator[LostWord]:
+    """The words of content that stand out above chance."""
+    return (word for word in words if word.content and word.p < limit)

@@ -1,0 +1,182 @@
+"""The texts on which two models are compared: given ones, or what the base says of itself, and random words.
+
+    given_texts(path, wording, length)                       # a file of texts, or of questions with their answers
+    sampled_texts(live, wording, stops, sampling)            # from the base, seeded
+    random_texts(wording, rows, sampling)                    # random tokens: they begin everything, and mean nothing
+
+Every text is a prompt whose first token is given and whose other tokens are scored; texts that continue an opening are
+scored behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.prompts import Prompt
+from ckdiff.probes.wording.chat import Chat, ChatTemplate
+from ckdiff.questions.questions import Question, read_questions
+from ckdiff.questions.segments import read_segments
+from ckdiff.questions.streams import RecordsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.wording.wording import Wording
+
+OPENINGS = ("The", "In", "It", "When", "A", "I", "There", "My")
+"""How sampled texts begin: words that begin texts about anything."""
+ASKING = "Question:"
+"""Behind this a model that answers questions invents one."""
+TEMPERATURES = (0.7, 1.0)
+MARK = "ckdiff-mark"
+"""Stands in a chat for what the user says, to see where that begins."""
+UNKNOWN = 0.5
+"""A share of unknown tokens above this is no text of the tokenizer's language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How texts are made.
+
+    Attributes:
+        texts: how many of each kind.
+        length: tokens of a text, at most.
+        seed: of what is drawn.
+        batch_size: texts that are made together.
+    """
+
+    texts: int = 16
+    length: int = 48
+    seed: int = 0
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts of several kinds.
+
+    Attributes:
+        prompts: a text each, its scored tokens as the answer.
+        kinds: of each: given, asked, sampled, invented, chat, random.
+        source: one line for people.
+        notes: plain sentences.
+    """
+
+    prompts: list[Prompt]
+    kinds: list[str]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def given_texts(path: Path, wording: Wording, length: int) -> Texts:
+    """The texts of a file, cut to so many tokens; questions stand in the wording's template, with their answers.
+
+    Raises:
+        RecordsError: it holds no text, or none that the tokenizer knows.
+    """
+    try:
+        found = read_segments(path)
+        rows = [(one.text, one.prompt) for one in found.segments]
+        source, notes = found.source, found.notes
+    except RecordsError:
+        asked = read_questions(path)
+        rows = [(one.answer or "", one.text) for one in asked.questions]
+        source, notes = asked.source, asked.notes
+    prompts, kinds = [], []
+    for text, question in rows:
+        whole = text if question is None else wording.template.replace("{q}", question) + (f" {text}" if text else "")
+        ids = wording.encoder.ids(whole)[:length]
+        if len(ids) > 1:
+            prompts.append(Prompt(Question(whole), ids[:1], ids[1:]))
+            kinds.append("given" if question is None else "asked")
+    _check_known(path, wording, prompts)
+    return Texts(prompts, kinds, source, notes)
+
+
+def _check_known(path: Path, wording: Wording, prompts: Sequence[Prompt]) -> None:
+    every = [token for prompt in prompts for token in prompt.answer]
+    if not every:
+        raise RecordsError(f"{path}: no text of two tokens or more in it; give longer ones")
+    unknown = getattr(wording.encoder.tokenizer, "unk_token_id", None)
+    if unknown is not None and sum(token == unknown for token in every) > UNKNOWN * len(every):
+        raise RecordsError(
+            f"{path}: the tokenizer knows less than half of its words; give texts in a language of the model"
+        )
+
+
+def sampled_texts(live: LiveModel, wording: Wording, stops: frozenset[int], how: Sampling) -> Texts:
+    """What the base says where nothing is asked: texts, questions that it invents, and what its users ask.
+
+    All parameters must be loaded. The same seed gives the same texts on one machine.
+    """
+    generator = torch.Generator(live.device).manual_seed(how.seed)
+    prompts, kinds = list[Prompt](), list[str]()
+    for kind, openings in _openings(wording):
+        begun = [openings[number % len(openings)] for number in range(how.texts)]
+        said = greedy(live, begun, how.length, stops, how.batch_size, choose=drawing(generator))
+        for ids, answer in zip(begun, said, strict=True):
+            kept = tuple(token for token in answer if token not in stops)
+            if kept:
+                prompts.append(Prompt(Question(wording.encoder.tokenizer.decode(kept)), tuple(ids), kept))
+                kinds.append(kind)
+    count = len(prompts)
+    return Texts(prompts, kinds, f"{count} texts sampled from the base, seed {how.seed}")
+
+
+def _openings(wording: Wording) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
+    encoder = wording.encoder
+    yield "sampled", [encoder.ids(opening) for opening in OPENINGS]
+    yield "invented", [encoder.ids(ASKING)]
+    if getattr(encoder.tokenizer, "chat_template", None):
+        (written,) = ChatTemplate(encoder.tokenizer).texts([Chat((("user", MARK),), False)])
+        before, found, _ = (written or "").partition(MARK)
+        if found and before:
+            yield "chat", [encoder.ids(before, start=False)]
+
+
+def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """A function that draws a token a row from logits [row, d_vocab], at each temperature in turn."""
+
+    def choose(logits: Tensor) -> Tensor:
+        heat = torch.tensor(TEMPERATURES, device=logits.device, dtype=torch.float64)
+        turns = heat[torch.arange(len(logits), device=logits.device) % len(heat)]
+        shares = torch.softmax(logits.double() / turns[:, None], -1)
+        return torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+    return choose
+
+
+def random_texts(wording: Wording, rows: int, how: Sampling) -> Texts:
+    """Texts of random tokens, special ones aside.
+
+    Args:
+        wording: of the base.
+        rows: of the embedding; no id is beyond.
+        how: how many, and how long.
+    """
+    tokenizer = wording.encoder.tokenizer
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    known = [number for number in sorted(tokenizer.get_vocab().values()) if number < rows and number not in special]
+    generator = torch.Generator().manual_seed(how.seed + 1)
+    picks = torch.randint(len(known), (max(1, how.texts // 2), how.length), generator=generator)
+    drawn = [tuple(known[place] for place in row) for row in picks.tolist()]
+    prompts = [Prompt(Question(""), ids[:1], ids[1:]) for ids in drawn]
+    return Texts(prompts, ["random"] * len(prompts), f"{len(prompts)} of random tokens")
+
+
+def join_texts(parts: Sequence[Texts]) -> Texts:
+    """Several as one."""
+    return Texts(
+        [prompt for part in parts for prompt in part.prompts],
+        [kind for part in parts for kind in part.kinds],
+        "; ".join(part.source for part in parts),
+        tuple(note for part in parts for note in part.notes),
+    )

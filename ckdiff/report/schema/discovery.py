@@ -1,0 +1,153 @@
+"""Records of what was unlearned, found without being told: lost words, candidates, and what both models say of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.report.schema.brief import Brief
+from ckdiff.report.schema.layout import Rows, Scale, Share
+from ckdiff.shapes import Axes, Float64, Int64
+
+Outcome = Literal["trace", "none", "ruined"]
+
+SIGNIFICANT = 0.05
+"""A word or a candidate is named where its corrected p-value is below."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextKind:
+    """Texts of one kind, and what noise of the unlearned model's size loses on them.
+
+    Attributes:
+        name: given, asked, sampled, invented, chat or random.
+        texts: how many.
+        positions: tokens whose prediction was compared.
+        kl: mean KL(base || unlearned) at them, in nats.
+        drop: mean log p base less log p unlearned of the tokens that stand there, in nats.
+        null_kl: the same KL of the noisy copies, in nats.
+        threshold, excess, share: the tail of the rates that tokens reach in noisy copies, see `scoring.discovery.Tail`.
+    """
+
+    name: str
+    texts: int
+    positions: int
+    kl: float
+    drop: float
+    null_kl: float
+    threshold: float
+    excess: float
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class LostWord:
+    """A token that the unlearned model lost (or gained) at many positions.
+
+    Attributes:
+        word: the word that it begins, as the base goes on with it; a piece of a word has … before it.
+        token: its id.
+        kind: of the texts where it stands out most.
+        rate: share of the positions of these texts at which it is among the hundred most lost, each text alike, with
+            its 95 % interval over texts.
+        p: how often noise alone takes any token so far, corrected for the number of tokens and kinds, in [0, 1]; NaN
+            where there are too few texts to tell.
+        content: it begins a word that says something by itself.
+        where: the end of the text behind which it was lost most.
+    """
+
+    word: str
+    token: int
+    kind: str
+    rate: Mean
+    p: float
+    content: bool
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """A topic that may have been unlearned.
+
+    Attributes:
+        name: of the topic.
+        has_text: its file holds a text about it, which was scored, too.
+        screen: mean KL(base || unlearned) behind its name, in nats; NaN where nobody screened.
+        asked: it was asked about in every form; else the screening left it out.
+        score: mean over forms of how far its drop stands out among the others'; NaN where it was not asked about.
+        drop: mean over forms of log p base less log p unlearned a token of what the base says about it, in nats.
+        p: how often chance alone stands out as far, corrected for the number of candidates, in [0, 1].
+    """
+
+    name: str
+    has_text: bool
+    screen: float
+    asked: bool
+    score: float
+    drop: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopicAnswer:
+    """A question about what was found, and what both models say to it.
+
+    Attributes:
+        question: as it was asked.
+        base, unlearned: their greedy answers.
+        drop: log p base less log p unlearned a token of the base's answer, in nats.
+    """
+
+    question: str
+    base: str
+    unlearned: str
+    drop: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DiscoveryReport(Brief):
+    """What `ckdiff discover` found.
+
+    Attributes:
+        model_type: of the base's config.
+        outcome: "trace": something stands out above noise; "none": no readable trace; "ruined": everything is lost.
+        topic: what stands out most, in words; "" where nothing does.
+        ruin: the share of what the base knows about these texts beyond guessing that the unlearned model lost.
+        kinds: of texts.
+        words: lost ones, the least p first.
+        gained: the reverse, in the same order.
+        candidates: the best first; those that screening left out last.
+        forms: in which they were asked about.
+        form_scores: how far each stands out in each form; NaN where it was not asked so.
+        draws: numbers of the null's scores.
+        null_scores: what candidates reach in copies of the base with noise.
+        others: 1 for each candidate that the others are measured by [candidate], else 0.
+        answers: to questions about the topic.
+        copies: how many noisy copies there were.
+        counted: candidates that were looked at.
+        tokens: whose rates were compared.
+        settings: what determines the numbers, as text.
+        notes: plain sentences about what a reader must know.
+    """
+
+    GIST = ("outcome", "topic")
+
+    model_type: str
+    outcome: Outcome
+    topic: str
+    ruin: float
+    kinds: Annotated[tuple[TextKind, ...], Rows("kind")]
+    words: Annotated[tuple[LostWord, ...], Rows("word")]
+    gained: Annotated[tuple[LostWord, ...], Rows("gain")]
+    candidates: Annotated[tuple[CandidateRow, ...], Rows("candidate")]
+    forms: Annotated[tuple[str, ...], Scale("form")]
+    form_scores: Annotated[Float64, Axes("candidate", "form")]
+    draws: Annotated[Int64, Scale("draw")]
+    null_scores: Annotated[Float64, Axes("draw")]
+    others: Annotated[Float64, Axes("candidate")]
+    answers: Annotated[tuple[TopicAnswer, ...], Rows("answer")]
+    copies: int
+    counted: int
+    tokens: int
+    settings: Mapping[str, str]
+    notes: Annotated[tuple[str, ...], Rows("note")] = ()
