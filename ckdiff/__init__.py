@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
     from ckdiff.calls.depth import depth
+    from ckdiff.calls.discover import discover
     from ckdiff.calls.figure import figure
     from ckdiff.calls.html import html
     from ckdiff.calls.probe import probe
-    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, DiscoverSpec, ProbeSpec
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.calls.verify import verify
     from ckdiff.campaign.calls import gather, run_campaign
@@ -43,6 +44,7 @@ __all__ = [
     "BehaveSpec",
     "CompareSpec",
     "DepthSpec",
+    "DiscoverSpec",
     "ProbeSpec",
     "Recipe",
     "Settings",
@@ -53,6 +55,7 @@ __all__ = [
     "behave",
     "compare",
     "depth",
+    "discover",
     "figure",
     "gather",
     "html",
@@ -77,6 +80,7 @@ _PLACES = {
     "BehaveSpec": "ckdiff.calls.specs",
     "CompareSpec": "ckdiff.calls.specs",
     "DepthSpec": "ckdiff.calls.specs",
+    "DiscoverSpec": "ckdiff.calls.specs",
     "ProbeSpec": "ckdiff.calls.specs",
     "Recipe": "ckdiff.unlearn.recipe",
     "Settings": "ckdiff.scoring.settings",
@@ -86,6 +90,7 @@ _PLACES = {
     "behave": "ckdiff.calls.behave",
     "compare": "ckdiff.calls.compare",
     "depth": "ckdiff.calls.depth",
+    "discover": "ckdiff.calls.discover",
     "figure": "ckdiff.calls.figure",
     "gather": "ckdiff.campaign.calls",
     "html": "ckdiff.calls.html",

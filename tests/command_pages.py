@@ -24,6 +24,7 @@ ABOUT = {
     "behave": "behave.md",
     "attack": "attack.md",
     "depth": "depth.md",
+    "discover": "discover.md",
     "audit": "audit.md",
     "gate": "audit.md",
     "attest": "verify.md",

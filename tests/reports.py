@@ -47,6 +47,7 @@ from ckdiff.report.schema.comparison import (
     Uncompared,
 )
 from ckdiff.report.schema.depth import DepthQuestion, DepthReport
+from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer
 from ckdiff.report.schema.probe import (
     Control,
     Curve,
@@ -60,6 +61,7 @@ from ckdiff.report.schema.probe import (
 from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, SettingRecord, ShardRecord
 from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, RuleResult, Verdict
 from ckdiff.scoring.depth import depths, mean_depth, shares
+from ckdiff.scoring.discovery import Tail, candidate_p, corrected, pool_forms
 
 LAYERED = {"value_vectors": "mlp.down_proj", "keys": "mlp.up_proj", "attn_q": "self_attn.q_proj", "norms": "norm"}
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)
@@ -163,9 +165,12 @@ def report(
     verdict: Verdict | None = None,
     attack: AttackReport | None = None,
     depth: DepthReport | None = None,
+    discovery: DiscoveryReport | None = None,
 ) -> Report:
     sides = Provenance(checkpoint("base"), checkpoint("unlearned"))
-    return Report(sides, found, probe, behaviour, verdict, attack, depth, versions={"ckdiff": "0.1", "a": "é"})
+    return Report(
+        sides, found, probe, behaviour, verdict, attack, depth, discovery, versions={"ckdiff": "0.1", "a": "é"}
+    )
 
 
 def curve(scores: Sequence[float], half: float = 0.05) -> Curve:
@@ -475,6 +480,43 @@ def depth(**changes: Any) -> DepthReport:
         compat=True,
         settings={"tokens": "30", "questions_source": "a file"},
         notes=("one question says nothing",),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def discovery(**changes: Any) -> DiscoveryReport:
+    """Four candidates, the first one found; one lost word that stands out, and one that does not."""
+    scores = np.array([[4.0, 5.0], [0.5, -0.5], [-0.5, 0.25], [0.25, 0.0]])
+    null = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    pooled = pool_forms(scores)
+    p = candidate_p(pooled, np.ones(4), null, 4)
+    tail = Tail(0.125, 0.03125, 0.001)
+    names = ("Harry Potter", "Chess", "Austria", "Wine")
+    rows = zip(names, pooled.tolist(), p.tolist(), strict=True)
+    words = tuple(
+        LostWord(word, token, "sampled", mean(rate), corrected(tail.p(rate), 64), True, "A boy called")
+        for word, token, rate in (("Harry", 7, 0.625), ("books", 8, 0.25))
+    )
+    found = DiscoveryReport(
+        model_type="llama",
+        outcome="trace",
+        topic="Harry Potter",
+        ruin=0.0625,
+        kinds=(TextKind("sampled", 8, 64, 0.25, 0.125, 0.0625, tail.threshold, tail.excess, tail.share),),
+        words=words,
+        gained=words[1:],
+        candidates=tuple(CandidateRow(name, n == 1, 1.5, True, s, 0.25, q) for n, (name, s, q) in enumerate(rows)),
+        forms=("asked", "plain"),
+        form_scores=scores,
+        draws=np.arange(5),
+        null_scores=null,
+        others=np.ones(4),
+        answers=(TopicAnswer("What is Harry Potter?", "A wizard.", "A river.", 1.5),),
+        copies=5,
+        counted=4,
+        tokens=64,
+        settings={"texts_source": "8 texts sampled from the base, seed 0", "candidates_source": "a file"},
+        notes=("few texts",),
     )
     return dataclasses.replace(found, **changes)
 

@@ -170,3 +170,17 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, warm: Path) -> None:
     assert rest.endswith("ckdiff: interrupted\n")
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.rounding
+def test_the_forgotten_town_is_found_without_being_told(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "towns.txt").write_text("\n".join(sorted({fact.town for fact in world()})))
+    lines = "".join((made / f"{name}.jsonl").read_text() for name in ("unrelated", "target"))
+    (tmp_path / "texts.jsonl").write_text(lines)
+    output = tmp_path / "found.h5"
+    for more in ((), ("--candidates", str(tmp_path / "towns.txt"))):
+        pair = (str(made / "base"), str(made / "unlearned"), "--texts", str(tmp_path / "texts.jsonl"))
+        assert run(["discover", *pair, *more, "--quiet", "--overwrite", "-o", str(output)]) in (0, 3)
+        found = read_report(output).discovery
+        assert found is not None
+        assert found.candidates[0].name == FORGOTTEN

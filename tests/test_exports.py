@@ -53,7 +53,7 @@ def test_every_format_writes_every_report(name: str, found: object, probed: obje
 
 def test_json_is_the_tree_of_the_design() -> None:
     tree = json.loads(to_json(FULL))
-    sections = {"compare", "probe", "behaviour", "attack", "depth", "verdict"}
+    sections = {"compare", "probe", "behaviour", "attack", "depth", "discovery", "verdict"}
     assert {"schema_version", "provenance", "versions", "complete"} | sections == set(tree)
     assert tree["probe"] is None
     assert tree["provenance"]["base"]["shards"][0]["sha256"] == "ab" * 32

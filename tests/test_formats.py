@@ -23,6 +23,7 @@ from tests.reports import (
     behaviour,
     comparison,
     depth,
+    discovery,
     gate,
     hostile_behaviour,
     hostile_report,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.campaign import Campaign
 
-FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()), attacks(), depth())
+FULL = report(comparison(), probe(), behaviour(), verdict(gate=gate()), attacks(), depth(), discovery())
 
 
 def to_initials(found: Report | Campaign, selection: Selection) -> str:

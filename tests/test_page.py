@@ -44,7 +44,7 @@ from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.terms import TERMS
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
-from tests.reports import attacks, behaviour, comparison, depth, gate, probe, report, run, verdict
+from tests.reports import attacks, behaviour, comparison, depth, discovery, gate, probe, report, run, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Label, Outcome
 
-SCHEMA = ("attack", "behaviour", "comparison", "depth", "probe", "verdict")
+SCHEMA = ("attack", "behaviour", "comparison", "depth", "discovery", "probe", "verdict")
 CSV = "data:text/csv;charset=utf-8,"
 VOID = {"meta", "link", "br", "hr"}
 SVG = {"svg", "defs", "g", "path", "text", "circle", "use", "title"}
@@ -127,7 +127,7 @@ def full(**changes: Any) -> Report:
     )
     ranked = LowRank("model.layers.3.mlp.down_proj.weight", 1, 64, 1.0)
     found = report(comparison(alignment=(moved,), low_rank=(ranked,)), probe(), behaviour(), None, attacks(), depth())
-    return dataclasses.replace(found, verdict=verdict(gate=gate()), **changes)
+    return dataclasses.replace(found, discovery=discovery(), verdict=verdict(gate=gate()), **changes)
 
 
 def whole_run(mode: str = "coeff", direction: str = "restore", score: float = 0.83) -> ProbeRun:
@@ -195,6 +195,7 @@ def test_the_parts_stand_in_their_order() -> None:
             "What was compared",
             "Does it come back",
             "How deep it goes",
+            "What was lost, without being told",
             "What moved",
             "Where the effect lives",
             "Neurons",

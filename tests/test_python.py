@@ -33,7 +33,13 @@ COMPARE: Any = ckdiff.compare
 
 def full_report() -> Report:
     found = reports.report(reports.comparison(30), reports.probe(30), reports.behaviour())
-    return replace(found, attack=reports.attacks(), depth=reports.depth(), verdict=reports.verdict(gate=reports.gate()))
+    return replace(
+        found,
+        attack=reports.attacks(),
+        depth=reports.depth(),
+        discovery=reports.discovery(),
+        verdict=reports.verdict(gate=reports.gate()),
+    )
 
 
 def records(value: Any) -> Iterator[Any]:
@@ -111,6 +117,7 @@ def test_a_notebook_gets_a_table_in_which_nothing_is_markup() -> None:
         ("answers", {"text", "answer_base", "answer_unlearned", "bleu"}),
         ("attacks", {"attack", "side", "recovery", "recovery_low"}),
         ("depth", {"question", "layer", "depth"}),
+        ("discovery", {"kind", "rank", "name", "p"}),
         ("checks", {"name", "outcome", "threshold"}),
     ],
 )
@@ -119,7 +126,7 @@ def test_parts_become_data_frames(name: str, columns: set[str]) -> None:
     frame = ckdiff.to_dataframe(found, name)
     assert columns <= set(frame.columns)
     assert len(frame) > 0
-    assert {*FRAMES} == {"components", "tensors", "windows", "answers", "attacks", "depth", "checks"}
+    assert {*FRAMES} == {"components", "tensors", "windows", "answers", "attacks", "depth", "discovery", "checks"}
 
 
 def test_a_data_frame_has_the_numbers_of_the_report() -> None:

@@ -78,6 +78,8 @@ def replaced_parts(older: Report | None, newer: Report) -> Iterator[str]:
         yield "its earlier attacks were others, or asked otherwise, and are replaced"
     if older.depth is not None and newer.depth is not None and older.depth.settings != newer.depth.settings:
         yield "its earlier depth was of other questions or settings and is replaced"
+    if older.discovery and newer.discovery and older.discovery.settings != newer.discovery.settings:
+        yield "its earlier discovery was on other texts or candidates and is replaced"
     if older.verdict is not None:
         yield "its verdict was about older measurements and is removed; `ckdiff gate --save` judges"
 

@@ -14,15 +14,19 @@ from ckdiff.calls.attacking import COMPAT, Attacking, Reference, Tried
 from ckdiff.modes import DIRECTIONS, MODES
 from ckdiff.options import (
     ASKED,
+    BATCH_SIZE,
     CONCEPT,
+    DEVICE,
+    LENGTH,
     MOST_UNRELATED,
     QUESTION,
     QUESTIONS,
+    SEED,
     UNRELATED,
     Argument,
     Option,
 )
-from ckdiff.scoring.settings import NEEDED, Settings
+from ckdiff.scoring.settings import DTYPE, NEEDED, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +155,44 @@ class DepthSpec(Reference, Target, Pair):
     compat: Annotated[bool, COMPAT] = False
     unrelated: bool = False
     settings: Settings = field(default_factory=Settings)
+
+
+DISCOVERING = "Where it looks"
+"""The heading of these options in `--help`."""
+
+
+@dataclass(frozen=True)
+class Discovering:
+    """Where discovery looks, and how it runs.
+
+    Attributes:
+        texts: a file of texts or questions; None: they are sampled from the base.
+        candidates: a file of topics; None: ckdiff's own list, and with texts words that they hold.
+        sampled: texts of each kind, where none are given.
+        length: tokens of a text, at most.
+        seed: of samples and noise.
+        device, dtype, batch_size: how both models run.
+    """
+
+    texts: Annotated[
+        Path | None, Option("--texts", "A file of texts, or questions; else sampled from the base.", DISCOVERING)
+    ] = None
+    candidates: Annotated[
+        Path | None, Option("--candidates", "A file of topics: a name a line, or concepts.", DISCOVERING)
+    ] = None
+    sampled: Annotated[
+        int, Option("--sampled", "Texts of each kind that are sampled.", DISCOVERING, least=4, most=10_000)
+    ] = 16
+    length: Annotated[int, LENGTH.but(panel=DISCOVERING, least=16, most=4096)] = 48
+    seed: Annotated[int, SEED.but("Of samples and noise.", DISCOVERING)] = 0
+    device: Annotated[str, DEVICE] = "auto"
+    dtype: Annotated[str, DTYPE] = "float32"
+    batch_size: Annotated[int, BATCH_SIZE.but("Texts that go through a layer together.")] = 32
+
+
+@dataclass(frozen=True)
+class DiscoverSpec(Discovering, Pair):
+    """The spec of `discover`."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ COMMANDS = {
         "How deep it goes: what the unlearned model still carries of what a model that never knew lacks.",
         f"ckdiff depth {PAIR} --reference NEVER_KNEW --reference-kind retrained",
     ),
+    "discover": Command(
+        MEASURE,
+        "What was unlearned, when nobody says: lost words and topics above noise, and what both models say of them.",
+        "ckdiff discover BASE UNLEARNED --write questions.jsonl",
+    ),
     "audit": Command(
         DECIDE,
         "One verdict on a pair: compare, behave, probe and judge; the exit status is that of the policy's gate.",

@@ -72,6 +72,14 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
             "Take a reference that never knew, and questions that the base answers.",
         ),
     ),
+    "discover": (
+        Ending(OK, "something stands out above noise", "Ask about it: `--write FILE`, then `ckdiff probe` or `audit`."),
+        Ending(
+            INCONCLUSIVE,
+            "nothing stands out above noise, everything is lost, or a model computes NaN",
+            f"Give more `--texts`, or `--candidates` that you suspect. {NOT_EVIDENCE}",
+        ),
+    ),
     "audit": (
         Ending(
             OK, "the policy's gate passed", "Release as far as the policy goes, and sign the report: `ckdiff attest`."

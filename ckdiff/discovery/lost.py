@@ -7,6 +7,7 @@ none of them. Logits are made a few positions at a time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ class Look:
         lost, gained: ids at each position [position, token], the most first.
         kl: KL(base || other) [position], in nats.
         drop: log p base - log p other of the token that stands there [position], in nats.
-        level: log p of that token under the base [position], in nats.
+        known: KL(base || uniform) [position], what the base knows there beyond guessing, in nats.
         texts: number of the text that a position belongs to [position].
         rows: tokens of the vocabulary.
     """
@@ -45,7 +46,7 @@ class Look:
     gained: Int64
     kl: Float64
     drop: Float64
-    level: Float64
+    known: Float64
     texts: Int64
     rows: int
 
@@ -93,17 +94,18 @@ def look(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Look:
     for (part, ours), (_, theirs) in zip(logits_of(base), logits_of(other), strict=True):
         rows = min(ours.shape[1], theirs.shape[1])
         parts.append(_compare(ours[:, :rows], theirs[:, :rows], targets[part]))
-    lost, gained, kl, drop, level = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    lost, gained, kl, drop, known = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     texts = np.repeat(np.arange(len(prompts)), [len(prompt.answer) for prompt in prompts])
-    return Look(lost, gained, kl, drop, level, texts, rows)
+    return Look(lost, gained, kl, drop, known, texts, rows)
 
 
 def _compare(ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """Lost, gained, KL, drop and level at some positions."""
+    """Lost, gained, KL, drop and what is known at some positions."""
     known, left = ours.log_softmax(-1), theirs.log_softmax(-1)
     lost = known - left
     count = most_of(lost.shape[1])
-    kl = (known.double().exp() * lost.double()).sum(-1)
-    at = targets[:, None]
-    own = [side.gather(1, at)[:, 0].double() for side in (lost, known)]
-    return lost.topk(count).indices, (-lost).topk(count).indices, kl.clamp(min=0), *own
+    shares = known.double().exp()
+    kl = (shares * lost.double()).sum(-1).clamp(min=0)
+    told = math.log(lost.shape[1]) + (shares * known.double()).sum(-1)
+    drop = lost.gather(1, targets[:, None])[:, 0].double()
+    return lost.topk(count).indices, (-lost).topk(count).indices, kl, drop, told

@@ -11,7 +11,7 @@ import numpy as np
 from ckdiff.discovery.words import decode, is_content, sample_token, word_of
 from ckdiff.probes.live.generation import greedy
 from ckdiff.report.schema.discovery import LostWord, TextKind
-from ckdiff.scoring.discovery import corrected, tail_of
+from ckdiff.scoring.discovery import LEAST_TEXTS, corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ SHOWN = 30
 """Words that are kept."""
 LOOKED_AT = 400
 """Of the tokens with the highest rates so many are looked at: the others name nothing."""
-LEAST_TEXTS = 4
-"""Of fewer texts of a kind no word is told from chance."""
 AROUND = 24
 """Tokens of the text before the place where a token was lost most."""
 WORD = 5

@@ -258,9 +258,9 @@ def _noise(work: _Work, sizes: dict[str, float], rounds: list[Round], ours: list
 
 
 def _ruin(seen: Look) -> float:
-    """The share of what the base knows of the texts beyond guessing that is lost."""
-    known = float(seen.level.mean()) + math.log(seen.rows)
-    return float(seen.drop.mean()) / known if known > 0 else 0.0
+    """KL(base || unlearned) over KL(base || uniform): the share of what the base knows beyond guessing that is lost."""
+    known = float(seen.known.mean())
+    return float(seen.kl.mean()) / known if known > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

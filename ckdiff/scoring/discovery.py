@@ -23,6 +23,8 @@ HIGHEST = 25
 """So many of the null's highest values make its tail, or a tenth of them where there are few."""
 SHRINK = 4.0
 """A token's mean drop in a form counts against so many observations of the form's own mean."""
+LEAST_TEXTS = 4
+"""Of fewer texts of a kind no word is told from chance."""
 LEAST_OTHERS = 3
 """Fewer other candidates are no scale to measure one by."""
 

@@ -20,6 +20,7 @@ from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
 from ckdiff.audit.verify.depth import check_depth
 from ckdiff.audit.verify.differences import CLOSE, Differences, near
+from ckdiff.audit.verify.discovery import check_discovery
 from ckdiff.audit.verify.drift import check_drift
 from ckdiff.audit.verify.probe import check_probe
 from ckdiff.report.hdf5.columns import encoded
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
 
 
-SECTIONS = ("compare", "probe", "behaviour", "attack", "depth", "verdict")
+SECTIONS = ("compare", "probe", "behaviour", "attack", "depth", "discovery", "verdict")
 
 
 MEASURED_SINCE = 2
@@ -91,6 +92,11 @@ def _check_behaviour(report: Report, found: Differences) -> None:
 def _check_depth(report: Report, found: Differences) -> None:
     if report.depth is not None:
         check_depth(report.depth, found)
+
+
+def _check_discovery(report: Report, found: Differences) -> None:
+    if report.discovery is not None:
+        check_discovery(report.discovery, found)
 
 
 def _check_digest(side: str, record: CheckpointRecord, found: Differences) -> None:
@@ -262,6 +268,7 @@ CHECKS: dict[str, Callable[[Report, Differences], None]] = {
     "probe": _check_probe,
     "behaviour": _check_behaviour,
     "depth": _check_depth,
+    "discovery": _check_discovery,
     "verdict": _check_verdict,
 }
 """What is looked at, section by section."""

@@ -49,6 +49,7 @@ FRAMES: dict[str, Frame] = {
     "answers": Frame("behaviour"),
     "attacks": Frame("attack"),
     "depth": Frame("depth"),
+    "discovery": Frame("discovery"),
     "checks": Frame("verdict"),
 }
 """Every data frame by its name."""
@@ -59,7 +60,7 @@ def to_dataframe(report: Report, name: str) -> Any:
 
     Args:
         report: what it is taken of.
-        name: one of `FRAMES`: components, tensors, windows, answers, attacks, depth, checks.
+        name: one of `FRAMES`: components, tensors, windows, answers, attacks, depth, discovery, checks.
 
     Raises:
         CkdiffError: there is no such part, the report does not hold it, or pandas is not installed.

@@ -39,6 +39,7 @@ SECTIONS: dict[str, Section] = {
         Section("behaviour", "behave", "No answers were compared in words", drawn=True),
         Section("attack", "attack", "Nothing tried to bring the answers back", drawn=True),
         Section("depth", "depth", "No model that never knew stands beside it"),
+        Section("discovery", "discover", "Nobody looked for what else was lost"),
         Section("verdict", "audit", "Nothing was judged", measured=False),
     )
 }

@@ -1,0 +1,44 @@
+"""What was lost, found without being told: words, candidates, and both answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.words import discovery as words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckdiff.report.schema.report import Report
+
+MOST = 200
+"""Rows of a table; what is beyond is counted."""
+
+
+def show(report: Report) -> Mapping[str, object] | None:
+    """Everything that was found."""
+    found = report.discovery
+    if found is None:
+        return None
+    asked = words.asked_about(found)
+    return {
+        "headline": words.headline(found),
+        "facts": [(name.capitalize(), cut(text)) for name, text in words.facts_of(found)],
+        "word_heads": words.WORD_HEADS,
+        "words": [tuple(map(cut, words.word_cells(one))) for one in found.words],
+        "gained_heads": words.GAINED_HEADS,
+        "gained": [tuple(map(cut, words.word_cells(one))) for one in found.gained],
+        "candidate_heads": words.CANDIDATE_HEADS,
+        "candidates": [tuple(map(cut, words.candidate_cells(one))) for one in asked],
+        "answer_heads": words.ANSWER_HEADS,
+        "answers": [tuple(map(cut, words.answer_cells(one))) for one in found.answers],
+        "kind_heads": words.KIND_HEADS,
+        "kinds": [tuple(map(cut, words.kind_cells(one))) for one in found.kinds],
+        "notes": [cut(note) for note in words.every_note(found)],
+        "legend": " ".join(words.LEGEND),
+        "most": MOST,
+    }
+
+
+PARTS = (Part(27, "discovery", "What was lost, without being told", "discovery.html", show),)

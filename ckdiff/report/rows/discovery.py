@@ -1,0 +1,23 @@
+"""The rows of a discovery: one a candidate, word, or gained word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.discovery import DiscoveryReport
+
+
+def rows(found: DiscoveryReport | None) -> Iterator[Sequence[object]]:
+    """The names of the columns, then every lost word, every gained one and every candidate, each as it ranks."""
+    yield ["kind", "rank", "name", "rate", "rate_low", "rate_high", "score", "drop", "p", "texts"]
+    if found is None:
+        return
+    for kind, every in (("lost", found.words), ("gained", found.gained)):
+        for rank, word in enumerate(every, 1):
+            rate = word.rate
+            yield [kind, rank, word.word, rate.value, rate.low, rate.high, None, None, word.p, word.kind]
+    for rank, one in enumerate(found.candidates, 1):
+        yield ["candidate", rank, one.name, None, None, None, one.score, one.drop, one.p, None]

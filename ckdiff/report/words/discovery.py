@@ -1,0 +1,99 @@
+"""Discovery in words, for every presenter: what was lost, which topic it points to, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ckdiff.report.schema.discovery import SIGNIFICANT
+from ckdiff.report.words.attack import chance, figure, span
+from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
+from ckdiff.untrusted import printable, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer
+
+NO_DISCOVERY = "Nobody looked for what was lost: ckdiff discover does"
+WORD_HEADS = ("word", "rate", "p", "texts", "lost most behind")
+GAINED_HEADS = ("word", "rate", "p", "texts", "gained most behind")
+CANDIDATE_HEADS = ("candidate", "score", "p", "drop", "screen")
+KIND_HEADS = ("texts", "count", "positions", "KL", "KL of noise", "drop")
+ANSWER_HEADS = ("question", "base", "unlearned", "drop")
+LEGEND = (
+    "rate: share of the positions at which the unlearned model has lost the token more than nearly all others; p of a",
+    "word: how often noise of the same size in every tensor takes any token as far, corrected for their number; score:",
+    "how far what the base says of a candidate drops beyond that of the others, over all forms; drop: log p base less",
+    "log p unlearned a token, in nats. A trace says what moved, not that the knowledge is gone.",
+)
+
+
+def headline(found: DiscoveryReport) -> str:
+    """What was found, in one line."""
+    if found.outcome == "ruined":
+        return (
+            f"The unlearned model is ruined: {percent(found.ruin)} of what the base knows of any text beyond guessing"
+            " is lost, so nothing is named"
+        )
+    if found.outcome == "none":
+        return "No readable trace: nothing stands out above noise and above what other topics lose"
+    best = found.candidates[0] if found.candidates else None
+    words = ", ".join(quoted(one.word) for one in named_words(found)[:5])
+    if best is not None and best.name == found.topic:
+        lost = f"; most lost words: {words}" if words else ""
+        count = count_of(found.counted, "candidate")
+        return f"A trace of {quoted(found.topic)}: first of {count}, p {chance(best.p)}{lost}"
+    return f"A trace in words: {words}; no candidate stands out"
+
+
+def named_words(found: DiscoveryReport) -> list[LostWord]:
+    """The words that stand out above chance."""
+    return [one for one in found.words if one.content and one.p < SIGNIFICANT]
+
+
+def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
+    """The texts, the candidates, and the null."""
+    for name in ("texts", "candidates"):
+        yield name, printable(found.settings.get(f"{name}_source", "")) or "unnamed"
+    copies = count_of(found.copies, "copy") if found.copies == 1 else f"{found.copies} copies"
+    yield "noise", f"{copies} of the base, as far from it in every tensor as the unlearned model"
+
+
+def word_cells(one: LostWord) -> tuple[str, ...]:
+    """A word in one row."""
+    return printable(one.word), span(one.rate), _chance(one.p), printable(one.kind), printable(one.where)
+
+
+def candidate_cells(one: CandidateRow) -> tuple[str, ...]:
+    """A candidate in one row."""
+    return printable(one.name), figure(one.score), _chance(one.p), figure(one.drop, 3), figure(one.screen, 2)
+
+
+def kind_cells(one: TextKind) -> tuple[str, ...]:
+    """Texts of one kind in one row."""
+    numbers = (one.kl, one.null_kl, one.drop)
+    return printable(one.name), str(one.texts), str(one.positions), *(_small(value) for value in numbers)
+
+
+def answer_cells(one: TopicAnswer) -> tuple[str, ...]:
+    """Both answers in one row."""
+    return printable(one.question), printable(one.base), printable(one.unlearned), figure(one.drop)
+
+
+def asked_about(found: DiscoveryReport) -> list[CandidateRow]:
+    """The candidates that screening left, the best first."""
+    return [one for one in found.candidates if not math.isnan(one.score)]
+
+
+def every_note(found: DiscoveryReport) -> Sequence[str]:
+    """The notes, printable."""
+    return [printable(note) for note in found.notes]
+
+
+def _chance(p: float) -> str:
+    return UNDEFINED if math.isnan(p) else chance(p)
+
+
+def _small(value: float) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.2g}"

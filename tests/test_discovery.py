@@ -1,0 +1,443 @@
+"""Discovery against plain loops over transformers' own models, and what must always hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ckdiff.audit.verify.differences import Differences
+from ckdiff.audit.verify.discovery import check_discovery
+from ckdiff.audit.verify.report import check
+from ckdiff.discovery.candidates import FORMS, known_topics, read_candidates
+from ckdiff.discovery.lost import look, most_of
+from ckdiff.discovery.mentions import find_mentions, mention_drops, words_in
+from ckdiff.discovery.naming import kinds_of, stand_out
+from ckdiff.discovery.null import change_sizes, noise
+from ckdiff.discovery.opening import open_models
+from ckdiff.discovery.texts import Sampling, Texts, random_texts, sampled_texts
+from ckdiff.discovery.words import begins_word, is_content, word_of
+from ckdiff.probes.forcing import Way, force
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.prompts import Prompt
+from ckdiff.questions.questions import Question
+from ckdiff.questions.streams import RecordsError
+from ckdiff.report.hdf5.file import read_report
+from ckdiff.scoring.discovery import (
+    Tail,
+    candidate_p,
+    corrected,
+    form_drops,
+    form_scores,
+    logistic_p,
+    pool_forms,
+    tail_of,
+)
+from ckdiff.unlearn.world import TOWNS, make_base
+from ckdiff.weights.opening import open_checkpoint
+from tests.reports import discovery
+from tests.test_probe_cli import WORDS, ckdiff, made, place, save_tokenizer
+from tests.tiny_pairs import CPU, prompts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckdiff.discovery.lost import Look
+    from ckdiff.shapes import Float64
+    from tests.test_probe_cli import Run
+    from tests.tiny_pairs import Folders
+
+__all__ = ["ckdiff", "made", "place"]
+
+SMALL = ("--sampled", 4, "--length", 16, "--quiet")
+TEXTS = [Prompt(one.question, one.ids[:1], (*one.ids[1:], *one.answer)) for one in prompts_of()]
+
+
+def looked(folders: Folders, batch_size: int, prompts: list[Prompt] = TEXTS) -> Look:
+    sides = [LiveModel(open_checkpoint(str(path)), torch.float64, CPU) for path in (folders.base, folders.unlearned)]
+    with torch.inference_mode():
+        for live in sides:
+            live.load()
+        base, other = (force(live, prompts, Way(batch_size)) for live in sides)
+        return look(base, other, prompts)
+
+
+def plainly(folder: Path, prompt: Prompt) -> Float64:
+    """Log-probabilities behind every token of a text but the last [position, d_vocab], by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt.ids, *prompt.answer]])).logits[0, :-1].numpy()
+    found: Float64 = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ plainly
+
+
+def test_what_is_lost_is_what_a_plain_loop_over_positions_says(pairs: Callable[[str], Folders]) -> None:
+    folders = pairs("llama")
+    found = looked(folders, 2)
+    place = 0
+    for number, prompt in enumerate(TEXTS):
+        base, other = (plainly(path, prompt) for path in (folders.base, folders.unlearned))
+        for row, (known, left) in enumerate(zip(base, other, strict=True)):
+            lost = known - left
+            order = np.argsort(-lost)
+            count = most_of(len(lost))
+            assert found.lost[place].tolist() == order[:count].tolist()
+            assert found.gained[place].tolist() == order[::-1][:count].tolist()
+            assert found.kl[place] == pytest.approx((np.exp(known) * lost).sum(), abs=1e-9)
+            assert found.drop[place] == pytest.approx(lost[prompt.answer[row]], abs=1e-9)
+            told = math.log(len(known)) + (np.exp(known) * known).sum()
+            assert found.known[place] == pytest.approx(told, abs=1e-9)
+            assert found.texts[place] == number
+            place += 1
+    assert place == len(found.kl)
+
+
+def test_batches_and_padding_change_nothing(pairs: Callable[[str], Folders]) -> None:
+    one, three = (looked(pairs("llama"), size) for size in (1, 3))
+    assert (one.lost == three.lost).all()
+    assert (one.gained == three.gained).all()
+    assert np.abs(one.kl - three.kl).max() < 1e-12
+    assert np.abs(one.drop - three.drop).max() < 1e-12
+
+
+def test_a_rate_is_the_mean_over_texts_of_a_texts_share(pairs: Callable[[str], Folders]) -> None:
+    found = looked(pairs("llama"), 3)
+    rates = found.rates("lost", np.array([0, 2]))
+    for token in range(found.rows):
+        shares = [(found.lost[found.texts == text] == token).any(axis=1).mean() for text in (0, 2)]
+        assert rates[token] == pytest.approx(np.mean(shares))
+        assert found.by_text("lost", token, np.array([0, 2])).tolist() == pytest.approx(shares)
+    assert rates.sum() == pytest.approx(most_of(found.rows))
+
+
+def plain_form_drops(drops: list[list[float]], tokens: list[list[int]], owners: list[int], count: int) -> list[float]:
+    """The difference of differences, one token at a time."""
+    flat = [(o, t, d) for o, row, ids in zip(owners, drops, tokens, strict=True) for d, t in zip(row, ids, strict=True)]
+    found = []
+    for one in range(count):
+        others = [(t, d) for o, t, d in flat if o != one]
+        middle = sum(d for _, d in others) / max(1, len(others))
+        rest = []
+        for _, token, drop in (row for row in flat if row[0] == one):
+            same = [d for t, d in others if t == token]
+            rest.append(drop - (sum(same) + 4 * middle) / (len(same) + 4))
+        found.append(sum(rest) / len(rest) if rest else math.nan)
+    return found
+
+
+def test_what_a_form_loses_on_everything_is_taken_off() -> None:
+    generator = np.random.default_rng(3)
+    sizes, owners = (3, 1, 4, 2, 5), [0, 1, 1, 3, 4]
+    drops = [generator.normal(size=size) for size in sizes]
+    tokens = [generator.integers(0, 4, size) for size in sizes]
+    found = form_drops(drops, tokens, np.array(owners), 5)
+    plain = plain_form_drops([one.tolist() for one in drops], [one.tolist() for one in tokens], owners, 5)
+    assert found.tolist() == pytest.approx(plain, nan_ok=True)
+    assert math.isnan(found[2])
+    shifted = form_drops([one + 2.5 for one in drops], tokens, np.array(owners), 5)
+    assert shifted.tolist() == pytest.approx(plain, nan_ok=True)
+
+
+def test_scores_measure_each_candidate_by_the_others() -> None:
+    drops = np.array([[9.0], [1.0], [2.0], [3.0], [4.0], [50.0]])
+    others = np.array([1.0, 1, 1, 1, 1, 0])
+    rest = np.array([1.0, 2, 3, 4])
+    spread = max(1.4826 * 1.0, rest.std() / 2)
+    found = form_scores(drops, others)
+    assert found[0, 0] == pytest.approx(np.arcsinh((9 - 2.5) / spread))
+    rest = np.array([9.0, 1, 2, 3, 4])
+    assert found[5, 0] == pytest.approx(np.arcsinh((50 - 3) / max(1.4826, rest.std() / 2)))
+    assert np.isnan(form_scores(drops[:3], others[:3])).all()
+    assert (form_scores(np.ones((5, 1)), np.ones(5)) == 0).all()
+
+
+def test_forms_are_pooled_over_those_that_there_are() -> None:
+    scores = np.array([[1.0, np.nan], [1.0, 1.0], [np.nan, np.nan]])
+    assert pool_forms(scores).tolist() == pytest.approx([1.0, math.sqrt(2), math.nan], nan_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- chance
+
+
+def test_the_tail_of_a_null_is_exponential() -> None:
+    null = np.random.default_rng(0).exponential(0.1, 100_000)
+    tail = tail_of(null)
+    assert tail.share == 25 / 100_000
+    assert tail.p(tail.threshold + 0.1) == pytest.approx(tail.share * math.exp(-0.1 / tail.excess))
+    assert tail.p(1.5) == pytest.approx(math.exp(-15), rel=2)
+    assert tail.p(tail.threshold - 1e-9) == 1
+    assert Tail(math.nan, 0.1, 0.5).p(9) == 1
+
+
+def test_the_tail_of_pooled_scores_is_logistic() -> None:
+    null = np.random.default_rng(0).logistic(1.0, 2.0, 100_000)
+    for value in (1.0, 5.0, 15.0, -3.0):
+        assert logistic_p(value, null) == pytest.approx(1 / (1 + math.exp((value - 1) / 2)), rel=0.05)
+    assert math.isnan(logistic_p(1.0, null[:2]))
+    assert (logistic_p(1.0, np.zeros(5)), logistic_p(0.0, np.zeros(5))) == (0.0, 1.0)
+
+
+def test_a_candidate_stands_out_from_the_others_and_from_noise_or_not_at_all() -> None:
+    pooled, everyone = np.array([9.0, 0.5, -0.5, 0.2, -0.2]), np.ones(5)
+    quiet, loud = np.linspace(-1, 1, 21), np.linspace(-20, 20, 21)
+    by_quiet, by_loud = (candidate_p(pooled, everyone, null, 5) for null in (quiet, loud))
+    assert by_quiet[0] == pytest.approx(corrected(max(logistic_p(9, pooled[1:]), logistic_p(9, quiet)), 5))
+    assert by_quiet[0] < 0.05 < by_loud[0]
+    assert candidate_p(pooled, everyone, quiet, 500)[0] == pytest.approx(min(1, 100 * by_quiet[0]))
+
+
+def test_noise_is_as_large_as_the_change_in_every_tensor(pairs: Callable[[str], Folders]) -> None:
+    folders = pairs("llama")
+    base, unlearned = (
+        LiveModel(open_checkpoint(str(p)), torch.float64, CPU) for p in (folders.base, folders.unlearned)
+    )
+    sizes = change_sizes(base, unlearned)
+    for key, size in sizes.items():
+        change = unlearned.read(key).double() - base.read(key).double()
+        assert size == pytest.approx(float(np.sqrt((change.numpy() ** 2).mean())))
+    key = max(sizes, key=lambda name: base.read(name).numel())
+    value = base.read(key)
+    one, again, other = (noise(sizes, 0, number)(key, value) for number in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert float((one - value).square().mean().sqrt()) == pytest.approx(sizes[key], rel=0.05)
+
+
+def test_a_word_stands_out_in_its_own_kind_of_text(pairs: Callable[[str], Folders]) -> None:
+    found = looked(pairs("llama"), 3)
+    object.__setattr__(found, "lost", np.where(found.texts[:, None] < 2, 7, 8))
+    prompts = [*TEXTS] * 4
+    texts = np.concatenate([found.texts + 3 * turn for turn in range(4)])
+    names = ("lost", "gained", "kl", "drop", "known")
+    parts: dict[str, Any] = {name: np.concatenate([getattr(found, name)] * 4) for name in names}
+    many = replace(found, texts=texts, **parts)
+    kinds = ["a" if number % 3 < 2 else "b" for number in range(len(prompts))]
+    null = replace(many, lost=many.gained)
+    rows = stand_out(kinds_of("lost", many, [null] * 5, kinds))
+    assert [(one.token, one.kind.name) for one in rows[:2]] == [(7, "a"), (8, "b")]
+    assert [one.rate for one in rows[:2]] == pytest.approx([1, 1])
+    tail = rows[0].kind.tail
+    assert rows[0].p == pytest.approx(corrected(tail.p(rows[0].rate), 2 * found.rows))
+    few = stand_out(kinds_of("lost", found, [found], ["a", "a", "b"]))
+    assert all(math.isnan(one.p) for one in few)
+
+
+# --------------------------------------------------------------------------------------------------- texts and names
+
+
+@pytest.fixture
+def models(made: Path) -> Any:
+    base, unlearned = (open_checkpoint(str(made / side)) for side in ("base", "unlearned"))
+    found = open_models(base, unlearned, "float32", "cpu")
+    found.base.load()
+    return found
+
+
+def test_samples_are_the_same_for_one_seed_and_scored_behind_their_opening(models: Any) -> None:
+    def draw(seed: int) -> Texts:
+        with torch.inference_mode():
+            return sampled_texts(models.base, models.wording, models.stops, Sampling(4, 8, seed))
+
+    one, again, other = draw(0), draw(0), draw(1)
+    assert [p.answer for p in one.prompts] == [p.answer for p in again.prompts]
+    assert [p.answer for p in one.prompts] != [p.answer for p in other.prompts]
+    assert set(one.kinds) == {"sampled", "invented"}
+    assert all(1 <= len(p.answer) <= 8 and not models.stops & {*p.answer} for p in one.prompts)
+    random = random_texts(models.wording, models.rows, Sampling(4, 8))
+    assert random.kinds == ["random"] * 2
+    assert not {token for p in random.prompts for token in (*p.ids, *p.answer)} & {0, 1, 2, 3}
+
+
+def test_texts_that_name_a_candidate_are_read_behind_its_name(models: Any) -> None:
+    texts = ["who founded Velmar Thrane", "Velmar Thrane rules in Oskary", "founded Velmar"]
+    prompts = []
+    for text in texts:
+        ids = models.wording.encoder.ids(text)
+        prompts.append(Prompt(Question(text), ids[:1], ids[1:]))
+    asked = Texts(prompts, ["given"] * 3, "")
+    from ckdiff.discovery.candidates import Candidate
+
+    every = [Candidate("founded Velmar"), Candidate("THRANE"), Candidate("Thra")]
+    found = find_mentions(models.tokenizer, asked, every)
+    said = [(one.candidate, models.tokenizer.decode(prompts[one.text].answer[one.first :])) for one in found]
+    assert said == [(0, "Thrane"), (1, "rules in Oskary")]
+    from ckdiff.discovery.lost import Look
+
+    sizes = [len(p.answer) for p in prompts]
+    drop = np.arange(float(sum(sizes)))
+    none = np.zeros((len(drop), 1), np.int64)
+    seen = Look(none, none, drop, drop, drop, np.repeat(np.arange(3), sizes), 9)
+    drops = mention_drops(found, seen, [p.answer for p in prompts], 3)
+    said_of = [*prompts[0].answer[2:]], [*prompts[1].answer[1:]]
+    plain = plain_form_drops([[*drop[2:3]], [*drop[4:7]]], [*said_of], [0, 1], 3)
+    assert drops.tolist() == pytest.approx(plain, nan_ok=True)
+
+
+def test_words_of_texts_are_candidates_where_some_hold_them_and_most_do_not() -> None:
+    texts = [f"the town of {name} lies here" for name in ["Velmar"] * 3 + ["Oskary"] * 2 + ["Thrane"] * 4 + ["Pellow"]]
+    found = words_in(Texts([Prompt(Question(text), (1,), (2,)) for text in [*texts, "", "", "", "", "", ""]], [], ""))
+    assert [one.name for one in found] == ["Thrane", "Velmar"]
+
+
+def test_words_begin_behind_a_blank_and_say_something(models: Any) -> None:
+    tokenizer = models.tokenizer
+    ids = tokenizer.get_vocab()
+    founded, who = ids["founded"], ids["who"]
+    assert begins_word(tokenizer, founded, who)
+    assert is_content(tokenizer, founded, who)
+    assert not is_content(tokenizer, who, founded)
+    assert word_of(tokenizer, founded, [who], who) == "founded"
+    assert word_of(tokenizer, ids[":"], [], who) == "…:"
+
+
+def test_candidates_are_lines_or_records(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("Harry Potter\tA boy. He is a wizard.\nchess\nChess\n\n")
+    found = read_candidates(path)
+    assert [(one.name, one.text) for one in found.every] == [("Harry Potter", "A boy. He is a wizard."), ("chess", "")]
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps([{"Concept": "Satan", "QA": ["Who?"], "wikipedia_content": "A devil."}]))
+    assert [(one.name, one.text) for one in read_candidates(path).every] == [("Satan", "A devil.")]
+    path.write_text(json.dumps([{"name": "Satan", "text": "A devil."}]))
+    assert [(one.name, one.text) for one in read_candidates(path).every] == [("Satan", "A devil.")]
+    for text, words in (("[3]", "write a name"), ('[{"a": 1}]', "no name in it"), (json.dumps(["x" * 200]), "no name")):
+        path.write_text(text)
+        with pytest.raises(RecordsError, match=words):
+            read_candidates(path)
+
+
+def test_bundled_topics_are_many_and_each_once() -> None:
+    names = [one.name for one in known_topics().every]
+    assert len(names) > 500
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all(form.text.count("{x}") == 1 for form in FORMS)
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+def test_the_command_writes_what_it_shows_and_the_same_bytes_again(ckdiff: Run, demo_base: Path) -> None:
+    shake(demo_base, Path("shaken"), 0.02)
+    Path("c.txt").write_text("\n".join(TOWNS))
+    arguments = ("discover", demo_base, "shaken", "--candidates", "c.txt", *SMALL)
+    status, out, err = ckdiff(*arguments, "-o", "one.h5", "--format", "json")
+    assert (status, "inconclusive: no readable trace" in err) == (3, True)
+    found = json.loads(out)["discovery"]
+    assert {row["name"] for row in found["candidates"]} == {*TOWNS}
+    assert {row["name"] for row in found["kinds"]} == {"sampled", "invented", "random"}
+    assert ckdiff(*arguments, "-o", "two.h5")[0] == status
+    assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
+    assert check(read_report(Path("one.h5"))).found == []
+    for name in ("table", "md", "csv"):
+        status, out, _ = ckdiff("show", "one.h5", "--section", "discovery", "--format", name)
+        assert status == 0
+        assert "Oskary" in out
+
+
+def shake(base: Path, place: Path, size: float) -> None:
+    """A copy with noise on every parameter."""
+    shutil.copytree(base, place)
+    generator = torch.Generator().manual_seed(0)
+    for path in sorted(place.glob("*.safetensors")):
+        tensors = load_file(path)
+        for name, value in tensors.items():
+            tensors[name] = value + (size * torch.randn(value.shape, generator=generator)).to(value.dtype)
+        save_file(tensors, path)
+
+
+def test_a_base_beside_itself_has_no_trace(ckdiff: Run) -> None:
+    status, out, err = ckdiff("discover", "base", "base", *SMALL, "--write", "q.jsonl")
+    assert status == 3
+    assert "No readable trace" in out
+    assert "inconclusive: no readable trace" in err
+    assert not Path("q.jsonl").exists()
+    found = read_report(Path("ckdiff.h5")).discovery
+    assert found is not None
+    assert (found.outcome, found.topic, found.copies) == ("none", "", 0)
+
+
+def test_a_ruined_model_names_nothing(ckdiff: Run, demo_base: Path) -> None:
+    shake(demo_base, Path("ruined"), 9.0)
+    Path("q.jsonl").write_text((demo_base.parent / "target.jsonl").read_text())
+    status, out, err = ckdiff("discover", demo_base, "ruined", "--texts", "q.jsonl", "--quiet")
+    assert status == 3
+    assert "is ruined" in out
+    assert "everything is lost" in err
+    found = read_report(Path("ckdiff.h5")).discovery
+    assert found is not None
+    assert (found.outcome, found.topic, found.words, found.candidates) == ("ruined", "", (), ())
+    assert found.ruin >= 0.3
+
+
+@pytest.fixture(scope="module")
+def demo_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("discovery-demo")
+    make_base(folder)
+    return folder / "base"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--sampled", 3), "--sampled: 3 is too small"),
+        (("--length", 8), "--length: 8 is too small"),
+        (("--candidates", "none.txt"), "none.txt: "),
+        (("--texts", "none.txt"), "none.txt: "),
+        (("--texts", "foreign.txt"), "the tokenizer knows less than half of its words"),
+        (("--texts", "short.txt"), "no text of two tokens"),
+        (("--write", "questions.txt"), "questions.txt: is there already"),
+        (("--dtype", "int8"), "--dtype: no 'int8'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(ckdiff: Run, arguments: tuple[Any, ...], words: str) -> None:
+    Path("foreign.txt").write_text("qwx zzt vrr pfl kkj\n")
+    Path("short.txt").write_text("founded\n")
+    status, out, err = ckdiff("discover", "base", "unlearned", *arguments, "--quiet")
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert not Path("ckdiff.h5").exists()
+
+
+def test_other_vocabularies_are_refused(ckdiff: Run) -> None:
+    save_tokenizer(Path("unlearned"), tuple(reversed(WORDS)))
+    status, out, err = ckdiff("discover", "base", "unlearned", *SMALL)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "with two vocabularies no logits can be compared" in err
+
+
+# ------------------------------------------------------------------------------------------------------------- verify
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"topic": "Chess"},
+        {"outcome": "none"},
+        {"form_scores": np.array([[4.0, 5.0], [0.5, -0.5], [-0.5, 0.25], [0.25, 9.0]])},
+        {"null_scores": np.linspace(-9, 9, 5)},
+        {"others": np.array([1.0, 0, 1, 1])},
+        {"counted": 500},
+        {"tokens": 65},
+    ],
+)
+def test_verify_derives_what_is_named(changes: dict[str, Any]) -> None:
+    same, other = Differences(), Differences()
+    check_discovery(discovery(), same)
+    assert same.found == []
+    check_discovery(discovery(**changes), other)
+    assert other.found
+    assert all(one.where.startswith("discovery") for one in other.found)
