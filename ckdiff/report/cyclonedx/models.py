@@ -67,7 +67,7 @@ def _properties(values: dict[str, str]) -> dict[str, Any]:
 
 
 def _card(report: Report) -> dict[str, Any]:
-    sections = (report.compare, report.probe, report.behaviour, report.attack, report.depth)
+    sections = (report.compare, report.probe, report.behaviour, report.attack, report.depth, report.discovery)
     kind = next((one.model_type for one in sections if one is not None), "")
     parameters: dict[str, Any] = {"modelArchitecture": printable(kind)} if kind else {}
     if sets := [_data(*row) for row in question_sets(report)]:
