@@ -227,7 +227,7 @@ def judge_alone(report: Report) -> tuple[str, str]:
     if report.attack is not None:
         rows = tuple(replace(row, above=UNDEFINED) for row in report.attack.rows if row.side != "reference")
         tiers = tuple(
-            replace(one, returned_reference=-1, p_reference=math.nan, above=UNDEFINED, beyond=-1)
+            replace(one, returned_reference=-1, p_reference=math.nan, above=UNDEFINED, beyond=-1, chance=math.nan)
             for one in report.attack.tiers
         )
         report = replace(report, depth=None, attack=replace(report.attack, reference="", rows=rows, tiers=tiers))

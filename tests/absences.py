@@ -35,7 +35,7 @@ def tier(number: int, **changes: Any) -> TierEvidence:
     control = ("a copy lost 8, of which 6 came back", 6, 8) if number == 2 else ("", -1, -1)
     found = TierEvidence(
         number, ",".join(NAMES[number]), "", 0, FACTS, 0, "a worst one", 0.5, 0.4, 0.5, 1.5, True, NOWHERE, "an attack",
-        0.25, *control, True, True, 6.0, 0.001, 0,
+        0.25, *control, True, True, 6.0, 0.001, 0, 1.0,
     )  # fmt: skip
     return replace(found, **changes)
 
@@ -74,7 +74,8 @@ def alone(**changes: Any) -> AttackReport:
         reference_digest="",
         rows=tuple(replace(one, above=none) for one in found.rows),
         tiers=tuple(
-            replace(one, returned_reference=-1, p_reference=float("nan"), above=none, beyond=-1) for one in found.tiers
+            replace(one, returned_reference=-1, p_reference=none.value, above=none, beyond=-1, chance=none.value)
+            for one in found.tiers
         ),
         questions=tuple(
             replace(one, log_p_reference=float("nan"), leak_reference=float("nan")) for one in found.questions

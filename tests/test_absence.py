@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 NAN = float("nan")
+GUESSED = {"returned": 1, "beyond": 1, "chance": 0.5}
 KEYS = {("keys", layer) for layer in range(6)} | {("value_vectors", layer) for layer in range(6)}
 
 
@@ -89,6 +90,7 @@ BOUNDS: list[tuple[str, Report, Report, str]] = [
     ("kept", beside(rows=rows("prune", unrelated=0.5)), beside(rows=rows("prune", unrelated=0.499)), "unknown"),
     ("applied", beside(rows=rows("quantise", applied=0.01)), beside(rows=rows("quantise", applied=0.009)), "unknown"),
     ("control", beside(tiers=tiers(2, control_returned=4)), beside(tiers=tiers(2, control_returned=3)), "unknown"),
+    ("guesses", beside(tiers=tiers(1, **GUESSED, asked=20)), beside(tiers=tiers(1, **GUESSED, asked=19)), "unknown"),
     ("unmatched", beside(tiers=tiers(1, p=0.05 / 3)), beside(tiers=tiers(1, p=0.016)), "unknown"),
     ("ignorant", beside(tiers=tiers(0, asked=5, returned_reference=1)),
      beside(tiers=tiers(0, asked=5, returned_reference=2)), "unknown"),
@@ -201,14 +203,36 @@ def test_a_bad_reference_is_none_and_never_makes_a_pass(changes: dict[str, Any],
 
 
 def test_still_there_and_gone_never_hold_together() -> None:
-    """Whatever the reference makes of it, an answer that it never says and that comes back is still there."""
+    """Whatever the reference makes of it, an answer that it never says, and is not likely to, is still there."""
     for beyond, knowledge in ((1, "still there"), (0, "gone")):
-        found = tiers(1, returned=1, returned_reference=1, beyond=beyond)
+        found = tiers(1, returned=1, returned_reference=1, beyond=beyond, chance=0.001)
         assert judge(beside(tiers=found)).knowledge == knowledge
     # Other answers of the reference are no excuse, whatever the counts.
     older = tiers(1, returned=1, returned_reference=1, beyond=-1)
     assert judge(beside(tiers=older)).knowledge == "gone"
     assert judge(beside(tiers=tiers(1, p=0.003, z=3.0))).knowledge == "still there"
+
+
+def test_what_a_guess_brings_back_is_neither_still_there_nor_of_few_facts_gone() -> None:
+    one = {"returned": 1, "beyond": 1}
+    for chance, knowledge in (
+        (0.01 / 3, "still there"),
+        (0.0034, "unknown"),
+        (NAN, "still there"),
+        (0.0, "still there"),
+    ):
+        assert judge(beside(tiers=tiers(1, **one, chance=chance))).knowledge == knowledge
+    verdict = judge(beside(tiers=tiers(1, **GUESSED)))
+    assert (verdict.knowledge, [rule.value for rule in verdict.rules if rule.name == "guessed"]) == ("unknown", [1.0])
+    assert any("brought back 1 of 8 answers, which a guess explains" in line for line in verdict.lacking)
+    # Of many facts one is no more than chance; the tier that no chance explains decides, however few it brought back.
+    assert judge(beside(tiers=tiers(1, **GUESSED, asked=40))).knowledge == "gone"
+    both = (tier(0, returned=3, beyond=3, chance=0.9), tier(1, **one, chance=0.001), tier(2))
+    verdict = judge(beside(tiers=both))
+    assert (verdict.knowledge, "tier 1" in verdict.knowledge_reason) == ("still there", True)
+    # Without a reference nobody knows a chance, whatever a report says of one.
+    alike = alone_tiers(1, returned=1, chance=1.0)
+    assert judge(without(tiers=alike)).knowledge == "still there"
 
 
 def test_an_answer_far_less_probable_than_to_one_that_never_knew_is_conspicuous() -> None:

@@ -413,6 +413,31 @@ def test_a_tier_says_whether_it_was_whole_what_is_beyond_the_reference_and_its_o
     ]  # fmt: skip
     same = replace(said[1], outcome=said[0].outcome)
     assert tier([said[0], same]).beyond == 0
+    # By chance: of one training the likeliest step, of samples the model as it is, of nothing nothing.
+    assert (np.isnan(tier(said[:1]).chance), tier([said[0], same]).chance) == (True, 1.0)
+    unsure = replace(plain, log_p=0 * plain.log_p - 9, table=np.full_like(plain.table, np.nan), said={})
+    surer = Outcome("others", replace(unsure, log_p=0 * plain.log_p - 8), 2)
+    theirs = [Made("relearn", "reference", Outcome("others", unsure, 1)), Made("relearn", "reference", surer)]
+    facts = tier(said).asked
+    for size, level in ((1, -9.0), (2, -8.0)):
+        assert tier([said[0], *theirs[:size]]).chance == pytest.approx(facts * np.exp(level), rel=0.01)
+    two = [said[0], Made("ablate", "unlearned", Outcome("mean", plain)), *theirs]
+    assert tier(two).chance == pytest.approx(2 * facts * np.exp(-8.0), rel=0.01)
+    # What the reference itself says is neither counted nor guessed.
+    knows = replace(theirs[0], outcome=replace(theirs[0].outcome, reading=replace(unsure, said={1: "it"})))
+    assert tier([said[0], knows]).chance == pytest.approx((facts - 1) * np.exp(-9.0), rel=0.01)
+    assert Evidence(case, [said[0], *theirs], None).proves(2)
+    assert not Evidence(case, [said[0], same], None).proves(2)
+    assert not Evidence(case, [said[0], *theirs], None).proves(1)
+    likely = replace(theirs[0], outcome=replace(surer, reading=replace(unsure, log_p=0 * plain.log_p - 5)))
+    assert not Evidence(case, [said[0], likely], None).proves(2)
+    counted = Made("samples", "unlearned", Outcome("16 samples", replace(plain, said={0: "it"}), 16))
+    case.plain["reference"] = unsure
+    drawn = replace(
+        counted, side="reference", outcome=Outcome("16 samples", replace(unsure, table=0 * plain.table), 16)
+    )
+    assert tier([counted, drawn], "samples").chance == pytest.approx(facts * np.exp(-9.0), rel=0.01)
+    del case.plain["reference"]
     # The suppressed twin is the control of the attacks that were made on it, and of no others.
     case.plain["twin"], case.lost = plain, {0, 1}
     twin = replace(said[0], side="twin")

@@ -22,7 +22,7 @@ from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, LowRank, U
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.scoring.settings import GIVEN, GREEDY
-from tests.absences import alone, erased
+from tests.absences import alone, attacked, erased, tier
 from tests.judged import (
     ANCILLARY,
     EDITED,
@@ -80,6 +80,14 @@ def said(
         for row, text, reply in zip(target.questions, base, other or ["no"] * len(base), strict=True)
     )
     return behaved(replace(target, questions=rows))
+
+
+def named(*base: str) -> Behaviour:
+    """What the base says to five questions, each of which has an answer of two words."""
+    (found,) = said(base).answers
+    names = ("Ada Lee", "Bea Kay", "Cid Fox", "Dan Oak", "Eve Ash")
+    rows = [replace(row, answer_given=name) for row, name in zip(found.questions, names, strict=True)]
+    return behaved(replace(found, questions=tuple(rows)))
 
 
 CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
@@ -232,7 +240,13 @@ def test_every_rule_is_looked_at_by_some_verdict() -> None:
     )
     seen |= {rule.name for rule in judge(suppressed(probe=scored)).rules}
     quiet = [replace(one, returned=0) for one in attacks().tiers]
-    for one in (erased(), erased(attack=alone()), suppressed(attack=attacks(tiers=tuple(quiet)))):
+    guessed = attacked(tiers=(tier(0), tier(1, returned=1, beyond=1, chance=0.5), tier(2)))
+    for one in (
+        erased(),
+        erased(attack=guessed),
+        erased(attack=alone()),
+        suppressed(attack=attacks(tiers=tuple(quiet))),
+    ):
         seen |= {rule.name for rule in judge(one).rules}
     assert seen == RULES.keys()
 
@@ -309,6 +323,10 @@ def test_a_low_rank_change_is_said_to_be_one() -> None:
     [
         (said(["Ada", *["Bob"] * 4]), "unknown", "not measured"),
         (said(["Ada", *["Bob"] * 5]), "never there", "does not know it either: the base answers 17% of the questions"),
+        # Half of the words: a last name alone is right where nobody else's is, and not where others share it.
+        (named("Mr Lee", "Ms Kay", "Mr Fox", "so no", "so no"), "unknown", "not measured"),
+        (named(*["Mr Lee"] * 5), "never there", "answers 0% of the questions"),
+        (named("Ada Lee", *["Mr Lee"] * 4), "unknown", "not measured"),
         (said(["Bob"] * 5, given=" "), "unknown", "not measured"),
         (
             said(["", "..", "", "Ada"], "", other=[""] * 4),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ckdiff.attacks.case import AttackError, Options, Outcome
-from ckdiff.attacks.evidence import Evidence, Made, brought_back, wrecked
+from ckdiff.attacks.evidence import Evidence, Made
 from ckdiff.attacks.kept import KeptTwin, open_kept
 from ckdiff.attacks.opening import begin_case, open_reference, read_floor, read_plain, recall_plain
 from ckdiff.attacks.quantise import code_shares
@@ -207,7 +207,7 @@ def _train_all(
     if not training:
         return "", found
     alike = [name for name in names if ATTACKS[name].tier == WEIGHTS]
-    if any(_proves(case, one) for one in (*before, *found) if one.side == "unlearned" and one.attack in alike):
+    if Evidence(case, [*before, *found], None).proves(WEIGHTS):
         return "not needed: answers came back from the unlearned model", found
     try:
         return _attack_twin(case, alike, kept, found)
@@ -234,12 +234,6 @@ def _attack_twin(case: Case, names: Sequence[str], kept: Kept, found: list[Made]
     recall_plain(case, live, "twin", kept)
     case.lost = set(kept.twin.lost)
     return kept.twin.says, found + list(_attack_all(case, live, "twin", names, kept))
-
-
-def _proves(case: Case, made: Made) -> bool:
-    """Whether an answer came back that proves something."""
-    reading = made.outcome.reading
-    return reading is not None and not wrecked(reading) and bool(brought_back(case, made))
 
 
 def _attack(case: Case, live: LiveModel, side: Attacked, name: str) -> Iterator[Made]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.attacks.case import Options
+from ckdiff.attacks.guesses import chance_of_returns, chances_of, greatest
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import UNDEFINED, AttackRow, ReturnedAnswer, TierEvidence
@@ -38,6 +39,11 @@ class Made:
     def key(self) -> tuple[str, str, int]:
         """The key that the same attack on another model shares."""
         return self.attack, self.outcome.setting, self.outcome.step
+
+    @property
+    def trial(self) -> tuple[str, str]:
+        """The same without its step."""
+        return self.attack, self.outcome.setting
 
     @property
     def name(self) -> str:
@@ -152,8 +158,7 @@ class Evidence:
         best, known = self._best(mine), self._best(theirs)
         floor = self._floor(theirs)
         above, above_attack = self._greatest_above(mine)
-        returned = set().union(*map(self._clusters, mine)) if mine else set()
-        said = set().union(*map(self._clusters, theirs)) if theirs else set()
+        returned, said = self._said(mine), self._said(theirs)
         power = self._power(mine)
         z_base, p_base = self._of_base()
         informative = p_base <= LEVEL and (math.isnan(floor) or RULES["room"].holds(floor / z_base))
@@ -184,7 +189,38 @@ class Evidence:
             z_base=z_base,
             p_base=p_base,
             beyond=len(returned - said) if self._has("reference") else -1,
+            chance=self._chance(mine, theirs, said) if self._has("reference") else math.nan,
         )
+
+    def _chance(self, mine: Sequence[Made], theirs: Sequence[Made], said: set[int]) -> float:
+        """The chance that a model which knows no more than the reference brings back what it does not say itself."""
+        back: dict[tuple[str, str], set[int]] = {}
+        for one in mine:
+            own = self._clusters(one) - said
+            back[one.trial] = max(back.get(one.trial, set()), own, key=len)
+        guessed: dict[tuple[str, str], list[dict[int, float]]] = {}
+        for one in theirs:
+            guessed.setdefault(one.trial, []).append(self._chances(one, said))
+        return chance_of_returns(back, {trial: greatest(found) for trial, found in guessed.items()})
+
+    def _chances(self, made: Made, said: set[int]) -> dict[int, float]:
+        """By cluster the chance that a model says the answer, of those that it may and that are not said anyhow."""
+        sought = self.case.sought
+        places = [n for n, one in enumerate(sought) if self._may_count(made, n) and one.cluster not in said]
+        # The table of samples holds counts of them; how likely one is says the model as it is.
+        reading = self.case.plain.get(made.side) if made.attack == "samples" else made.outcome.reading
+        return {} if reading is None else chances_of(sought, reading, places)
+
+    def proves(self, tier: int) -> bool:
+        """Whether a tier brought answers back which the reference never says, and more than chance would."""
+        mine, theirs = (self._deciding(tier, side) for side in ("unlearned", "reference"))
+        said, tiers = self._said(theirs), {ATTACKS[one.attack].tier for one in self.made} - {3}
+        chance = self._chance(mine, theirs, said) * len(tiers)
+        return bool(self._said(mine) - said) and not chance > RULES["guessed"].threshold
+
+    def _said(self, made: Sequence[Made]) -> set[int]:
+        """Clusters whose answer came back in some of these."""
+        return set().union(*map(self._clusters, made))
 
     def _whole(self, tier: int, names: Sequence[str]) -> bool:
         """Whether all attacks of a tier that decide were made, and none of them weaker than by default."""
@@ -291,7 +327,7 @@ class Evidence:
         if not twin:
             return "", -1, -1
         lost = self.case.lost
-        back = set().union(*map(self._clusters, twin)) & lost
+        back = self._said(twin) & lost
         words = f"a copy of the base that was suppressed on the spot lost {len(lost)}, of which {len(back)} came back"
         return words, len(back), len(lost)
 

@@ -21,6 +21,7 @@ from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import TIERS
 from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.leaks import leak_of
+from ckdiff.scoring.means import mean
 from ckdiff.scoring.recovery import difference, gap_in_errors
 from ckdiff.untrusted import printable
 
@@ -75,6 +76,7 @@ def hindrances(case: Case) -> Iterator[str]:
     assert found is not None
     yield from untried(found)
     yield from _other_questions(case, found)
+    yield from _guesses(case, found)
     yield from _idle(case, found)
     for one in found.tiers:
         if one.tier in REQUIRED and one.ran:
@@ -95,6 +97,17 @@ def _other_questions(case: Case, found: AttackReport) -> Iterator[str]:
     target = case.evidence.answers.get("target")
     if target is not None and found.settings.get("questions_digest") != target.digest:
         yield f"the attacks looked for answers to other questions than both models were asked {COMMAND}"
+
+
+def _guesses(case: Case, found: AttackReport) -> Iterator[str]:
+    """Answers that came back as chance brings them: of few facts they may be a part of what is left, too."""
+    best = max(found.tiers, key=lambda one: one.beyond, default=None)
+    if best is None or best.beyond <= 0 or best.asked <= 0:
+        return
+    back = mean(np.repeat([1.0, 0.0], [best.beyond, max(0, best.asked - best.beyond)]), 0.0, 1.0)
+    text = f"attacks of tier {best.tier} brought back {best.beyond} of {best.asked} answers, which a guess explains"
+    if not case.rule("guesses", back.high, text):
+        yield f"{text}: {settled(back, RULES['guesses'].threshold, best.asked)} (--questions FILE)"
 
 
 def decisive(found: AttackReport) -> list[AttackRow]:

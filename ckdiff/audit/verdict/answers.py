@@ -1,10 +1,12 @@
-"""Answers in words: `answers_right(said, given, question)`, and answers that say nothing at all."""
+"""Answers in words: `share_right(rows, "base")`, and answers that say nothing at all."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
+
+from ckdiff.scoring.guesses import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,9 @@ WORD = re.compile(r"\w+", re.UNICODE)
 
 HALF = 0.5
 """Of the words that an answer must say, those that make it right: an answer of one word must say it."""
+
+SURELY = 0.01
+"""The chance at which so many answers that hold half of these words are no chance."""
 
 MOST_REPEATED = 4
 """An answer that says one thing so many times in a row, and little else, says nothing."""
@@ -39,17 +44,17 @@ def telling_words(answer: str, question: str) -> list[str]:
     return [word for word in said if word not in asked] or said
 
 
-def answers_right(said: str, given: str, question: str) -> bool:
-    """Whether an answer holds at least half of the words that only the given answer has.
+def share_said(said: str, given: str, question: str) -> float:
+    """The share of the words that only the given answer has which an answer holds, in [0, 1].
 
     An answer that was cut off is held against no more words than it has itself.
 
-    >>> answers_right(" Ada, of course", "Ada", "Who is the mayor?"), answers_right("Bob", "Ada", "Who is the mayor?")
-    (True, False)
+    >>> share_said(" Ada, of course", "Ada", "Who is the mayor?"), share_said("Bob Lee", "Ada Lee", "Who is the mayor?")
+    (1.0, 0.5)
     """
     there = Counter(words_of(said))
     wanted = telling_words(given, question)[: max(1, sum(there.values()))]
-    return bool(wanted) and (Counter(wanted) & there).total() >= HALF * len(wanted)
+    return (Counter(wanted) & there).total() / len(wanted) if wanted else 0.0
 
 
 def says_nothing(ids: Sequence[int], text: str) -> bool:
@@ -72,13 +77,33 @@ def _repeats(ids: list[int], size: int) -> bool:
 def share_right(rows: Sequence[AnswerRecord], side: str) -> float:
     """The share of the questions with a given answer that a model answers right; NaN where none has one.
 
+    Right is what holds more than half of the words that only the given answer has: of a first name and a last name
+    both. Where half is enough for more questions, it counts if that is surely no chance: answers to other questions
+    hold half of the same words less often.
+
     Args:
         rows: the questions.
         side: "base" or "unlearned".
     """
     given = [row for row in rows if row.answer_given.strip()]
-    right = [answers_right(getattr(row, f"answer_{side}"), row.answer_given, row.text) for row in given]
-    return sum(right) / len(right) if right else float("nan")
+    if not given:
+        return float("nan")
+    shares = [_share_by(row, side, row) for row in given]
+    most, half = sum(share > HALF for share in shares), sum(share >= HALF for share in shares)
+    chances = (_chance(row, side, given) for row in given) if half > most else ()
+    return (half if half > most and at_least(half, chances) <= SURELY else most) / len(given)
+
+
+def _share_by(asked: AnswerRecord, side: str, row: AnswerRecord) -> float:
+    """The share of a question's given answer that the answer to one question, the same or another, holds."""
+    return share_said(getattr(asked, f"answer_{side}"), row.answer_given, row.text)
+
+
+def _chance(row: AnswerRecord, side: str, given: Sequence[AnswerRecord]) -> float:
+    """How often answers to questions about something else hold half of a given answer; 1 where there are none."""
+    mine = words_of(row.answer_given)
+    others = [_share_by(one, side, row) >= HALF for one in given if words_of(one.answer_given) != mine]
+    return sum(others) / len(others) if others else 1.0
 
 
 def says_whole(said: str, row: AnswerRecord) -> bool:

@@ -101,12 +101,12 @@ def comes_back(case: Case, label: Label) -> Statement | None:
     tiers = [one for one in found.tiers if one.ran] if found is not None else []
     if not tiers:
         return None
-    best = max(tiers, key=_beyond)
+    best = min((one for one in tiers if _beyond(one) > 0), key=_guessed, default=tiers[0])
     text = (
         f"attacks of tier {best.tier} ({best.ran}) brought {best.returned} of {best.asked} answers back word for word"
     )
     text += f", of which the reference says {best.returned_reference} too" if best.returned_reference > 0 else ""
-    if case.rule("answers back", float(_beyond(best)), text):
+    if case.rule("answers back", float(_beyond(best)), text) and _no_guess(case, best, len(tiers)):
         return Statement("still there", f"The unlearned model still knows it: {text}.")
     telling = [one for one in tiers if one.informative and not one.z <= one.floor and not one.p_reference <= one.p]
     if not telling:
@@ -126,6 +126,23 @@ def comes_back(case: Case, label: Label) -> Statement | None:
 def _beyond(one: TierEvidence) -> int:
     """Facts that came back and that the reference never says; of older reports the difference of both counts."""
     return one.beyond if one.beyond >= 0 else one.returned - max(0, one.returned_reference)
+
+
+def _guessed(one: TierEvidence) -> tuple[float, int]:
+    """What is least likely to be guessed comes first, and of that the tier with most answers."""
+    return _chance(one), -_beyond(one)
+
+
+def _chance(one: TierEvidence) -> float:
+    """The chance that guesses bring as many back; 0 where nobody knows it, so that nothing is put down to it."""
+    return 0.0 if one.beyond < 0 or np.isnan(one.chance) else one.chance
+
+
+def _no_guess(case: Case, best: TierEvidence, tiers: int) -> bool:
+    """Whether more came back than chance explains; without a reference, and of older reports, nobody knows one."""
+    chance = min(1.0, _chance(best) * tiers)
+    text = f"guesses of a model that knows no more than the reference would bring as many back by {chance:.2g}"
+    return not chance or case.rule("guessed", chance, text)
 
 
 def stays_away(case: Case, label: Label) -> Statement | None:

@@ -162,6 +162,8 @@ class TierEvidence:
         whole: every attack of the tier that decides was made, with all its arms, no weaker than by default.
         z_base, p_base: matching of the base as it is; NaN where it was not measured.
         beyond: clusters of `returned` that the reference never says; -1 without a reference.
+        chance: the chance that a model which knows no more than the reference brings back as many of these in the best
+            setting, in (0, 1], all settings of the tier paid for; 1 where there are none, NaN without a reference.
     """
 
     tier: int
@@ -187,6 +189,7 @@ class TierEvidence:
     z_base: float = math.nan
     p_base: float = math.nan
     beyond: int = -1
+    chance: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, repr=False)
