@@ -574,6 +574,19 @@ def test_what_makes_pairs_unlike_is_noted(tmp_path: Path) -> None:
     assert "the reports were made with different versions of ckdiff: 0.1, 0.2" in words
 
 
+def test_averages_of_curves_that_verdicts_chose_are_noted(tmp_path: Path) -> None:
+    def notes(scores: list[float], **settings: str) -> str:
+        probe = probed(scores)
+        found = about("p", probe=replace(probe, settings={**probe.settings, **settings}))
+        return "\n".join(gather(results(kept(tmp_path, slot("p", "A", "probe"), found))).notes)
+
+    words = "1 report has only the curves that a verdict needed"
+    assert words in notes([0.1, 0.5, 0.9], windows="needed")
+    assert words not in notes([0.1, 0.5, 0.9])
+    # The whole model is put back in every pair.
+    assert words not in notes([0.5], windows="needed")
+
+
 def test_failed_controls_are_noted(tmp_path: Path) -> None:
     probe = probed([0.5], controls=reports.controls(passed=False))
     found = gather(results(kept(tmp_path, slot("p", "A", "probe"), about("p", probe=probe))))

@@ -13,6 +13,7 @@ from ckdiff.audit.verdict.needed import lacking_modes, next_modes
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import check_probe
+from ckdiff.audit.verify.report import measures_not_met
 from ckdiff.calls.merge import combine_probes
 from ckdiff.calls.specs import audit_settings
 from ckdiff.modes import MODES, without_window
@@ -136,6 +137,16 @@ def test_a_variant_without_runs_is_no_contradiction_where_windows_were_not_neede
     assert len(lacking(replace(part, settings={**part.settings, "windows": "all"}))) == 1
     only = tuple(one for one in without_windows(suppressed()).probe.runs if one.variant == "open")  # type: ignore[union-attr]
     assert len(lacking(replace(part, runs=only))) == 1
+
+
+def test_scores_that_cannot_be_read_meet_no_policy() -> None:
+    part = without_windows(suppressed(), ("coeff",))
+    assert part.probe is not None
+    runs = tuple(replace(one, first=one.first[:0]) for one in part.probe.runs)
+    broken = replace(part, probe=replace(part.probe, runs=runs))
+    (said,) = measures_not_met(broken, read_policy())
+    assert (said.name, said.outcome) == ("measure.windows", "inconclusive")
+    assert measures_not_met(part, read_policy()) == ()
 
 
 def test_a_policy_asks_for_the_windows_that_it_holds_to_a_score() -> None:

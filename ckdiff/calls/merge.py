@@ -23,7 +23,7 @@ SCOPE = ("modes", "variants", "directions", "neurons")
 """Settings that list which runs were made."""
 
 
-UNHELD = (*SCOPE, "windows")
+WHICH = (*SCOPE, "windows")
 """Settings that say which runs were made; the others say how, and only equals can stand in one report."""
 
 
@@ -125,7 +125,7 @@ def comparable(older: Probe, newer: Probe) -> bool:
     """Whether the runs of two probes can stand in one report."""
 
     def how(found: Probe) -> dict[str, str]:
-        return {key: value for key, value in found.settings.items() if key not in UNHELD}
+        return {key: value for key, value in found.settings.items() if key not in WHICH}
 
     def texts_and_ids(found: Probe) -> list[tuple[str, tuple[int, ...]]]:
         return [(question.text, question.answer_ids) for question in found.questions]

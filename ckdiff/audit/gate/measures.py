@@ -8,6 +8,7 @@ does not say how it was measured. A new key is one row of `MEASURES`.
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import Report
+
+    Sought = Callable[[], tuple[str, ...]]
+    """Gives `sought_modes` of a report: judged once, and only where somebody asks."""
 
 
 MOST_UNRELATED = 50
@@ -61,11 +65,13 @@ class Said:
         value: of the key.
         measure: the whole table.
         files: digests of what its files hold, by key.
+        sought: gives the modes whose windows the verdict asks for.
     """
 
     value: Any
     measure: Mapping[str, Any]
     files: Mapping[str, str]
+    sought: Sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,9 @@ def hold_measures(report: Report, policy: Policy, files: Mapping[str, str]) -> I
         policy: how it was to be.
         files: as `read_files` gives them.
     """
+    sought = functools.cache(functools.partial(sought_modes, report))
     for key in policy.measure:
-        found = _hold(report, key, policy, files)
+        found = _hold(report, key, policy, files, sought)
         if found is not None:
             yield found
         elif _is_settled(report, MEASURES[key]):
@@ -101,9 +108,9 @@ def hold_measures(report: Report, policy: Policy, files: Mapping[str, str]) -> I
             yield _check(key, False, "nothing was measured that it is about")
 
 
-def _hold(report: Report, key: str, policy: Policy, files: Mapping[str, str]) -> GateCheck | None:
+def _hold(report: Report, key: str, policy: Policy, files: Mapping[str, str], sought: Sought) -> GateCheck | None:
     """The check of a key; None where nothing was measured that it is about."""
-    facts = list(MEASURES[key].look(report, Said(policy.measure[key], policy.measure, files)))
+    facts = list(MEASURES[key].look(report, Said(policy.measure[key], policy.measure, files, sought)))
     if not facts:
         return None
     wrong = next((fact for fact in facts if not fact.same), None)
@@ -120,7 +127,8 @@ def _is_settled(report: Report, measure: Measure) -> bool:
 
 def find_deviations(report: Report, policy: Policy, files: Mapping[str, str]) -> tuple[GateCheck, ...]:
     """The checks that do not hold of parts that were measured; what was not measured at all was not so otherwise."""
-    found = (_hold(report, key, policy, files) for key in policy.measure)
+    sought = functools.cache(functools.partial(sought_modes, report))
+    found = (_hold(report, key, policy, files, sought) for key in policy.measure)
     return tuple(check for check in found if check is not None and check.outcome != PASSED)
 
 
@@ -235,7 +243,7 @@ def _windows(report: Report, said: Said) -> Iterator[Fact]:
     if report.probe is None:
         return
     found = windows_of(report.probe)
-    lacking = lacking_modes(report) if (found, said.value) == (NEEDED, NEEDED) else ()
+    lacking = lacking_modes(report, said.sought()) if (found, said.value) == (NEEDED, NEEDED) else ()
     words = f"no windows of {join(lacking)}" if lacking else f"windows {found}"
     yield Fact("probe", words, f"windows {said.value}", not lacking and found in (EVERY, said.value))
 
@@ -254,7 +262,7 @@ def _find_spared(report: Report, said: Said) -> set[tuple[str, str]]:
     probe = report.probe
     if probe is None or windows_of(probe) != NEEDED or said.measure.get("windows", NEEDED) != NEEDED:
         return set()
-    sought = sought_modes(report)
+    sought = said.sought()
     whole = {(run.direction, run.mode) for run in probe.runs if without_window(run.mode, run.variant)}
     return {(direction, mode) for direction, mode in whole if mode not in sought}
 

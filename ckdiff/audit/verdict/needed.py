@@ -16,6 +16,8 @@ from ckdiff.modes import without_window
 from ckdiff.scoring.settings import EVERY, NEEDED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
 
@@ -27,12 +29,17 @@ def sought_modes(report: Report) -> tuple[str, ...]:
     return tuple(mode for mode in case.evidence.sought if not without_window(mode, OPEN))
 
 
-def lacking_modes(report: Report) -> tuple[str, ...]:
-    """Of the sought modes those without windows in some direction in which they were put back in the whole model."""
+def lacking_modes(report: Report, sought: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Of the sought modes those without windows in some direction in which they were put back in the whole model.
+
+    Args:
+        report: what was measured.
+        sought: as `sought_modes` gives them, where they are known.
+    """
     held = set() if report.probe is None else {(run.direction, run.mode, run.variant) for run in report.probe.runs}
     whole = [(direction, mode) for direction, mode, variant in held if variant == WHOLE]
     lacking = {mode for direction, mode in whole if (direction, mode, OPEN) not in held}
-    return tuple(mode for mode in sought_modes(report) if mode in lacking)
+    return tuple(mode for mode in (sought_modes(report) if sought is None else sought) if mode in lacking)
 
 
 def next_modes(report: Report) -> tuple[str, ...]:
@@ -40,8 +47,8 @@ def next_modes(report: Report) -> tuple[str, ...]:
 
     Of states that lack windows only the smallest: a larger one is looked at where no window of the smaller is enough.
     """
-    sought, lacking = sought_modes(report), lacking_modes(report)
-    later = [mode for mode in lacking if mode in STATES][1:]
+    sought = sought_modes(report)
+    later = [mode for mode in lacking_modes(report, sought) if mode in STATES][1:]
     return tuple(mode for mode in sought if mode not in later)
 
 

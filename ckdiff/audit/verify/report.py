@@ -16,6 +16,7 @@ import numpy as np
 
 from ckdiff.audit.gate.measures import find_deviations, read_files
 from ckdiff.audit.gate.policy import PolicyError, parse_policy
+from ckdiff.audit.gate.results import NAN, UNKNOWN
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
 from ckdiff.audit.verify.depth import check_depth
@@ -24,6 +25,7 @@ from ckdiff.audit.verify.discovery import check_discovery
 from ckdiff.audit.verify.drift import check_drift
 from ckdiff.audit.verify.probe import check_probe
 from ckdiff.report.hdf5.columns import encoded
+from ckdiff.report.schema.verdict import GateCheck
 from ckdiff.report.words.numbers import with_interval
 from ckdiff.weights.hashing import joint_digest
 
@@ -32,10 +34,14 @@ if TYPE_CHECKING:
 
     from ckdiff.audit.gate.records import Policy
     from ckdiff.report.schema.report import CheckpointRecord, Report
-    from ckdiff.report.schema.verdict import Gate, GateCheck, Verdict
+    from ckdiff.report.schema.verdict import Gate, Verdict
 
 
 SECTIONS = ("compare", "probe", "behaviour", "attack", "depth", "discovery", "verdict")
+
+
+UNCOMPUTABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What values raise that no measurement gives: a text for a number, an array of another shape."""
 
 
 MEASURED_SINCE = 2
@@ -58,8 +64,7 @@ def check(report: Report, policy: Policy | None = None) -> Differences:
     for name, section in CHECKS.items():
         try:
             section(report, found)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Values that no measurement gives: a text for a number, an array of another shape.
+        except UNCOMPUTABLE as error:
             found.add(name, "values", f"nothing: they cannot be computed with ({type(error).__name__}: {error})")
     if policy is not None:
         _check_policy(report, policy, found)
@@ -193,7 +198,11 @@ def measures_not_met(report: Report, policy: Policy | None = None) -> tuple[Gate
     if policy is None:
         return ()
     files = read_files(policy) if policy.files is None else policy.files
-    return find_deviations(report, policy, {**(gate.files if gate is not None else {}), **files})
+    try:
+        return find_deviations(report, policy, {**(gate.files if gate is not None else {}), **files})
+    except UNCOMPUTABLE as error:
+        words = f"nobody can tell how it was measured: its scores cannot be computed with ({type(error).__name__})"
+        return (GateCheck("measure.windows", UNKNOWN, words, NAN, NAN),)
 
 
 def _compare(where: str, stored: Any, again: Any, found: Differences, skip: tuple[str, ...] = ()) -> None:

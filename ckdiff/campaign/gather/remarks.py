@@ -9,6 +9,7 @@ from ckdiff.calls.merge import SCOPE
 from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.report.schema.campaign import ALL
 from ckdiff.report.words.numbers import count_of, names_of, place_text
+from ckdiff.scoring.settings import NEEDED
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def remarks(known: Contents) -> tuple[str, ...]:
             *_questions(known.pieces),
             *_layers(known),
             *_uneven(known.averages),
+            *_needed_curves(known),
             *_alone(known),
             *_twice(known.asked),
             *_versions(known.versions),
@@ -166,6 +168,15 @@ def _uneven(averages: Sequence[Averaged]) -> Iterator[str]:
         yield (
             f"{printable(group)}: a score is not defined in every pair and window of {names_of(names)}: each window's"
             " average is over those where it is"
+        )
+
+
+def _needed_curves(known: Contents) -> Iterator[str]:
+    own = sum(piece.settings.get(("probe", "windows")) == NEEDED for piece in known.pieces)
+    if own and any(len(one.run.layers) and one.run.layers[0] >= 0 for one in known.averages):
+        yield (
+            f"{count_of(own, 'report')} {'has' if own == 1 else 'have'} only the curves that a verdict needed: the"
+            " average of a curve is over those, not over all pairs; windows = 'all' in [measure] sweeps every curve"
         )
 
 
