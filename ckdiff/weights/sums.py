@@ -7,8 +7,7 @@ of a) the part is done again in float64, so that which path was taken shows in n
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +78,7 @@ class Buffers:
     """What a thread decodes into, part after part, so that the system need not find it new pages each time."""
 
     def __init__(self) -> None:
-        self._bytes = [np.empty(0, np.uint8)] * 4
+        self._bytes = [np.empty(0, np.uint8)] * 3
 
     def take(self, which: int, size: int, dtype: npt.DTypeLike) -> AnyArray:
         """The buffer of one number, as `size` elements; what was in it is gone."""
@@ -97,9 +96,10 @@ def sum_part(sides: Sides, buffers: Buffers) -> Part:
             if _trustworthy(part, sides.a.size):
                 return part.result()
         part = _sum_blocks(sides, np.float64, buffers)
+        cancelled = part.derive(1e-8)
         if not np.isfinite(part.totals).all():
             _count_nonfinite(sides, part)
-        elif part.misleads().any():
+        elif cancelled:
             _sum_again(sides, part)
         return part.result()
 
@@ -133,20 +133,27 @@ def _same_words(x: AnyArray, y: AnyArray) -> bool:
     return np.array_equal(x[0, :_FIRST], y[0, :_FIRST]) and np.array_equal(x, y)
 
 
-def _decode(raw: AnyArray, dtype: str, buffer: AnyArray) -> AnyArray:
-    """A block as floats of the buffer's kind, in the buffer: [halves, lines, columns].
+def _halves(dtype: str, floats: type[np.floating[Any]], width: int) -> int:
+    """Into how many parts blocks of this width are decoded: even and odd columns, or all of them.
 
     Two neighbouring bf16 words are one 32-bit word: its upper half is a float32 but for its low bits, and its lower
     half becomes one by a shift. So even and odd columns are decoded apart, several times faster than by widening.
     """
-    if dtype == "BF16" and buffer.dtype == np.float32 and not raw.shape[1] % 2:
+    return 2 if dtype == "BF16" and floats is np.float32 and width % 2 == 0 else 1
+
+
+def _decode(raw: AnyArray, dtype: str, buffer: AnyArray, half: int, halves: int) -> AnyArray:
+    """One half of a block as floats of the buffer's kind, in the buffer."""
+    if halves == 2:
         words = (raw if raw.strides[1] == raw.itemsize else np.ascontiguousarray(raw)).view(np.uint32)
-        halves = buffer.view(np.uint32)[: raw.size].reshape(2, *words.shape)
-        np.left_shift(words, 16, out=halves[0])
-        np.bitwise_and(words, 0xFFFF0000, out=halves[1])
-        return halves.view(np.float32)
-    found = buffer[: raw.size].reshape(1, *raw.shape)
-    found[0] = decode32(raw, dtype) if dtype in _NARROW else raw
+        found = buffer.view(np.uint32)[: words.size].reshape(words.shape)
+        if half:
+            np.bitwise_and(words, 0xFFFF0000, out=found)
+        else:
+            np.left_shift(words, 16, out=found)
+        return found.view(np.float32)
+    found = buffer[: raw.size].reshape(raw.shape)
+    found[...] = decode32(raw, dtype) if dtype in _NARROW else raw
     return found
 
 
@@ -155,30 +162,28 @@ def _decode(raw: AnyArray, dtype: str, buffer: AnyArray) -> AnyArray:
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums of one part: `totals` has a row each for |a|^2, <a, d> and |d|^2, and a column an entry."""
+    """Running sums of one part: `totals` has a row each for |a|^2, <a, d> and |d|^2, and a column an entry.
+
+    What follows from them is worked out by `derive`: |b|^2, which has cancelled where b is much shorter than a, and R,
+    the part of |d|^2 that is perpendicular to a, which has where it is a small share of it.
+    """
 
     totals: Float64
     largest: float = 0.0
     changed: int = 0
     nonfinite_base: int = 0
     nonfinite_unlearned: int = 0
-    exact: tuple[Float64, Float64] | None = None
+    b2: Float64 = field(init=False)
+    r: Float64 = field(init=False)
 
-    def lengths(self) -> Float64:
-        """|b|^2 from the three; where b is much shorter than a it has cancelled."""
+    def derive(self, least: float) -> bool:
+        """Work out |b|^2 and R; whether one of them has cancelled, R by being less than `least` of |d|^2."""
         a2, g, d2 = self.totals
-        lengths: Float64 = a2 + 2 * g + d2
-        return lengths
-
-    def misleads(self, parallel: float = 1e-8) -> Any:
-        """The entries whose |b|^2, or whose part of d that is perpendicular to a, has cancelled."""
-        a2, g, d2 = self.totals
-        return (perpendicular(a2, g, d2) < parallel * d2) | (self.lengths() < 0.25 * a2)
+        self.b2, self.r = a2 + 2 * g + d2, perpendicular(a2, g, d2)
+        return bool(np.any(self.r < least * d2) or np.any(self.b2 < 0.25 * a2))
 
     def result(self) -> Part:
-        a2, g, d2 = self.totals
-        b2, r = self.exact or (self.lengths(), perpendicular(a2, g, d2))
-        moments = Moments(a2, b2, g, r)
+        moments = Moments(self.totals[0], self.b2, self.totals[1], self.r)
         return Part(moments, self.largest, self.changed, self.nonfinite_base, self.nonfinite_unlearned)
 
 
@@ -186,42 +191,38 @@ def _sum_blocks(sides: Sides, floats: type[np.floating[Any]], buffers: Buffers) 
     """One pass in float32 or in float64."""
     sums, block = _Sums(np.zeros((3, sides.entries))), BLOCK // np.dtype(floats).itemsize
     size = min(block, sides.a.size)
-    first, second, scratch = (buffers.take(which, size, floats) for which in range(3))
-    unequal = buffers.take(3, size, np.bool_)
+    first, second, unequal = (buffers.take(which, size, kind) for which, kind in enumerate((floats, floats, np.bool_)))
     alike = sides.dtype_a == sides.dtype_b
+    add = _add_columns if sides.by_column else _add_rows
     for where, raw_a, raw_b in _blocks(sides, block):
-        add = functools.partial(_add_columns, scratch) if sides.by_column else _add_rows
-        x = _decode(raw_a, sides.dtype_a, first)
-        if alike and _same_words(raw_a, raw_b):
-            # Nothing has moved: the other two sums are 0, and what is not finite shows in |a|^2.
-            add(sums.totals[:1, where], [(x, x)])
-            continue
-        d = _decode(raw_b, sides.dtype_b, second)
-        np.subtract(d, x, out=d)
-        add(sums.totals[:, where], [(x, x), (x, d), (d, d)])
-        flat = d.reshape(-1)
-        sums.changed += int(np.count_nonzero(np.not_equal(flat, 0, out=unequal[: d.size])))
-        sums.largest = max(sums.largest, float(np.maximum.reduce(flat)), -float(np.minimum.reduce(flat)))
+        halves = _halves(sides.dtype_a, floats, raw_a.shape[1])
+        same = alike and _same_words(raw_a, raw_b)
+        for half in range(halves):
+            totals = sums.totals[:, where][:, half::halves] if sides.by_column else sums.totals[:, where]
+            x = _decode(raw_a, sides.dtype_a, first, half, halves)
+            if same:
+                # Nothing has moved: the other two sums are 0, and what is not finite shows in |a|^2.
+                add(totals[:1], [(x, x)])
+                continue
+            d = _decode(raw_b, sides.dtype_b, second, half, halves)
+            np.subtract(d, x, out=d)
+            add(totals, [(x, x), (x, d), (d, d)])
+            flat = d.reshape(-1)
+            sums.changed += int(np.count_nonzero(np.not_equal(flat, 0, out=unequal[: d.size])))
+            sums.largest = max(sums.largest, float(np.maximum.reduce(flat)), -float(np.minimum.reduce(flat)))
     return sums
 
 
 def _add_rows(totals: Float64, products: list[tuple[AnyArray, AnyArray]]) -> None:
-    """Add the sums of products [halves, lines, columns] to an entry a line."""
-    halves, lines, _ = products[0][0].shape
-    found = np.empty((len(products), halves, lines), products[0][0].dtype)
-    for k, (x, y) in enumerate(products):
-        np.vecdot(x, y, out=found[k])
-    totals += found.sum(1, dtype=np.float64)
+    """Add the sums of products to an entry a line."""
+    for total, (x, y) in zip(totals, products, strict=True):
+        total += np.vecdot(x, y)
 
 
-def _add_columns(scratch: AnyArray, totals: Float64, products: list[tuple[AnyArray, AnyArray]]) -> None:
-    """The same to an entry a column; the halves are the even and the odd columns, or all of them."""
-    halves, lines, columns = shape = products[0][0].shape
-    ones, product = np.ones(lines, scratch.dtype), scratch[: products[0][0].size].reshape(shape)
-    apart = totals.reshape(len(products), columns, halves).transpose(0, 2, 1)
-    for k, (x, y) in enumerate(products):
-        np.multiply(x, y, out=product)
-        apart[k] += ones @ product
+def _add_columns(totals: Float64, products: list[tuple[AnyArray, AnyArray]]) -> None:
+    """The same to an entry a column."""
+    for total, (x, y) in zip(totals, products, strict=True):
+        total += np.einsum("ij,ij->j", x, y)
 
 
 def _trustworthy(sums: _Sums, size: int) -> bool:
@@ -230,8 +231,9 @@ def _trustworthy(sums: _Sums, size: int) -> bool:
     if not np.isfinite(sums.totals).all() or (sums.changed and sums.largest < TINY):
         return False
     floor = TINY * TINY * max(1, size // max(1, len(a2)))
-    small = ((a2 > 0) & (a2 < floor)) | ((d2 > 0) & (d2 < floor))
-    return not (small.any() or sums.misleads(1e-2).any() or bool((a2 == 0).any() and sums.changed))
+    if any(np.any((part < floor) & (part > 0)) for part in (a2, d2)):
+        return False
+    return not (sums.derive(1e-2) or (sums.changed and bool((a2 == 0).any())))
 
 
 # ------------------------------------------------------------------------------------- what one pass cannot tell
@@ -246,12 +248,11 @@ def _sum_again(sides: Sides, sums: _Sums) -> None:
     """|b|^2 summed itself, and R from d - (G/A) a itself, where |d|^2 - G^2/A has cancelled."""
     a2, g, _ = sums.totals
     ratio = np.divide(g, a2, out=np.zeros_like(g), where=a2 != 0)
-    exact = np.zeros((2, len(g)))
+    sums.b2, sums.r = exact = np.zeros((2, len(g)))
     for where, x, y in _pairs64(sides):
         rest = (y - x) - (ratio[where] if sides.by_column else ratio[where, None]) * x
         for k, z in enumerate((y, rest)):
             exact[k, where] += np.einsum("ij,ij->j" if sides.by_column else "ij,ij->i", z, z)
-    sums.exact = exact[0], exact[1]
 
 
 def _count_nonfinite(sides: Sides, sums: _Sums) -> None:
