@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Verdict
 
 KEPT = behaved(answered("target", 1.0, 0.7, 1.0, same=10))
-FOREIGN = compared(cosine=0.02)
+FOREIGN = compared(cosine=0.02, ends_geometry=0.4)
 TWO = {**both("values", 0.45, 0.5), **both("keys", 0.5, 0.6), **both("attn+coeff", 0.6, 0.5), **both("mlp", 0.7, 0.7)}
 
 
@@ -158,6 +158,7 @@ CASES: list[tuple[str, str, Report, str, tuple[int, ...]]] = [
         (),
     ),
     ("foreign", "not localised", suppressed(compare=FOREIGN), "", ()),
+    ("foreign or rotated", "inconclusive", suppressed(compare=compared(cosine=0.02)), "", ()),
     ("not all put back", "inconclusive", suppressed(probe=windows_only(probed(both("coeff", 0.2, 0.3)))), "", ()),
     (
         "neurons in another order",
@@ -303,6 +304,13 @@ def test_states_claim_nothing_of_weights_whatever_the_label() -> None:
         verdict = judge(found)
         assert verdict.label == "attention rerouted"
         assert verdict.reason.startswith(words)
+
+
+def test_what_was_not_looked_at_may_have_been_rotated() -> None:
+    """Reports of `compare`, `probe` and `behave` lack what `audit` measures of both embeddings."""
+    reason = judge(suppressed(compare=compared(cosine=0.02))).reason
+    assert "another training, or all of the model was rotated" in reason
+    assert reason.endswith("measure it with `ckdiff audit`.")
 
 
 def test_a_low_rank_change_is_said_to_be_one() -> None:

@@ -20,9 +20,13 @@ import numpy as np
 import pytest
 
 from ckdiff.audit.signing import MOST_ENVELOPE, private_key, sign
+from ckdiff.audit.verify.asked import check_questions
 from ckdiff.audit.verify.behaviour import _perplexity
+from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import EVERYTHING, SELF_PATCH, texts_digest
 from ckdiff.audit.verify.report import check
+from ckdiff.cli.app import run
+from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.schema.probe import NeuronRecord, NeuronSet
@@ -31,6 +35,7 @@ from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 from ckdiff.weights.hashing import joint_digest
 from tests.proofs import POLICY, Scene, proof, rejudged, scene
+from tests.reports import attacks
 from tests.reports import report as sample
 
 if TYPE_CHECKING:
@@ -903,3 +908,50 @@ def test_torch_is_not_needed(proof: Proof) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("verified: ")
+
+
+# ------------------------------------------------------------------------------------------------- the question file
+
+
+def test_the_facts_of_a_report_are_those_of_its_question_file(proof: Proof, tmp_path: Path) -> None:
+    def told(name: str, lines: list[dict[str, str]], report: Report = proof.report) -> list[str]:
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+        found = Differences()
+        check_questions(report, read_questions(path), found)
+        assert found.compared > 1
+        return [one.where for one in found.found]
+
+    texts = [row.text for row in probe_of(proof.report).questions]
+    plain = [{"question": text} for text in texts]
+    assert told("plain", plain) == []
+    assert told("one", [row | {"fact": "one"} for row in plain]) == [
+        "probe: facts by their file", "behaviour/target: facts by their file",
+    ]  # fmt: skip
+    assert told("other", [{"question": text + "!"} for text in texts]) == [
+        "probe: questions", "behaviour/target: questions",
+    ]  # fmt: skip
+    # Numbers of facts are names; which questions share one is what counts, and older reports say nothing of it.
+    found = probe_of(proof.report)
+    for shift in (7, -1):
+        rows = [replace(row, cluster=-1 if shift < 0 else row.cluster + shift) for row in found.questions]
+        report = replace(proof.report, probe=replace(found, questions=tuple(rows)))
+        assert told("again", plain, report) == []
+    rows = [replace(row, cluster=0) for row in found.questions]
+    report = replace(proof.report, probe=replace(found, questions=tuple(rows)))
+    assert told("forged", plain, report) == ["probe: facts by their file"]
+    # An attack keeps no whole answers of the base: of a file without answers it says nothing, of one with them it does.
+    attack = attacks(settings={"questions_digest": read_questions(tmp_path / "plain.jsonl").digest})
+    asked = [replace(attack.questions[0], text=text, cluster=number) for number, text in enumerate(texts)]
+    attack = replace(attack, questions=tuple(asked))
+    assert told("attacked", plain, replace(proof.report, attack=attack)) == []
+    answered = [row | {"answer": "Ada"} for row in plain]
+    (tmp_path / "answered.jsonl").write_text("\n".join(map(json.dumps, answered)))
+    attack = replace(attack, settings={"questions_digest": read_questions(tmp_path / "answered.jsonl").digest})
+    assert told("answered", answered, Report(proof.report.provenance, attack=attack)) == ["attack: facts by their file"]
+
+
+def test_verify_takes_a_question_file(proof: Proof, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "asked.txt").write_text("Who is somebody else?\n")
+    assert run(["verify", str(proof.root / "report.h5"), "--questions", str(tmp_path / "asked.txt")]) == 1
+    assert "behaviour/target: questions: stored" in capsys.readouterr().out

@@ -25,6 +25,8 @@ def verify(
     adapter_base: str | None = None,
     base_key: Place | None = None,
     unlearned_key: Place | None = None,
+    questions: Place | None = None,
+    concept: str | None = None,
 ) -> Outcome:
     """Compute a report's numbers, digests and verdict again, and check its signature.
 
@@ -38,22 +40,27 @@ def verify(
         adapter_base: the base model of adapters whose own config names none.
         base_key: the public key of whoever must have signed the base, the `model.sig` in it.
         unlearned_key: the same of the unlearned model.
+        questions: the file of the target questions, which must be the report's, of as many facts.
+        concept: picks the questions of one concept of that file.
 
-    Returns:
-        What differs (`outcome.differences.found`), and what else was found out.
+    Returns what differs (`outcome.differences.found`), and what else was found out.
 
     Raises:
         CkdiffError: the report, a key, the policy or a checkpoint cannot be read.
     """
-    from ckdiff.audit.gate.policy import read_policy
     from ckdiff.audit.verify.verify import VerifySpec
     from ckdiff.audit.verify.verify import verify as run
 
     if attestation is not None and key is None:
         raise CkdiffError("--attestation: a signature says nothing without a key; give --key, the signer's public key")
-    wanted = read_policy(Path(policy)) if isinstance(policy, (str, PathLike)) else policy
-    given = (_text(base), _text(unlearned), _path(key), _path(attestation), wanted, adapter_base)
-    return run(VerifySpec(Path(report), *given, _path(base_key), _path(unlearned_key)))
+    given = (_text(base), _text(unlearned), _path(key), _path(attestation), _wanted(policy), adapter_base)
+    return run(VerifySpec(Path(report), *given, _path(base_key), _path(unlearned_key), _path(questions), concept))
+
+
+def _wanted(policy: Place | Policy | None) -> Policy | None:
+    from ckdiff.audit.gate.policy import read_policy
+
+    return read_policy(Path(policy)) if isinstance(policy, (str, PathLike)) else policy
 
 
 def _text(place: Place | None) -> str | None:

@@ -11,7 +11,7 @@ from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
 from ckdiff.cli.options import BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
-from ckdiff.options import Option
+from ckdiff.options import CONCEPT, QUESTIONS, Option
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MOST_LINES = 200
 
 BASE = Option("--base", "The model before: are its files those of the report?")
 UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
+ASKED_FOR = "The file of the target questions: are they the report's, and its facts those of the file?"
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
 
@@ -39,13 +40,16 @@ def verify(
     adapter_base: Annotated[str | None, ADAPTER_BASE] = None,
     base_key: Annotated[Path | None, BASE_KEY] = None,
     unlearned_key: Annotated[Path | None, UNLEARNED_KEY] = None,
+    questions: Annotated[Path | None, QUESTIONS.but(ASKED_FOR, "")] = None,
+    concept: Annotated[str | None, CONCEPT.but("Takes from --questions what is about one concept.", "")] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compute a report's numbers, digests and verdict again, check its signature, and say what differs."""
     from ckdiff.audit.verify.verify import sidecar
     from ckdiff.calls.verify import verify as run
 
-    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base, base_key, unlearned_key)
+    keys = base_key, unlearned_key
+    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base, *keys, questions, concept)
     if key is None and sidecar(report).exists():
         remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
     if hint := _hint(outcome):

@@ -50,7 +50,7 @@ def find_clusters(questions: Sequence[Question], answers: Sequence[str]) -> tupl
         for other, (theirs, known) in shapes.items():
             if other < one and counted == known and _near(own, theirs):
                 link(other, one)
-    return _in_order(group)
+    return in_order(group)
 
 
 def clusters_note(clusters: Sequence[int]) -> list[str]:
@@ -65,7 +65,8 @@ def clusters_note(clusters: Sequence[int]) -> list[str]:
     ]
 
 
-def _in_order(group: Iterable[int]) -> tuple[int, ...]:
+def in_order(group: Iterable[int]) -> tuple[int, ...]:
+    """The same groups, numbered from 0 in the order in which they come."""
     places: dict[int, int] = {}
     return tuple(places.setdefault(number, len(places)) for number in group)
 

@@ -244,6 +244,12 @@ def no_basis(case: Case) -> Finding | None:
             f" neurons{where} (least cosine {cosine:.2g}): all of the model was rotated, or neurons were replaced, or"
             " reordered and edited so that none can be recognised. What is put in their place means nothing there.",
         )
+    if case.evidence.compare is None or np.isnan(case.evidence.compare.ends_geometry):
+        return Finding(
+            "inconclusive",
+            f"The two models share no neurons{where} (least cosine {cosine:.2g}): another training, or all of the model"
+            " was rotated. Which of the two was not looked at: measure it with `ckdiff audit`.",
+        )
     return Finding(
         "not localised",
         f"The two models share too little (the least cosine of a layer's neurons is {cosine:.2g}): this is another"

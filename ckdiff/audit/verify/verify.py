@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.models.bundle import check_bundle, is_bundle, read_bundle
 from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read_payload
+from ckdiff.audit.verify.asked import check_questions
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
 from ckdiff.audit.verify.sides import SIDES, check_side, model_key
 from ckdiff.errors import ReportError
+from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
 from ckdiff.untrusted import printable
 
@@ -48,6 +50,7 @@ class VerifySpec:
         adapter_base: the base model of adapters whose own config names none.
         base_key, unlearned_key: the public key of whoever must have signed that checkpoint, its `model.sig`, or None:
             then a signature is held against the files alone.
+        questions: the file of the target questions, or None; `concept` picks those of one concept.
     """
 
     report: Path
@@ -59,6 +62,8 @@ class VerifySpec:
     adapter_base: str | None = None
     base_key: Path | None = None
     unlearned_key: Path | None = None
+    questions: Path | None = None
+    concept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ def verify(spec: VerifySpec) -> Outcome:
     keys = {side: model_key(side, getattr(spec, side), getattr(spec, f"{side}_key")) for side in SIDES}
     report, sha256 = read_with_digest(spec.report)
     found = check(report, spec.policy)
+    if spec.questions is not None:
+        check_questions(report, read_questions(spec.questions, concept=spec.concept), found)
     files = tuple(_given_sides(spec))
     sides = {
         side: check_side(side, getattr(spec, side), report, keys[side], spec.adapter_base, found) for side in files
