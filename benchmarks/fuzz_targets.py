@@ -38,6 +38,7 @@ def trees(folder: Path) -> Try:
         reports.behaviour(),
         reports.verdict(gate=reports.gate()),
         reports.attacks(),
+        discovery=reports.discovery(),
     )
     seeds = [to_tree(whole), to_tree(whole), to_tree(campaigns.campaign())]
 

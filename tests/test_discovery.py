@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.discovery import check_discovery
 from ckdiff.audit.verify.report import check
-from ckdiff.discovery.candidates import FORMS, known_topics, read_candidates
-from ckdiff.discovery.lost import look, most_of
-from ckdiff.discovery.mentions import find_mentions, mention_drops, words_in
+from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
+from ckdiff.discovery.lost import Look, look, most_of
+from ckdiff.discovery.mentions import find_mentions, mention_drops, name_drops, name_tokens, words_in
 from ckdiff.discovery.naming import kinds_of, stand_out
 from ckdiff.discovery.null import change_sizes, noise
 from ckdiff.discovery.opening import open_models
@@ -50,7 +50,6 @@ from tests.tiny_pairs import CPU, prompts_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckdiff.discovery.lost import Look
     from ckdiff.shapes import Float64
     from tests.test_probe_cli import Run
     from tests.tiny_pairs import Folders
@@ -87,11 +86,12 @@ def plainly(folder: Path, prompt: Prompt) -> Float64:
 def test_what_is_lost_is_what_a_plain_loop_over_positions_says(pairs: Callable[[str], Folders]) -> None:
     folders = pairs("llama")
     found = looked(folders, 2)
-    place = 0
+    place, every = 0, list[Any]()
     for number, prompt in enumerate(TEXTS):
         base, other = (plainly(path, prompt) for path in (folders.base, folders.unlearned))
         for row, (known, left) in enumerate(zip(base, other, strict=True)):
             lost = known - left
+            every.append(lost)
             order = np.argsort(-lost)
             count = most_of(len(lost))
             assert found.lost[place].tolist() == order[:count].tolist()
@@ -103,6 +103,8 @@ def test_what_is_lost_is_what_a_plain_loop_over_positions_says(pairs: Callable[[
             assert found.texts[place] == number
             place += 1
     assert place == len(found.kl)
+    shift = np.mean(every, axis=0)
+    assert found.shift.tolist() == pytest.approx((shift - shift.mean()).tolist(), abs=1e-9)
 
 
 def test_batches_and_padding_change_nothing(pairs: Callable[[str], Folders]) -> None:
@@ -268,22 +270,30 @@ def test_texts_that_name_a_candidate_are_read_behind_its_name(models: Any) -> No
         ids = models.wording.encoder.ids(text)
         prompts.append(Prompt(Question(text), ids[:1], ids[1:]))
     asked = Texts(prompts, ["given"] * 3, "")
-    from ckdiff.discovery.candidates import Candidate
-
     every = [Candidate("founded Velmar"), Candidate("THRANE"), Candidate("Thra")]
     found = find_mentions(models.tokenizer, asked, every)
     said = [(one.candidate, models.tokenizer.decode(prompts[one.text].answer[one.first :])) for one in found]
     assert said == [(0, "Thrane"), (1, "rules in Oskary")]
-    from ckdiff.discovery.lost import Look
-
     sizes = [len(p.answer) for p in prompts]
     drop = np.arange(float(sum(sizes)))
     none = np.zeros((len(drop), 1), np.int64)
-    seen = Look(none, none, drop, drop, drop, np.repeat(np.arange(3), sizes), 9)
+    seen = Look(none, none, drop, drop, drop, np.repeat(np.arange(3), sizes), np.zeros(9))
     drops = mention_drops(found, seen, [p.answer for p in prompts], 3)
     said_of = [*prompts[0].answer[2:]], [*prompts[1].answer[1:]]
     plain = plain_form_drops([[*drop[2:3]], [*drop[4:7]]], [*said_of], [0, 1], 3)
     assert drops.tolist() == pytest.approx(plain, nan_ok=True)
+
+
+def test_a_name_is_lost_where_its_words_are(models: Any) -> None:
+    every = [Candidate("founded Velmar"), Candidate("who"), Candidate("qwx Oskary"), Candidate("qwx")]
+    ids = models.tokenizer.get_vocab()
+    tokens = name_tokens(models.wording, every)
+    assert tokens == [[ids["founded"], ids["Velmar"]], [], [ids["Oskary"]], []]
+    shift = np.arange(float(models.rows))
+    none = np.zeros((1, 1), np.int64)
+    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift)
+    expected = [(ids["founded"] + ids["Velmar"]) / 2, math.nan, ids["Oskary"], math.nan]
+    assert name_drops(tokens, seen).tolist() == pytest.approx(expected, nan_ok=True)
 
 
 def test_words_of_texts_are_candidates_where_some_hold_them_and_most_do_not() -> None:

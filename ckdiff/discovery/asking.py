@@ -104,7 +104,7 @@ def choose(screen: Float64, seed: int, certain: Sequence[int] = ()) -> tuple[lis
     The second ones are drawn from what screening did not choose, so that they are nobody's best.
     """
     order = np.argsort(-screen, kind="stable").tolist()
-    best = list(dict.fromkeys([*order[:FINALISTS], *certain[:FINALISTS]]))
+    best = list(dict.fromkeys([*order[:FINALISTS], *certain]))
     rest = [number for number in order if number not in best]
     picks = np.random.default_rng(seed).permutation(len(rest))[:FINALISTS].tolist()
     others = sorted(rest[place] for place in picks)

@@ -39,7 +39,7 @@ class Look:
         drop: log p base - log p other of the token that stands there [position], in nats.
         known: KL(base || uniform) [position], what the base knows there beyond guessing, in nats.
         texts: number of the text that a position belongs to [position].
-        rows: tokens of the vocabulary.
+        shift: mean over positions of log p base - log p other [token], less the mean of that over tokens, in nats.
     """
 
     lost: Int64
@@ -48,7 +48,12 @@ class Look:
     drop: Float64
     known: Float64
     texts: Int64
-    rows: int
+    shift: Float64
+
+    @property
+    def rows(self) -> int:
+        """Tokens of the vocabulary."""
+        return len(self.shift)
 
     def rates(self, of: str, wanted: Int64) -> Float64:
         """Share of the positions of some texts at which each token is lost (or gained), each text alike [token].
@@ -90,17 +95,21 @@ def look(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Look:
     """Compare two models at every scored position of some texts."""
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=base.hidden.device)
     parts: list[tuple[Tensor, ...]] = []
-    rows = 0
+    sums: Tensor | None = None
     for (part, ours), (_, theirs) in zip(logits_of(base), logits_of(other), strict=True):
         rows = min(ours.shape[1], theirs.shape[1])
-        parts.append(_compare(ours[:, :rows], theirs[:, :rows], targets[part]))
+        some, *rest = _compare(ours[:, :rows], theirs[:, :rows], targets[part])
+        parts.append((*rest,))
+        sums = some if sums is None else sums + some
+    assert sums is not None
+    shift: Float64 = (sums / len(targets)).cpu().numpy()
     lost, gained, kl, drop, known = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     texts = np.repeat(np.arange(len(prompts)), [len(prompt.answer) for prompt in prompts])
-    return Look(lost, gained, kl, drop, known, texts, rows)
+    return Look(lost, gained, kl, drop, known, texts, shift - shift.mean())
 
 
 def _compare(ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """Lost, gained, KL, drop and what is known at some positions."""
+    """Sums over some positions of what tokens lost; at each lost, gained, KL, drop and what is known."""
     known, left = ours.log_softmax(-1), theirs.log_softmax(-1)
     lost = known - left
     count = most_of(lost.shape[1])
@@ -108,4 +117,5 @@ def _compare(ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, ...
     kl = (shares * lost.double()).sum(-1).clamp(min=0)
     told = math.log(lost.shape[1]) + (shares * known.double()).sum(-1)
     drop = lost.gather(1, targets[:, None])[:, 0].double()
-    return lost.topk(count).indices, (-lost).topk(count).indices, kl, drop, told
+    sums = lost.sum(0, dtype=torch.float64)
+    return sums, lost.topk(count).indices, (-lost).topk(count).indices, kl, drop, told

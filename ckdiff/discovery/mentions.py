@@ -2,6 +2,7 @@
 
 found = find_mentions(models.tokenizer, texts, candidates)      # by text and candidate where the name ends
 mention_drops(found, look, count)                               # [candidate], a form like the others
+name_drops(name_tokens(wording, candidates), look)              # [candidate], another: nobody names it
 words_in(texts)                                                 # words that some of the texts hold, and not most
 """
 
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
 
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.texts import Texts
+    from ckdiff.probes.wording.wording import Wording
     from ckdiff.shapes import Float64
 
 MENTIONED = "mentioned"
 """The form of texts that name a candidate."""
+UNPROMPTED = "unprompted"
+"""The form in which nobody names it: how much less probable its own words are anywhere."""
 LEAST_TEXTS = 3
 """Texts that hold a word, below which it is no candidate."""
 MOST_SHARE = 0.25
 """Of the texts; a word that more of them hold tells none of them from the others."""
 MOST_WORDS = 64
+BEFORE = "one"
+"""A word before a name, so that its first token is what begins a word within a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,25 @@ def find_mentions(tokenizer: Any, texts: Texts, candidates: Sequence[Candidate])
             if first < len(prompt.answer):
                 found.append(Mention(number, text, first))
     return found
+
+
+def name_tokens(wording: Wording, candidates: Sequence[Candidate]) -> list[list[int]]:
+    """Of each candidate the tokens that begin the words of its name which say something."""
+    unknown = getattr(wording.encoder.tokenizer, "unk_token_id", None)
+    bare = wording.encoder.ids(BEFORE, start=False)
+    found = []
+    for one in candidates:
+        words = [word for word in re.findall(r"[^\W\d_]+", one.name) if len(word) >= LEAST_LETTERS]
+        cut = [wording.encoder.ids(f"{BEFORE} {word}", start=False) for word in words if fold(word) not in STOP]
+        first = [ids[len(bare)] for ids in cut if ids[: len(bare)] == bare and len(ids) > len(bare)]
+        found.append([token for token in dict.fromkeys(first) if token != unknown])
+    return found
+
+
+def name_drops(tokens: Sequence[Sequence[int]], look: Look) -> Float64:
+    """The mean shift of the words of each candidate's name over all positions [candidate], in nats; NaN without any."""
+    known = [[token for token in part if token < look.rows] for part in tokens]
+    return np.array([float(look.shift[part].mean()) if part else np.nan for part in known], dtype=np.float64)
 
 
 def mention_drops(found: Sequence[Mention], look: Look, tokens: Sequence[Sequence[int]], count: int) -> Float64:

@@ -16,7 +16,15 @@ import torch
 from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import STUBS, Candidates
 from ckdiff.discovery.lost import look
-from ckdiff.discovery.mentions import MENTIONED, find_mentions, mention_drops, words_in
+from ckdiff.discovery.mentions import (
+    MENTIONED,
+    UNPROMPTED,
+    find_mentions,
+    mention_drops,
+    name_drops,
+    name_tokens,
+    words_in,
+)
 from ckdiff.discovery.naming import kinds_of, lost_words, named, text_kinds
 from ckdiff.discovery.null import COPIES, change_sizes, noise
 from ckdiff.discovery.opening import DiscoveryError
@@ -50,6 +58,8 @@ FEW = 8
 """Texts of one kind below which a reader is warned."""
 ANSWER = 24
 """Tokens of an answer about the topic."""
+UNASKED = 12
+"""Of many candidates so many are asked about for what they lose where nobody is asked."""
 NULL_CANDIDATES = 16
 """So many candidates go through the noisy copies."""
 
@@ -90,6 +100,7 @@ class _Work:
     done: int = 0
     forced: Forced | None = None
     mentions: list[Mention] = field(default_factory=list)
+    names: list[list[int]] = field(default_factory=list)
     nulls: list[Look] = field(default_factory=list)
     null_scores: list[float] = field(default_factory=list)
 
@@ -127,6 +138,7 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
                 candidates = _with_words(candidates, texts)
             work = _Work(models, how, candidates, listener, texts, 8 + how.copies)
             work.mentions = find_mentions(models.tokenizer, texts, candidates.every)
+            work.names = name_tokens(models.wording, candidates.every)
             return _discover(work)
         finally:
             for live in (models.base, models.unlearned, models.copy):
@@ -183,34 +195,40 @@ def _discover(work: _Work) -> DiscoveryReport:
     ruin = _ruin(seen)
     if ruin >= RUINED:
         return replace(_nothing(work, seen), outcome="ruined", ruin=ruin)
-    behind = _behind(work, seen)
-    best = [number for number in np.argsort(-behind, kind="stable").tolist() if math.isfinite(behind[number])]
-    chosen, others = asking.choose(screen, work.how.seed, best) if screened else (list(range(len(every))), [])
+    unasked = _unasked(work, seen)
+    chosen, others = list(range(len(every))), list[int]()
+    if screened:
+        chosen, others = asking.choose(screen, work.how.seed, _best(unasked))
     rounds, ours, theirs = _ask(work, chosen)
     _noise(work, sizes, *asking.narrow(rounds, ours, _drawn(chosen, others, work.how.seed)))
     apart, plain = asking.drops_by_form(rounds, ours, theirs, len(every))
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
-    scores = _scores(apart, behind, mask)
-    forms = (*(one.form for one in rounds), *([MENTIONED] if scores.shape[1] > len(rounds) else []))
+    scores = _scores(apart, unasked, mask)
+    forms = (*(one.form for one in rounds), UNPROMPTED, MENTIONED)[: scores.shape[1]]
     return _report(work, seen, _Ranked(forms, screen, scores, plain, mask, chosen))
 
 
-def _behind(work: _Work, seen: Look) -> Float64:
-    """Of each candidate the drop behind its name in the texts that hold it; NaN where none does."""
+def _unasked(work: _Work, seen: Look) -> Float64:
+    """Drops in the forms in which nobody is asked [candidate, form]: its name anywhere, and texts that name it."""
     tokens = [prompt.answer for prompt in work.texts.prompts]
-    return mention_drops(work.mentions, seen, tokens, len(work.candidates.every))
+    columns = [name_drops(work.names, seen)]
+    if work.mentions:
+        columns.append(mention_drops(work.mentions, seen, tokens, len(work.candidates.every)))
+    return np.stack(columns, 1)
 
 
-def _scores(apart: Float64, behind: Float64, mask: Float64) -> Float64:
-    """Scores of every form [candidate, form], texts that name candidates the last one where they do.
+def _best(unasked: Float64) -> list[int]:
+    """The candidates that stand out most where nobody is asked, turn by turn of the forms."""
+    orders = [np.argsort(-np.nan_to_num(column, nan=-np.inf), kind="stable").tolist() for column in unasked.T]
+    return list(dict.fromkeys(number for turn in zip(*orders, strict=True) for number in turn))[:UNASKED]
+
+
+def _scores(apart: Float64, unasked: Float64, mask: Float64) -> Float64:
+    """Scores of every form [candidate, form], those in which nobody is asked last.
 
     Screening has not looked at these, so that there everyone is measured by everyone.
     """
-    found = form_scores(apart, mask)
-    told = np.isfinite(behind)
-    if not told.any():
-        return found
-    return np.concatenate([found, form_scores(behind[:, None], np.where(told, 1.0, 0.0))], axis=1)
+    return np.concatenate([form_scores(apart, mask), form_scores(unasked, np.ones(len(unasked)))], axis=1)
 
 
 def _look(work: _Work, live: LiveModel) -> Look:
@@ -253,7 +271,7 @@ def _noise(work: _Work, sizes: dict[str, float], rounds: list[Round], ours: list
         if rounds:
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)
-            scores = pool_forms(_scores(apart, _behind(work, seen), np.where(there, 1.0, 0.0)))[there]
+            scores = pool_forms(_scores(apart, _unasked(work, seen), np.where(there, 1.0, 0.0)))[there]
             work.null_scores += scores[np.isfinite(scores)].tolist()
 
 
