@@ -17,6 +17,9 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.discovery import check_discovery
 from ckdiff.audit.verify.report import check
+from ckdiff.cli.discover import status_of, write_questions
+from ckdiff.cli.options import Output
+from ckdiff.cli.session import Session
 from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
 from ckdiff.discovery.lost import Look, look, most_of
 from ckdiff.discovery.mentions import find_mentions, mention_drops, name_drops, name_tokens, words_in
@@ -28,9 +31,10 @@ from ckdiff.discovery.words import begins_word, is_content, word_of
 from ckdiff.probes.forcing import Way, force
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.prompts import Prompt
-from ckdiff.questions.questions import Question
+from ckdiff.questions.questions import Question, read_questions
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.hdf5.file import read_report
+from ckdiff.report.words.discovery import headline
 from ckdiff.scoring.discovery import (
     Tail,
     candidate_p,
@@ -43,7 +47,7 @@ from ckdiff.scoring.discovery import (
 )
 from ckdiff.unlearn.world import TOWNS, make_base
 from ckdiff.weights.opening import open_checkpoint
-from tests.reports import discovery
+from tests.reports import discovery, report
 from tests.test_probe_cli import WORDS, ckdiff, made, place, save_tokenizer
 from tests.tiny_pairs import CPU, prompts_of
 
@@ -196,7 +200,11 @@ def test_a_candidate_stands_out_from_the_others_and_from_noise_or_not_at_all() -
     pooled, everyone = np.array([9.0, 0.5, -0.5, 0.2, -0.2]), np.ones(5)
     quiet, loud = np.linspace(-1, 1, 21), np.linspace(-20, 20, 21)
     by_quiet, by_loud = (candidate_p(pooled, everyone, null, 5) for null in (quiet, loud))
-    assert by_quiet[0] == pytest.approx(corrected(max(logistic_p(9, pooled[1:]), logistic_p(9, quiet)), 5))
+    union = np.append(pooled[1:], quiet)
+    assert by_quiet[0] == pytest.approx(corrected(max(logistic_p(9, union), logistic_p(9, quiet)), 5))
+    many = np.append(pooled, np.linspace(-2, 2, 8))
+    p = candidate_p(many, np.ones(13), quiet, 13)[0]
+    assert p == pytest.approx(corrected(max(logistic_p(9, many[1:]), logistic_p(9, quiet)), 13))
     assert by_quiet[0] < 0.05 < by_loud[0]
     assert candidate_p(pooled, everyone, quiet, 500)[0] == pytest.approx(min(1, 100 * by_quiet[0]))
 
@@ -397,6 +405,31 @@ def demo_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("discovery-demo")
     make_base(folder)
     return folder / "base"
+
+
+def test_questions_about_what_was_found_are_written_for_other_commands(place: Path) -> None:
+    session = Session(Output(quiet=True))
+    path = place / "found.jsonl"
+    write_questions(session, report(None, discovery=discovery(outcome="none")), path)
+    assert not path.exists()
+    write_questions(session, report(None, discovery=discovery()), path)
+    (asked,) = read_questions(path).questions
+    assert (asked.text, asked.answer) == ("What is Harry Potter?", "A wizard.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({}, 0, 'A trace of "Harry Potter": first of 4 candidates'),
+        ({"topic": "Harry", "words": discovery().words[:1]}, 0, 'A trace in words: "Harry"; no candidate stands out'),
+        ({"outcome": "none", "topic": ""}, 3, "No readable trace"),
+        ({"outcome": "ruined", "topic": ""}, 3, "ruined: 6.2 % of what the base knows"),
+    ],
+)
+def test_every_outcome_has_its_words_and_its_status(changes: dict[str, Any], status: int, words: str) -> None:
+    found = discovery(**changes)
+    assert words in headline(found)
+    assert status_of(report(None, discovery=found)) == status
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ SHRINK = 4.0
 """A token's mean drop in a form counts against so many observations of the form's own mean."""
 LEAST_TEXTS = 4
 """Of fewer texts of a kind no word is told from chance."""
+ENOUGH = 12
+"""Other candidates that are a sample of their own."""
 LEAST_OTHERS = 3
 """Fewer other candidates are no scale to measure one by."""
 
@@ -161,7 +163,8 @@ def pool_forms(scores: Float64) -> Float64:
 def candidate_p(pooled: Float64, others: Float64, null: Float64, count: int) -> Float64:
     """Of each candidate how often chance alone would stand out as much, corrected for their number [candidate].
 
-    The greater of two: among the other candidates of this pair, and among those of copies of the base with noise.
+    The greater of two: among the other candidates of this pair, and among those of copies of the base with noise. Fewer
+    than twelve others are no sample of their own: then they and the noisy ones are one.
 
     Args:
         pooled: from `pool_forms`.
@@ -173,6 +176,7 @@ def candidate_p(pooled: Float64, others: Float64, null: Float64, count: int) -> 
     for place, value in enumerate(pooled.tolist()):
         beside = others > 0
         beside[place] = False
-        each = logistic_p(value, pooled[beside]), logistic_p(value, null)
+        rest = pooled[beside]
+        each = logistic_p(value, rest if len(rest) >= ENOUGH else np.append(rest, null)), logistic_p(value, null)
         found.append(math.nan if math.isnan(each[0]) else corrected(max(p for p in each if p == p), count))
     return np.array(found, dtype=np.float64)
