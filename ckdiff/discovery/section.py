@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from ckdiff.discovery import asking
-from ckdiff.discovery.candidates import STUBS, Candidates
+from ckdiff.discovery.answers import ask_topic
+from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.lost import look
 from ckdiff.discovery.mentions import (
     MENTIONED,
@@ -29,12 +30,10 @@ from ckdiff.discovery.naming import kinds_of, lost_words, named, text_kinds
 from ckdiff.discovery.null import COPIES, change_sizes, noise
 from ckdiff.discovery.opening import DiscoveryError
 from ckdiff.discovery.texts import Sampling, given_texts, join_texts, random_texts, sampled_texts
-from ckdiff.probes.forcing import Way, force, forced_logprobs
-from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.forcing import Way, force
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.layouts import fold
-from ckdiff.questions.questions import Question
-from ckdiff.report.schema.discovery import SIGNIFICANT, CandidateRow, DiscoveryReport, TopicAnswer
+from ckdiff.report.schema.discovery import SIGNIFICANT, CandidateRow, DiscoveryReport
 from ckdiff.scoring.discovery import candidate_p, form_scores, pool_forms
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ RUINED = 0.3
 """A model that lost this share of what the base knows of any text beyond guessing is ruined: everything is lost."""
 FEW = 8
 """Texts of one kind below which a reader is warned."""
-ANSWER = 24
-"""Tokens of an answer about the topic."""
 UNASKED = 12
 """Of many candidates so many are asked about for what they lose where nobody is asked."""
 NULL_CANDIDATES = 16
@@ -303,7 +300,9 @@ def _report(work: _Work, seen: Look, ranked: _Ranked) -> DiscoveryReport:
     lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
     words = lost_words("lost", seen, lost, work.texts, models)
     found = rows[0].name if rows and rows[0].p < SIGNIFICANT else next((w.word for w in named(words, SIGNIFICANT)), "")
-    answers = _answers(work, found or (rows[0].name if rows else ""))
+    topic = found or (rows[0].name if rows else "")
+    work.tell(f"both are asked about {topic}")
+    answers = ask_topic(models, topic, work.way)
     outcome: Outcome = "trace" if found else "none"
     return replace(
         _nothing(work, seen),
@@ -340,31 +339,6 @@ def _row(work: _Work, ranked: _Ranked, pooled: Float64, p: Float64, number: int)
         drop=float(known.mean()) if len(known) else math.nan,
         p=float(p[number]),
     )
-
-
-def _answers(work: _Work, topic: str) -> tuple[TopicAnswer, ...]:
-    """What both models say about the topic; the base must be loaded."""
-    if not topic:
-        return ()
-    models = work.models
-    work.tell(f"both are asked about {topic}")
-    asked = models.wording.prompts([Question(text.replace("{x}", topic)) for text in STUBS])
-    ids = [one.ids for one in asked]
-    said = greedy(models.base, ids, ANSWER, models.stops, work.how.batch_size)
-    prompts = [replace(one, answer=tuple(answer)) for one, answer in zip(asked, said, strict=True) if answer]
-    known = forced_logprobs(models.base, prompts, work.way)
-    models.unlearned.load()
-    left = forced_logprobs(models.unlearned, prompts, work.way)
-    other = greedy(models.unlearned, [one.ids for one in prompts], ANSWER, models.stops, work.how.batch_size)
-    models.unlearned.unload()
-    texts = [[_text(models, one) for one in every] for every in ([p.answer for p in prompts], other)]
-    drops = [float((a - b).mean()) for a, b in zip(known, left, strict=True)]
-    rows = zip(prompts, *texts, drops, strict=True)
-    return tuple(TopicAnswer(prompt.question.text, ours, theirs, drop) for prompt, ours, theirs, drop in rows)
-
-
-def _text(models: Models, ids: tuple[int, ...] | list[int]) -> str:
-    return str(models.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def _nothing(work: _Work, seen: Look) -> DiscoveryReport:
