@@ -223,3 +223,11 @@ def test_any_index_is_opened_or_refused(weight_map: dict[str, Any], tail: bytes)
             files = {os.path.normpath(file) for file in weight_map.values()}
             held = {name for name, file in (("a", "one.safetensors"), ("b", "two.safetensors")) if file in files}
             assert set(checkpoint.stored) == held
+
+
+def test_a_file_may_be_mapped_while_pages_of_another_are_given_back(tmp_path: Path) -> None:
+    """As one thread does while another has measured its part."""
+    files = Mapped(open_checkpoint(str(sharded(tmp_path))))
+    first, *others = files.checkpoint.stored
+    ranges = files._ranges(files.raw(first))
+    assert len([files.raw(name) for _ in ranges for name in others]) == len(others) > 0

@@ -123,7 +123,8 @@ class Mapped:
         if not array.size:
             return
         low, high = np.lib.array_utils.byte_bounds(array)
-        for path, place in self._places.items():
+        # A copy: another thread may map a file meanwhile.
+        for path, place in tuple(self._places.items()):
             if place <= low < place + self._sizes[path]:
                 yield self._maps[path], low - place, high - place
 
