@@ -218,6 +218,7 @@ def test_what_a_tier_of_attacks_says(changes: dict[str, Any], speaks: str) -> No
     evidence, counter = claim(found, "claim:gone")
     name = "ckdiff:attack:tier-1"
     assert (name in evidence, name in counter) == (speaks == "for", speaks == "against")
+    assert ("attack.returned" in {one.name for one in metrics_of(found)}) == (changes.get("ran") != "")
 
 
 def test_checks_of_the_policy_are_requirements() -> None:

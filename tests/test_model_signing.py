@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +226,23 @@ TAMPERED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         edit(lambda tree: tree.update(verificationMaterial={"certificate": {"rawBytes": ""}})),
         "it is signed with a certificate, not by a key",
     ),
+    "a chain of certificates": (
+        edit(lambda tree: tree.update(verificationMaterial={"x509CertificateChain": {"certificates": []}})),
+        "it is signed with a certificate, not by a key",
+    ),
+    "a signature with blanks in it": (
+        edit(lambda tree: tree["dsseEnvelope"]["signatures"][0].update(sig=" AAAA")),
+        "its sig is no base64",
+    ),
+    "another type of statement": (
+        resign(lambda tree: tree.update(_type="https://in-toto.io/Statement/v0.1")),
+        "its _type is https://in-toto.io/Statement/v0.1",
+    ),
+    "a pipe": (lambda folder, _: os.mkfifo(folder / "docs" / "pipe"), "docs/pipe is neither a file nor a directory"),
+    "pieces without number": (
+        rooted(lambda tree: tree["predicate"]["serialization"].update(method="shards", shard_size=1e-3)),
+        "its shards have no size",
+    ),
     "cut off": (
         lambda folder, _: (folder / "model.sig").write_bytes((folder / "model.sig").read_bytes()[:-9]),
         "no JSON (",
@@ -284,29 +303,35 @@ def test_what_was_tampered_with_is_refused_by_name(name: str, model: Path, key: 
 # ---------------------------------------------------------------------------------------------------------- other kinds
 
 
-def as_pieces(tree: Any, folder: Path, size: int) -> None:
+def as_pieces(tree: Any, folder: Path, size: int, algorithm: str) -> None:
+    """A list of pieces in the place of files; of whole files where `size` is 0."""
     rows = []
     for row in tree["predicate"]["resources"]:
         content = (folder / row["name"]).read_bytes()
-        for start in range(0, len(content), size):
-            part = content[start : start + size]
-            name = f"{row['name']}:{start}:{start + len(part)}"
-            rows.append(
-                {"name": name, "algorithm": f"blake2b-sharded-{size}", "digest": hashlib.blake2b(part).hexdigest()}
-            )
-    more = {"method": "shards", "hash_type": "blake2b", "shard_size": float(size)}
+        for start in range(0, len(content), size or len(content)):
+            part = content[start : start + (size or len(content))]
+            name = f"{row['name']}:{start}:{start + len(part)}" if size else row["name"]
+            said = f"{algorithm}-sharded-{size}" if size else algorithm
+            rows.append({"name": name, "algorithm": said, "digest": hashlib.new(algorithm, part).hexdigest()})
+    more = {"method": "shards" if size else "files", "hash_type": algorithm, "shard_size": float(size)}
     tree["predicate"] = {
         "resources": rows,
         "serialization": tree["predicate"]["serialization"] | more,
     }
 
 
+@pytest.mark.parametrize(("size", "algorithm"), [(700, "blake2b"), (700, "sha256"), (0, "blake2b")])
+def test_other_ways_to_list_files(size: int, algorithm: str, model: Path, key: Path) -> None:
+    rooted(lambda tree: as_pieces(tree, model, size, algorithm))(model, key)
+    known = {model / "model-00001-of-00002.safetensors": "0" * 64}  # of no piece, and by another algorithm
+    found = check(model, key.with_name("key.pem.pub"), known=known)
+    assert found.flaws == ()
+    assert (found.files > 8) == (size > 0)
+
+
 def test_pieces_of_files(model: Path, key: Path) -> None:
     public = key.with_name("key.pem.pub")
-    rooted(lambda tree: as_pieces(tree, model, 700))(model, key)
-    found = check(model, public)
-    assert found.flaws == ()
-    assert found.files > 8
+    rooted(lambda tree: as_pieces(tree, model, 700, "blake2b"))(model, key)
     with (model / "docs" / "card.md").open("a") as file:
         file.write("more")
     assert said(model, public) == [
@@ -317,6 +342,46 @@ def test_pieces_of_files(model: Path, key: Path) -> None:
     assert said(model, public)[-1].startswith("model-00001-of-00002.safetensors:")
     rooted(lambda tree: tree["predicate"]["serialization"].update(shard_size=0))(model, key)
     assert said(model, public) == ["its shards have no size"]
+
+
+def test_a_million_pieces_are_too_many(model: Path, key: Path) -> None:
+    (model / "large.bin").write_bytes(bytes(1_000_001))
+    rooted(lambda tree: tree["predicate"]["serialization"].update(method="shards", shard_size=1))(model, key)
+    assert said(model, key.with_name("key.pem.pub")) == ["its pieces are of 1 bytes, too small for large.bin"]
+
+
+def test_a_signature_that_was_made_elsewhere_does_not_list_itself(model: Path, key: Path) -> None:
+    resign(lambda tree: tree["predicate"]["serialization"].update(ignore_paths=[]))(model, key)
+    assert said(model, key.with_name("key.pem.pub")) == []
+
+
+def test_a_snapshot_of_the_hub_is_links_to_its_blobs(model: Path, key: Path, tmp_path: Path) -> None:
+    """The signature allows no links, and these are the cache's own; the checkpoint is named by its id."""
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("0" * 40), tmp_path / "models--a--b" / "blobs"
+    shutil.copytree(model, snapshot)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(path for path in snapshot.rglob("*") if path.is_file())):
+        path.rename(blobs / f"{number:040x}")
+        path.symlink_to(blobs / f"{number:040x}")
+    checkpoint = replace(open_checkpoint(str(snapshot)), location="a/b", revision="0" * 40)
+    found = check_model(checkpoint, "a/b", elliptic_key(key.with_name("key.pem.pub")))
+    assert found is not None
+    assert (found.flaws, found.files) == ((), 5)
+    (snapshot / "docs" / "card.md").unlink()
+    (snapshot / "docs" / "card.md").symlink_to(model / "docs" / "card.md")
+    found = check_model(checkpoint, "a/b", None)
+    assert found is not None
+    assert {flaw.name for flaw in found.flaws} == {"docs/card.md"}
+
+
+def test_of_an_adapter_its_own_directory_is_signed(model: Path, key: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    sign_model(adapter, elliptic_signer(key))
+    found = check_model(open_checkpoint(str(model)), str(adapter), elliptic_key(key.with_name("key.pem.pub")))
+    assert found is not None
+    assert (found.flaws, found.files) == ((), 1)
 
 
 def test_links_count_where_the_signature_says_so(model: Path, key: Path) -> None:
@@ -413,10 +478,13 @@ def test_attest_signs_the_model_too_and_its_root_is_a_subject(scene: Scene, ours
     command = ("verify", report, "--key", public, *options, "--unlearned-key", public)
     status, out, _ = scene.call(*command)
     assert (status, out.startswith("verified: ")) == (0, True)
-    status, out, _ = scene.call(
-        "verify", report, "--key", public
-    )  # the root is believed where the model is not at hand
+    # The root is believed where the model is not at hand.
+    status, out, _ = scene.call("verify", report, "--key", public)
     assert (status, out.startswith("verified: ")) == (0, True)
+    status, out, _ = scene.call(
+        "verify", report, "--key", make_key(scene.root / "other.pem").with_name("other.pem.pub")
+    )
+    assert (status, "it is signed by another key (" in out) == (1, True)
     (scene.root / "unlearned" / "model.sig").unlink()
     (scene.root / "unlearned" / "more.txt").touch()
     sign_model(scene.root / "unlearned", elliptic_signer(ours), [Path("report.h5"), Path("report.h5.intoto.json")])
@@ -444,7 +512,12 @@ def test_attest_takes_only_models_that_are_the_reports_and_as_signed(scene: Scen
     assert (status, "a key of kind ed25519, which model signing does not know" in err) == (2, True)
     sign_model(base, elliptic_signer(ours))
     status, _, err = scene.call(*command, "-o", base / "report.intoto.json")
-    assert (status, "model.sig does not list; name another" in err) == (2, True)
+    assert (status, "model.sig lists everything; name another" in err) == (2, True)
+    shutil.copy(scene.sidecar, base / "listed.json")
+    (base / "model.sig").unlink()
+    sign_model(base, elliptic_signer(ours))
+    status, _, err = scene.call(*command, "-o", base / "listed.json")
+    assert (status, "model.sig lists everything; name another" in err) == (2, True)
     (base / "more.txt").touch()
     status, _, err = scene.call(*command, "--base", base)
     assert (status, "more.txt: is not listed" in err) == (2, True)

@@ -176,7 +176,7 @@ def _check_neighbours(place: Path) -> None:
 
     if (signature := listed_above(place)) is not None:
         raise CkdiffError(
-            f"{printable(place)}: would be a file that {printable(signature)} does not list; name another with -o FILE"
+            f"{printable(place)}: lies where {printable(signature)} lists everything; name another place with -o FILE"
         )
 
 

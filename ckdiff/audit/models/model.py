@@ -111,7 +111,7 @@ def listed_above(place: Path) -> Path | None:
         except SignatureError:
             continue  # it holds for nothing anyway
         name = Path(os.path.abspath(place)).relative_to(folder).as_posix()
-        if listed is not None and name not in listed.digests and not listed.leaves_out(name):
+        if listed is not None and not listed.leaves_out(name):
             return path
     return None
 
