@@ -10,15 +10,15 @@ from ckdiff.calls.attest import AttestSpec
 from ckdiff.calls.attest import attest as run
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark
-from ckdiff.cli.options import BASE_KEY, KEY, QUIET, UNLEARNED_KEY
+from ckdiff.cli.options import BASE, BASE_KEY, KEY, QUIET, UNLEARNED, UNLEARNED_KEY
 from ckdiff.errors import CkdiffError
 from ckdiff.options import OUTPUT, Argument, Option
 
 PRIVATE = KEY.but("The private key in PEM; of an encrypted one CKDIFF_KEY_PASSWORD opens it.")
 NEW_KEY = Option("--new-key", "Make a key in this file, and its public half in FILE.pub.")
 KEY_TYPE = Option("--key-type", "Of --new-key: p256 is the kind that signs models.", known=get_args(KeyKind))
-BASE = Option("--base", "The model before, whose model.sig becomes part of what is signed.")
-UNLEARNED = Option("--unlearned", "The same of the model after.")
+THE_BASE = BASE.but("The model before, whose model.sig becomes part of what is signed.")
+THE_UNLEARNED = UNLEARNED.but("The same of the model after.")
 SIGN_MODEL = Option("--sign-model", "Sign the directory of --unlearned as well, in its model.sig; with an ECDSA key.")
 BUNDLE = Option("--bundle", "Write a Sigstore bundle, not a bare envelope.")
 
@@ -29,8 +29,8 @@ def attest(
     output: Annotated[Path | None, OUTPUT.but("The envelope to write; else REPORT.intoto.json.")] = None,
     new_key: Annotated[Path | None, NEW_KEY] = None,
     key_type: Annotated[KeyKind | None, KEY_TYPE] = None,
-    base: Annotated[str | None, BASE] = None,
-    unlearned: Annotated[str | None, UNLEARNED] = None,
+    base: Annotated[str | None, THE_BASE] = None,
+    unlearned: Annotated[str | None, THE_UNLEARNED] = None,
     base_key: Annotated[Path | None, BASE_KEY] = None,
     unlearned_key: Annotated[Path | None, UNLEARNED_KEY] = None,
     sign_model: Annotated[bool, SIGN_MODEL] = False,

@@ -9,7 +9,7 @@ import typer
 
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
-from ckdiff.cli.options import BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED_KEY
+from ckdiff.cli.options import BASE, BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
 from ckdiff.options import CONCEPT, QUESTIONS, Option
 from ckdiff.version import __version__
@@ -24,8 +24,6 @@ MOST_LINES = 200
 """Differences that are printed, one a line; more are counted."""
 
 
-BASE = Option("--base", "The model before: are its files those of the report?")
-UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
 ASKED_FOR = "The file of the target questions: are they the report's, and its facts those of the file?"
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
