@@ -390,6 +390,23 @@ def questions(folder: Path) -> Try:
     return one
 
 
+def candidates(folder: Path) -> Try:
+    """Files of topics for discovery."""
+    from ckdiff.discovery.candidates import read_candidates
+
+    rows = [{"name": "Velmar", "text": "A town."}, {"Concept": "Oskary", "wikipedia_content": "A river. A town."}]
+
+    def one(chance: Random) -> str:
+        path = folder / chance.choice(("c.json", "c.txt"))
+        changed = json.dumps(change_json(rows, chance)) if path.suffix == ".json" else ""
+        text = change_bytes(b"Velmar\tA town. It has a river.\nOskary\n", chance)
+        path.write_bytes(changed.encode("utf-8", "replace") or text)
+        read_candidates(path)
+        return "read"
+
+    return one
+
+
 def envelopes(folder: Path) -> Try:
     """Attestations, by a key that signed them."""
     from ckdiff.audit.signing import SignatureError, new_key, open_envelope, private_key, public_key, read_payload, sign
@@ -449,7 +466,7 @@ TARGETS: dict[str, Callable[[Path], Try]] = {
     one.__name__: one
     for one in (
         trees, images, headers, indexes, configs, adapters,
-        tokenizers, templates, policies, plans, questions, envelopes, models,
+        tokenizers, templates, policies, plans, questions, candidates, envelopes, models,
     )
 }  # fmt: skip
 """Every target by its name."""

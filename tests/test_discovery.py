@@ -34,7 +34,7 @@ from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import Question, read_questions
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.report.words.discovery import headline
+from ckdiff.report.words.discovery import headline, topic_of
 from ckdiff.scoring.discovery import (
     Tail,
     candidate_p,
@@ -54,6 +54,7 @@ from tests.tiny_pairs import CPU, prompts_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ckdiff.report.schema.discovery import CandidateRow
     from ckdiff.shapes import Float64
     from tests.test_probe_cli import Run
     from tests.tiny_pairs import Folders
@@ -203,6 +204,11 @@ def test_a_candidate_stands_out_from_the_others_and_from_noise_or_not_at_all() -
     union = np.append(pooled[1:], quiet)
     assert by_quiet[0] == pytest.approx(corrected(max(logistic_p(9, union), logistic_p(9, quiet)), 5))
     many = np.append(pooled, np.linspace(-2, 2, 8))
+    some = np.array([1.0] * 10 + [0.0] * 3)
+    calm = np.linspace(-0.05, 0.05, 11)
+    few = np.append(many[1:10], calm)
+    assert candidate_p(many, some, calm, 13)[0] == pytest.approx(corrected(logistic_p(9, few), 13), rel=1e-6, abs=0)
+    assert logistic_p(9, few) > 1e9 * logistic_p(9, calm)
     p = candidate_p(many, np.ones(13), quiet, 13)[0]
     assert p == pytest.approx(corrected(max(logistic_p(9, many[1:]), logistic_p(9, quiet)), 13))
     assert by_quiet[0] < 0.05 < by_loud[0]
@@ -356,6 +362,12 @@ def test_the_command_writes_what_it_shows_and_the_same_bytes_again(ckdiff: Run, 
     found = json.loads(out)["discovery"]
     assert {row["name"] for row in found["candidates"]} == {*TOWNS}
     assert {row["name"] for row in found["kinds"]} == {"sampled", "invented", "random"}
+    assert ckdiff(*arguments, "--batch-size", 3, "-o", "three.h5")[0] == status
+    three = read_report(Path("three.h5")).discovery
+    assert three is not None
+    words = [row["word"] for row in found["words"]]
+    assert [one.word for one in three.words] == words
+    assert [one.p for one in three.candidates] == pytest.approx([row["p"] for row in found["candidates"]], rel=1e-3)
     assert ckdiff(*arguments, "-o", "two.h5")[0] == status
     assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
     assert check(read_report(Path("one.h5"))).found == []
@@ -407,6 +419,22 @@ def demo_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "base"
 
 
+def weak() -> tuple[CandidateRow, ...]:
+    """Candidates none of which stands out, the one that words name second."""
+    first, second, *rest = discovery().candidates
+    return second, replace(first, p=0.5), *rest
+
+
+def test_a_topic_is_the_candidate_that_stands_out_or_that_a_lost_word_names() -> None:
+    found = discovery()
+    assert topic_of(found.candidates, ()) == "Harry Potter"
+    assert topic_of(weak(), found.words) == "Harry Potter"
+    assert topic_of(weak()[:1], found.words) == "Harry"
+    assert topic_of(weak(), [replace(found.words[0], word="Pott")]) == "Pott"
+    assert topic_of(weak(), [replace(found.words[0], content=False), replace(found.words[0], p=0.05)]) == ""
+    assert topic_of((replace(found.candidates[1], p=0.05),), ()) == ""
+
+
 def test_questions_about_what_was_found_are_written_for_other_commands(place: Path) -> None:
     session = Session(Output(quiet=True))
     path = place / "found.jsonl"
@@ -421,7 +449,16 @@ def test_questions_about_what_was_found_are_written_for_other_commands(place: Pa
     ("changes", "status", "words"),
     [
         ({}, 0, 'A trace of "Harry Potter": first of 4 candidates'),
-        ({"topic": "Harry", "words": discovery().words[:1]}, 0, 'A trace in words: "Harry"; no candidate stands out'),
+        (
+            {"candidates": discovery().candidates[1:], "topic": "Harry", "words": discovery().words[:1]},
+            0,
+            'A trace in words: "Harry"; no candidate stands out',
+        ),
+        (
+            {"candidates": weak(), "words": discovery().words[:1]},
+            0,
+            'A trace in words that name "Harry Potter": "Harry"; no candidate stands out',
+        ),
         ({"outcome": "none", "topic": ""}, 3, "No readable trace"),
         ({"outcome": "ruined", "topic": ""}, 3, "ruined: 6.2 % of what the base knows"),
     ],
@@ -472,7 +509,6 @@ def test_other_vocabularies_are_refused(ckdiff: Run) -> None:
         {"outcome": "none"},
         {"form_scores": np.array([[4.0, 5.0], [0.5, -0.5], [-0.5, 0.25], [0.25, 9.0]])},
         {"null_scores": np.linspace(-9, 9, 5)},
-        {"others": np.array([1.0, 0, 1, 1])},
         {"counted": 500},
         {"tokens": 65},
     ],

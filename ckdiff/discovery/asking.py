@@ -147,6 +147,8 @@ def drops_by_form(
     rounds: Sequence[Round], base: Sequence[Sequence[Tensor]], other: Sequence[Sequence[Tensor]], count: int
 ) -> tuple[Float64, Float64]:
     """Drops of each candidate in each form [candidate, form]: a difference of differences, and plain."""
+    if not rounds:
+        return np.zeros((count, 0)), np.zeros((count, 0))
     apart, plain = [], []
     for one, ours, theirs in zip(rounds, base, other, strict=True):
         drops = [(a - b).numpy() for a, b in zip(ours, theirs, strict=True)]

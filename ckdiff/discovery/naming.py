@@ -15,7 +15,7 @@ from ckdiff.scoring.discovery import LEAST_TEXTS, corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
@@ -139,8 +139,3 @@ def _place(of: str, look: Look, one: Standing, texts: Texts) -> tuple[int, ...]:
 def _follow(models: Models, prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """What the base goes on with behind each."""
     return greedy(models.base, prompts, WORD, models.stops) if prompts else []
-
-
-def named(words: Sequence[LostWord], limit: float) -> Iterator[LostWord]:
-    """The words of content that stand out above chance."""
-    return (word for word in words if word.content and word.p < limit)

@@ -26,14 +26,15 @@ from ckdiff.discovery.mentions import (
     name_tokens,
     words_in,
 )
-from ckdiff.discovery.naming import kinds_of, lost_words, named, text_kinds
+from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds
 from ckdiff.discovery.null import COPIES, change_sizes, noise
 from ckdiff.discovery.opening import DiscoveryError
 from ckdiff.discovery.texts import Sampling, given_texts, join_texts, random_texts, sampled_texts
 from ckdiff.probes.forcing import Way, force
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.layouts import fold
-from ckdiff.report.schema.discovery import SIGNIFICANT, CandidateRow, DiscoveryReport
+from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
+from ckdiff.report.words.discovery import topic_of
 from ckdiff.scoring.discovery import candidate_p, form_scores, pool_forms
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _texts(models: Models, how: How, listener: Listener) -> Texts:
     """Given ones, or sampled ones and random words."""
     listener.progress("texts", 0, 1, "")
     length = min(how.length, (models.context or how.length) - 1)
-    sampling = Sampling(how.count, max(2, length - 8), how.seed, how.batch_size)
+    sampling = Sampling(how.count, max(2, length - 8), how.seed)
     if how.texts is not None:
         found = given_texts(how.texts, models.wording, length)
     else:
@@ -299,7 +300,7 @@ def _report(work: _Work, seen: Look, ranked: _Ranked) -> DiscoveryReport:
     models.base.load()
     lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
     words = lost_words("lost", seen, lost, work.texts, models)
-    found = rows[0].name if rows and rows[0].p < SIGNIFICANT else next((w.word for w in named(words, SIGNIFICANT)), "")
+    found = topic_of(rows, words)
     topic = found or (rows[0].name if rows else "")
     work.tell(f"both are asked about {topic}")
     answers = ask_topic(models, topic, work.way)

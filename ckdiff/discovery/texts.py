@@ -36,6 +36,8 @@ OPENINGS = ("The", "In", "It", "When", "A", "I", "There", "My")
 ASKING = "Question:"
 """Behind this a model that answers questions invents one."""
 TEMPERATURES = (0.7, 1.0)
+TOGETHER = 32
+"""Texts that are drawn in one go, whatever the batch size: it must not decide what is drawn."""
 MARK = "ckdiff-mark"
 """Stands in a chat for what the user says, to see where that begins."""
 UNKNOWN = 0.5
@@ -50,13 +52,11 @@ class Sampling:
         texts: how many of each kind.
         length: tokens of a text, at most.
         seed: of what is drawn.
-        batch_size: texts that are made together.
     """
 
     texts: int = 16
     length: int = 48
     seed: int = 0
-    batch_size: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def sampled_texts(live: LiveModel, wording: Wording, stops: frozenset[int], how:
     prompts, kinds = list[Prompt](), list[str]()
     for kind, openings in _openings(wording):
         begun = [openings[number % len(openings)] for number in range(how.texts)]
-        said = greedy(live, begun, how.length, stops, how.batch_size, choose=drawing(generator))
+        said = greedy(live, begun, how.length, stops, TOGETHER, choose=drawing(generator))
         for ids, answer in zip(begun, said, strict=True):
             kept = tuple(token for token in answer if token not in stops)
             if kept:

@@ -60,9 +60,9 @@ def word_of(tokenizer: Any, token: int, following: Sequence[int], sample: int) -
     if not begins_word(tokenizer, token, sample):
         return INSIDE + decode(tokenizer, [token]).strip()
     text = decode(tokenizer, [sample, token, *following])[len(decode(tokenizer, [sample])) :].lstrip()
-    kept = next((place for place, char in enumerate(text) if not (char.isalnum() or char in "-'’")), len(text))  # noqa: RUF001
+    kept = next((place for place, char in enumerate(text) if not (char.isalnum() or char == "-")), len(text))
     own = decode(tokenizer, [token]).strip()
-    return text[:kept].rstrip("-'’") or own  # noqa: RUF001
+    return text[:kept].rstrip("-") or own
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:

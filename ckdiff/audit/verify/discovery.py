@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.report.schema.discovery import SIGNIFICANT
+from ckdiff.report.words.discovery import topic_of
 from ckdiff.scoring.discovery import LEAST_TEXTS, Tail, candidate_p, corrected, pool_forms
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def check_discovery(stored: DiscoveryReport, found: Differences) -> None:
     if stored.copies:
         p = np.array([_p(stored, one) for one in stored.words])
         found.arrays("discovery/words: p", np.array([one.p for one in stored.words]), p)
-    found.exact("discovery: topic", stored.topic, _topic(stored))
+    topic = "" if stored.outcome == "ruined" else topic_of(rows, stored.words)
+    found.exact("discovery: topic", stored.topic, topic)
     found.exact("discovery: names something", stored.outcome == "trace", bool(stored.topic))
 
 
@@ -38,12 +39,3 @@ def _p(stored: DiscoveryReport, word: LostWord) -> float:
         return math.nan
     tail = Tail(kind.threshold, kind.excess, kind.share)
     return corrected(tail.p(word.rate.value), len(told) * stored.tokens)
-
-
-def _topic(stored: DiscoveryReport) -> str:
-    """The best candidate where it stands out, else the first word that does."""
-    if stored.outcome == "ruined":
-        return ""
-    if stored.candidates and stored.candidates[0].p < SIGNIFICANT:
-        return stored.candidates[0].name
-    return next((one.word for one in stored.words if one.content and one.p < SIGNIFICANT), "")

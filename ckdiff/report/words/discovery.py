@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.discovery import SIGNIFICANT
@@ -11,7 +12,7 @@ from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
 from ckdiff.untrusted import printable, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer
 
@@ -39,17 +40,35 @@ def headline(found: DiscoveryReport) -> str:
     if found.outcome == "none":
         return "No readable trace: nothing stands out above noise and above what other topics lose"
     best = found.candidates[0] if found.candidates else None
-    words = ", ".join(quoted(one.word) for one in named_words(found)[:5])
-    if best is not None and best.name == found.topic:
+    words = ", ".join(quoted(one.word) for one in named_words(found.words)[:5])
+    if best is not None and best.p < SIGNIFICANT:
         lost = f"; most lost words: {words}" if words else ""
         count = count_of(found.counted, "candidate")
         return f"A trace of {quoted(found.topic)}: first of {count}, p {chance(best.p)}{lost}"
-    return f"A trace in words: {words}; no candidate stands out"
+    named = any(one.name == found.topic for one in found.candidates)
+    name = f" that name {quoted(found.topic)}" if named else ""
+    return f"A trace in words{name}: {words}; no candidate stands out by itself"
 
 
-def named_words(found: DiscoveryReport) -> list[LostWord]:
+def named_words(words: Iterable[LostWord]) -> list[LostWord]:
     """The words that stand out above chance."""
-    return [one for one in found.words if one.content and one.p < SIGNIFICANT]
+    return [one for one in words if one.content and one.p < SIGNIFICANT]
+
+
+def topic_of(candidates: Sequence[CandidateRow], words: Iterable[LostWord]) -> str:
+    """What is named, or "" where nothing stands out.
+
+    The best candidate where it stands out; else the first word that does, or the best candidate whose name holds it.
+
+    Args:
+        candidates: the best first.
+        words: lost ones, those that stand out most first.
+    """
+    if candidates and candidates[0].p < SIGNIFICANT:
+        return candidates[0].name
+    word = next((one.word for one in named_words(words)), "")
+    parts = ((one.name, re.findall(r"\w+", one.name.casefold())) for one in candidates)
+    return next((name for name, held in parts if word and word.casefold() in held), word)
 
 
 def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
