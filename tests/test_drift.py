@@ -155,6 +155,27 @@ def test_tiny_values_do_not_vanish(scale: float) -> None:
     assert found.relative_l2()[0] == pytest.approx(expected[1][0], rel=1e-6)
 
 
+def test_a_change_that_float32_squares_to_nothing_is_a_change() -> None:
+    a = np.ones((2, 64))
+    b = a.copy()
+    a[0, 0], b[0, 0] = 1e-25, 3e-25
+    raw_a, raw_b = stored(a, "BF16"), stored(b, "BF16")
+    expected = np.abs(decode64(raw_b, "BF16") - decode64(raw_a, "BF16")).max() / np.sqrt(127)
+    found = drift(raw_a, "BF16", raw_b, "BF16", None)
+    assert found.changed == 1
+    assert found.moments.relative_l2()[0] == pytest.approx(expected, rel=1e-6, abs=0)
+
+
+def test_a_shorter_vector_keeps_its_norm() -> None:
+    """|b|^2 from |a|^2, <a, d> and |d|^2 loses what |a|^2 is larger by."""
+    rng = np.random.default_rng(10)
+    a, b = rng.standard_normal((64, 4096)), 0.11 * rng.standard_normal((64, 4096))
+    raw_a, raw_b = stored(a, "BF16"), stored(b, "BF16")
+    found = drift(raw_a, "BF16", raw_b, "BF16", 0).neurons
+    assert found is not None
+    np.testing.assert_allclose(found.b2, np.square(decode64(raw_b, "BF16")).sum(1), rtol=1e-12)
+
+
 def test_strided_views_give_what_copies_give() -> None:
     """Fused tensors are compared as views: columns, interleaved heads, every second column."""
     rng = np.random.default_rng(5)

@@ -192,8 +192,14 @@ def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
         listener.remark("compared already: nothing is compared again")
         report, looked = Report(done.provenance, compare=done.compare), not done.complete
     else:
+        import torch
+
         report = compare_open(
-            *work.sides, hashing, lambda done, total: listener.progress("comparing", done, total, ""), listener.cache
+            *work.sides,
+            hashing,
+            lambda done, total: listener.progress("comparing", done, total, ""),
+            listener.cache,
+            torch.get_num_threads(),
         )
     assert report.compare is not None
     if not looked:
