@@ -130,6 +130,13 @@ def test_the_same_values_in_a_wider_dtype_have_not_drifted(narrow: str, wide: st
     assert found.max_abs_diff == 0
 
 
+def test_the_same_words_in_another_dtype_are_other_values() -> None:
+    words = stored(np.random.default_rng(12).standard_normal((3, 80)), "F16")
+    found = drift(words, "F16", words, "BF16", 0)
+    assert not found.identical
+    assert found.changed == np.count_nonzero(decode64(words, "F16") != decode64(words, "BF16")) > 0
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_non_finite_values_are_counted_and_never_scored(dtype: str) -> None:
     a = np.random.default_rng(2).standard_normal((5, 40))
@@ -164,6 +171,18 @@ def test_a_change_that_float32_squares_to_nothing_is_a_change() -> None:
     found = drift(raw_a, "BF16", raw_b, "BF16", None)
     assert found.changed == 1
     assert found.moments.relative_l2()[0] == pytest.approx(expected, rel=1e-6, abs=0)
+
+
+def test_a_tiny_neuron_among_others_keeps_its_digits() -> None:
+    rng = np.random.default_rng(11)
+    a = rng.standard_normal((4, 512))
+    b = a + 0.1 * rng.standard_normal(a.shape)
+    raw_a, raw_b = (stored(np.vstack([x[:3], 1e-20 * x[3:]]), "BF16") for x in (a, b))
+    found = drift(raw_a, "BF16", raw_b, "BF16", 0).neurons
+    assert found is not None
+    _, relative_l2, norm_a, _ = reference(decode64(raw_a, "BF16"), decode64(raw_b, "BF16"), 0)
+    np.testing.assert_allclose(found.relative_l2(), relative_l2, rtol=1e-6)
+    np.testing.assert_allclose(np.sqrt(found.a2), norm_a, rtol=1e-6)
 
 
 def test_a_shorter_vector_keeps_its_norm() -> None:
@@ -280,3 +299,24 @@ def test_where_nothing_moved_the_norm_is_that_of_what_moved(dtype: str, axis: in
     np.testing.assert_array_equal(same.moments.b2, same.moments.a2)
     assert not same.moments.g.any()
     assert not same.moments.r.any()
+
+
+class Counted:
+    """Files that count the elements that are asked for and given back."""
+
+    def __init__(self) -> None:
+        self.needed = self.given_back = 0
+
+    def need(self, array: AnyArray) -> None:
+        self.needed += array.size
+
+    def give_back(self, array: AnyArray) -> None:
+        self.given_back += array.size
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+def test_every_word_is_read_ahead_and_given_back(axis: int | None) -> None:
+    words = np.zeros((PART // 1000, 1001), np.uint16)
+    files = Counted(), Counted()
+    begin_drift(words, "BF16", words, "BF16", axis, Crew(), files)()
+    assert {side.needed for side in files} == {side.given_back for side in files} == {words.size}

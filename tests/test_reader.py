@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from ckdiff.errors import CheckpointError
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.storage import Mapped
+from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,3 +232,14 @@ def test_a_file_may_be_mapped_while_pages_of_another_are_given_back(tmp_path: Pa
     first, *others = files.checkpoint.stored
     ranges = files._ranges(files.raw(first))
     assert len([files.raw(name) for _ in ranges for name in others]) == len(others) > 0
+
+
+def test_stored_words_are_there_again_after_they_were_given_back(tmp_path: Path) -> None:
+    tensors = llama()
+    with Mapped(open_checkpoint(str(save(tmp_path / "model", tensors)))) as files:
+        for name, values in tensors.items():
+            array = files.raw(name)
+            for part in (array, array[1:2], array[:0], values):
+                files.need(part)
+                files.give_back(part)
+            np.testing.assert_array_equal(files.raw(name), values)
