@@ -14,8 +14,9 @@ from ckdiff.audit.verdict.verdict import judge
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import check_probe
 from ckdiff.audit.verify.report import measures_not_met
+from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.merge import combine_probes
-from ckdiff.calls.specs import audit_settings
+from ckdiff.calls.specs import AuditSpec, audit_settings
 from ckdiff.modes import MODES, without_window
 from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.probes.outline import outline
@@ -196,8 +197,11 @@ def windowed(probe: Probe) -> list[str]:
 
 
 def test_windows_are_added_once_the_whole_model_is_scored(place: Path) -> None:
-    choice = Choice()
-    found, every = run(job(place), choose=choice), run(job(place, windows="all"))
+    choice, told = Choice(), list[str]()
+    listener = Listener(lambda stage, done, total, detail: told.append(detail) if stage == "layers" else None)
+    found, every = run(job(place), listener, choose=choice), run(job(place, windows="all"))
+    subjects = dict.fromkeys(detail.partition(": ")[2] for detail in told if detail)
+    assert list(subjects) == ["what matters at all", "where, by coeff", "where, by attn"]
     assert [windowed(one) for one in (*choice.shown, found)] == [
         [],
         ["coeff"],
@@ -216,6 +220,19 @@ def test_windows_are_added_once_the_whole_model_is_scored(place: Path) -> None:
     assert all(any(one is other for other in last.runs) for one in first.runs)
     wrong = {(one.mode, one.variant) for one in found.controls if one.name == "wrong_prompt"}
     assert wrong == {("coeff", "open"), ("coeff", "whole"), ("attn", "open"), ("attn", "whole")}
+
+
+def test_an_audit_sweeps_what_its_policy_holds_to_a_score(place: Path) -> None:
+    settings = replace(audit_settings(), modes=("coeff", "values"), window=1, tokens=2, device="cpu")
+    policy = parse_policy('[[fail.scores]]\nmode = "values"\nat_most = 0.5\n', "p")
+    spec = AuditSpec(
+        "base", "unlearned", asked=ASKED, neutral=False, most_unrelated=1, settings=settings, policy=policy
+    )
+    found = audit_pair(spec)
+    assert found.probe is not None
+    # Three facts place nothing, so that this is all.
+    assert windowed(found.probe) == ["values"]
+    assert found.probe.settings["windows"] == "needed"
 
 
 def test_an_interrupted_audit_goes_on_in_the_round_that_it_was_in(place: Path) -> None:

@@ -250,7 +250,7 @@ def _one_pass(job: Job, sweep: Sweep, progress: Progress, listener: Listener, ke
     saved = time.monotonic()
     while state.layer < layers:
         layer = state.layer
-        detail = f"layer {layer + 1}/{layers}, {steps[layer]} runs"
+        detail = f"layer {layer + 1}/{layers}, {steps[layer]} runs{_subject(job, progress)}"
         listener.progress("layers", done, sum(steps), detail)
         if job.stream:
             for side in SIDES:
@@ -272,6 +272,13 @@ def _one_pass(job: Job, sweep: Sweep, progress: Progress, listener: Listener, ke
             raise Stopped
     listener.progress("layers", sum(steps), sum(steps), "")
     return state
+
+
+def _subject(job: Job, progress: Progress) -> str:
+    """What a round finds out, where there are several."""
+    if job.windowed is None:
+        return ""
+    return f": where, by {' and '.join(progress.windows[-1])}" if progress.windows else ": what matters at all"
 
 
 def _steps(job: Job, sweep: Sweep, layers: int) -> list[int]:
