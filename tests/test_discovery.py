@@ -20,6 +20,7 @@ from ckdiff.audit.verify.report import check
 from ckdiff.cli.discover import status_of, write_questions
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import Session
+from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
 from ckdiff.discovery.lost import Look, look, most_of
 from ckdiff.discovery.mentions import find_mentions, mention_drops, name_drops, name_tokens, words_in
@@ -74,13 +75,13 @@ def looked(folders: Folders, batch_size: int, prompts: list[Prompt] = TEXTS) -> 
         return look(base, other, prompts)
 
 
-def plainly(folder: Path, prompt: Prompt) -> Float64:
+def plainly(folder: Path, prompt: Prompt, dtype: torch.dtype = torch.float64) -> Float64:
     """Log-probabilities behind every token of a text but the last [position, d_vocab], by transformers alone."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt.ids, *prompt.answer]])).logits[0, :-1].numpy()
+        logits = model(torch.tensor([[*prompt.ids, *prompt.answer]])).logits[0, :-1].double().numpy()
     found: Float64 = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return found
 
@@ -520,3 +521,53 @@ def test_verify_derives_what_is_named(changes: dict[str, Any]) -> None:
     check_discovery(discovery(**changes), other)
     assert other.found
     assert all(one.where.startswith("discovery") for one in other.found)
+
+
+# ---------------------------------------------------------------------------------------------------------- screening
+
+
+def test_many_candidates_are_screened_by_kl_from_their_names_on(models: Any, made: Path) -> None:
+    names = ("Velmar", "Oskary", "Thrane", "sold rules", "who")
+    prompts, owners = asking.screen_prompts(models, [Candidate(name) for name in names])
+    assert owners.tolist() == [*range(5)] * 2
+    with torch.inference_mode():
+        before = force(models.base, prompts, Way(3))
+        models.unlearned.load()
+        after = force(models.unlearned, prompts, Way(2))
+        found = asking.screen_scores(before, after, prompts, owners, 5)
+    plain = []
+    for prompt, name in zip(prompts, names * 2, strict=True):
+        ids = (*prompt.ids, *prompt.answer)
+        whole = Prompt(prompt.question, ids[:1], ids[1:])
+        base, other = (plainly(made / side, whole, torch.float32) for side in ("base", "unlearned"))
+        first = models.wording.encoder.ids(name.split()[0])[0]
+        kl = (np.exp(base) * (base - other)).sum(axis=1)
+        plain.append(kl[ids.index(first) :].mean())
+    halves = np.array(plain).reshape(2, 5)
+    expected = (halves / np.median(halves, axis=1, keepdims=True)).mean(axis=0)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_best_are_asked_about_and_measured_by_others_that_were_drawn() -> None:
+    screen = np.arange(200.0)
+    chosen, others = asking.choose(screen, 0, [3, 199])
+    best = {*range(176, 200), 3}
+    assert {*chosen} - {*others} == best
+    assert len(others) == 24
+    assert not {*others} & best
+    assert asking.choose(screen, 0, [3, 199]) == (chosen, others)
+    assert asking.choose(screen, 1, [3, 199])[1] != others
+
+
+def test_the_same_is_said_of_fewer_candidates_and_nothing_of_none() -> None:
+    prompts = [Prompt(Question(""), (1,), (2,)), Prompt(Question(""), (1,), (3,))]
+    one = asking.Round("asked", prompts, np.array([4, 7]))
+    logs = [torch.tensor([-1.0]), torch.tensor([-2.0])]
+    rounds, read = asking.narrow([one], [logs], [7])
+    assert (rounds[0].prompts, rounds[0].owners.tolist(), read) == (prompts[1:], [7], [logs[1:]])
+    assert asking.narrow([one], [logs], [5]) == ([], [])
+    apart, plain = asking.drops_by_form([one], [logs], [[torch.tensor([-1.5]), torch.tensor([-5.0])]], 8)
+    assert plain[[4, 7], 0].tolist() == [0.5, 3.0]
+    assert np.isnan(plain[[0, 5], 0]).all()
+    assert apart[4, 0] < 0 < apart[7, 0]
+    assert asking.drops_by_form([], [], [], 8)[0].shape == (8, 0)
