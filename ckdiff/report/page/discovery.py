@@ -21,7 +21,7 @@ def show(report: Report) -> Mapping[str, object] | None:
     found = report.discovery
     if found is None:
         return None
-    asked = words.asked_about(found)
+    scored = words.with_scores(found)
     return {
         "headline": words.headline(found),
         "facts": [(name.capitalize(), cut(text)) for name, text in words.facts_of(found)],
@@ -30,7 +30,7 @@ def show(report: Report) -> Mapping[str, object] | None:
         "gained_heads": words.GAINED_HEADS,
         "gained": [tuple(map(cut, words.word_cells(one))) for one in found.gained],
         "candidate_heads": words.CANDIDATE_HEADS,
-        "candidates": [tuple(map(cut, words.candidate_cells(one))) for one in asked],
+        "candidates": [tuple(map(cut, words.candidate_cells(one))) for one in scored],
         "answer_heads": words.ANSWER_HEADS,
         "answers": [tuple(map(cut, words.answer_cells(one))) for one in found.answers],
         "kind_heads": words.KIND_HEADS,

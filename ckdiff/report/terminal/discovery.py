@@ -47,8 +47,8 @@ def _tables(
     top, cells = selection.top, words.word_cells
     yield "Lost words", words.WORD_HEADS, _short(found.words[:top], cells), (0, 3, 4)
     yield "Gained words", words.GAINED_HEADS, _short(found.gained[: top // 2], cells), (0, 3, 4)
-    every = words.asked_about(found)
-    title = f"Candidates, {len(every)} of {found.counted} asked about in every form"
+    every = words.with_scores(found)
+    title = f"Candidates, {sum(one.asked for one in every)} of {found.counted} asked about in every form"
     yield title, words.CANDIDATE_HEADS, [words.candidate_cells(one) for one in every[:top]], (0,)
     answers = found.answers[: selection.questions or SHOWN]
     yield "What both say about it", words.ANSWER_HEADS, [words.answer_cells(one) for one in answers], (0, 1, 2)

@@ -75,8 +75,9 @@ def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
     """The texts, the candidates, and the null."""
     for name in ("texts", "candidates"):
         yield name, printable(found.settings.get(f"{name}_source", "")) or "unnamed"
-    copies = count_of(found.copies, "copy") if found.copies == 1 else f"{found.copies} copies"
-    yield "noise", f"{copies} of the base, as far from it in every tensor as the unlearned model"
+    if found.copies:
+        copies = "1 copy" if found.copies == 1 else f"{found.copies} copies"
+        yield "noise", f"{copies} of the base, as far from it in every tensor as the unlearned model"
 
 
 def word_cells(one: LostWord) -> tuple[str, ...]:
@@ -100,8 +101,8 @@ def answer_cells(one: TopicAnswer) -> tuple[str, ...]:
     return printable(one.question), printable(one.base), printable(one.unlearned), figure(one.drop)
 
 
-def asked_about(found: DiscoveryReport) -> list[CandidateRow]:
-    """The candidates that screening left, the best first."""
+def with_scores(found: DiscoveryReport) -> list[CandidateRow]:
+    """The candidates that have a score in any form, the best first."""
     return [one for one in found.candidates if not math.isnan(one.score)]
 
 
