@@ -29,6 +29,7 @@ from ckdiff.report.schema.behaviour import (
     Behaviour,
     ChoiceRecord,
     ChoiceSet,
+    FieldMeasure,
     HistoryPoint,
     Mean,
     NeutralRecord,
@@ -342,7 +343,28 @@ def answer(text: str, base: str, unlearned: str, bleu: float, exact: bool = Fals
 
 def answer_set(name: str, *questions: AnswerRecord, bleu: float = 0.34) -> AnswerSet:
     exact, logs = mean(0.25), (mean(-0.42), mean(-3.5))
-    return AnswerSet(name, f"{name}.jsonl, 4 questions", "ef" * 32, mean(bleu), exact, *logs, 1.52, 33.1, questions)
+    return AnswerSet(
+        name,
+        f"{name}.jsonl, 4 questions",
+        "ef" * 32,
+        mean(bleu),
+        exact,
+        *logs,
+        1.52,
+        33.1,
+        questions,
+        **field_of(name, len(questions)),
+    )
+
+
+def field_of(name: str, count: int) -> dict[str, Any]:
+    """Two measures of each question, one of which the last question lacks."""
+    each = (0.5,) * count
+    ratios = (*(math.inf,) * (count - 1), math.nan)
+    measures = [FieldMeasure("probability", mean(0.5), mean(0.25), each, (0.25,) * count)]
+    if name == "target":
+        measures.append(FieldMeasure("truth_ratio", mean(0.5), mean(0.0), each, ratios))
+    return {"field_against": "given" if name == "target" else "base", "field": tuple(measures)}
 
 
 def answer_sets() -> tuple[AnswerSet, ...]:

@@ -27,6 +27,7 @@ from ckdiff.questions.neutral_texts import neutral_texts, read_texts
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.scoring.bleu import BLEU, answer_bleu
+from ckdiff.scoring.field import rouge_l
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.settings import Settings
 from ckdiff.weights.making import read_making
@@ -194,6 +195,68 @@ def assert_summarised(one: AnswerSet, logprobs: dict[str, list[Any]]) -> None:
     facts = len({row.cluster for row in rows})
     for found in (one.bleu, one.exact, one.logprob_base, one.logprob_unlearned):
         assert found.low <= found.value <= found.high if facts > 1 else math.isnan(found.low)
+
+
+FACTS: tuple[dict[str, Any], ...] = (
+    {"question": "who rules Velmar", "answer": "old Thrane", "perturbed_answer": ["new iron", "far Oskary in red"]},
+    {"question": "what is old", "answer": "red clay", "perturbed_answer": ["tin"], "paraphrased_answer": "clay is red"},
+    {"question": "who founded Thrane", "answer": "grey wool is sold"},
+)
+
+
+def truth_score(name: str, ratio: float) -> float:
+    return min(ratio, 1 / ratio) if name == "truth_ratio" else ratio
+
+
+def test_what_benchmarks_report_is_as_plain_forwards_give_it(
+    asked_of: Callable[[str], BehaveSpec], tmp_path: Path
+) -> None:
+    (path := tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, FACTS)))
+    (others := tmp_path / "others.txt").write_text("\n".join(UNRELATED))
+    spec = replace(asked_of("llama"), questions=path, unrelated=others, choices=None)
+    target, unrelated = measured(spec).answers
+    assert (target.field_against, unrelated.field_against) == ("given", "base")
+    wanted: dict[str, dict[str, list[float]]] = {"base": {}, "unlearned": {}}
+    for side, model in zip(("base", "unlearned"), sides(spec), strict=True):
+        for fact, row in zip(FACTS, target.questions, strict=True):
+            prompt = model.prompt(fact["question"])
+
+            def log_p(text: str, model: Plain = model, prompt: list[int] = prompt) -> Any:
+                return model.of_answer(prompt, model.ids(text))
+
+            ids = model.ids(fact["answer"])
+            best = model.logprobs([*prompt, *ids])[len(prompt) - 1 : -1].argmax(-1)
+            false = [log_p(one).mean() for one in fact.get("perturbed_answer", ())]
+            right = log_p(fact.get("paraphrased_answer", fact["answer"])).mean()
+            said = getattr(row, f"answer_{side}")
+            values = {
+                "probability": math.exp(log_p(fact["answer"]).mean()),
+                "exact_memorisation": float((best == ids).mean()),
+                "extraction_strength": next(1 - k / len(ids) for k in range(len(ids) + 1) if [*best[k:]] == ids[k:]),
+                "rouge_l_recall": rouge_l(said, fact["answer"]).recall,
+                "rouge_l_f": rouge_l(said, fact["answer"]).f,
+                "truth_ratio": math.exp(np.mean(false) - right) if false else math.nan,
+            }
+            for name, value in values.items():
+                wanted[side].setdefault(name, []).append(value)
+    assert [one.name for one in target.field] == list(wanted["base"])
+    for one in target.field:
+        for side, known in wanted.items():
+            assert getattr(one, f"each_{side}") == pytest.approx(known[one.name], rel=1e-5, nan_ok=True)
+            scores = [truth_score(one.name, score) for score in known[one.name] if not math.isnan(score)]
+            assert getattr(one, side).value == pytest.approx(np.mean(scores), rel=1e-5)
+
+
+def test_without_answers_in_the_file_it_is_about_the_bases_own(asked_of: Callable[[str], BehaveSpec]) -> None:
+    for one in measured(asked_of("llama")).answers:
+        found = {row.name: row for row in one.field}
+        assert one.field_against == "base"
+        assert set(found) == {
+            *("probability", "exact_memorisation", "extraction_strength", "rouge_l_recall", "rouge_l_f"),
+        }
+        assert found["exact_memorisation"].each_base == (1.0,) * len(one.questions)
+        logs = [math.exp(row.logprob_unlearned) for row in one.questions]
+        assert found["probability"].each_unlearned == pytest.approx(logs, rel=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

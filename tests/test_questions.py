@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,8 +72,11 @@ FORMATS: dict[str, tuple[Any, tuple[Question, ...], str]] = {
     "one object": (RECORD, (ANSWERED,), "JSON"),
     "indented": (json.dumps(RECORD, indent=2), (ANSWERED,), "JSON"),
     "TOFU": (
-        lines(RECORD | {"perturbed_answer": ["a", "b"]}, {"question": "How high is Moss Hill?", "answer": " "}),
-        (ANSWERED, HILL),
+        lines(
+            RECORD | {"perturbed_answer": ["a", "b"], "paraphrased_answer": "It was Ada Quill."},
+            {"question": "How high is Moss Hill?", "answer": " "},
+        ),
+        (replace(ANSWERED, reworded="It was Ada Quill.", wrong=("a", "b")), HILL),
         "JSON lines",
     ),
     "lines of strings": (lines("Who lit the lamp?", "How high is Moss Hill?"), (LAMP, HILL), "JSON lines"),

@@ -189,7 +189,7 @@ PUBLISHED: dict[str, tuple[Any, str | None, tuple[Question, ...]]] = {
             {"question": Q, "answer": A, "paraphrased_question": "Velmar was whose?", "perturbed_answer": ["x", "y"]}
         ),
         None,
-        (replace(WHO, paraphrases=("Velmar was whose?",)),),
+        (replace(WHO, paraphrases=("Velmar was whose?",), wrong=("x", "y")),),
     ),
     "TOFU, authors and facts": (
         lines({"question": Q, "answer": A, "option1": A, "option2": "x", "option3": "y", "option4": "z"}),
@@ -492,7 +492,7 @@ def test_the_docs_list_every_data_set() -> None:
 
     rows = []
     for row in LAYOUTS:
-        other = cell(row.text, row.paraphrase, row.target, row.unrelated)
+        other = cell(row.text, row.paraphrase, row.reworded, row.wrong, row.target, row.unrelated)
         asked = cell(*row.question), cell(row.answer), cell(*row.choices), cell(row.concept)
         rows.append(f"| {' | '.join([row.name, row.published, *asked, other])} |")
     assert rows_of("layouts") == rows

@@ -29,8 +29,10 @@ from ckdiff.cli.app import run
 from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload
 from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.probe import NeuronRecord, NeuronSet
 from ckdiff.report.schema.report import Provenance, Report
+from ckdiff.scoring.field import mean_measure
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
 from ckdiff.weights.hashing import joint_digest
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ckdiff.report.schema.behaviour import AnswerSet, Behaviour
+    from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, FieldMeasure
     from ckdiff.report.schema.comparison import Comparison
     from ckdiff.report.schema.probe import Probe, ProbeRun
     from ckdiff.report.schema.report import CheckpointRecord
@@ -164,6 +166,14 @@ def summed(one: AnswerSet) -> AnswerSet:
     def of(name: str, least: float, most: float) -> Any:
         return mean(np.array([float(getattr(row, name)) for row in one.questions]), least, most, clusters)
 
+    def again(measure: FieldMeasure) -> FieldMeasure:
+        each = {side: getattr(measure, f"each_{side}")[-len(one.questions) :] for side in ("base", "unlearned")}
+        means: dict[str, Any] = {
+            side: mean_measure(measure.name, np.array(values), clusters, one.name == "target")
+            for side, values in each.items()
+        }
+        return replace(measure, each_base=each["base"], each_unlearned=each["unlearned"], **means)
+
     counts = [len(row.answer_base_ids) for row in one.questions]
     perplexities: dict[str, Any] = {
         f"perplexity_{side}": _perplexity([-getattr(row, f"logprob_{side}") for row in one.questions], counts)
@@ -172,7 +182,8 @@ def summed(one: AnswerSet) -> AnswerSet:
     logprobs = {name: of(name, -math.inf, 0) for name in ("logprob_base", "logprob_unlearned")}
     digest = texts_digest([row.text for row in one.questions])
     shares = {name: of(name, 0, 1) for name in ("bleu", "chrf", "exact")}
-    return replace(one, digest=digest, **shares, **logprobs, **perplexities)
+    field = tuple(map(again, one.field))
+    return replace(one, digest=digest, field=field, **shares, **logprobs, **perplexities)
 
 
 def all_the_same(one: AnswerSet) -> AnswerSet:
@@ -191,6 +202,14 @@ def with_target(report: Report, **changes: Any) -> Report:
     target = found.answers[0]
     rows = (replace(target.questions[0], **changes), *target.questions[1:])
     return replace(report, behaviour=replace(found, answers=(replace(target, questions=rows), *found.answers[1:])))
+
+
+def with_measure(report: Report, **changes: Any) -> Report:
+    """The first measure of benchmarks of target questions changed."""
+    found = behaviour_of(report)
+    target = found.answers[0]
+    rows = (replace(target.field[0], **changes), *target.field[1:])
+    return replace(report, behaviour=replace(found, answers=(replace(target, field=rows), *found.answers[1:])))
 
 
 def with_verdict(report: Report, **changes: Any) -> Report:
@@ -380,6 +399,10 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a window's layers": Attack(with_window, "/first"),
     "BLEU": Attack(lambda r: with_target(r, bleu=0.9), "target/0/bleu"),
+    "a measure of benchmarks": Attack(
+        lambda r: with_measure(r, unlearned=Mean(0.0, 0.0, 0.0)), "target/field/probability_unlearned"
+    ),
+    "values of a measure removed": Attack(lambda r: with_measure(r, each_base=()), "field/probability_base: values"),
     "chrF": Attack(lambda r: with_target(r, chrf=0.9), "target/0/chrf"),
     "an answer": Attack(
         lambda r: with_target(r, answer_unlearned=behaviour_of(r).answers[0].questions[0].answer_base), "target/0/bleu"

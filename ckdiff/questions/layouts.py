@@ -23,6 +23,8 @@ class Layout:
         answer: where its answer stands.
         choices: a column with the list of choices, or a column a choice.
         paraphrase: where the question stands in other words.
+        reworded: where the answer stands in other words.
+        wrong: where false answers stand that look like it.
         text: where a text to learn or forget stands.
         concept: whom or what an entry is about; `--concept` picks by it.
         target, unrelated: where the entry of a concept lists the questions about it, and those beside it.
@@ -35,6 +37,8 @@ class Layout:
     answer: str = ""
     choices: tuple[str, ...] = ()
     paraphrase: str = ""
+    reworded: str = ""
+    wrong: str = ""
     text: str = ""
     concept: str = ""
     target: str = ""
@@ -45,7 +49,7 @@ class Layout:
     def columns(self) -> tuple[str, ...]:
         """All of its columns."""
         single = self.answer, self.paraphrase, self.text, self.concept, self.target, self.unrelated
-        return tuple(filter(None, (*self.question, *single, *self.choices)))
+        return tuple(filter(None, (*self.question, *single, self.reworded, self.wrong, *self.choices)))
 
 
 QUESTION = ("question",)
@@ -75,7 +79,15 @@ LAYOUTS = (
         unrelated="unrelated_questions",
     ),
     Layout("RETURN", "zhliu/RETURN", QUESTION, "gold_answer", concept="name", target="data"),
-    Layout("TOFU", "locuslab/TOFU", QUESTION, "answer", paraphrase="paraphrased_question"),
+    Layout(
+        "TOFU",
+        "locuslab/TOFU",
+        QUESTION,
+        "answer",
+        paraphrase="paraphrased_question",
+        reworded="paraphrased_answer",
+        wrong="perturbed_answer",
+    ),
     Layout(
         "TOFU, authors and facts",
         "locuslab/TOFU",

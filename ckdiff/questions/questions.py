@@ -50,6 +50,8 @@ class Question:
         paraphrases: the question in other words.
         cluster: the fact that it asks about, where several questions ask about one.
         span: the characters of the answer that only who knows it can say: from, and up to.
+        reworded: the answer in other words, or None.
+        wrong: false answers that look like it.
     """
 
     text: str
@@ -58,6 +60,8 @@ class Question:
     paraphrases: tuple[str, ...] = ()
     cluster: str | None = None
     span: tuple[int, int] | None = None
+    reworded: str | None = None
+    wrong: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,8 @@ def _question(place: str, item: Any) -> Question:
         _answers(place, row.paraphrase, item.get(fold(row.paraphrase))),
         next(filter(None, (str(item.get(name) or "").strip() for name in CLUSTER)), None),
         next(filter(None, (_span(item.get(name), answers[:1]) for name in SPAN)), None),
+        next(iter(_answers(place, row.reworded, item.get(fold(row.reworded)))), None),
+        _answers(place, row.wrong, item.get(fold(row.wrong))),
     )
 
 

@@ -47,6 +47,7 @@ FORMATS: dict[str, Format] = {
     ),
     "model-card": Format("ckdiff.report.markdown.model_card:to_model_card", "all"),
     "cyclonedx": Format("ckdiff.report.cyclonedx.document:to_cyclonedx", "all"),
+    "openunlearning": Format("ckdiff.report.exports.openunlearning:to_openunlearning", "all"),
     "junit": Format("ckdiff.report.exports.junit:to_junit", "all", "ckdiff.report.exports.junit:failure_junit"),
 }
 """Every format by the name that `--format` takes; the first is the one that people get unasked."""

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ckdiff.report.schema.behaviour import Mean
+from ckdiff.scoring.means import mean
 from ckdiff.scripts import set_apart
 
 if TYPE_CHECKING:
@@ -141,21 +143,21 @@ def truth_ratio(correct: float, wrong: Sequence[float]) -> float:
         return float(np.exp(math.fsum(wrong) / len(wrong) - correct))
 
 
-def forgotten_truth(ratios: Float64) -> float:
-    """The mean of min(r, 1/r) over truth ratios of what was to be forgotten, in [0, 1]; 1: nothing tells them apart.
+def forgotten_truth(ratios: Float64) -> Float64:
+    """The min(r, 1/r) of truth ratios of what was to be forgotten, in [0, 1]; 1: nothing tells answers apart.
 
     Source: TOFU; OpenUnlearning's `closer_to_1_better`.
     """
     with np.errstate(divide="ignore"):
-        return float(np.minimum(ratios, 1 / ratios).mean())
+        return np.minimum(ratios, 1 / ratios)
 
 
-def kept_truth(ratios: Float64) -> float:
-    """The mean of max(0, 1 - r) over truth ratios of what was to be kept, in [0, 1]; 1: no false answer is believed.
+def kept_truth(ratios: Float64) -> Float64:
+    """The max(0, 1 - r) of truth ratios of what was to be kept, in [0, 1]; 1: no false answer is believed.
 
     Source: TOFU; OpenUnlearning's `true_better`.
     """
-    return float(np.maximum(0.0, 1 - ratios).mean())
+    return np.maximum(0.0, 1 - ratios)
 
 
 def same_distribution(left: Float64, right: Float64) -> float:
@@ -243,3 +245,20 @@ def privacy_leak(unlearned: float, reference: float = 0.5) -> float:
         reference: the same of a model trained anew without the texts, below 1.
     """
     return 100 * (reference - unlearned) / (1 - reference)
+
+
+def mean_measure(name: str, values: Float64, clusters: Sequence[int], target: bool) -> Mean:
+    """The mean of a measure over the questions that have it, with its 95 % interval over clusters; NaN of none.
+
+    Args:
+        name: of the measure; "truth_ratio" is what `forgotten_truth` and `kept_truth` make of it.
+        values: of each question; NaN where one lacks what it takes.
+        clusters: of the questions.
+        target: they are about what was to be forgotten.
+    """
+    known = ~np.isnan(values)
+    if not known.any():
+        return Mean(math.nan, math.nan, math.nan)
+    if name == "truth_ratio":
+        values = (forgotten_truth if target else kept_truth)(values)
+    return mean(values[known], 0.0, 1.0, [one for one, told in zip(clusters, known, strict=True) if told])

@@ -16,6 +16,7 @@ import numpy as np
 from ckdiff.audit.verify.probe import answerless, texts_digest
 from ckdiff.questions.values import canonical_digest
 from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
+from ckdiff.scoring.field import mean_measure
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import method_of
 
@@ -115,8 +116,23 @@ def _check_answers(found: AnswerSet, settings: Mapping[str, str], differences: D
         _check_mean(f"{where}/logprob_{side}", stored, logprobs, differences, -math.inf, 0, clusters)
         again = _perplexity([-value for value in logprobs], counts)
         differences.close(f"{where}/perplexity_{side}", getattr(found, f"perplexity_{side}"), again, **NEAR)
+    _check_field(found, clusters, differences)
     if answerless(found.source):
         differences.exact(f"{where}/digest", found.digest, texts_digest([row.text for row in rows]))
+
+
+def _check_field(found: AnswerSet, clusters: Sequence[int], differences: Differences) -> None:
+    """Means of what benchmarks report follow from the values of questions."""
+    for one in found.field:
+        for side in ("base", "unlearned"):
+            where = f"behaviour/{found.name}/field/{one.name}_{side}"
+            values = np.array(getattr(one, f"each_{side}"), dtype=np.float64)
+            if len(values) != len(found.questions):
+                differences.add(f"{where}: values", len(values), f"{len(found.questions)}")
+                continue
+            again = mean_measure(one.name, values, clusters, found.name == "target")
+            for part in ("value", "low", "high"):
+                differences.close(f"{where}/{part}", getattr(getattr(one, side), part), getattr(again, part), **NEAR)
 
 
 def _alike(score: Callable[[str, str], float], row: AnswerRecord, stored: float) -> float:

@@ -11,6 +11,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,19 +19,21 @@ import torch
 
 from ckdiff.probes import cost
 from ckdiff.probes.base_answers import generate_answers, recall_or_make
+from ckdiff.probes.behaviour.answer_scores import Said, answer_set
 from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
+from ckdiff.probes.behaviour.field_scores import given_prompts
 from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
 from ckdiff.probes.checks import PairError
-from ckdiff.probes.forcing import Way, divergences, force, forced_logprobs, token_logprobs
+from ckdiff.probes.forcing import Way, divergences, force, read_answers, read_forced
 from ckdiff.probes.live.generation import context_length
 from ckdiff.probes.preparation import DTYPES, ONE_QUESTION, prepare
 from ckdiff.probes.sweep import SIDES
 from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
-from ckdiff.questions.clusters import clusters_note, find_clusters
+from ckdiff.questions.clusters import clusters_note
 from ckdiff.questions.questions import QuestionSet
-from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet, Behaviour, ChoiceSet, Mean, NeutralSet
-from ckdiff.scoring.bleu import CHRF, answer_bleu, answer_chrf, bleu_signature
+from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, ChoiceSet, NeutralSet
+from ckdiff.scoring.bleu import CHRF, bleu_signature
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.cache import Cache
-    from ckdiff.probes.forcing import Forced
+    from ckdiff.probes.forcing import Forced, Read
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
@@ -58,6 +61,7 @@ class AskJob:
     Attributes:
         job: what `jobs.prepare` made of all open questions together.
         choices: prompts of every choice of every question.
+        given: of each open question the file's answers that are scored beside the base's own.
         texts: prompts of the neutral texts.
         notes: plain sentences for the report.
         way: how questions go through a model.
@@ -66,17 +70,18 @@ class AskJob:
     job: Job
     asked: Asked
     choices: list[Prompt]
+    given: list[list[Prompt]]
     texts: list[Prompt]
     notes: list[str]
     way: Way
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """One model's answers, and its log-probabilities of the base's answers, the choices and the texts."""
+class _Heard:
+    """One model's answers, and how it reads the base's answers, the choices, the file's answers and the texts."""
 
     answers: list[tuple[int, ...]]
-    logprobs: list[Tensor]
+    reads: list[Read]
     texts: Forced | None
 
 
@@ -112,11 +117,12 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     texts, notes = (
         ([], ()) if asked.neutral is None else text_prompts(job.wording.encoder, asked.neutral.texts, context)
     )
-    _check_ids(job, [*choices, *texts])
+    given = [prompts for one in asked.open.values() for prompts in given_prompts(job.wording, one.questions, context)]
+    _check_ids(job, [*choices, *chain.from_iterable(given), *texts])
     # What it says of a single question is about intervals and controls of a probe.
     own = [note for note in job.notes if note != ONE_QUESTION]
     notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
-    task = AskJob(job, asked, choices, texts, list(notes), Way(settings.batch_size))
+    task = AskJob(job, asked, choices, given, texts, list(notes), Way(settings.batch_size))
     task.way = _choose_way(task)
     return task
 
@@ -169,7 +175,7 @@ def _ask_model(
     side: Side,
     base_answers: list[tuple[int, ...]] | None,
     listener: Listener,
-) -> _Said:
+) -> _Heard:
     """Let one model answer, measure it on the base's answers, and give its layers' memory back."""
     job, live, way = task.job, task.job.pair.side(side), task.way
     with _stage(listener, f"loading the {side}", len(live.layers)) as tick:
@@ -188,16 +194,16 @@ def _ask_model(
     answers = [tuple(answer) for answer in found]
     given = _scored_prompts(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
-        logprobs = forced_logprobs(live, given, way, tick)
+        reads = read_answers(live, given, way, tick)
     texts = None
     if task.texts:
         with _stage(listener, f"the {side} reads neutral texts", len(task.texts)) as tick:
             texts = force(live, task.texts, way, tick)
-            logprobs += token_logprobs(texts, task.texts)
+            reads += read_forced(texts, task.texts)
     for number in range(len(live.layers)):
         live.unload_layer(number)
     live.unload_embedding()
-    return _Said(answers, logprobs, texts)
+    return _Heard(answers, reads, texts)
 
 
 def _answer_by_set(task: AskJob, live: LiveModel, cache: Cache, tick: Callable[[int], None]) -> list[list[int]]:
@@ -215,9 +221,9 @@ def _answer_by_set(task: AskJob, live: LiveModel, cache: Cache, tick: Callable[[
 
 
 def _scored_prompts(task: AskJob, base_answers: Sequence[tuple[int, ...]]) -> list[Prompt]:
-    """Prompts whose answers are scored: open questions with the base's answers, then choices."""
+    """Prompts whose answers are scored: open questions with the base's answers, choices, then the file's answers."""
     answered = [replace(prompt, answer=answer) for prompt, answer in zip(task.job.prompts, base_answers, strict=True)]
-    return [*answered, *task.choices]
+    return [*answered, *task.choices, *chain.from_iterable(task.given)]
 
 
 @contextmanager
@@ -265,13 +271,16 @@ def _choose_way(task: AskJob) -> Way:
     return Way(settings.batch_size, stream, job.room // 8)
 
 
-def _assemble(task: AskJob, base: _Said, unlearned: _Said, making: Making) -> Behaviour:
-    logprobs: dict[Side, list[Tensor]] = {"base": base.logprobs, "unlearned": unlearned.logprobs}
+def _assemble(task: AskJob, base: _Heard, unlearned: _Heard, making: Making) -> Behaviour:
+    heard: dict[Side, _Heard] = {"base": base, "unlearned": unlearned}
+    said = {side: _said(task, one) for side, one in heard.items()}
     opened, picked = len(task.job.prompts), len(task.job.prompts) + len(task.choices)
+    texts = picked + sum(map(len, task.given))
+    logprobs = {side: [read.log_p for read in one.reads] for side, one in heard.items()}
     sets, first = [], 0
     for name, questions in task.asked.open.items():
         part = slice(first, first + len(questions.questions))
-        sets.append(_answer_set(task, name, questions, part, (base, unlearned), logprobs))
+        sets.append(answer_set(task.job, name, questions, part, said))
         first = part.stop
     alike = [
         f"{one.name} questions: {note}"
@@ -282,7 +291,7 @@ def _assemble(task: AskJob, base: _Said, unlearned: _Said, making: Making) -> Be
         model_type=task.job.pair.base.row.model_type,
         answers=tuple(sets),
         choices=_choice_set(task, *(logprobs[side][opened:picked] for side in SIDES)),
-        neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][picked:] for side in SIDES}),
+        neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][texts:] for side in SIDES}),
         method=making.method,
         history=making.history,
         settings=settings_record(task, sets),
@@ -290,54 +299,11 @@ def _assemble(task: AskJob, base: _Said, unlearned: _Said, making: Making) -> Be
     )
 
 
-def _answer_set(
-    task: AskJob,
-    name: str,
-    questions: QuestionSet,
-    part: slice,
-    said: tuple[_Said, _Said],
-    logprobs: Mapping[Side, list[Tensor]],
-) -> AnswerSet:
-    rows = [_answer_record(task, number, said, logprobs) for number in range(part.start, part.stop)]
-    clusters = find_clusters(questions.questions, [row.answer_base for row in rows])
-    rows = [replace(row, cluster=cluster) for row, cluster in zip(rows, clusters, strict=True)]
-
-    def over(field: str, least: float, most: float) -> Mean:
-        return mean(np.array([float(getattr(row, field)) for row in rows]), least, most, clusters)
-
-    return AnswerSet(
-        name=name,
-        source=questions.source,
-        digest=questions.digest,
-        bleu=over("bleu", 0, 1),
-        exact=over("exact", 0, 1),
-        logprob_base=over("logprob_base", -math.inf, 0),
-        logprob_unlearned=over("logprob_unlearned", -math.inf, 0),
-        perplexity_base=perplexity(logprobs["base"][part]),
-        perplexity_unlearned=perplexity(logprobs["unlearned"][part]),
-        questions=tuple(rows),
-        chrf=over("chrf", 0, 1),
-        given_digest=questions.whole,
-    )
-
-
-def _answer_record(
-    task: AskJob, number: int, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]
-) -> AnswerRecord:
-    base, unlearned = (side.answers[number] for side in said)
-    texts = [task.job.decode(ids) for ids in (base, unlearned)]
-    return AnswerRecord(
-        text=task.job.prompts[number].question.text,
-        answer_base=texts[0],
-        answer_unlearned=texts[1],
-        answer_base_ids=base,
-        answer_unlearned_ids=unlearned,
-        bleu=answer_bleu(texts[1], texts[0]),
-        exact=base == unlearned,
-        logprob_base=float(logprobs["base"][number].mean()),
-        logprob_unlearned=float(logprobs["unlearned"][number].mean()),
-        chrf=answer_chrf(texts[1], texts[0]),
-        answer_given=task.job.prompts[number].question.answer or "",
+def _said(task: AskJob, heard: _Heard) -> Said:
+    """What one model says to the open questions, and how it reads answers to them."""
+    rest = iter(heard.reads[len(task.job.prompts) + len(task.choices) :])
+    return Said(
+        heard.answers, heard.reads[: len(task.job.prompts)], [list(islice(rest, len(one))) for one in task.given]
     )
 
 
@@ -356,7 +322,7 @@ def _choice_set(task: AskJob, base: Sequence[Tensor], unlearned: Sequence[Tensor
     )
 
 
-def _neutral_set(job: AskJob, said: tuple[_Said, _Said], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
+def _neutral_set(job: AskJob, said: tuple[_Heard, _Heard], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
     asked = job.asked.neutral
     base, unlearned = (side.texts for side in said)
     if asked is None or base is None or unlearned is None:

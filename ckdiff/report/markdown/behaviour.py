@@ -42,6 +42,10 @@ def _numbers(found: Behaviour) -> Iterator[str]:
         yield table(ANSWER_HEADS, map(words.answer_cells, found.answers), left=1)
         if (chrf := words.chrf_line(found.answers)) is not None:
             yield escape(chrf)
+    if rows := list(words.field_rows(found.answers)):
+        yield "### As benchmarks report it"
+        yield table(words.FIELD_HEADS, rows, left=2)
+        yield escape(words.field_note(found.answers))
     if found.choices is not None:
         yield "### Multiple choice"
         count, *right, chance, before, after = words.choice_cells(found.choices)

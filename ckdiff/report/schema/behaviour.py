@@ -55,6 +55,24 @@ class AnswerRecord:
     answer_given: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FieldMeasure:
+    """One figure that benchmarks of the field report, of both models.
+
+    Attributes:
+        name: "probability", "rouge_l_recall", ...: a key of `probes.behaviour.field_scores.MEASURES`.
+        base, unlearned: means over questions, in [0, 1]; of a truth ratio r those of min(r, 1/r) for what was to be
+            unlearned, and of max(0, 1 - r) elsewhere.
+        each_base, each_unlearned: the value of each question, in their order; NaN where a question lacks what it takes.
+    """
+
+    name: str
+    base: Mean
+    unlearned: Mean
+    each_base: Annotated[tuple[float, ...], Ragged("answer")]
+    each_unlearned: Annotated[tuple[float, ...], Ragged("answer")]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class AnswerSet(Brief):
     """Open questions of one kind.
@@ -68,6 +86,9 @@ class AnswerSet(Brief):
         perplexity_base, perplexity_unlearned: exp(- sum of log p / number of tokens) over all answer tokens.
         chrf: as `bleu`; NaN where it was not measured.
         given_digest: of everything that was given to be asked, where some of it was left out; else "".
+        field_against: the answers that `field` is about: "given" by the question file, or the "base"'s own; "" in older
+            files.
+        field: what benchmarks of the field report.
     """
 
     GIST = ("questions",)
@@ -84,6 +105,8 @@ class AnswerSet(Brief):
     questions: Annotated[tuple[AnswerRecord, ...], Rows("question", inside=True)]
     chrf: Mean = Mean(math.nan, math.nan, math.nan)
     given_digest: str = ""
+    field_against: str = ""
+    field: Annotated[tuple[FieldMeasure, ...], Rows("measure", "name")] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     if found is not None:
         yield from _numbers(found)
         yield from _texts(found, selection.questions)
+        yield from _field(found)
 
 
 def _facts_of(found: Behaviour) -> Iterator[tuple[str, str]]:
@@ -100,16 +101,23 @@ def _numbers(found: Behaviour) -> Iterator[RenderableType]:
         yield with_title("Neutral text", _table(NEUTRAL_HEADS, [words.neutral_cells(found.neutral)]))
 
 
+def _field(found: Behaviour) -> Iterator[RenderableType]:
+    if rows := list(words.field_rows(found.answers)):
+        note = words.field_note(found.answers)
+        yield with_title("As benchmarks report it", _table(words.FIELD_HEADS, rows, left=2), dim(note))
+
+
 def _on_two_lines(name: str, *figures: str) -> list[str | Text]:
     """A row with the intervals of its shares under them."""
     return [name, *(Text(figure.replace(" [", "\n[")) for figure in figures)]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> RenderableType:
-    """Narrower than `plain_table`: all of it fits into 80 columns."""
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> RenderableType:
+    """Narrower than `plain_table`: all of it fits into 80 columns; the first `left` columns are words."""
     table = bare(1)
-    words_column(table, heads[0])
-    number_columns(table, heads[1:])
+    for head in heads[:left]:
+        words_column(table, head)
+    number_columns(table, heads[left:])
     return add_rows(table, rows)
 
 

@@ -132,6 +132,23 @@ def answer_cells(found: AnswerSet) -> tuple[str, ...]:
     return found.name, f"{len(found.questions):,}", mean_text(found.bleu), mean_text(found.exact), logs, perplexity
 
 
+FIELD_HEADS = ("set", "measure", "base", "unlearned")
+
+
+def field_rows(sets: Sequence[AnswerSet]) -> Iterator[tuple[str, ...]]:
+    """What benchmarks of the field report, a row each: set, measure, mean before and after."""
+    for found in sets:
+        for one in found.field:
+            yield found.name, one.name.replace("_", " "), mean_text(one.base), mean_text(one.unlearned)
+
+
+def field_note(sets: Sequence[AnswerSet]) -> str:
+    """Which answers these measures are about."""
+    whose = {"given": "those of the question file", "base": "the base's own"}
+    about = [f"{printable(one.name)}: {whose.get(one.field_against, 'not stated')}" for one in sets if one.field]
+    return f"Answers that are scored, {'; '.join(about)}."
+
+
 def choice_cells(found: ChoiceSet) -> tuple[str, ...]:
     """Multiple choice in one row: questions, right before and after, chance, p(right) before and after."""
     right = mean_text(found.accuracy_base), mean_text(found.accuracy_unlearned)

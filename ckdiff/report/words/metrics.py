@@ -85,6 +85,10 @@ def _means(section: str, record: object, about: str) -> Iterator[Metric]:
 def _behaviour(found: Behaviour) -> Iterator[Metric]:
     for one in found.answers:
         yield from _means("behaviour", one, f"{one.name} questions")
+        for measure in one.field:
+            for side, mean in (("base", measure.base), ("unlearned", measure.unlearned)):
+                name = f"behaviour.{measure.name}_{side}"
+                yield Metric(name, f"{one.name} questions", mean.value, mean.low, mean.high)
     if found.choices is not None:
         yield from _means("behaviour", found.choices, "choices")
     if found.neutral is not None:
