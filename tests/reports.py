@@ -363,7 +363,7 @@ def field_of(name: str, count: int) -> dict[str, Any]:
     ratios = (*(math.inf,) * (count - 1), math.nan)
     measures = [FieldMeasure("probability", mean(0.5), mean(0.25), each, (0.25,) * count)]
     if name == "target":
-        measures.append(FieldMeasure("truth_ratio", mean(0.5), mean(0.0), each, ratios))
+        measures.append(FieldMeasure("truth_ratio", mean(0.5), Mean(0.0, 0.0, 0.25), each, ratios))
     return {"field_against": "given" if name == "target" else "base", "field": tuple(measures)}
 
 
