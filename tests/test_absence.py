@@ -227,9 +227,11 @@ def test_what_a_guess_brings_back_is_neither_still_there_nor_of_few_facts_gone()
     assert any("brought back 1 of 8 answers, which a guess explains" in line for line in verdict.lacking)
     # Of many facts one is no more than chance; the tier that no chance explains decides, however few it brought back.
     assert judge(beside(tiers=tiers(1, **GUESSED, asked=40))).knowledge == "gone"
-    both = (tier(0, returned=3, beyond=3, chance=0.9), tier(1, **one, chance=0.001), tier(2))
-    verdict = judge(beside(tiers=both))
-    assert (verdict.knowledge, "tier 1" in verdict.knowledge_reason) == ("still there", True)
+    three = {"returned": 3, "beyond": 3}
+    for likely, other in ((three, one), (one, three)):
+        both = (tier(0, **likely, chance=0.9), tier(1, **other, chance=0.001), tier(2))
+        verdict = judge(beside(tiers=both))
+        assert (verdict.knowledge, "tier 1" in verdict.knowledge_reason) == ("still there", True)
     # Without a reference nobody knows a chance, whatever a report says of one.
     alike = alone_tiers(1, returned=1, chance=1.0)
     assert judge(without(tiers=alike)).knowledge == "still there"
