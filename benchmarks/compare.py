@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -134,26 +135,33 @@ def threads_to_try() -> list[int]:
     return sorted({cores, *(2**power for power in range(cores.bit_length()))})
 
 
-def make(directory: Path, options: argparse.Namespace) -> list[str]:
-    """A pair, a pair of a few bytes, and the weight files of the first."""
+def make(directory: Path, options: argparse.Namespace) -> None:
+    """Write a pair, and a pair of a few bytes."""
     tensors = shapes(options.gigabytes, WORD[options.dtype])
     small: dict[str, tuple[int, ...]] = {"x": (4, 8)}
     for place, these in ((directory, tensors), (directory / "small", small)):
         for side in ("base", "unlearned"):
             write(place / side, these, side == "unlearned", options.dtype)
-    files = [directory / side / "model.safetensors" for side in ("base", "unlearned")]
-    total = sum(file.stat().st_size for file in files) / 1e9
-    print(f"{len(tensors)} tensors of {options.dtype}, {total:.2f} GB in two checkpoints, {os.cpu_count()} cores")
-    return [str(file) for file in files]
+    total = sum(file.stat().st_size for file in weight_files(directory)) / 1e9
+    print(
+        f"{len(tensors)} tensors of {options.dtype}, {total:.2f} GB in two checkpoints, {os.cpu_count()} cores",
+        flush=True,
+    )
 
 
-def commands_on(directory: Path, files: list[str], against: Path | None) -> dict[str, tuple[list[str], Path | None]]:
+def weight_files(directory: Path) -> list[Path]:
+    """The weight files of the pair."""
+    return [directory / side / "model.safetensors" for side in ("base", "unlearned")]
+
+
+def commands_on(directory: Path, against: Path | None) -> dict[str, tuple[list[str], Path | None]]:
     """What is run in turn, by its name, and whose code it is."""
 
     def compare(place: Path, *more: str) -> list[str]:
         command = [sys.executable, "-m", "ckdiff", "compare", str(place / "base"), str(place / "unlearned"), *more]
         return [*command, "--quiet", "--overwrite", "-o", str(directory / "report.h5")]
 
+    files = [str(file) for file in weight_files(directory)]
     here, small = Path(__file__).parents[1], directory / "small"
     commands: dict[str, tuple[list[str], Path | None]] = {
         SSL: (["openssl", "dgst", "-sha256", *files], None),
@@ -195,7 +203,11 @@ def main() -> None:
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="ckdiff-benchmark-"))
     try:
-        commands = commands_on(directory, make(directory, options), options.against)
+        # In a process of its own: what this one holds would be the least that any command is accounted.
+        making = multiprocessing.get_context("spawn").Process(target=make, args=(directory, options))
+        making.start()
+        making.join()
+        commands = commands_on(directory, options.against)
         costs: dict[str, list[Cost]] = {name: [] for name in commands}
         for run in range(options.runs + 1):
             for name, (command, checkout) in commands.items():
