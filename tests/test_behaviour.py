@@ -18,12 +18,15 @@ from ckdiff.calls.behave import behave
 from ckdiff.calls.specs import BehaveSpec
 from ckdiff.errors import CkdiffError, ReportError
 from ckdiff.probes.assembly import NotFiniteError
+from ckdiff.probes.behaviour.field_scores import given_prompts
 from ckdiff.probes.behaviour.neutral_scores import MOST_TOKENS
 from ckdiff.probes.checks import PairError
 from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.probes.wording.wording import Wording
 from ckdiff.progress import Listener
 from ckdiff.questions.choices import read_choices
 from ckdiff.questions.neutral_texts import neutral_texts, read_texts
+from ckdiff.questions.questions import Question
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.scoring.bleu import BLEU, answer_bleu
@@ -245,6 +248,18 @@ def test_what_benchmarks_report_is_as_plain_forwards_give_it(
             assert getattr(one, f"each_{side}") == pytest.approx(known[one.name], rel=1e-5, nan_ok=True)
             scores = [truth_score(one.name, score) for score in known[one.name] if not math.isnan(score)]
             assert getattr(one, side).value == pytest.approx(np.mean(scores), rel=1e-5)
+
+
+def test_an_answer_of_the_file_is_cut_where_the_context_ends(asked_of: Callable[[str], BehaveSpec]) -> None:
+    wording = Wording(sides(asked_of("llama"))[0].tokenizer)
+    long, short = Question("who", "old red clay " * 300), Question("what", "tin", wrong=("red clay",))
+    (whole,), others = given_prompts(wording, [long, short], None)
+    assert len(whole.answer) == MOST_TOKENS
+    assert [len(one.answer) for one in others] == [1, 1, 2]
+    (cut,), _ = given_prompts(wording, [long, short], len(whole.ids) + 5)
+    assert cut.answer == whole.answer[:5]
+    assert given_prompts(wording, [long, short], len(whole.ids)) == [[], []]
+    assert given_prompts(wording, [short, Question("who", " ")], None) == [[], []]
 
 
 def test_without_answers_in_the_file_it_is_about_the_bases_own(asked_of: Callable[[str], BehaveSpec]) -> None:
