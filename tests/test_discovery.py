@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.discovery import check_discovery
 from ckdiff.audit.verify.report import check
+from ckdiff.calls.merge import merge_reports, replaced_parts
 from ckdiff.cli.discover import status_of, write_questions
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import Session
@@ -48,7 +49,7 @@ from ckdiff.scoring.discovery import (
 )
 from ckdiff.unlearn.world import TOWNS, make_base
 from ckdiff.weights.opening import open_checkpoint
-from tests.reports import discovery, report
+from tests.reports import attacks, discovery, report, verdict
 from tests.test_probe_cli import WORDS, ckdiff, made, place, save_tokenizer
 from tests.tiny_pairs import CPU, prompts_of
 
@@ -571,3 +572,13 @@ def test_the_same_is_said_of_fewer_candidates_and_nothing_of_none() -> None:
     assert np.isnan(plain[[0, 5], 0]).all()
     assert apart[4, 0] < 0 < apart[7, 0]
     assert asking.drops_by_form([], [], [], 8)[0].shape == (8, 0)
+
+
+def test_a_verdict_stays_where_only_a_discovery_is_new() -> None:
+    judged = report(None, verdict=verdict())
+    alone = report(None, discovery=discovery())
+    assert merge_reports(judged, alone).verdict == judged.verdict
+    assert list(replaced_parts(judged, alone)) == []
+    attacked = replace(alone, attack=attacks())
+    assert merge_reports(judged, attacked).verdict is None
+    assert any("its verdict" in part for part in replaced_parts(judged, attacked))

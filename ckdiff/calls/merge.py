@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import ReportError
 from ckdiff.modes import is_planned, without_window
-from ckdiff.report.words.sections import MEASURED
+from ckdiff.report.words.sections import JUDGED, MEASURED
 from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ WHICH = (*SCOPE, "windows")
 def merge_reports(existing: Report | None, found: Report) -> Report:
     """A report of a pair, put into an older one of the same pair: new sections replace old ones, probes add up.
 
+    A verdict stays where nothing that it rests on is new.
+
     Raises:
         ReportError: the older one is about other weights.
     """
@@ -40,8 +42,14 @@ def merge_reports(existing: Report | None, found: Report) -> Report:
         found,
         provenance=found.provenance if found.provenance.base.digest else existing.provenance,
         **{name: _merge(name, getattr(existing, name), getattr(found, name)) for name in MEASURED},
+        verdict=found.verdict if _is_judged_anew(found) else found.verdict or existing.verdict,
         versions={**existing.versions, **found.versions},
     )
+
+
+def _is_judged_anew(newer: Report) -> bool:
+    """Whether it has a section that verdicts rest on."""
+    return any(getattr(newer, name) is not None for name in JUDGED)
 
 
 def _merge(name: str, older: Any, newer: Any) -> Any:
@@ -80,7 +88,7 @@ def replaced_parts(older: Report | None, newer: Report) -> Iterator[str]:
         yield "its earlier depth was of other questions or settings and is replaced"
     if older.discovery and newer.discovery and older.discovery.settings != newer.discovery.settings:
         yield "its earlier discovery was on other texts or candidates and is replaced"
-    if older.verdict is not None:
+    if older.verdict is not None and _is_judged_anew(newer):
         yield "its verdict was about older measurements and is removed; `ckdiff gate --save` judges"
 
 

@@ -22,6 +22,7 @@ class Section(NamedTuple):
         lacking: what a reader must know of a report without it.
         measured: from checkpoints; else derived from sections that were.
         drawn: there are figures of it.
+        judged: a verdict rests on it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Section(NamedTuple):
     lacking: str
     measured: bool = True
     drawn: bool = False
+    judged: bool = True
 
 
 SECTIONS: dict[str, Section] = {
@@ -39,13 +41,16 @@ SECTIONS: dict[str, Section] = {
         Section("behaviour", "behave", "No answers were compared in words", drawn=True),
         Section("attack", "attack", "Nothing tried to bring the answers back", drawn=True),
         Section("depth", "depth", "No model that never knew stands beside it"),
-        Section("discovery", "discover", "Nobody looked for what else was lost"),
-        Section("verdict", "audit", "Nothing was judged", measured=False),
+        Section("discovery", "discover", "Nobody looked for what else was lost", judged=False),
+        Section("verdict", "audit", "Nothing was judged", measured=False, judged=False),
     )
 }
 
 MEASURED = tuple(name for name, row in SECTIONS.items() if row.measured)
-"""The sections that hold measurements; the others go when these change."""
+"""The sections that hold measurements."""
+
+JUDGED = tuple(name for name, row in SECTIONS.items() if row.judged)
+"""The sections that a verdict rests on; it goes when one of these changes."""
 
 DRAWN = tuple(name for name, row in SECTIONS.items() if row.drawn)
 """The sections that have figures."""
