@@ -222,6 +222,7 @@ PUBLISHED: dict[str, tuple[Any, str | None, tuple[Question, ...]]] = {
     "LUME": (lines({"id": "7", "input": Q, "output": A, "task": "Task2"}), None, (WHO,)),
     "instructions": ([{"instruction": "Say:", "input": Q, "output": A}], None, (Question(f"Say:\n{Q}", A),)),
     "completions": (lines({"prompt": Q, "completion": A}), None, (WHO,)),
+    "responses": (lines({"prompt": Q, "response": A}), None, (WHO,)),
     "chats": (
         lines({"messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]}),
         None,
@@ -382,6 +383,26 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     ),
     "texts": ("a.json", [{"text": "a"}], "entry 1: no question in it"),
     "an archive": ("a.xlsx", b"PK\x03\x04\x14", "a ZIP archive or an Excel workbook; unpack it, or save it as CSV"),
+    **{
+        f"named {ending}": (f"a{ending}", "Who?\n", f"{what}, which is not read; save it as JSON lines or CSV")
+        for ending, what in (
+            (".yaml", "YAML"),
+            (".yml.gz", "YAML"),
+            (".xlsx", "a spreadsheet"),
+            (".XLS", "a spreadsheet"),
+            (".ods", "a spreadsheet"),
+            (".docx", "a document"),
+            (".pdf", "a document"),
+        )
+    },
+    "a PDF": ("a.txt", b"%PDF-1.7\n\xe2", "a PDF; save its questions as CSV or JSON lines"),
+    "an old workbook": ("a.txt", b"\xd0\xcf\x11\xe0\xa1", "an Excel workbook or a Word document; save it as CSV"),
+    "YAML without its name": (
+        "a.txt",
+        "---\n- question: Who?\n  answer: Ada Quill\n",
+        'line 2: begins with a label ("- question: Who?"), as most lines do; write JSON lines or CSV',
+    ),
+    "an interview": ("a.txt", "Question: Who?\nAnswer: Ada Quill\nIt was she.\n", "line 1: begins with a label"),
     "a pickle": ("a.pkl", b"\x80\x04\x95", "a pickle, which is never read; save it as JSON lines"),
     "an Arrow file": ("a.arrow", b"ARROW1\0\0", "an Arrow file; save it as parquet"),
     "a cut-off packing": (
@@ -407,6 +428,16 @@ def test_what_cannot_be_asked_is_one_line_with_a_remedy(case: str, tmp_path: Pat
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_half_of_the_lines_may_begin_with_a_label(tmp_path: Path) -> None:
+    path = write(tmp_path, "Answer: how do I?\nWho?\n", "a.txt")
+    assert [one.text for one in read_questions(path).questions] == ["Answer: how do I?", "Who?"]
+
+
+def test_a_text_may_be_an_interview(tmp_path: Path) -> None:
+    path = write(tmp_path, "Question: Who?\nAnswer: Ada Quill\n", "a.txt")
+    assert len(read_records(path, prose=True).entries) == 1
 
 
 def test_no_number_is_learned_in_the_place_of_an_answer(tmp_path: Path) -> None:

@@ -45,8 +45,22 @@ FOREIGN = (
     (b"BZh", "compressed with bzip2", "unpack it"),
     (b"\xfd7zXZ", "compressed with xz", "unpack it"),
     (b"SQLite format 3", "a database", "save it as CSV"),
+    (b"%PDF", "a PDF", "save its questions as CSV or JSON lines"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook or a Word document", "save it as CSV"),
 )
 """What other files begin with, what they are, and what to do."""
+
+
+UNREAD = {
+    **dict.fromkeys((".yaml", ".yml"), "YAML"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "a spreadsheet"),
+    **dict.fromkeys((".docx", ".pdf"), "a document"),
+}
+"""Endings of formats that are not read: their lines are no questions."""
+
+
+LABELLED = re.compile(r"(- +)?[\"']?(question|query|prompt|answer|response)[\"']?:(\s|$)", re.IGNORECASE)
+"""How a line of YAML, or of an interview, begins: it says which part it is, and is none by itself."""
 
 
 MAX_LIST = 100_000
@@ -320,7 +334,14 @@ def _parse_json(text: str, place: str = "") -> Any:
 
 
 def _text(content: Content) -> list[Record]:
+    if content.ending in UNREAD:
+        raise ValueError(f"{UNREAD[content.ending]}, which is not read; save it as JSON lines or CSV")
     if not content.prose:
+        labelled = [line for line in content.lines if LABELLED.match(line.value)]
+        if 2 * len(labelled) > len(content.lines):
+            begins = quoted(labelled[0].value[:20])
+            remedy = "write JSON lines or CSV with columns question and answer, or a question a line without it"
+            raise ValueError(f"{labelled[0].place}: begins with a label ({begins}), as most lines do; {remedy}")
         return content.lines
     blocks = re.split(r"\n[^\S\n]*\n\s*", re.sub(r"\r\n?", "\n", content.text).strip())
     return [Record(f"paragraph {number}", block) for number, block in enumerate(blocks, 1) if block]

@@ -108,6 +108,7 @@ LAYOUTS = (
     Layout("instructions", "Stanford Alpaca, jinzhuoran/RWKU", ("instruction", "input"), "output"),
     Layout("LUME", "SemEval 2025, task 4", ("input",), "output"),
     Layout("completions", "files for fine-tuning", ("prompt",), "completion"),
+    Layout("responses", "files for fine-tuning", ("prompt",), "response"),
     Layout("chats", "files for fine-tuning", ("messages",)),
 )
 
