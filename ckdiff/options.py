@@ -212,6 +212,8 @@ DEVICE = Option("--device", "auto, cpu, cuda or cuda:N.", RUNS)
 BATCH_SIZE = Option("--batch-size", "Questions that go through a layer together.", RUNS, least=1)
 TITLE = Option("--title", "The heading; else the names of both models.")
 OUTPUT = Option("--output -o", "The HDF5 report to write.")
+USUAL_REPORT = "ckdiff.h5"
+"""The default of `--output`."""
 SEED = Option("--seed", "Of whatever is drawn at random.", least=0, most=2**32 - 1)
 LENGTH = Option("--length", "Tokens of a text, at most.", least=2)
 MOST_TEXTS = Option("--most", "Texts taken of a file.", least=1)

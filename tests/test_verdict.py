@@ -21,6 +21,7 @@ from ckdiff.modes import MODES, SUBSETS, decisive, everywhere, of_role
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, LowRank, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
+from ckdiff.report.words.commands import TURNED
 from ckdiff.scoring.settings import GIVEN, GREEDY
 from tests.absences import alone, attacked, erased, tier
 from tests.judged import (
@@ -379,7 +380,7 @@ def test_a_pair_the_wrong_way_round_has_no_label_and_no_statement(
     assert ("swapped" in verdict.knowledge_reason) == swapped
     if swapped:
         assert verdict.knowledge == "unknown"
-        assert "`ckdiff audit UNLEARNED BASE`" in verdict.lacking[0]
+        assert f"`{TURNED}`" in verdict.lacking[0]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def audit(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
         )
         session.replace(report)
-    present(report, output_format, 10, "verdict", brief="" if details else str(output.output))
+    asked = str(measures.get("questions") or "")
+    present(report, output_format, 10, "verdict", brief="" if details else str(output.output), asked=asked)
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
 

@@ -85,12 +85,13 @@ def present(
     section: str | None = None,
     show_questions: int = 0,
     brief: str = "",
+    asked: str = "",
 ) -> None:
     """Print a report, or one section of it where the format can, or a campaign, on stdout."""
     from ckdiff.report.formats import say
     from ckdiff.report.words.sections import Selection
 
-    said = say(found, output_format, Selection(section, top, show_questions, brief))
+    said = say(found, output_format, Selection(section, top, show_questions, brief, asked))
     if isinstance(said, str):
         sys.stdout.write(said)
     else:

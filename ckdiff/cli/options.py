@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ckdiff.errors import CkdiffError
-from ckdiff.options import ASKED, OUTPUT, RUNS, Argument, Option
+from ckdiff.options import ASKED, OUTPUT, RUNS, USUAL_REPORT, Argument, Option
 from ckdiff.report.formats import FORMATS
 
 POLICIES = "What is asked of the pair"
@@ -41,7 +41,7 @@ REPORT = Argument("A report that ckdiff has written.")
 class Output:
     """Where a report is written, and how much is said meanwhile."""
 
-    output: Annotated[Path, OUTPUT] = Path("ckdiff.h5")
+    output: Annotated[Path, OUTPUT] = Path(USUAL_REPORT)
     overwrite: Annotated[bool, OVERWRITE] = False
     quiet: Annotated[bool, QUIET] = False
 

@@ -38,6 +38,7 @@ REQUIRED = (0, 1, 2)
 SAMPLES = 10
 """Samples of which none should give the answer."""
 COMMAND = "(`ckdiff attack --questions FILE --tier 0,1,2`)"
+"""All of the required tiers, whichever is lacking: new attacks take the place of older ones."""
 BESIDE = "no model that never knew it was measured beside it (--reference MODEL --reference-kind retrained)"
 
 
@@ -65,7 +66,7 @@ def untried(found: AttackReport) -> Iterator[str]:
         elif one is None:
             yield f"{name} was not attacked {COMMAND}"
         elif one.missing:
-            yield f"tier {number}: attacks that were not measured: {one.missing} (`ckdiff attack --questions FILE`)"
+            yield f"tier {number}: attacks that were not measured: {one.missing} {COMMAND}"
         elif not one.whole:
             yield f"{name}: not every attack of it was made, or weaker than by default {COMMAND}"
 

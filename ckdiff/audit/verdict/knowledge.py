@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.absence import BESIDE, doubts, hindrances, nearer, unproven, untried
+from ckdiff.audit.verdict.absence import BESIDE, COMMAND, doubts, hindrances, nearer, unproven, untried
 from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
 from ckdiff.audit.verdict.direction import wrong_way
+from ckdiff.report.words.commands import TURNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ def swapped(case: Case, label: Label) -> Statement | None:
     reason = wrong_way(case)
     if not reason:
         return None
-    turned = "the pair the other way round was not audited (`ckdiff audit UNLEARNED BASE`)"
+    turned = f"the pair the other way round was not audited (`{TURNED}`)"
     return Statement("unknown", f"Which of the two knows it is not clear: {reason}", (turned, *lacking(case)))
 
 
@@ -221,7 +222,7 @@ def lacking(case: Case) -> Iterator[str]:
     yield from unasked(case)
     found = case.report.attack
     if found is None:
-        yield "no attack was tried on the unlearned model (`ckdiff attack --questions FILE`)"
+        yield f"no attack was tried on the unlearned model {COMMAND}"
     else:
         yield from untried(found)
     if found is None or not found.reference:

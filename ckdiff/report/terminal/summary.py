@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Verdict
 
 
-def parts(report: Report, found: Verdict, place: str) -> Iterator[RenderableType]:
+def parts(report: Report, found: Verdict, place: str, questions: str) -> Iterator[RenderableType]:
     """Gate, finding, facts, three answers side by side, and what to type next; the rest is read from `place`."""
     if found.gate is not None:
         yield Text(gate_line(found.gate), style=STYLES[found.gate.outcome])
     yield Text(verdict_line(found), style="bold")
-    yield facts(words.summary_facts(report, found))
+    yield facts(words.summary_facts(report, found, place, questions))
     if answers := words.summary_answers(report):
         yield side_by_side(answers)
-    for command in words.next_commands(found, place):
+    for command in words.next_commands(report, found, place, questions):
         yield Text(f"$ {command}", overflow="fold")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from ckdiff.options import USUAL_REPORT
 from ckdiff.report.terminal.parts import (
     STYLES,
     add_rows,
@@ -26,6 +27,7 @@ from ckdiff.report.terminal.parts import (
     words_column,
 )
 from ckdiff.report.words import verdict as words
+from ckdiff.report.words.commands import complete_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,15 +46,16 @@ def parts(report: Report, _: Selection) -> Iterator[RenderableType]:
     found = report.verdict
     yield from warnings(report, NOTHING if found is None else "")
     if found is not None:
-        yield from _judgement(found)
+        yield from _judgement(report, found)
     yield with_title("The weights that this is about", facts(pair_facts(report)))
     yield dim(words.exit_text(found))
 
 
-def _judgement(found: Verdict) -> Iterator[RenderableType]:
+def _judgement(report: Report, found: Verdict) -> Iterator[RenderableType]:
     head, gate = Text(words.verdict_line(found), style="bold"), found.gate
     yield head if gate is None else Group(head, Text(words.gate_line(gate), style=STYLES[gate.outcome]))
-    yield facts(words.verdict_facts(found))
+    said = dict(words.verdict_facts(found))
+    yield facts((said | {"to do": complete_text(said["to do"], report, USUAL_REPORT)}).items())
     if gate is not None:
         notes = [bullets(words.gate_notes(gate))] if gate.notes else []
         yield with_title(f"Gate: policy {words.policy_text(gate)}", _checks(gate), *notes)

@@ -64,12 +64,14 @@ class Selection(NamedTuple):
         top: how many tensors and neurons a list holds.
         questions: how many questions are listed with their answers.
         brief: the file in which the rest can be read, where one screen is to say it all; empty: everything is said.
+        asked: the file of the target questions, for commands that ask them again; empty: its name in the report.
     """
 
     section: str | None = None
     top: int = 10
     questions: int = 0
     brief: str = ""
+    asked: str = ""
 
 
 WHOLE = Selection()

@@ -5,11 +5,12 @@ Everything that comes back is printable.
 
 from __future__ import annotations
 
-import re
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.words import verdict as words
 from ckdiff.report.words.behaviour import rank_by_change
+from ckdiff.report.words.commands import commands_in, complete_command, complete_text
 from ckdiff.report.words.numbers import count_of
 from ckdiff.untrusted import printable
 
@@ -24,7 +25,6 @@ SENTENCE = 130
 SHOWN_ANSWERS = 3
 SHOWN_CHECKS = 4
 CHECKED: tuple[tuple[str, Outcome], ...] = (("failed", "failed"), ("lacking", "inconclusive"))
-COMMAND = re.compile(r"`(ckdiff [^`]+)`")
 
 
 class Answer(NamedTuple):
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     unlearned: str
 
 
-def summary_facts(report: Report, found: Verdict) -> Iterator[tuple[str, str]]:
+def summary_facts(report: Report, found: Verdict, place: str, questions: str = "") -> Iterator[tuple[str, str]]:
     """The facts that a reader needs first, as names and short sentences."""
     if where := words.where_text(found):
         yield "where", f"{where}; {words.explained_text(found)} of the effect"
@@ -45,7 +45,9 @@ def summary_facts(report: Report, found: Verdict) -> Iterator[tuple[str, str]]:
     for name, outcome in CHECKED:
         if checks := checks_text(found, outcome):
             yield name, checks
-    yield "to do", cut(words.action_text(found), 2 * SENTENCE)
+    action = words.action_text(found)
+    # A command that is cut cannot be typed.
+    yield "to do", complete_text(action, report, place, questions) if "`" in action else cut(action, 2 * SENTENCE)
 
 
 def unrelated_text(report: Report) -> str:
@@ -73,10 +75,11 @@ def summary_answers(report: Report) -> list[Answer]:
     return [Answer(*map(_line, (row.text, row.answer_base, row.answer_unlearned))) for row in rows]
 
 
-def next_commands(found: Verdict, place: str) -> list[str]:
+def next_commands(report: Report, found: Verdict, place: str, questions: str = "") -> list[str]:
     """Two commands that lead on from a verdict: what would measure what is lacking, and where the rest is read."""
-    lacking = [command for text in found.lacking for command in COMMAND.findall(printable(text))]
-    return [*lacking[:1], f"ckdiff show {place} --section verdict", f"ckdiff html {place} --output page.html"][:2]
+    lacking = [complete_command(command, report, place, questions) for command in commands_in(found)[:1]]
+    name = printable(shlex.quote(place))
+    return [*lacking, f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"][:2]
 
 
 def cut(text: str, length: int = SENTENCE) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
+from ckdiff.report.words.commands import TURNED, commands_in
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
 from ckdiff.untrusted import printable
@@ -180,7 +181,9 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
 
 
 def action_text(found: Verdict) -> str:
-    """Advice: the outcome of the gate first, then what the finding itself asks for."""
+    """Advice: the outcome of the gate first, then what the finding itself asks for; of a swapped pair that alone."""
+    if TURNED in commands_in(found):
+        return f"The two checkpoints were probably swapped: give them the other way round, `{TURNED}`."
     return f"{'' if found.gate is None else TO_DO[found.gate.outcome]}{headline(found).action}"
 
 
