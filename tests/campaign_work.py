@@ -36,14 +36,14 @@ def trace(task: Task) -> list[str]:
     return place.read_text(encoding="utf-8").splitlines() if place.exists() else []
 
 
-def wait_for(place: Path, seconds: float = 30.0) -> None:
-    """Wait until a file is there.
+def wait_for(place: Path, seconds: float = 30.0, size: int = 0) -> None:
+    """Wait until a file is there, with so many bytes in it: a trace is there before its first line is.
 
     Raises:
         TimeoutError: it never came.
     """
     end = time.monotonic() + seconds
-    while not place.exists():
+    while not (place.exists() and place.stat().st_size >= size):
         if time.monotonic() > end:
             raise TimeoutError(place)
         time.sleep(0.01)
@@ -127,7 +127,7 @@ def dies_when_stopped(task: Task, stop: Stop) -> Outcome:
 def meet(task: Task, stop: Stop) -> Outcome:
     """Done when the task whose number the spec names runs as well."""
     note(task, str(os.getpid()))
-    wait_for(task.results / f"{task.spec:04d}.trace")
+    wait_for(task.results / f"{task.spec:04d}.trace", size=1)
     return Outcome(task.key, "done", os.environ.get("CUDA_VISIBLE_DEVICES", "-"))
 
 

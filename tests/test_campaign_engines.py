@@ -274,7 +274,7 @@ def test_an_error_of_the_caller_kills_what_runs(tmp_path: Path) -> None:
     tasks = jobs.tasks(tmp_path, ["done", "endless"])
 
     def ended(task: Task, outcome: Outcome) -> None:
-        jobs.wait_for(tmp_path / "0001.trace")
+        jobs.wait_for(tmp_path / "0001.trace", size=1)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -324,7 +324,7 @@ def script(folder: Path, work: str) -> subprocess.Popen[str]:
 def workers_of(folder: Path) -> list[int]:
     """The processes of the two jobs that run."""
     for key in ("0000", "0001"):
-        jobs.wait_for(folder / f"{key}.trace")
+        jobs.wait_for(folder / f"{key}.trace", size=1)
     return [int((folder / f"{key}.trace").read_text(encoding="utf-8").split()[0]) for key in ("0000", "0001")]
 
 

@@ -132,7 +132,7 @@ def test_an_error_of_the_caller_ends_what_runs(tmp_path: Path) -> None:
     tasks = jobs.tasks(tmp_path, ["endless", "done"])
 
     def heard() -> None:
-        jobs.wait_for(tmp_path / "0000.trace")
+        jobs.wait_for(tmp_path / "0000.trace", size=1)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -118,7 +118,7 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("require.widest_interval", "0.0", FULL, "inconclusive"),
     ("require.widest_interval", "0.5", report(compare=identical_comparison()), "passed"),
     ("require.widest_interval", "0.5", EMPTY, "inconclusive"),
-    ("require.widest_interval", "0.5", whole(compare=compared(cosine=0.01)), "passed"),
+    ("require.widest_interval", "0.5", whole(compare=compared(cosine=0.01, ends_geometry=0.4)), "passed"),
     ("require.questions", "3", asked(answer="yes", clusters=3), "passed"),
     ("require.questions", "4", asked(answer="yes", clusters=3), "inconclusive"),
     ("require.labels", '["suppressed"]', FULL, "passed"),
@@ -324,7 +324,11 @@ def test_the_policies_that_come_along_pass_what_they_say_and_nothing_else(name: 
 
 def test_another_training_may_be_gone_and_needs_a_reference_for_it() -> None:
     anew = judge_report(
-        replace(asked(answer="yes", logprob=-30.0), probe=probed(EDITED["values"]), compare=compared(cosine=0.01))
+        replace(
+            asked(answer="yes", logprob=-30.0),
+            probe=probed(EDITED["values"]),
+            compare=compared(cosine=0.01, ends_geometry=0.4),
+        )
     )
     assert anew.verdict is not None
     assert gate(anew, read_policy()).outcome == "inconclusive"
