@@ -96,6 +96,7 @@ def test_an_audit_compares_and_asks_once(place: Path) -> None:
     with pytest.raises(Stopped):
         audit_pair(AUDIT, (second := Told()).listener(stop=True), keep=keep, resume=True)
     assert "comparing" not in second.stages
+    assert second.remarks == ["compared already: nothing is compared again", "nothing to resume: the probe starts anew"]
     assert second.stages[BASE] > 2
     told = Told()
     assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == whole

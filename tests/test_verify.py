@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
+from ckdiff.audit.gate.policy import parse_policy
+from ckdiff.audit.judge import judge_report
 from ckdiff.audit.signing import MOST_ENVELOPE, private_key, sign
 from ckdiff.audit.verify.asked import check_questions
 from ckdiff.audit.verify.behaviour import _perplexity
@@ -32,6 +34,7 @@ from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.probe import NeuronRecord, NeuronSet
 from ckdiff.report.schema.report import Provenance, Report
+from ckdiff.report.schema.verdict import LABELS
 from ckdiff.scoring.field import mean_measure
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import QuestionLosses, loss_summary, probe_run
@@ -509,6 +512,28 @@ def test_the_untouched_report_is_verified(scene: Scene) -> None:
     assert status == 0
     assert out.startswith("verified: ")
     assert "files of base and unlearned hashed" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "status"),
+    [
+        ('[require]\nsections = ["compare"]', "the gate passed", 0),
+        ("[fail]\nlabels = {labels}", "the gate failed", 1),
+        ("[require]\nquestions = 999", "the gate was inconclusive", 3),
+        (None, "not judged", 3),
+    ],
+)
+def test_a_genuine_report_says_what_its_gate_said(scene: Scene, text: str | None, end: str, status: int) -> None:
+    judged = None if text is None else parse_policy(text.format(labels=list(LABELS)), "other.toml")
+    scene.write(judge_report(scene.report, judged))
+    if judged is not None:
+        _, _, err = scene.call("attest", scene.root / "report.h5", "--key", scene.root / "ours.pem")
+        assert err.endswith(f"; {end}\n")
+        assert scene.verify_signed("--require-passed")[0] == status
+        assert scene.verify_signed()[1].endswith(f"; {end}\n")
+    found, out = scene.verify("--require-passed")
+    assert (found, out.endswith(f"; {end}\n")) == (status, True)
+    assert scene.verify()[0] == 0
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -104,13 +104,20 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
     ),
     "attest": (Ending(OK, "signed", "Keep the envelope beside the report, and the public key elsewhere."),),
     "verify": (
-        Ending(OK, "verified; without `--key` consistent, origin unproven", "Trust the report as far as the signer."),
         Ending(
-            DIFFERS, "something differs, or the signature is not of this file", "Do not use the report; ask its signer."
+            OK,
+            "verified; without `--key` consistent, origin unproven",
+            "Trust the report as far as the signer. The last line ends with what its gate said.",
+        ),
+        Ending(
+            DIFFERS,
+            "something differs, or the signature is not of this file; with `--require-passed` also: the gate failed",
+            "Do not use the report; ask its signer. Where it is verified, and the gate failed: do not release.",
         ),
         Ending(
             INCONCLUSIVE,
-            "the report holds nothing to check, or was not measured as the policy says",
+            "the report holds nothing to check, or was not measured as the policy says; with `--require-passed` also:"
+            " the gate was inconclusive, or nothing was judged",
             "Measure as the policy says: `ckdiff audit --policy`.",
         ),
     ),

@@ -131,6 +131,12 @@ OUTCOME_WORDS: dict[Outcome, str] = {
     "inconclusive": "NOT ENOUGH EVIDENCE",
 }
 
+GATE_TEXTS: dict[Outcome | None, str] = {
+    "passed": "the gate passed",
+    "failed": "the gate failed",
+    "inconclusive": "the gate was inconclusive",
+}
+
 STATUSES: dict[Outcome, ExitStatus] = {
     "passed": ExitStatus.OK,
     "failed": ExitStatus.DIFFERS,
@@ -332,7 +338,22 @@ def check_cells(check: GateCheck) -> tuple[str, str, str, str, str]:
 
 def exit_status(found: Verdict | None) -> ExitStatus:
     """The exit status that goes with a verdict: that of its gate; without one nothing was asked and nothing passed."""
-    return ExitStatus.INCONCLUSIVE if found is None or found.gate is None else STATUSES[found.gate.outcome]
+    return status_of(gate_outcome(found))
+
+
+def gate_outcome(found: Verdict | None) -> Outcome | None:
+    """What the gate of a verdict came to; None where there is none."""
+    return None if found is None or found.gate is None else found.gate.outcome
+
+
+def status_of(outcome: Outcome | None) -> ExitStatus:
+    """The exit status of a gate that came to this; None: there was none."""
+    return ExitStatus.INCONCLUSIVE if outcome is None else STATUSES[outcome]
+
+
+def gate_text(outcome: Outcome | None) -> str:
+    """What a gate came to, for the end of a line about something else; None: there was none."""
+    return GATE_TEXTS.get(outcome, "not judged")
 
 
 def exit_text(found: Verdict | None) -> str:
