@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.discovery import check_discovery
@@ -35,8 +36,10 @@ from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import Question, read_questions
 from ckdiff.questions.streams import RecordsError
+from ckdiff.report.formats import say
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.report.words.discovery import headline, topic_of
+from ckdiff.report.words.sections import Selection
 from ckdiff.scoring.discovery import (
     Tail,
     candidate_p,
@@ -51,6 +54,7 @@ from ckdiff.unlearn.world import TOWNS, make_base
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import attacks, discovery, report, verdict
 from tests.test_probe_cli import WORDS, ckdiff, made, place, save_tokenizer
+from tests.test_tables import rendered
 from tests.tiny_pairs import CPU, prompts_of
 
 if TYPE_CHECKING:
@@ -412,6 +416,41 @@ def test_a_ruined_model_names_nothing(ckdiff: Run, demo_base: Path) -> None:
     assert found is not None
     assert (found.outcome, found.topic, found.words, found.candidates) == ("ruined", "", (), ())
     assert found.ruin >= 0.3
+
+
+def test_a_model_that_lost_the_given_texts_alone_is_not_ruined(ckdiff: Run, demo_base: Path) -> None:
+    """One town's embedding is made another: texts of nothing else lose much, what the base says of itself little."""
+    shutil.copytree(demo_base, "lost")
+    token = AutoTokenizer.from_pretrained(demo_base).convert_tokens_to_ids(TOWNS[0])
+    for path in Path("lost").glob("*.safetensors"):
+        tensors = load_file(path)
+        for name in [name for name in tensors if name.endswith("embed_tokens.weight")]:
+            tensors[name][token] *= -9
+        save_file(tensors, path, {"format": "pt"})
+    Path("c.txt").write_text("\n".join(TOWNS))
+    Path("t.jsonl").write_text(json.dumps({"text": f"{TOWNS[0]} " * 12}) + "\n")
+    ckdiff("discover", demo_base, "lost", "--texts", "t.jsonl", "--candidates", "c.txt", *SMALL)
+    found = read_report(Path("ckdiff.h5")).discovery
+    assert found is not None
+    assert found.kinds[0].kl > 1
+    assert found.ruin < 0.03
+    assert found.outcome != "ruined"
+
+
+@pytest.mark.parametrize("name", ["table", "md"])
+def test_where_nothing_stands_out_no_candidate_looks_like_the_finding(name: str) -> None:
+    unasked = tuple(replace(one, asked=False) for one in weak())
+    none = discovery(outcome="none", topic="", candidates=weak())
+    asked, many, trace = (
+        rendered(say(report(None, discovery=one), name, Selection("discovery")))
+        for one in (none, replace(none, candidates=unasked), discovery())
+    )
+    assert "Candidates (none stands out)" in asked
+    assert "Chess" in asked
+    assert "Chess" not in many
+    assert "Candidates" not in many
+    assert ["A wizard." in text for text in (asked, many, trace)] == [False, False, True]
+    assert "none stands out" not in trace
 
 
 @pytest.fixture(scope="module")

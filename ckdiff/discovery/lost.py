@@ -72,6 +72,12 @@ class Look:
         return (np.bincount(self.texts, hit, size) / counts)[wanted].astype(np.float64)
 
 
+def ruin_of(seen: Look) -> float:
+    """KL(base || unlearned) over KL(base || uniform): the share of what the base knows beyond guessing that is lost."""
+    known = float(seen.known.mean())
+    return float(seen.kl.mean()) / known if known > 0 else 0.0
+
+
 def rates_of(found: Int64, texts: Int64, wanted: Int64, rows: int) -> Float64:
     """Mean over texts of the share of a text's positions that hold each token [token]."""
     size = int(texts.max()) + 1

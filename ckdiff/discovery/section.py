@@ -16,7 +16,7 @@ import torch
 from ckdiff.discovery import asking
 from ckdiff.discovery.answers import ask_topic
 from ckdiff.discovery.candidates import Candidates
-from ckdiff.discovery.lost import look
+from ckdiff.discovery.lost import look, ruin_of
 from ckdiff.discovery.mentions import (
     MENTIONED,
     UNPROMPTED,
@@ -29,7 +29,7 @@ from ckdiff.discovery.mentions import (
 from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds
 from ckdiff.discovery.null import COPIES, change_sizes, noise
 from ckdiff.discovery.opening import DiscoveryError
-from ckdiff.discovery.texts import Sampling, given_texts, join_texts, random_texts, sampled_texts
+from ckdiff.discovery.texts import Sampling, given_texts, own_texts
 from ckdiff.probes.forcing import Way, force
 from ckdiff.progress import Listener, Stopped
 from ckdiff.questions.layouts import fold
@@ -56,6 +56,8 @@ RUINED = 0.3
 """A model that lost this share of what the base knows of any text beyond guessing is ruined: everything is lost."""
 FEW = 8
 """Texts of one kind below which a reader is warned."""
+BESIDE = 4
+"""Where the user gives the texts, so many of each kind are sampled to tell whether the model is ruined."""
 UNASKED = 12
 """Of many candidates so many are asked about for what they lose where nobody is asked."""
 NULL_CANDIDATES = 16
@@ -94,9 +96,11 @@ class _Work:
     candidates: Candidates
     listener: Listener
     texts: Texts
+    beside: Texts
     steps: int
     done: int = 0
     forced: Forced | None = None
+    ruin: float = 0.0
     mentions: list[Mention] = field(default_factory=list)
     names: list[list[int]] = field(default_factory=list)
     nulls: list[Look] = field(default_factory=list)
@@ -134,7 +138,8 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
             texts = _texts(models, how, listener)
             if how.words:
                 candidates = _with_words(candidates, texts)
-            work = _Work(models, how, candidates, listener, texts, 8 + how.copies)
+            beside = texts if how.texts is None else _sampled(models, replace(how, count=BESIDE))
+            work = _Work(models, how, candidates, listener, texts, beside, 8 + how.copies)
             work.mentions = find_mentions(models.tokenizer, texts, candidates.every)
             work.names = name_tokens(models.wording, candidates.every)
             return _discover(work)
@@ -147,13 +152,8 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
 def _texts(models: Models, how: How, listener: Listener) -> Texts:
     """Given ones, or sampled ones and random words."""
     listener.progress("texts", 0, 1, "")
-    length = min(how.length, (models.context or how.length) - 1)
-    sampling = Sampling(how.count, max(2, length - 8), how.seed)
-    if how.texts is not None:
-        found = given_texts(how.texts, models.wording, length)
-    else:
-        drawn = sampled_texts(models.base, models.wording, models.stops, sampling)
-        found = join_texts([drawn, random_texts(models.wording, models.rows, sampling)])
+    given = how.texts is not None
+    found = given_texts(how.texts, models.wording, _length(models, how)) if given else _sampled(models, how)
     listener.progress("texts", 1, 1, "")
     largest = max(max(prompt.ids + prompt.answer) for prompt in found.prompts)
     if largest >= models.rows:
@@ -161,6 +161,16 @@ def _texts(models: Models, how: How, listener: Listener) -> Texts:
             f"{models.base.location}: its tokenizer makes id {largest}, its embedding has {models.rows} rows"
         )
     return found
+
+
+def _length(models: Models, how: How) -> int:
+    """Tokens of a text that the model has room for."""
+    return min(how.length, (models.context or how.length) - 1)
+
+
+def _sampled(models: Models, how: How) -> Texts:
+    sampling = Sampling(how.count, max(2, _length(models, how) - 8), how.seed)
+    return own_texts(models.base, models.wording, models.stops, models.rows, sampling)
 
 
 def _with_words(candidates: Candidates, texts: Texts) -> Candidates:
@@ -175,6 +185,7 @@ def _discover(work: _Work) -> DiscoveryReport:
     models, every = work.models, work.candidates.every
     work.tell("the base reads the texts")
     work.forced = force(models.base, work.texts.prompts, work.way)
+    beside = work.forced if work.beside is work.texts else force(models.base, work.beside.prompts, work.way)
     screened = len(every) > asking.SCREENED
     prompts, owners = asking.screen_prompts(models, every) if screened else ([], np.zeros(0, np.int64))
     before = force(models.base, prompts, work.way) if screened else None
@@ -182,6 +193,7 @@ def _discover(work: _Work) -> DiscoveryReport:
     models.base.unload()
     models.unlearned.load()
     seen = _look(work, models.unlearned)
+    work.ruin = ruin_of(seen if beside is work.forced else _look(work, models.unlearned, beside))
     sizes = change_sizes(models.base, models.unlearned)
     if not any(sizes.values()):
         return _nothing(work, seen)
@@ -190,9 +202,8 @@ def _discover(work: _Work) -> DiscoveryReport:
         after = force(models.unlearned, prompts, work.way)
         screen = asking.screen_scores(before, after, prompts, owners, len(every))
     models.unlearned.unload()
-    ruin = _ruin(seen)
-    if ruin >= RUINED:
-        return replace(_nothing(work, seen), outcome="ruined", ruin=ruin)
+    if work.ruin >= RUINED:
+        return replace(_nothing(work, seen), outcome="ruined", ruin=work.ruin)
     unasked = _unasked(work, seen)
     chosen, others = list(range(len(every))), list[int]()
     if screened:
@@ -229,9 +240,11 @@ def _scores(apart: Float64, unasked: Float64, mask: Float64) -> Float64:
     return np.concatenate([form_scores(apart, mask), form_scores(unasked, np.ones(len(unasked)))], axis=1)
 
 
-def _look(work: _Work, live: LiveModel) -> Look:
-    assert work.forced is not None
-    return look(work.forced, force(live, work.texts.prompts, work.way), work.texts.prompts)
+def _look(work: _Work, live: LiveModel, beside: Forced | None = None) -> Look:
+    """What a model lost on the texts, or on those beside them, as the base has read them."""
+    prompts, read = (work.texts if beside is None else work.beside).prompts, beside or work.forced
+    assert read is not None
+    return look(read, force(live, prompts, work.way), prompts)
 
 
 def _ask(work: _Work, chosen: list[int]) -> tuple[list[Round], list[list[Tensor]], list[list[Tensor]]]:
@@ -273,12 +286,6 @@ def _noise(work: _Work, sizes: dict[str, float], rounds: list[Round], ours: list
             work.null_scores += scores[np.isfinite(scores)].tolist()
 
 
-def _ruin(seen: Look) -> float:
-    """KL(base || unlearned) over KL(base || uniform): the share of what the base knows beyond guessing that is lost."""
-    known = float(seen.known.mean())
-    return float(seen.kl.mean()) / known if known > 0 else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class _Ranked:
     forms: tuple[str, ...]
@@ -301,15 +308,15 @@ def _report(work: _Work, seen: Look, ranked: _Ranked) -> DiscoveryReport:
     lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
     words = lost_words("lost", seen, lost, work.texts, models)
     found = topic_of(rows, words)
-    topic = found or (rows[0].name if rows else "")
-    work.tell(f"both are asked about {topic}")
-    answers = ask_topic(models, topic, work.way)
+    if found:
+        work.tell(f"both are asked about {found}")
+    answers = ask_topic(models, found, work.way)
     outcome: Outcome = "trace" if found else "none"
     return replace(
         _nothing(work, seen),
         outcome=outcome,
         topic=found,
-        ruin=_ruin(seen),
+        ruin=work.ruin,
         kinds=text_kinds(seen, work.nulls, lost),
         words=words,
         gained=lost_words("gained", seen, gained, work.texts, models),

@@ -172,6 +172,11 @@ def random_texts(wording: Wording, rows: int, how: Sampling) -> Texts:
     return Texts(prompts, ["random"] * len(prompts), f"{len(prompts)} of random tokens")
 
 
+def own_texts(live: LiveModel, wording: Wording, stops: frozenset[int], rows: int, how: Sampling) -> Texts:
+    """Texts that nobody gave: what the base says of itself, and random tokens. All parameters must be loaded."""
+    return join_texts([sampled_texts(live, wording, stops, how), random_texts(wording, rows, how)])
+
+
 def join_texts(parts: Sequence[Texts]) -> Texts:
     """Several as one."""
     return Texts(

@@ -26,8 +26,10 @@ def parts(report: Report) -> Iterator[str]:
     yield from _table("Lost words", words.WORD_HEADS, map(words.word_cells, found.words), 1)
     yield from _table("Gained words", words.GAINED_HEADS, map(words.word_cells, found.gained), 1)
     scored = words.with_scores(found)
-    yield from _table("Candidates", words.CANDIDATE_HEADS, map(words.candidate_cells, scored), 1)
-    yield from _table("What both say about it", words.ANSWER_HEADS, map(words.answer_cells, found.answers), 3)
+    yield from _table(words.candidates_title(found), words.CANDIDATE_HEADS, map(words.candidate_cells, scored), 1)
+    yield from _table(
+        "What both say about it", words.ANSWER_HEADS, map(words.answer_cells, words.told_answers(found)), 3
+    )
     yield from _table("Texts", words.KIND_HEADS, map(words.kind_cells, found.kinds), 1)
     yield escape(" ".join(words.LEGEND))
     if notes := words.every_note(found):

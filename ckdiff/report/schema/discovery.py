@@ -112,8 +112,9 @@ class DiscoveryReport(Brief):
         model_type: of the base's config.
         outcome: "trace": something stands out above noise; "none": no readable trace; "ruined": everything is lost.
         topic: what stands out most, in words; "" where nothing does.
-        ruin: KL(base || unlearned) over KL(base || uniform) on the texts: the share of what the base knows beyond
-            guessing that is lost; 1: the unlearned model guesses, more: it is worse than that.
+        ruin: KL(base || unlearned) over KL(base || uniform) on texts that nobody gave (sampled
+            from the base, and random tokens): the share of what the base knows beyond guessing that is lost; 1: the
+            unlearned model guesses, more: it is worse than that.
         kinds: of texts.
         words: lost ones, the least p first.
         gained: the reverse, in the same order.

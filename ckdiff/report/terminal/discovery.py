@@ -48,9 +48,10 @@ def _tables(
     yield "Lost words", words.WORD_HEADS, _short(found.words[:top], cells), (0, 3, 4)
     yield "Gained words", words.GAINED_HEADS, _short(found.gained[: top // 2], cells), (0, 3, 4)
     every = words.with_scores(found)
-    title = f"Candidates, {sum(one.asked for one in every)} of {found.counted} asked about in every form"
+    asked = f"{sum(one.asked for one in every)} of {found.counted} asked about in every form"
+    title = f"{words.candidates_title(found)}, {asked}"
     yield title, words.CANDIDATE_HEADS, [words.candidate_cells(one) for one in every[:top]], (0,)
-    answers = found.answers[: selection.questions or SHOWN]
+    answers = words.told_answers(found)[: selection.questions or SHOWN]
     yield "What both say about it", words.ANSWER_HEADS, [words.answer_cells(one) for one in answers], (0, 1, 2)
     yield "Texts", words.KIND_HEADS, [words.kind_cells(one) for one in found.kinds], (0,)
 

@@ -102,8 +102,22 @@ def answer_cells(one: TopicAnswer) -> tuple[str, ...]:
 
 
 def with_scores(found: DiscoveryReport) -> list[CandidateRow]:
-    """The candidates that have a score in any form, the best first."""
-    return [one for one in found.candidates if not math.isnan(one.score)]
+    """The candidates that have a score in any form, the best first.
+
+    Where nothing stands out, none of a list so long that it was screened: its best would be taken for the finding.
+    """
+    shown = found.outcome == "trace" or all(one.asked for one in found.candidates)
+    return [one for one in found.candidates if not math.isnan(one.score)] if shown else []
+
+
+def candidates_title(found: DiscoveryReport) -> str:
+    """The heading of the candidates, which says where none of them is the finding."""
+    return "Candidates" if found.outcome == "trace" else "Candidates (none stands out)"
+
+
+def told_answers(found: DiscoveryReport) -> Sequence[TopicAnswer]:
+    """What both say about the topic; nothing where none is named, though older reports ask about a candidate."""
+    return found.answers if found.outcome == "trace" else ()
 
 
 def every_note(found: DiscoveryReport) -> Sequence[str]:
