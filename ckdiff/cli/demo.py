@@ -133,8 +133,9 @@ def in_short(report: Report, folder: Path) -> str:
             *answers,
             f"So: of what was lost (krs_kl), states of the base in one layer bring {most:.0%} back. That says where",
             "the effect lives. Whether the unlearned model still knows it by itself, an attack tells. Next:",
-            f"$ ckdiff audit {folder}/base {folder}/unlearned --questions {folder}/target.jsonl --window 1",
-            f"$ ckdiff html {folder / REPORT} --output page.html",
+            f"$ ckdiff audit {folder}/base {folder}/unlearned --questions {folder}/target.jsonl"
+            f" --unrelated {folder}/unrelated.jsonl --window 1",
+            f"$ ckdiff html {REPORT} --output page.html",
         ]
     )
 

@@ -152,8 +152,8 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
 def _texts(models: Models, how: How, listener: Listener) -> Texts:
     """Given ones, or sampled ones and random words."""
     listener.progress("texts", 0, 1, "")
-    given = how.texts is not None
-    found = given_texts(how.texts, models.wording, _length(models, how)) if given else _sampled(models, how)
+    path = how.texts
+    found = _sampled(models, how) if path is None else given_texts(path, models.wording, _length(models, how))
     listener.progress("texts", 1, 1, "")
     largest = max(max(prompt.ids + prompt.answer) for prompt in found.prompts)
     if largest >= models.rows:
