@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckdiff.cli.app import run
+from ckdiff.cli.demo import in_short
 from ckdiff.errors import ExitStatus
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
@@ -110,6 +111,15 @@ def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> Non
     }
     assert scores["restore"] > 0.9
     assert scores["break"] > 0.6
+
+
+def test_the_next_steps_make_a_page_of_the_audit(report: Report) -> None:
+    """The audit writes ckdiff.h5 where the reader is, and the page is made of that."""
+    audit, page = in_short(report, Path("pair")).splitlines()[-2:]
+    assert audit.startswith(
+        "$ ckdiff audit pair/base pair/unlearned --questions pair/target.jsonl --unrelated pair/unrelated"
+    )
+    assert page.split() == ["$", "ckdiff", "html", "ckdiff.h5", "--output", "page.html"]
 
 
 def test_the_figures_are_there(made: Path) -> None:
