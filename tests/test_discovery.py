@@ -44,6 +44,7 @@ from ckdiff.scoring.discovery import (
     Tail,
     candidate_p,
     corrected,
+    few_p,
     form_drops,
     form_scores,
     logistic_p,
@@ -203,17 +204,27 @@ def test_the_tail_of_pooled_scores_is_logistic() -> None:
     assert (logistic_p(1.0, np.zeros(5)), logistic_p(0.0, np.zeros(5))) == (0.0, 1.0)
 
 
+def test_a_few_others_are_a_poor_scale() -> None:
+    others = np.array([1.0, 2.0, 3.0])
+    # Student's t with two degrees of freedom exceeds x with (1 - x / sqrt(2 + x^2)) / 2.
+    t = (8 - 2) / math.sqrt(1 + 1 / 3)
+    assert few_p(8.0, others) == pytest.approx((1 - t / math.sqrt(2 + t * t)) / 2)
+    assert few_p(-4.0, others) == pytest.approx(1 - few_p(8.0, others))
+    assert (few_p(1.0, np.zeros(3)), few_p(0.0, np.zeros(3))) == (0.0, 1.0)
+
+
 def test_a_candidate_stands_out_from_the_others_and_from_noise_or_not_at_all() -> None:
     pooled, everyone = np.array([9.0, 0.5, -0.5, 0.2, -0.2]), np.ones(5)
     quiet, loud = np.linspace(-1, 1, 21), np.linspace(-20, 20, 21)
     by_quiet, by_loud = (candidate_p(pooled, everyone, null, 5) for null in (quiet, loud))
     union = np.append(pooled[1:], quiet)
-    assert by_quiet[0] == pytest.approx(corrected(max(logistic_p(9, union), logistic_p(9, quiet)), 5))
+    assert by_quiet[0] == pytest.approx(corrected(few_p(9, pooled[1:]), 5))
+    assert max(logistic_p(9, union), logistic_p(9, quiet)) < few_p(9, pooled[1:]), "four others are a poor scale"
     many = np.append(pooled, np.linspace(-2, 2, 8))
     some = np.array([1.0] * 10 + [0.0] * 3)
     calm = np.linspace(-0.05, 0.05, 11)
     few = np.append(many[1:10], calm)
-    assert candidate_p(many, some, calm, 13)[0] == pytest.approx(corrected(logistic_p(9, few), 13), rel=1e-6, abs=0)
+    assert candidate_p(many, some, calm, 13)[0] == pytest.approx(corrected(few_p(9, many[1:10]), 13), rel=1e-6, abs=0)
     assert logistic_p(9, few) > 1e9 * logistic_p(9, calm)
     p = candidate_p(many, np.ones(13), quiet, 13)[0]
     assert p == pytest.approx(corrected(max(logistic_p(9, many[1:]), logistic_p(9, quiet)), 13))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.scoring.student import t_above
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -92,6 +94,19 @@ def logistic_p(value: float, null: Float64) -> float:
     return 1 / (1 + math.exp(max(-700.0, min(700.0, math.log(3) * (value - middle) / spread))))
 
 
+def few_p(value: float, others: Float64) -> float:
+    """How often one more draw exceeds a value, where a few others are draws of one normal distribution, in [0, 1].
+
+    Student's t with n - 1 degrees of freedom above (value - mean) / (s sqrt(1 + 1/n)): with few others their spread is
+    itself uncertain.
+    """
+    spread = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
+    above = value - float(others.mean())
+    if spread == 0:
+        return 1.0 if above <= 0 else 0.0
+    return t_above(above / spread, len(others) - 1)
+
+
 def form_drops(drops: Sequence[Float64], tokens: Sequence[Int64], owners: Int64, count: int) -> Float64:
     """Mean drop of each candidate in one form, less what the same tokens lose whoever is asked about [candidate].
 
@@ -164,7 +179,7 @@ def candidate_p(pooled: Float64, others: Float64, null: Float64, count: int) -> 
     """Of each candidate how often chance alone would stand out as much, corrected for their number [candidate].
 
     The greater of two: among the other candidates of this pair, and among those of copies of the base with noise. Fewer
-    than twelve others are no sample of their own: then they and the noisy ones are one.
+    than twelve others are no sample of their own: then they and the noisy ones are one, and `few_p` has a say as well.
 
     Args:
         pooled: from `pool_forms`.
@@ -176,7 +191,10 @@ def candidate_p(pooled: Float64, others: Float64, null: Float64, count: int) -> 
     for place, value in enumerate(pooled.tolist()):
         beside = others > 0
         beside[place] = False
-        rest = pooled[beside]
-        each = logistic_p(value, rest if len(rest) >= ENOUGH else np.append(rest, null)), logistic_p(value, null)
+        rest = pooled[beside & np.isfinite(pooled)]
+        few = len(rest) < ENOUGH
+        each = [logistic_p(value, np.append(rest, null) if few else rest), logistic_p(value, null)]
+        if few and len(rest) >= LEAST_OTHERS and math.isfinite(value):
+            each.append(few_p(value, rest))
         found.append(math.nan if math.isnan(each[0]) else corrected(max(p for p in each if p == p), count))
     return np.array(found, dtype=np.float64)

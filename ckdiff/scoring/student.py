@@ -1,4 +1,4 @@
-"""Student's t: `t_quantile(0.975, 9)`. The standard library only."""
+"""Student's t: `t_quantile(0.975, 9)`, `t_above(2.3, 9)`. The standard library only."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def t_quantile(probability: float, degrees: int) -> float:
         degrees: 1 or more.
     """
     return _bisect(probability, degrees) if degrees <= 200 else _expand(probability, degrees)
+
+
+def t_above(point: float, degrees: int) -> float:
+    """How often Student's t with `degrees` degrees of freedom exceeds a point, in [0, 1].
+
+    >>> round(t_above(2.776445, 4), 6), t_above(0.0, 3)
+    (0.025, 0.5)
+    """
+    below = _below(abs(point), degrees)
+    return 1 - below if point >= 0 else below
 
 
 def _bisect(probability: float, degrees: int) -> float:
