@@ -345,10 +345,12 @@ def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_pa
 
     from ckdiff.cli.app import build_app
 
-    parser = get_command(build_app())
-    for pair in scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ()):
-        words = scripts.make_pairs.command(pair, place / "base")
-        parser.commands["unlearn"].make_context("unlearn", words[2:])  # type: ignore[attr-defined]
+    unlearn = get_command(build_app()).commands["unlearn"]  # type: ignore[attr-defined]
+    pairs = scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ())
+    made = [scripts.make_pairs.command(pair, place / "base") for pair in pairs]
+    taken = [unlearn.make_context("unlearn", words[2:]).params["method"] for words in made]
+    assert taken
+    assert taken == [words[words.index("--method") + 1] for words in made]
 
 
 def test_what_is_there_is_not_made_again(
