@@ -169,6 +169,42 @@ def test_attacks_of_a_campaign_are_those_of_the_command(ckdiff: Run, here: Path,
     plan.unlink()
 
 
+def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
+    ckdiff: Run, here: Path, tmp_path: Path
+) -> None:
+    beside = 'reference = "models/m3"\nreference_kind = "retrained"\n[audit]\ntiers = [0]\n'
+    text = PLAN.replace('"compare", "behave", "probe"', '"audit", "depth"').replace("models/*", "models/m1")
+    text = text.replace('["a.txt", "b.txt", "d.txt"]', '"b.txt"').replace('policy = "lax.toml"\n', beside)
+    plan, output = here / "deep.toml", tmp_path / "alone.h5"
+    plan.write_text(text)
+    tasks = jobs(read_plan(plan), Cache(tmp_path)).tasks
+    audit, depth = (task.spec for task in tasks.values())
+    assert (audit.tiers, audit.reference, audit.reference_kind) == ((0,), depth.reference, "retrained")
+    status, _, err = ckdiff("campaign", plan, "--plan")
+    assert status == 0, err
+    assert ckdiff("campaign", plan, "-o", tmp_path / "r", "--engine", "inline", "--quiet")[0] == 0
+    one, other = (found.report for found in read_results([tmp_path / "r"]).found)
+    assert one is not None
+    assert other is not None
+    options = ("-Q", "b.txt", "--tokens", 4, "--device", "cpu", "--threads", 1)
+    sides = (here / "base", here / "models" / "m1", "--reference", here / "models" / "m3")
+    assert ckdiff("depth", *sides, *options, "--reference-kind", "retrained", "-o", output)[0] == 0
+    assert other.read_bytes() == output.read_bytes()
+    judged, deep = read_report(one), read_report(other)
+    assert judged.attack is not None
+    assert judged.depth is not None
+    assert deep.depth is not None
+    assert judged.attack.reference_digest == judged.depth.reference_digest == deep.depth.reference_digest != ""
+    assert ckdiff("gather", tmp_path / "r", "-o", tmp_path / "g.h5", "--format", "json")[0] in (0, 3)
+    keys = [*tasks]
+    for change in ("[0]", "[1]"), ("models/m3", "models/m2"), ('"retrained"', '"before"'), ("tokens = 4", "tokens = 5"):
+        plan.write_text(text.replace(*change))
+        keys += jobs(read_plan(plan), Cache(tmp_path)).tasks
+    # The tiers change nothing of the depth.
+    assert len(set(keys)) == 2 * 5 - 1
+    plan.unlink()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_give_the_same_bytes(
     ckdiff: Run, reference: tuple[Path, bytes], here: Path, tmp_path: Path, warm_python: str, workers: int

@@ -501,6 +501,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "an unknown key of attacks": (plan(tables="[attack]\nrate = 1"), ('attack: no key "rate" in [attack]', "folds")),
     "no reference": (plan(tables='[attack]\nreference = "./x"'), ("attack.reference", "no such path")),
     "a kind of nothing": (plan(tables='[attack]\nreference_kind = "before"'), ("attack.reference_kind: says how",)),
+    "depth without one": (plan(f'{PAIR}runs = ["depth"]'), ("pairs[1].reference: is missing", "never knew")),
+    "a kind without one": (plan(f'{PAIR}reference_kind = "before"'), ("pairs[1].reference_kind: says how",)),
+    "an audit beside nothing": (plan(f'{PAIR}reference = "out/b-npo"'), ("pairs[1].reference: stands", "[audit]")),
+    "no tier": (plan(tables="[audit]\ntiers = []"), ("audit.tiers: must be",)),
     "layers": (plan(tables="[measure]\nlayers = [1]"), ('measure: no key "layers"',)),
     "modes": (plan(tables='[measure]\nmodes = ["coef"]'), ("measure.modes: must be", "coeff")),
     "a window": (plan(tables="[measure]\nwindow = 0"), ("measure.window: must be",)),
@@ -773,6 +777,7 @@ def test_the_docs_name_every_key() -> None:
         "concept",
         *[key for key in MEASURES if key not in plan_kinds.ASKED],
     ]
+    assert documented("`[audit]`") == list(plan_kinds.AUDIT)
     assert documented("`[attack]`") == list(plan_kinds.ATTACK)
     assert documented("`[resources]`") == list(plan_kinds.RESOURCES)
     assert documented("`[[pairs]]`") == list(plan_kinds.PAIR)

@@ -304,6 +304,23 @@ def test_the_command_measures_shows_and_verifies(ckdiff: Run, place: Path, refer
     assert any(row.where.startswith("depth") for row in check(replace(stored, depth=lower)).found)
 
 
+def test_a_plan_says_what_it_costs_and_writes_nothing(ckdiff: Run, place: Path, reference: str) -> None:
+    asked = ("--questions", "questions.txt", "--device", "cpu", "--reference", reference, "--plan")
+    found = {}
+    for how in "on", "off":
+        status, out, err = ckdiff("depth", "base", "unlearned", *asked, "--stream", how)
+        assert (status, Path("ckdiff.h5").exists()) == (0, False), err
+        found[how] = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert found["on"]["streaming"] == "one layer at a time"
+    assert found["off"]["runs"].startswith(f"{2 * len(read_layers(place / 'base'))}: ")
+    assert float(found["on"]["memory"].split()[1]) < float(found["off"]["memory"].split()[1])
+
+
+def read_layers(folder: Path) -> range:
+    """The layers of a model."""
+    return range(json.loads((folder / "config.json").read_text())["num_hidden_layers"])
+
+
 def test_a_span_of_the_file_is_what_is_scored(ckdiff: Run, place: Path, reference: str) -> None:
     rows = [
         {"question": ASKED[0], "answer": "who founded Thrane", "span": [4, 11]},

@@ -13,6 +13,9 @@ from ckdiff.calls.specs import DepthSpec
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
+    from ckdiff.probes.depth.outline import DepthOutline
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.weights.checkpoint import Checkpoint
@@ -30,7 +33,26 @@ def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | 
     Raises:
         CkdiffError: the models, the questions or the settings do not allow it.
     """
-    from ckdiff.probes.depth.section import Beside, DepthError, open_reference, run
+    from ckdiff.probes.depth.section import Beside, DepthError, run
+
+    job, live = prepare_depth(spec)
+    base, unlearned, reference = job.pair.base.checkpoint, job.pair.unlearned.checkpoint, live.checkpoint
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    digest = digest_of(reference, None if listener is None else listener.cache) if spec.hash else ""
+    for side, record in (("base", found.provenance.base), ("unlearned model", found.provenance.unlearned)):
+        if is_same(reference, digest, record):
+            raise DepthError(f"--reference: {reference.location} is the {side} itself; name a model that never knew")
+    beside = Beside(reference, spec.reference_kind or "", digest)
+    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat)))
+
+
+def prepare_depth(spec: DepthSpec) -> tuple[Job, LiveModel]:
+    """Everything that can be refused, refused before a weight is read: the pair and its questions, and the reference.
+
+    Raises:
+        CkdiffError: the models, the questions or the settings do not allow it.
+    """
+    from ckdiff.probes.depth.section import DepthError, open_reference
     from ckdiff.probes.preparation import prepare
     from ckdiff.weights.opening import open_checkpoint
 
@@ -43,14 +65,15 @@ def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | 
     reference = open_checkpoint(spec.reference, spec.adapter_base)
     job = prepare(base, unlearned, questions, spec.settings)
     live, notes = open_reference(job, reference)
-    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    digest = digest_of(reference, None if listener is None else listener.cache) if spec.hash else ""
-    for side, record in (("base", found.provenance.base), ("unlearned model", found.provenance.unlearned)):
-        if is_same(reference, digest, record):
-            raise DepthError(f"--reference: {reference.location} is the {side} itself; name a model that never knew")
     job.notes += notes
-    beside = Beside(reference, spec.reference_kind or "", digest)
-    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat)))
+    return job, live
+
+
+def outline(spec: DepthSpec) -> DepthOutline:
+    """An outline of a depth: its runs, the memory it wants, about how long it takes; no weights are read."""
+    from ckdiff.probes.depth.outline import outline as look
+
+    return look(*prepare_depth(spec))
 
 
 def is_same(reference: Checkpoint, digest: str, record: CheckpointRecord) -> bool:

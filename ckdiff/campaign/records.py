@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ckdiff.audit.gate.records import Policy
 
-RUNS = ("compare", "behave", "probe", "audit", "attack")
+RUNS = ("compare", "behave", "probe", "audit", "attack", "depth")
 """What a job can do, in the order in which the jobs of a pair stand in a plan."""
 ENDED = ("done", "inconclusive", "failed")
 """How a job can end; "inconclusive" would end the same way again, "failed" is tried again on request."""
@@ -84,6 +84,9 @@ class PairPlan:
         measure: keys of `audit.policy.MEASURES` without questions and concept, paths absolute.
         policy: what an audit, or the gathered reports, are held against, or None.
         attack: fields of `AttackSpec` that say which attacks, and beside which reference; its path is absolute.
+        audit: fields of `AuditSpec` that say the same of an audit.
+        reference: what depth is measured beside, or None; its path is absolute.
+        reference_kind: how it came about, or None.
         adapter_base: as in `CompareSpec`.
         tokenizer: as in `Settings`.
     """
@@ -98,6 +101,9 @@ class PairPlan:
     measure: Mapping[str, Any] = field(default_factory=dict)
     policy: Policy | None = None
     attack: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    reference: str | None = None
+    reference_kind: str | None = None
     adapter_base: str | None = None
     tokenizer: Path | None = None
 

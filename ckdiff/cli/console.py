@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckdiff.calls.attack import AttackOutline
+    from ckdiff.probes.depth.outline import DepthOutline
     from ckdiff.probes.outline import Outline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
@@ -272,6 +273,22 @@ def write_outline(outline: Outline) -> None:
         ("passes", str(outline.passes)),
         ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
         ("time", f"about {seconds}, loading aside"),
+    ]
+    write_lines(f"{name:<11}{text}" for name, text in lines)
+
+
+def write_depth(outline: DepthOutline) -> None:
+    """Print what `--plan` says of a depth: the work, the memory and the time."""
+    lines = [
+        ("model", f"{outline.model_type}, {outline.layers} layers"),
+        ("questions", f"{outline.questions}, {outline.positions} positions of which {outline.scored} are scored"),
+        ("runs", f"{outline.runs}: two models' states behind each layer"),
+        ("work", f"{outline.operations / 1e12:.3g} TFLOP"),
+        ("memory", f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"),
+        ("streaming", "one layer at a time" if outline.stream else "no, all three models stay in memory"),
+        ("passes", str(outline.passes)),
+        ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
+        ("time", f"about {duration(outline.seconds)}, loading aside"),
     ]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 

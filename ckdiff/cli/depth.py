@@ -8,8 +8,8 @@ import typer
 
 from ckdiff.calls.attacking import COMPAT, Reference
 from ckdiff.calls.specs import DepthSpec, Target
-from ckdiff.cli.console import inconclusive, present
-from ckdiff.cli.options import FORMAT, SHOW_QUESTIONS, TABLE, THREADS, Output
+from ckdiff.cli.console import inconclusive, present, write_depth
+from ckdiff.cli.options import FORMAT, PLAN, SHOW_QUESTIONS, TABLE, THREADS, Output
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
@@ -30,11 +30,13 @@ def depth(
     compat: Annotated[bool, COMPAT] = False,
     given_answers: Annotated[bool, GIVEN_ANSWERS] = False,
     threads: Annotated[int, THREADS] = 0,
+    plan: Annotated[bool, PLAN] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
     show_questions: Annotated[int, SHOW_QUESTIONS] = 0,
 ) -> None:
     """How deep it goes: what the unlearned model still carries of what a model that never knew lacks."""
     from ckdiff.calls.depth import depth as run
+    from ckdiff.calls.depth import outline
 
     settings = assemble(Settings, answering, machine, given_answers=given_answers)
     settings.check()
@@ -42,6 +44,9 @@ def depth(
     existing, sides = session.open_pair(pair, "depth")
     spec = assemble(DepthSpec, sides, beside, target, compat=compat, settings=settings)
     set_threads(threads)
+    if plan:
+        write_depth(outline(spec))
+        return
     report = session.work(lambda listener: run(spec, listener, existing))
     report = session.write(report, "depth")
     present(report, output_format, 10, "depth", show_questions)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Read = Callable[[Path], Report]
 
 
-ORDER = ("compare", "audit", "behave", "probe", "attack")
+ORDER = ("compare", "audit", "behave", "probe", "attack", "depth")
 """Reports are put together in this order: what was measured on purpose stands before what an audit measured too."""
 
 

@@ -206,7 +206,10 @@ PLAN: dict[str, Kind] = {
     "base": path,
     "runs": runs,
     "policy": path,
+    "reference": path,
+    "reference_kind": one_of(*KINDS),
     "measure": table,
+    "audit": table,
     "attack": table,
     "resources": table,
     "pairs": tables,
@@ -214,6 +217,10 @@ PLAN: dict[str, Kind] = {
 
 
 MEASURES: dict[str, Kind] = {key: row.kind for key, row in POLICY_MEASURES.items()} | ASKED
+
+
+AUDIT: dict[str, Kind] = {"tiers": kinds.tiers}
+"""Keys of `[audit]`: which attacks an audit makes."""
 
 
 ATTACK: dict[str, Kind] = {
@@ -251,6 +258,8 @@ PAIR: dict[str, Kind] = {
     **ASKED,
     "runs": runs,
     "policy": path,
+    "reference": path,
+    "reference_kind": one_of(*KINDS),
     "required": kinds.flag,
     "adapter_base": path,
     "tokenizer": path,

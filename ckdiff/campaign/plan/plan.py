@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.audit.gate.measures import FILES
 from ckdiff.audit.gate.policy import BUNDLED, read_policy
-from ckdiff.campaign.plan.kinds import ASKED, ATTACK, MEASURES, PAIR, PLAN, RESOURCES, Where, check_table, label
+from ckdiff.campaign.plan.kinds import ASKED, ATTACK, AUDIT, MEASURES, PAIR, PLAN, RESOURCES, Where, check_table, label
 from ckdiff.campaign.plan.paths import absolute, checkpoint, checkpoints, data, directory, file, is_glob
 from ckdiff.campaign.plan.topics import NOTHING, Asked, Shelf, topics
 from ckdiff.campaign.records import PairPlan, Plan, Resources
@@ -153,6 +153,7 @@ def _write_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Ite
         reading.shelf,
     )
     tokenizer = table.get("tokenizer")
+    beside = _reference(reading, where, table)
     pair = PairPlan(
         name="",
         group=table.get("group", ""),
@@ -164,7 +165,7 @@ def _write_out(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Ite
         required=table.get("required", True),
         measure=_measure(reading),
         policy=_policy(reading, where, table),
-        attack=_attack(reading, where, runs),
+        **_beside(reading, where, runs, beside),
         adapter_base=_checkpoint(reading, where, table, "adapter_base"),
         tokenizer=None if tokenizer is None else directory(where.at("tokenizer"), folder, tokenizer),
     )
@@ -223,14 +224,51 @@ def _policy(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Policy
     return reading.policies[path]
 
 
-def _attack(reading: _Reading, where: Where, runs: tuple[str, ...]) -> dict[str, Any]:
-    """Which attacks are made of everything, the reference's path written out."""
+def _reference(reading: _Reading, where: Where, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The model that never knew, of a pair or else of the plan, its path written out; nothing where none is named."""
+    found = {"reference": _checkpoint(reading, where, table, "reference")}
+    place, kind = _where_of(reading, where, table, "reference_kind")
+    if found["reference"] is None:
+        if kind is not None:
+            raise place.refusal("says how a reference came about; name it as reference")
+        return {}
+    if kind is not None and ("reference_kind" in table or "reference" not in table):
+        # The plan's kind is about the plan's model.
+        found["reference_kind"] = kind
+    return found
+
+
+def _beside(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
+    """Which attacks are made of a pair by `attack` and by `audit`, and what each run has beside it.
+
+    Raises:
+        PlanError: depth without a reference, or a reference that no run has beside it.
+    """
+    attack, audit = _attack(reading, where, runs, beside), _audit(reading, runs, beside)
+    if "depth" in runs and not beside:
+        raise where.at("reference").refusal("is missing: depth is measured beside a model that never knew; name one")
+    if beside and "audit" in runs and not audit and not {"attack", "depth"} & {*runs}:
+        place = where.at("reference")
+        raise place.refusal("stands beside attacks, and the audits make none; name tiers in [audit]")
+    return {"attack": attack, "audit": audit, **(beside if "depth" in runs else {})}
+
+
+def _audit(reading: _Reading, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
+    """Which attacks an audit makes, and beside what."""
+    found = check_table(reading.where.at("audit"), "[audit]", reading.table.get("audit", {}), AUDIT)
+    return found | beside if found and "audit" in runs else {}
+
+
+def _attack(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
+    """Which attacks are made of everything, the reference's path written out; a pair's own reference goes first."""
     place = reading.where.at("attack")
     found = check_table(place, "[attack]", reading.table.get("attack", {}), ATTACK)
     if "reference" in found:
         found["reference"] = checkpoint(place.at("reference"), reading.folder, found["reference"])
     elif "reference_kind" in found:
         raise place.at("reference_kind").refusal("says how a reference came about; name it as reference")
+    if "reference" not in found:
+        found |= beside
     return found if "attack" in runs else {}
 
 

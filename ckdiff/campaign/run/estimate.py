@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckdiff.campaign.run.store import Store
 
 
-READS = {"compare": 1, "behave": 1, "probe": 1, "audit": 3, "attack": 3}
+READS = {"compare": 1, "behave": 1, "probe": 1, "audit": 3, "attack": 3, "depth": 1}
 """How often a job reads the weights of its pair, where they fit into memory."""
 
 
@@ -107,8 +107,9 @@ def _from_outline(task: Task, size: int) -> Estimate:
     import torch
 
     from ckdiff.calls.attack import outline as look
+    from ckdiff.calls.depth import outline as look_deep
     from ckdiff.calls.probe import outline
-    from ckdiff.calls.specs import ProbeSpec
+    from ckdiff.calls.specs import DepthSpec, ProbeSpec
 
     # Its speed is measured as the job will run.
     before = torch.get_num_threads()
@@ -118,8 +119,8 @@ def _from_outline(task: Task, size: int) -> Estimate:
         if task.run == "attack":
             attacked = look(spec)
             return Estimate(attacked.seconds, attacked.memory, READS[task.run] * size)
-        if isinstance(spec, ProbeSpec):
-            found = outline(spec)
+        if isinstance(spec, ProbeSpec | DepthSpec):
+            found = outline(spec) if isinstance(spec, ProbeSpec) else look_deep(spec)
             return Estimate(found.seconds, found.memory, found.bytes_read)
         least = replace(spec.settings, modes=("coeff",), variants=("open",), directions=("restore",), layers=(0,))
         said = outline(ProbeSpec(spec.base, spec.unlearned, spec.questions, spec.asked, spec.concept, settings=least))
@@ -132,7 +133,10 @@ def _from_outline(task: Task, size: int) -> Estimate:
         sweep = probed.seconds
         if probed.least is not None:
             sweep = probed.least[1] + PLACED * (sweep - probed.least[1])
-        seconds = sweep + answers + size / COMPARED
-        return Estimate(seconds, probed.memory, probed.bytes_read + 2 * size)
+        seconds, memory, read = sweep + answers + size / COMPARED, probed.memory, probed.bytes_read + 2 * size
+        if spec.attack is not None:
+            attacked = look(spec.attack)
+            seconds, memory, read = seconds + attacked.seconds, max(memory, attacked.memory), read + size
+        return Estimate(seconds, memory, read)
     finally:
         torch.set_num_threads(before)

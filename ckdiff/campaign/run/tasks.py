@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.cache import Cache
-    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
     from ckdiff.campaign.records import PairPlan, Plan, Resources, Topic
     from ckdiff.questions.asked import Asked
     from ckdiff.questions.questions import QuestionSet
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.headers import Shard
 
-    Spec = CompareSpec | BehaveSpec | ProbeSpec | AuditSpec | AttackSpec
+    Spec = CompareSpec | BehaveSpec | ProbeSpec | AuditSpec | AttackSpec | DepthSpec
 
 
-WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0, "attack": 200.0}
+WEIGHTS = {"compare": 1.0, "behave": 20.0, "probe": 50.0, "audit": 120.0, "attack": 200.0, "depth": 50.0}
 """How heavy a job is beside others, roughly, where nothing was measured yet."""
+
+
+OF_A_PROBE = ("modes", "variants", "directions", "window", "windows", "neurons")
+"""Measures that say nothing of how deep it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,14 @@ def jobs(
     """
     wanted = list(_wanted_jobs(plan))
     own = [number % shard[1] == shard[0] - 1 if shard else True for number in range(len(wanted))]
-    pairs = [pair for (pair, _, _, _), mine in zip(wanted, own, strict=True) if mine]
-    sides = [(side, pair.adapter_base) for pair in pairs for side in _sides_of(pair)]
+    specs = [spec for (_, _, _, spec), mine in zip(wanted, own, strict=True) if mine]
+    sides = [(side, spec.adapter_base) for spec in specs for side in _sides_of(spec)]
     known = _know_sides(sides, cache, progress, hashing)
     found, questions = Jobs(), Questions()
     for (pair, topic, run, spec), mine in zip(wanted, own, strict=True):
         slot = _slot(pair, topic, run)
         if mine:
-            named = _sides_of(pair) if run == "attack" else (pair.base, pair.unlearned)
-            sides_known = tuple(known[side, pair.adapter_base] for side in named)
+            sides_known = tuple(known[side, spec.adapter_base] for side in _sides_of(spec))
             slot = _give_key(slot, spec, sides_known, plan.resources, questions)
             # A plan that is only looked at has jobs whose weights nobody has hashed: they cost as much as others.
             key = slot.key or (f"unhashed {len(found.slots)}" if not hashing and not slot.reason else "")
@@ -110,10 +113,10 @@ def jobs(
     return found
 
 
-def _sides_of(pair: PairPlan) -> tuple[str, ...]:
-    """Base, unlearned model, and the reference of its attacks where there is one."""
-    reference = pair.attack.get("reference")
-    return pair.base, pair.unlearned, *(() if reference is None else (reference,))
+def _sides_of(spec: Spec) -> tuple[str, ...]:
+    """Base, unlearned model, and the model that never knew where one stands beside them."""
+    reference = getattr(spec, "reference", None)
+    return spec.base, spec.unlearned, *((reference,) if reference else ())
 
 
 def name_of(slot: Slot) -> str:
@@ -130,27 +133,30 @@ def _wanted_jobs(plan: Plan) -> Iterator[tuple[PairPlan, Topic, str, Spec]]:
 
 def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spec:
     """The spec of one job: that of the function that does it."""
-    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, measures_of, questions_in
+    from ckdiff.calls import specs
 
     sides: dict[str, Any] = {"base": pair.base, "unlearned": pair.unlearned, "adapter_base": pair.adapter_base}
     if run == "compare":
-        return CompareSpec(**sides)
+        return specs.CompareSpec(**sides)
     given = dict(pair.measure)
     if topic.questions is not None:
         given["questions"] = topic.questions
     if topic.concept is not None:
         given["concept"] = topic.concept
-    measures = measures_of(pair.policy if run == "audit" else None, given)
+    measures = specs.measures_of(pair.policy if run == "audit" else None, given)
     settings = _settings(measures, run, pair, resources)
+    asked = {"questions": measures.get("questions"), "concept": measures.get("concept")}
     if run == "probe":
-        asked = {"questions": measures.get("questions"), "concept": measures.get("concept")}
-        return ProbeSpec(**sides | asked, settings=settings)
-    sides |= questions_in(measures)
+        return specs.ProbeSpec(**sides | asked, settings=settings)
+    if run == "depth":
+        beside: dict[str, Any] = {"reference": pair.reference, "reference_kind": pair.reference_kind}
+        return specs.DepthSpec(**sides | asked | beside, settings=settings)
+    sides |= specs.questions_in(measures)
     if run == "behave":
-        return BehaveSpec(**sides, settings=settings)
+        return specs.BehaveSpec(**sides, settings=settings)
     if run == "attack":
-        return AttackSpec(**sides | {"neutral": False}, settings=settings, **pair.attack)
-    return AuditSpec(**sides, settings=settings, policy=pair.policy)
+        return specs.AttackSpec(**sides | {"neutral": False}, settings=settings, **pair.attack)
+    return specs.AuditSpec(**sides, settings=settings, policy=pair.policy, **pair.audit)
 
 
 def _settings(measures: dict[str, Any], run: str, pair: PairPlan, resources: Resources) -> Settings:
@@ -162,9 +168,12 @@ def _settings(measures: dict[str, Any], run: str, pair: PairPlan, resources: Res
     device = resources.device
     if device == "auto":
         device = "cuda" if resources.gpus else "cpu"
+    if run == "depth":
+        # Nothing is put back in windows.
+        measures = {key: value for key, value in measures.items() if key not in OF_A_PROBE}
     # A probe is made as `ckdiff probe` makes it where nothing else is said.
     plain = replace(
-        Settings() if run == "probe" else audit_settings(),
+        Settings() if run in ("probe", "depth") else audit_settings(),
         device=device,
         stream=resources.stream,
         batch_size=resources.batch_size,
@@ -203,7 +212,7 @@ class Questions:
         self._probes: dict[Any, QuestionSet] = {}
         self._behaves: dict[Any, Asked] = {}
 
-    def of_probe(self, spec: ProbeSpec) -> QuestionSet:
+    def of_probe(self, spec: ProbeSpec | DepthSpec) -> QuestionSet:
         """The questions of a probe."""
         from ckdiff.calls.ask import read_questions_of
 
@@ -243,7 +252,7 @@ def key_of(
 
 def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     from ckdiff.calls.attack import options_of
-    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
 
     if isinstance(spec, CompareSpec):
         return {}
@@ -252,13 +261,16 @@ def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     found: dict[str, Any] = {"settings": settings, "tokenizer": "" if tokenizer is None else around(tokenizer)}
     if isinstance(spec, ProbeSpec):
         return found | {"questions": questions.of_probe(spec).digest}
+    if isinstance(spec, DepthSpec):
+        return found | {"questions": questions.of_probe(spec).digest, "depth": [spec.compat, spec.reference_kind]}
     behave = spec if isinstance(spec, BehaveSpec) else spec.behave
     asked = questions.of_behave(behave)
     sets = {name: one.digest for name, one in asked.open.items()}
     others = [None if part is None else part.digest for part in (asked.choices, asked.neutral)]
     policy = spec.policy.digest if isinstance(spec, AuditSpec) and spec.policy is not None else None
-    if isinstance(spec, AttackSpec):
-        found["attack"] = [spec.chosen, asdict(options_of(spec)), spec.reference_kind]
+    attack = spec if isinstance(spec, AttackSpec) else spec.attack if isinstance(spec, AuditSpec) else None
+    if attack is not None:
+        found["attack"] = [attack.chosen, asdict(options_of(attack)), attack.reference_kind]
     return found | {"questions": sets, "others": others, "policy": policy}
 
 

@@ -120,12 +120,19 @@ def _attack(task: Task, listener: Listener) -> Report:
     return attack(_with_memory(task), listener, None, place, place.exists())
 
 
+def _depth(task: Task, listener: Listener) -> Report:
+    from ckdiff.calls.depth import depth
+
+    return depth(_with_memory(task), listener)
+
+
 WORK: dict[str, Callable[[Task, Listener], Report]] = {
     "compare": _compare,
     "behave": _behave,
     "probe": _probe,
     "audit": _audit,
     "attack": _attack,
+    "depth": _depth,
 }
 """By kind of job what does it."""
 

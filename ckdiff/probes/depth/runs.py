@@ -136,7 +136,7 @@ def measure(
     try:
         for name in MODELS:
             trio.of(name).load_ends(unembedding=name == "base")
-        groups = _groups(trio, ordered, how)
+        groups, _ = split_groups(trio, ordered, how)
         for number, group in enumerate(groups):
             first, last = group[0].first, group[-1].first + len(group[-1].lengths)
             one = _Pass(group, ordered[first:last], _patched(group, ordered, chosen))
@@ -160,28 +160,29 @@ def _patched(group: Sequence[Batch], prompts: Sequence[Prompt], chosen: Sequence
     return found
 
 
-def _groups(trio: Trio, prompts: Sequence[Prompt], how: How) -> list[list[Batch]]:
-    """Batches that go through the layers together: all that memory holds where weights are streamed, else one."""
+def split_groups(trio: Trio, prompts: Sequence[Prompt], how: How) -> tuple[list[list[Batch]], list[int]]:
+    """Batches that go through the layers together, all that memory holds where weights are streamed, else one.
+
+    With the bytes of the states of each group.
+    """
     base = trio.base
 
     def alike(length: int) -> tuple[object, ...]:
         return tuple(trio.of(name).regime(length) for name in MODELS)
 
     parts = batches(prompts, how.batch_size, base.device, alike)
-    if not how.stream:
-        return [[part] for part in parts]
     width = base.model.get_input_embeddings().embedding_dim * base.dtype.itemsize
     states = len(MODELS) + len(SOURCES) * len(base.layers)
-    groups: list[list[Batch]] = [[]]
-    used = 0
+    groups: list[list[Batch]] = []
+    used: list[int] = []
     for part in parts:
         size = part.ids.numel() * width * states
-        if groups[-1] and used + size > how.room:
+        if not groups or not how.stream or used[-1] + size > how.room:
             groups.append([])
-            used = 0
+            used.append(0)
         groups[-1].append(part)
-        used += size
-    return groups
+        used[-1] += size
+    return groups, used
 
 
 def _go(trio: Trio, one: _Pass, how: How, listener: Listener, place: tuple[int, int]) -> dict[Key, list[Read]]:

@@ -10,7 +10,7 @@ import torch
 
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.checks import check_models, check_tokenizers
-from ckdiff.probes.depth.runs import How, Trio, measure
+from ckdiff.probes.depth.runs import MODELS, How, Trio, measure
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES, chunk_of, settings_record
@@ -94,15 +94,15 @@ def run(
         places = [_places(job, prompt) for prompt in job.prompts]
         notes += _without_span(job.prompts, places)
         trio = Trio(job.pair.base, job.pair.unlearned, reference)
-        size = sum(live.parameter_bytes(DTYPES[job.settings.dtype].itemsize) for live in _models(trio))
-        streamed = job.stream or (job.settings.stream == "auto" and size > SHARE * job.room)
-        how = How(job.settings.batch_size, streamed, max(1 << 28, job.room // 4), chunk_of(job), compat)
-        found = measure(trio, job.prompts, how, listener, places)
+        found = measure(trio, job.prompts, how_of(job, trio, compat), listener, places)
     return _report(job, found, places, beside, compat, notes)
 
 
-def _models(trio: Trio) -> tuple[LiveModel, ...]:
-    return trio.base, trio.unlearned, trio.reference
+def how_of(job: Job, trio: Trio, compat: bool) -> How:
+    """How three models go through: streamed where they do not fit together; needs the answers."""
+    size = sum(trio.of(name).parameter_bytes(DTYPES[job.settings.dtype].itemsize) for name in MODELS)
+    streamed = job.stream or (job.settings.stream == "auto" and size > SHARE * job.room)
+    return How(job.settings.batch_size, streamed, max(1 << 28, job.room // 4), chunk_of(job), compat)
 
 
 def _asked(prompts: list[Prompt]) -> tuple[list[Prompt], list[str]]:
