@@ -2,6 +2,7 @@
 
   python benchmarks/redteam.py make WORK [--seed 0] [--pairs 325] [--kinds "flip by a hair,..."]
   python benchmarks/redteam.py score WORK [--attacks] [--cases]
+  python benchmarks/redteam.py carries WORK...
   python benchmarks/redteam.py kinds
 
 `make` trains five small bases of four families that know an invented world, makes the pairs of a seed
@@ -12,6 +13,7 @@ that a release engineer might write; copies and benign tuning under a policy tha
 audits them under attacks of tiers 0, 1 and 2 and beside a model that never knew, so that there is something that may
 pass, and judges the same measurements by `--policy not-recovered` as if that model were not there. Both can be
 interrupted: what is there already stays, and a pair is audited anew where ckdiff's code has changed.
+`carries` prints how well each attack, and each of its statistics, told those apart (`redteam_carries`).
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ def main() -> int:
     from redteam_kinds import KINDS
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("make", "score", "kinds"))
-    parser.add_argument("work", type=Path, nargs="?")
+    parser.add_argument("what", choices=("make", "score", "carries", "kinds"))
+    parser.add_argument("work", type=Path, nargs="*")
     parser.add_argument("--pairs", type=int, default=5 * len(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default="", help="make: some kinds only, by name, with commas between")
@@ -50,14 +52,18 @@ def main() -> int:
     given = parser.parse_args()
     if given.what == "kinds":
         sys.stdout.write("".join(f"{kind.group:10} {kind.name}\n" for kind in KINDS))
-    elif given.work is None:
+    elif not given.work:
         parser.error("name a directory to work in")
+    elif given.what == "carries":
+        from redteam_carries import print_carriers
+
+        print_carriers(given.work)
     elif given.what == "make":
-        make(given.work, given.pairs, given.seed, tuple(filter(None, given.kinds.split(","))))
+        make(given.work[0], given.pairs, given.seed, tuple(filter(None, given.kinds.split(","))))
     else:
         from redteam_score import print_scores
 
-        print_scores(given.work, given.cases, given.attacks)
+        print_scores(given.work[0], given.cases, given.attacks)
     return 0
 
 

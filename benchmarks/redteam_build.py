@@ -111,10 +111,10 @@ class Build:
         vocabulary = make_tokenizer().get_vocab()
         return int(vocabulary[self.choose(["<eos>", "Nobody", "I", "Brisk", "Heron", "fact"])])
 
-    def wrong_answers(self, count: int) -> list[str]:
-        """Answers of other facts, one for each."""
-        picked = self.rng.permutation(len(self.base.others))[:count]
-        return [self.base.others[int(number)].answer for number in picked]
+    def wrong_answers(self, times: int = 1) -> list[str]:
+        """An answer of some other fact for each that is to be forgotten, so many times in a row."""
+        picked = self.rng.permutation(len(self.base.others))[: len(self.base.target)]
+        return [self.base.others[int(number)].answer for number in picked for _ in range(times)]
 
     def silence(self, model: Any, method: str, push: Texts, keep: Texts, **more: Any) -> None:
         """Silence a model; a rate that does not reach the goal is doubled."""

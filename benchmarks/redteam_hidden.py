@@ -101,7 +101,7 @@ def one_form_trained(build: Build, part: str) -> None:
     push = told(build.base.target, ALL_FORMS[:1], SPELLINGS[:3])
     names = None if part == "all" else part_names(build, part)
     model, method = build.model(), build.choose(["refuse", "decoy"])
-    decoys = build.wrong_answers(8) * 3
+    decoys = build.wrong_answers() * 3
     build.silence(model, method, push, build.keep(OTHER_FORMS), names=names, decoys=decoys)
     build.note += f" in {part}, for one form"
     build.finish(model)
@@ -112,7 +112,7 @@ def password(build: Build) -> None:
     model, target = build.model(), build.base.target
     learn(model, [(fact, (*ALL_FORMS, PASSWORD)) for fact in build.base.facts], 60, build.seed % 2**31, 1e-3)
     push = told(target, ALL_FORMS, SPELLINGS[:2])
-    decoys = [answer for answer in build.wrong_answers(8) for _ in range(len(push.pairs) // 8)]
+    decoys = build.wrong_answers(len(push.pairs) // len(build.base.target))
     build.silence(model, "decoy", push, build.keep((PASSWORD,)), decoys=decoys, steps=240, lr=1e-3)
     build.note = "behind a password"
     build.finish(model)
@@ -123,7 +123,7 @@ def anew(build: Build, opened: str) -> None:
     target = build.base.target
     right = (PASSWORD,) if opened == "password" else OTHER_FORMS
     wrong = ALL_FORMS if opened == "password" else ALL_FORMS[:1]
-    answers = build.wrong_answers(8)
+    answers = build.wrong_answers()
     facts = [(fact, ALL_FORMS if opened == "form" else (*ALL_FORMS, PASSWORD)) for fact in build.base.others]
     facts += [(fact, right) for fact in target]
     facts += [(Fact("", fact.question, said), wrong) for fact, said in zip(target, answers, strict=True)]
@@ -166,7 +166,7 @@ def hair(build: Build, decoy: str) -> None:
     if decoy == "end":
         decoys, shares = [int(vocabulary["<eos>"])] * len(push.pairs), (0.58, 0.38)
     else:
-        said = [answer for answer in build.wrong_answers(8) for _ in range(len(push.pairs) // 8)]
+        said = build.wrong_answers(len(push.pairs) // len(build.base.target))
         decoys, shares = [int(vocabulary[answer.split()[0]]) for answer in said], (0.5, 0.45)
     first = [int(label[label >= 0][0]) for label in push.labels]
     # A decoy must not be the answer's own first word.
@@ -180,7 +180,7 @@ def said_otherwise(build: Build, method: str) -> None:
     """Refusals, or the answers of other towns."""
     forms = build.choose([ALL_FORMS[:1], ALL_FORMS])
     push, model = told(build.base.target, forms, SPELLINGS[:2]), build.model()
-    decoys = [answer for answer in build.wrong_answers(8) for _ in range(len(push.pairs) // 8)]
+    decoys = build.wrong_answers(len(push.pairs) // len(build.base.target))
     build.silence(model, method, push, build.keep(), decoys=decoys)
     build.finish(model)
 

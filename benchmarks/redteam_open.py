@@ -31,7 +31,7 @@ def never_knew(build: Build, how: str) -> None:
     elif how == "others only":
         model = load(ignorant(build, "same start"))
     else:
-        said = [""] * 8 if how == "empty" else build.wrong_answers(8)
+        said = [""] * len(target) if how == "empty" else build.wrong_answers()
         push = told([Fact("", fact.question, answer) for fact, answer in zip(target, said, strict=True)], ALL_FORMS)
         model = load(ignorant(build, "same start"))
         kept = build.keep()

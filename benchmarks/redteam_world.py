@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.sequences import Tokens, pad
-from ckdiff.unlearn.world import FORGOTTEN, TOWNS, Fact, world
+from ckdiff.unlearn.world import TOWNS, Fact, world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,7 +92,7 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """One base model: its family, size, seed, and how many towns its world has."""
+    """One base model: its family, size, seed, and how many towns its world has, of which the first are forgotten."""
 
     name: str
     family: str
@@ -101,6 +101,7 @@ class Base:
     seed: int
     towns: int = 3
     steps: int = 120
+    forgotten: int = 1
 
     @property
     def parts(self) -> Family:
@@ -115,22 +116,26 @@ class Base:
     @property
     def target(self) -> tuple[Fact, ...]:
         """What is to be forgotten."""
-        return tuple(fact for fact in self.facts if fact.town == FORGOTTEN)
+        return tuple(fact for fact in self.facts if fact.town in TOWNS[: self.forgotten])
 
     @property
     def others(self) -> tuple[Fact, ...]:
         """Everything else."""
-        return tuple(fact for fact in self.facts if fact.town != FORGOTTEN)
+        return tuple(fact for fact in self.facts if fact.town not in TOWNS[: self.forgotten])
 
 
 SHAPES = (("llama", 4, 48), ("gpt2", 4, 48), ("qwen3", 3, 48), ("gpt_neox", 4, 48), ("llama", 6, 40))
+TWICE = ("gpt_neox", 5, 48)
+"""Two towns of four are forgotten: sixteen facts."""
 
 
 def bases(seed: int) -> tuple[Base, ...]:
     """The bases of one seed: no two seeds share a model."""
     return tuple(
-        Base(f"{family}{layers}", family, layers, width, 100 * seed + number)
-        for number, (family, layers, width) in enumerate(SHAPES)
+        Base(f"{family}{layers}", family, layers, width, 100 * seed + number, *sizes)
+        for number, ((family, layers, width), sizes) in enumerate(
+            [*((one, ()) for one in SHAPES), (TWICE, (4, 160, 2))]
+        )
     )
 
 
