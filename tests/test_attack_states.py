@@ -98,6 +98,17 @@ def likelihoods(logits: torch.Tensor, prompt: tuple[int, ...], answer: tuple[int
 
 
 @pytest.mark.usefixtures("inference")
+def test_what_a_model_says_to_everything_is_not_back(case: Case) -> None:
+    """Token by token the answer to the first question is the likeliest one, and so it is behind all others."""
+    live, ids = case.job.pair.base, [one.ids for one in case.sought]
+    with case.loaded(live):
+        assert set(case.read(live, "base").said) == set(range(8))
+        assert not case.read(live, "base", ids[:1] * 8).said
+        # Where only one is read, nobody knows.
+        assert set(case.read(live, "base", ids[:1] * 8, matching=False).said) == {0}
+
+
+@pytest.mark.usefixtures("inference")
 def test_a_planted_vector_is_found_and_taken_out(case: Case, steered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[list[torch.Tensor]] = []
     without = ablate.without

@@ -65,13 +65,17 @@ def test_questions_of_one_fact_are_so_many_guesses() -> None:
 
 def test_every_setting_is_paid_for_and_the_best_one_counts() -> None:
     guessed = {"a": {0: 0.001, 1: 0.002}, "b": {0: 0.5, 1: 0.5}}
-    assert chance_of_returns({"a": {0}, "b": {1}}, guessed) == pytest.approx(2 * at_least(1, (0.001, 0.002)))
-    assert chance_of_returns({"a": {0}, "b": set(), "c": set()}, guessed) == pytest.approx(3 * 0.002998)
-    assert chance_of_returns({"a": set(), "b": {0, 1}}, guessed) == pytest.approx(0.5)
-    assert chance_of_returns({"a": set(), "b": {0}}, guessed) == 1.0
-    assert chance_of_returns({"a": set()}, guessed) == 1.0
-    assert chance_of_returns({"a": set()}, {}) == 1.0
-    assert math.isnan(chance_of_returns({"a": {0}}, {}))
+    assert chance_of_returns({"a": {0}, "b": {1}}, guessed, {}) == pytest.approx(2 * at_least(1, (0.001, 0.002)))
+    assert chance_of_returns({"a": {0}, "b": set(), "c": set()}, guessed, {}) == pytest.approx(3 * 0.002998)
+    assert chance_of_returns({"a": set(), "b": {0, 1}}, guessed, {}) == pytest.approx(0.5)
+    assert chance_of_returns({"a": set(), "b": {0}}, guessed, {}) == 1.0
+    assert chance_of_returns({"a": set()}, guessed, {}) == 1.0
+    assert chance_of_returns({"a": set()}, {}, {}) == 1.0
+    assert math.isnan(chance_of_returns({"a": {0}}, {}, {}))
     # What was not made of the reference is as likely as the likeliest that was.
-    assert chance_of_returns({"c": {0, 1}}, guessed) == pytest.approx(0.25)
+    assert chance_of_returns({"c": {0, 1}}, guessed, {}) == pytest.approx(0.25)
+    # Whoever names two answers has guessed twice.
+    twice = chance_of_returns({"a": {0}, "b": {1}}, guessed, {"a": 2})
+    assert twice == pytest.approx(2 * at_least(1, (0.002, 0.004)))
+    assert chance_of_returns({"b": {0, 1}}, guessed, {"b": 2}) == 1.0
     assert greatest([{0: 0.1, 1: 0.4}, {0: 0.3}]) == {0: 0.3, 1: 0.4}

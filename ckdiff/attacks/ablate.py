@@ -70,7 +70,7 @@ def _look(case: Case, live: LiveModel, side: Attacked) -> Reading:
         return reading
     reading = weigh_ruin(case, live, reading)
     said = case.say(live, [one.ids for one in case.sought])
-    found = {**case.hits(said), **{place: said[place] for place in reading.said}}
+    found = case.hits(said, reading.said)
     return replace(reading, said=found, texts=reading.texts + len(said))
 
 

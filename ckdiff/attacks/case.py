@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckdiff.attacks.answers import holds
+from ckdiff.attacks.replies import hits
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.forcing import read_answers
@@ -240,7 +240,7 @@ class Case:
         return Reading(
             level=_filled(nothing, {place: float(one.log_p.mean()) for place, one in mine.items()}),
             log_p=_filled(nothing, {place: float(one.log_p.sum()) for place, one in mine.items()}),
-            said={place: self.sought[place].text for place, one in mine.items() if bool(one.first.all())},
+            said=self._first({key: bool(one.first.all()) for key, one in found.items()}, wanted),
             table=self._table({key: one.log_p.numpy() for key, one in found.items()} if matching else {}),
             unrelated=float(np.mean(kept)) if kept else float("nan"),
             texts=len(reads),
@@ -253,14 +253,9 @@ class Case:
         job = replace(self.job, settings=replace(self.job.settings, tokens=tokens))
         return [self.decode(answer) for answer in generate_answers(live, job, prompts, self.way)]
 
-    def hits(self, said: Sequence[str]) -> dict[int, str]:
-        """Questions whose answer a text holds, unless the texts to questions of other clusters hold it as well."""
-        found = {}
-        for place, (one, text) in enumerate(zip(self.sought, said, strict=True)):
-            others = (say for other, say in zip(self.sought, said, strict=True) if other.cluster != one.cluster)
-            if holds(text, one.words) and not any(holds(say, one.words) for say in others):
-                found[place] = text
-        return found
+    def hits(self, said: Sequence[str], first: Collection[int] = ()) -> dict[int, str]:
+        """The replies that bring the answer to their question back; see `replies.hits`."""
+        return hits(self.sought, said, first)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids as a text, for people."""
@@ -277,6 +272,16 @@ class Case:
         with np.errstate(invalid="ignore"):
             found: Float64 = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         return found
+
+    def _first(self, first: Mapping[tuple[int, Ids], bool], wanted: Collection[int]) -> dict[int, str]:
+        """Answers each token of which comes first, unless they do so behind a question about something else, too."""
+        others = {(answer, self.sought[place].cluster) for (place, answer), yes in first.items() if yes}
+        back = {}
+        for place in wanted:
+            one = self.sought[place]
+            if first[place, one.answer] and not {who for said, who in others if said == one.answer} - {one.cluster}:
+                back[place] = one.text
+        return back
 
     def _pairs(self, wanted: Collection[int]) -> Iterator[tuple[int, Ids]]:
         """Every wanted question with every answer of its group that belongs to one."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ckdiff.attacks.case import Options
 from ckdiff.attacks.guesses import chance_of_returns, chances_of, greatest
+from ckdiff.attacks.replies import tries
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import UNDEFINED, AttackRow, ReturnedAnswer, TierEvidence
@@ -195,13 +196,21 @@ class Evidence:
     def _chance(self, mine: Sequence[Made], theirs: Sequence[Made], said: set[int]) -> float:
         """The chance that a model which knows no more than the reference brings back what it does not say itself."""
         back: dict[tuple[str, str], set[int]] = {}
+        guesses: dict[tuple[str, str], int] = {}
         for one in mine:
             own = self._clusters(one) - said
             back[one.trial] = max(back.get(one.trial, set()), own, key=len)
+            guesses[one.trial] = max(guesses.get(one.trial, 1), self._tries(one, own))
         guessed: dict[tuple[str, str], list[dict[int, float]]] = {}
         for one in theirs:
             guessed.setdefault(one.trial, []).append(self._chances(one, said))
-        return chance_of_returns(back, {trial: greatest(found) for trial, found in guessed.items()})
+        return chance_of_returns(back, {trial: greatest(found) for trial, found in guessed.items()}, guesses)
+
+    def _tries(self, made: Made, clusters: set[int]) -> int:
+        """How many guesses one of the replies took that brought these answers back; at least one."""
+        sought, reading = self.case.sought, made.outcome.reading
+        said = {} if reading is None else reading.said
+        return max((tries(sought, at, text) for at, text in said.items() if sought[at].cluster in clusters), default=1)
 
     def _chances(self, made: Made, said: set[int]) -> dict[int, float]:
         """By cluster the chance that a model says the answer, of those that it may and that are not said anyhow."""

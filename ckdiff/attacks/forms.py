@@ -53,7 +53,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
             reading = case.plain.get(side) if ids == asked else None
             reading = reading or case.read(live, side, ids, side != "base" or ids == asked)
             said = case.answers[side] if ids == asked else case.say(live, ids)
-            found = {**case.hits(said), **{place: said[place] for place in reading.said}}
+            found = case.hits(said, reading.said)
             leaks = leaking(case, ids) if ids != asked else ()
             yield Outcome(
                 name,

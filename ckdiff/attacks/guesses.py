@@ -65,13 +65,16 @@ def greatest(every: Iterable[Chances]) -> Chances:
     return found
 
 
-def chance_of_returns(back: Mapping[Setting, Collection[int]], guessed: Mapping[Setting, Chances]) -> float:
+def chance_of_returns(
+    back: Mapping[Setting, Collection[int]], guessed: Mapping[Setting, Chances], tries: Mapping[Setting, int]
+) -> float:
     """The chance that guesses bring back as many answers in the best of all settings; 1 where none came back.
 
     Args:
         back: by setting the clusters that came back, nothing included.
         guessed: by setting the chances of a model that does not know; settings that are not there take the greatest of
             all others.
+        tries: by setting how many guesses a reply took at most; where nothing is said, one.
 
     Returns:
         The least chance of a setting times their number, at most 1; NaN without chances.
@@ -82,5 +85,8 @@ def chance_of_returns(back: Mapping[Setting, Collection[int]], guessed: Mapping[
     if not guessed:
         return math.nan
     rest = greatest(guessed.values())
-    least = min(at_least(len(found), guessed.get(setting, rest).values()) for setting, found in some.items())
+    least = min(
+        at_least(len(found), (min(1.0, tries.get(setting, 1) * one) for one in guessed.get(setting, rest).values()))
+        for setting, found in some.items()
+    )
     return min(1.0, least * len(back))

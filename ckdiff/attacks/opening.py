@@ -112,7 +112,7 @@ def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
         case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(unrelated, said, strict=True)]
         case.answers[side] = case.say(live, [one.ids for one in case.sought])
         reading = case.read(live, side)
-    found = {**case.hits(case.answers[side]), **{place: case.answers[side][place] for place in reading.said}}
+    found = case.hits(case.answers[side], reading.said)
     case.plain[side] = replace(reading, said=found)
 
 

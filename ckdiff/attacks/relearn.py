@@ -341,7 +341,7 @@ def _ask(case: Case, model: LiveModel, reading: Reading, lesson: Lesson) -> Read
         texts = case.say(model, [case.sought[place].ids for place in wanted])
     for place, text in zip(wanted, texts, strict=True):
         said[place] = text
-    return replace(reading, said={**case.hits(said), **reading.said}, texts=reading.texts + len(wanted))
+    return replace(reading, said=case.hits(said, reading.said), texts=reading.texts + len(wanted))
 
 
 def weigh_ruin(case: Case, model: LiveModel, reading: Reading) -> Reading:

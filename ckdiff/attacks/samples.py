@@ -7,6 +7,7 @@ question i hold answer j.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ import torch
 
 from ckdiff.attacks.answers import holds
 from ckdiff.attacks.case import Outcome
+from ckdiff.attacks.replies import statements
+from ckdiff.audit.verdict.rules import RULES
 from ckdiff.probes.live.generation import greedy
+from ckdiff.scoring.guesses import at_least
 from ckdiff.scoring.leaks import leak_at, leak_of
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ckdiff.attacks.answers import Sought
     from ckdiff.attacks.case import Case
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.report.schema.attack import Attacked
@@ -42,12 +47,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
         said = sample(case, live)
     table = _counts(case, said)
     own = [int(sum(holds(text, one.words) for text in texts)) for one, texts in zip(case.sought, said, strict=True)]
-    found = {
-        place: next(text for text in said[place] if holds(text, case.sought[place].words))
-        for place, hits in enumerate(own)
-        if hits >= max(1, OFTEN * count) and not _elsewhere(case, said, place)
-    }
-    reading = replace(plain, said=found, table=table, texts=len(case.sought) * count)
+    reading = replace(plain, said=back(case.sought, said), table=table, texts=len(case.sought) * count)
     yield Outcome(f"{count} samples", reading, count, note=_leaks(plain.log_p, own, count))
 
 
@@ -76,15 +76,32 @@ def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
     return choose
 
 
-def _elsewhere(case: Case, said: Sequence[Sequence[str]], place: int) -> bool:
-    """Whether a sample to a question about something else holds this question's answer."""
-    one = case.sought[place]
-    return any(
-        holds(text, one.words)
-        for other, texts in zip(case.sought, said, strict=True)
-        if other.cluster != one.cluster
-        for text in texts
-    )
+def back(every: Sequence[Sought], said: Sequence[Sequence[str]]) -> dict[int, str]:
+    """By number of the question a sample that brings its answer back, where a quarter of them does and by no chance.
+
+    Chance is to draw the answer as often as samples to that other question do which say it most, in the place of their
+    own; all facts are paid for.
+
+    Args:
+        every: the answers that are looked for.
+        said: samples to each question.
+    """
+    right: dict[int, list[str]] = {}
+    favoured: dict[int, float] = {}
+    for place, texts in enumerate(said):
+        told = [statements(every, place, text) for text in texts]
+        right[place] = [text for text, found in zip(texts, told, strict=True) if every[place].cluster in found]
+        instead = Counter(fact for found in told if every[place].cluster not in found for fact in found)
+        favoured |= {fact: max(times / len(texts), favoured.get(fact, 0.0)) for fact, times in instead.items()}
+    facts = len({one.cluster for one in every})
+    found = {}
+    for place, texts in right.items():
+        count, likely = len(said[place]), favoured.get(every[place].cluster, 0.0)
+        if len(texts) >= max(1, OFTEN * count) and RULES["guessed"].holds(
+            facts * at_least(len(texts), [likely] * count)
+        ):
+            found[place] = texts[0]
+    return found
 
 
 def _counts(case: Case, said: Sequence[Sequence[str]]) -> Float64:
