@@ -33,6 +33,7 @@ Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 11
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
@@ -42,7 +43,7 @@ from ckdiff.scoring.clusters import ALONE, by_cluster
 from ckdiff.scoring.student import t_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ckdiff.modes import Direction
     from ckdiff.shapes import Float64, Int64, LayerQuestion, PerLayer
@@ -81,6 +82,10 @@ NO_SPREAD = 1e-12
 
 CHUNK = 1 << 22
 """Counts (draws x questions) held at one time; the numbers do not depend on it."""
+
+
+KEPT = 1 << 20
+"""Numbers of the resamples that are kept from one curve to the next."""
 
 
 LOSS_OF = {"krs": "mse", "krs_centred": "mse_centred", "krs_kl": "kl", "krs_js": "js"}
@@ -347,8 +352,12 @@ def _studentise(residuals: LayerQuestion, weights: Float64, seed: int, draws: in
     return result
 
 
-def _resamples(questions: int, seed: int, draws: int) -> Iterator[tuple[slice, Float64]]:
+def _resamples(questions: int, seed: int, draws: int) -> Iterable[tuple[slice, Float64]]:
     """How often each question was drawn in each resample, [draw, question], a chunk of draws at a time."""
+    return (_kept if questions * draws <= KEPT else _draw)(questions, seed, draws)
+
+
+def _draw(questions: int, seed: int, draws: int) -> Iterator[tuple[slice, Float64]]:
     generator = np.random.default_rng(seed)
     rows = max(1, CHUNK // questions)
     for start in range(0, draws, rows):
@@ -357,6 +366,12 @@ def _resamples(questions: int, seed: int, draws: int) -> Iterator[tuple[slice, F
         cells = (drawn + questions * np.arange(count)[:, None]).ravel()
         counts = np.bincount(cells, minlength=count * questions).reshape(count, questions)
         yield slice(start, start + count), counts.astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept(questions: int, seed: int, draws: int) -> tuple[tuple[slice, Float64], ...]:
+    """The same of few questions, drawn once for all curves of a report: drawing takes as long as adding up."""
+    return tuple(_draw(questions, seed, draws))
 
 
 def _sums(counts: Float64, values: Float64) -> Float64:
