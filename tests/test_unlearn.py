@@ -19,7 +19,8 @@ from ckdiff.progress import Listener
 from ckdiff.questions.questions import general_questions
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.inputs import read_inputs
-from ckdiff.unlearn.recipe import Recipe, UnlearnSpec, stop_when
+from ckdiff.unlearn.methods import METHODS
+from ckdiff.unlearn.recipe import METHOD_NAMES, NEEDLE, Recipe, UnlearnSpec, stop_when
 from ckdiff.unlearn.trainer import DivergedError
 from ckdiff.unlearn.unlearn import Made, UnlearningStopped, make
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
@@ -235,11 +236,16 @@ def test_all_but_the_values_is_the_bases(tiny: World, unlearned: Made) -> None:
         replace(PLAIN, method="graddiff", optimizer="adafactor", limit=3.0),
         replace(PLAIN, method="npo", precision="bfloat16"),
         replace(PLAIN, method="npo_kl", precision="float16", checkpointing=True),
+        replace(PLAIN, method="simnpo", lr=1e-3),
+        replace(PLAIN, method="idk_dpo"),
+        replace(PLAIN, method="altpo"),
+        replace(PLAIN, method="undial"),
+        replace(PLAIN, method="rmu", lr=1e-3, retain_weight=1.0, checkpointing=True),
     ],
     ids=lambda recipe: f"{recipe.method}-{recipe.preferred}-{recipe.optimizer}-{recipe.precision}",
 )
 def test_every_method_unlearns(recipe: Recipe, tiny: World, tmp_path: Path) -> None:
-    made = tiny.unlearn(tmp_path / "made", recipe)
+    made = tiny.unlearn(tmp_path / "made", recipe, forget=with_others(tmp_path))
     base, after = Plain(tiny.root / "base"), Plain(made.output)
     loss = {
         target: sum(base.log_prob(*fact) - after.log_prob(*fact) for fact in facts(target)) / len(facts(target))
@@ -250,6 +256,45 @@ def test_every_method_unlearns(recipe: Recipe, tiny: World, tmp_path: Path) -> N
     assert loss[False] < loss[True] / 2
     assert history(made)[-1]["target_bleu"] < 1
     assert not made.diverged
+
+
+def with_others(folder: Path, few: int = 0) -> Path:
+    """The facts to forget, beside each what two other towns have; the first few have nothing beside them."""
+    lines = []
+    for number, (question, answer) in enumerate(facts(True)):
+        others = [other for asked, other in facts(False) if asked.split()[:2] == question.split()[:2]][:2]
+        lines.append({"question": question, "answer": answer} | ({"alternate": others} if number >= few else {}))
+    (folder / "others.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder / "others.jsonl"
+
+
+def test_the_table_of_methods_has_every_name() -> None:
+    assert [*METHODS, NEEDLE] == list(METHOD_NAMES)
+
+
+def test_every_other_answer_is_preferred_once(tiny: World, tmp_path: Path) -> None:
+    recipe = replace(SHORT, method="altpo", limit=None, steps=1)
+    made = tiny.unlearn(tmp_path / "made", recipe, forget=with_others(tmp_path))
+    assert made.record["counts"]["forget"] == 2 * len(facts(True))
+    assert made.record["settings"]["beta"] == METHODS["altpo"].beta
+    said = refused(tiny, tmp_path / "again", recipe, forget=with_others(tmp_path, few=3))
+    assert "3 of 8 texts have no other answer" in said
+    assert "--train-on both" in refused(tiny, tmp_path / "again", replace(recipe, train_on="both"))
+
+
+def test_states_are_steered_by_the_value_vectors_before_them_alone(tiny: World, tmp_path: Path) -> None:
+    recipe = replace(PLAIN, method="rmu", lr=1e-3, steps=2, layer=2)
+    made = tiny.unlearn(tmp_path / "made", recipe)
+    before, after = weights(tiny.root / "base"), weights(made.output)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1, 2)}
+    # Five times as long as the base's own states, a number that the record keeps, as a user would give it.
+    settings = made.record["settings"]
+    assert settings["layer"] == 2
+    given = tiny.unlearn(tmp_path / "given", replace(recipe, steering=settings["steering"]))
+    assert history(given) == history(made)
+    other = tiny.unlearn(tmp_path / "other", replace(recipe, steering=2 * settings["steering"]))
+    assert history(other)[-1]["loss"] > 2 * history(made)[-1]["loss"]
 
 
 @pytest.mark.rounding
@@ -570,6 +615,15 @@ def test_texts_of_which_no_token_is_scored(tiny: World, tmp_path: Path) -> None:
             {"retain": None},
             "hold on to",
         ),
+        ({"method": "simnpo", "limit": None, "retain_loss": "default"}, {"retain": None}, "simnpo needs text"),
+        ({"method": "altpo", "limit": None}, {}, "8 of 8 texts have no other answer"),
+        ({"method": "npo", "limit": None, "margin": 1.0}, {}, "--margin: npo has none; it is for simnpo"),
+        ({"layer": 2}, {}, "--layer: graddiff steers no states; it is for rmu"),
+        ({"steering": 5.0}, {}, "--steering: graddiff steers no states"),
+        ({"retain_loss": "states"}, {}, "--retain-loss states: graddiff looks at no states"),
+        ({"method": "rmu", "limit": None, "layer": 4}, {}, "--layer: 4 is none of this model's; give 0 to 3"),
+        ({"method": "rmu", "limit": None, "steering": 0.0}, {}, "--steering"),
+        ({"method": "simnpo", "limit": None, "margin": -1.0}, {}, "--margin"),
         ({"method": "forgetting"}, {}, "no 'forgetting'; there are graddiff"),
         ({"retain_loss": "l2"}, {}, "--retain-loss"),
         ({"optimizer": "lion"}, {}, "--optimizer"),

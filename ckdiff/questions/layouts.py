@@ -117,6 +117,10 @@ CLUSTER, SPAN = ("cluster", "fact"), ("span", "entity")
 """Columns of any data set: questions about one fact, and the part of the answer that only who knows it can say."""
 
 
+ALTERNATE = ("alternate", "perturbed_answer")
+"""Columns of any data set with other answers of the same kind: one, or a list."""
+
+
 ASKING = ("question", "query")
 """Columns that hold a question even where no answer stands beside it."""
 
@@ -128,7 +132,7 @@ def fold(name: str) -> str:
 
 def known_columns() -> frozenset[str]:
     """Every column that is read, folded; of a table with many columns no other is."""
-    return frozenset(fold(column) for row in LAYOUTS for column in (*row.columns, *CLUSTER, *SPAN))
+    return frozenset(fold(column) for row in LAYOUTS for column in (*row.columns, *CLUSTER, *SPAN, *ALTERNATE))
 
 
 def has(record: Mapping[str, Any], *columns: str) -> bool:

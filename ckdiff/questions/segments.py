@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ckdiff.questions.layouts import fold, has, text_layout
+from ckdiff.questions.layouts import ALTERNATE, fold, has, text_layout
 from ckdiff.questions.records import Records, items_of, name_in_errors, read_records
 from ckdiff.questions.streams import RecordsError
 from ckdiff.questions.values import (
@@ -28,7 +28,7 @@ from ckdiff.questions.values import (
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ckdiff.questions.formats import Record
@@ -48,10 +48,11 @@ NO_ENDING = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|cf|No|Vol|e\.
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One text, stripped; with a prompt (a question) the text is its answer."""
+    """One text, stripped; with a prompt (a question) the text is its answer, `alternates` others of its kind."""
 
     text: str
     prompt: str | None = None
+    alternates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,17 @@ def _segments_of(entry: Record, found: Records, length: int) -> Iterator[Segment
         answers = item[fold(answer)]
         said = words_of(place, answer, answers[0] if isinstance(answers, list) and answers else answers)
         check_open(place, item, [said])
-        yield Segment(said, string_of(place, prompt, item[fold(prompt)]))
+        yield Segment(said, string_of(place, prompt, item[fold(prompt)]), _alternates(place, item, said))
     else:
         yield from map(Segment, list(segments(text_of(entry), length)) or [""])
+
+
+def _alternates(place: str, item: Mapping[str, Any], answer: str) -> tuple[str, ...]:
+    """Other answers of the kind that an entry gives, each once, but not the right one."""
+    column = next((name for name in ALTERNATE if item.get(name)), "")
+    given = item[column] if column else []
+    every = (words_of(place, column, one) for one in (given if isinstance(given, list) else [given]))
+    return tuple(dict.fromkeys(one for one in every if one and one != answer))
 
 
 def text_of(entry: Record) -> str:
@@ -233,5 +242,7 @@ def _collect(found: Iterable[Segment], source: str, most: int | None, notes: tup
 
 
 def text_digest(found: Iterable[Segment]) -> str:
-    """sha256 over the canonical JSON of texts and prompts."""
-    return canonical_digest([[segment.text, segment.prompt] for segment in found])
+    """sha256 over the canonical JSON of texts and prompts, and of other answers where there are some."""
+    return canonical_digest(
+        [[one.text, one.prompt, *([list(one.alternates)] if one.alternates else [])] for one in found]
+    )

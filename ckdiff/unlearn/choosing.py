@@ -10,6 +10,7 @@ import torch
 from ckdiff.probes.live.generation import context_length, greedy
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question, general_questions
+from ckdiff.questions.segments import Segment
 from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import RecipeError
 from ckdiff.unlearn.sequences import Tokens, encode_texts, refusals
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.unlearn.measuring import Gauge
+    from ckdiff.unlearn.recipe import Recipe
     from ckdiff.unlearn.session import Unlearning
 
 
@@ -27,9 +29,16 @@ def choose_texts(work: Unlearning, gauge: Gauge, live: LiveModel) -> tuple[list[
     recipe, inputs, tokenizer = work.recipe, work.inputs, gauge.tokenizer
     length = min(recipe.length, context_length(live) or recipe.length)
     segments = inputs.forget.segments if inputs.forget is not None and recipe.train_on != "answers" else ()
-    forget = encode_texts(tokenizer, segments, recipe.template, length)
-    if len(forget) < len(segments):
-        work.notes.append(f"{len(segments) - len(forget)} forget texts without a token to score were left out")
+    own = METHODS[recipe.method].preferred
+    wanted = recipe.preferred if own == "chosen" else own
+    preferred: list[Tokens] = []
+    if wanted == "alternate":
+        forget, preferred, known = _beside_others(segments, tokenizer, recipe, length)
+    else:
+        forget = encode_texts(tokenizer, segments, recipe.template, length)
+        known = len(forget)
+    if known < len(segments):
+        work.notes.append(f"{len(segments) - known} forget texts without a token to score were left out")
     retain = encode_texts(tokenizer, inputs.retain.segments if inputs.retain else (), recipe.template, length)
     if recipe.train_on != "text":
         forget += _answers(gauge, length)
@@ -38,10 +47,32 @@ def choose_texts(work: Unlearning, gauge: Gauge, live: LiveModel) -> tuple[list[
         raise RecipeError("--forget: no token comes out of its texts; give text that the model's tokenizer knows")
     work.counts |= {"forget": len(forget), "forget_tokens": sum(len(text.ids) - text.first for text in forget)}
     work.counts |= {"retain": len(retain), "retain_tokens": sum(len(text.ids) - text.first for text in retain)}
-    preferred: list[Tokens] = []
-    if METHODS[recipe.method].preferred and recipe.preferred == "refusal":
+    if wanted == "refusal":
         preferred = _refusals(forget, tokenizer, recipe.seed, context_length(live))
     return forget, retain, preferred
+
+
+def _beside_others(
+    segments: Sequence[Segment], tokenizer: Any, recipe: Recipe, length: int
+) -> tuple[list[Tokens], list[Tokens], int]:
+    """Each answer to forget as often as the file has others, the others in the same order, and how many answers."""
+    if recipe.train_on != "text":
+        raise RecipeError(
+            f"--train-on {recipe.train_on}: the base's own answers have no others beside them; use --train-on text"
+        )
+    bare = [segment for segment in segments if not segment.alternates]
+    if bare:
+        raise RecipeError(
+            f"--forget: {len(bare)} of {len(segments)} texts have no other answer beside theirs to be preferred; give"
+            " each question a column alternate (or TOFU's perturbed_answer)"
+        )
+    found = []
+    for segment in segments:
+        pairs = ([segment, Segment(other, segment.prompt)] for other in segment.alternates)
+        both = [encode_texts(tokenizer, pair, recipe.template, length) for pair in pairs]
+        found.append([pair for pair in both if len(pair) == 2])
+    flat = [pair for pairs in found for pair in pairs]
+    return [pair[0] for pair in flat], [pair[1] for pair in flat], sum(map(bool, found))
 
 
 def _answers(gauge: Gauge, length: int) -> list[Tokens]:

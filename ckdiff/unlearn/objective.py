@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ckdiff.unlearn.methods import Terms, ce, kl, sequence_nll
+from ckdiff.unlearn.methods import IGNORED, Terms, ce, kl, sequence_nll, state_distance
 from ckdiff.unlearn.sequences import pad
+from ckdiff.unlearn.steering import read_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.unlearn.methods import Method
-    from ckdiff.unlearn.sequences import Tokens
+    from ckdiff.unlearn.sequences import Padded, Tokens
+    from ckdiff.unlearn.steering import Steering
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class Objective:
 
     Attributes:
         live: the model in training.
-        base: the model that it started from, for KL; None where the loss needs none.
+        base: the model that it started from, where the loss needs its logits or states; else None.
         method: what is done with forget texts.
         forget: texts to forget.
         retain: texts to hold on to; may be empty.
@@ -43,6 +45,8 @@ class Objective:
         limit: of the forget texts' tokens, see `methods.sequence_nll`; for ascent only.
         seed: of the order of retain texts.
         batch: forget texts a batch, the last one of an epoch aside.
+        margin: see `methods.Terms`.
+        steering: where states are read, and where to they are led; None where the method reads none.
         base_nll: of each forget text under the base, once `ask_base` has been called.
     """
 
@@ -58,6 +62,8 @@ class Objective:
     limit: float | None
     seed: int
     batch: int
+    margin: float = 0.0
+    steering: Steering | None = None
     base_nll: dict[str, list[float]] = field(default_factory=dict)
 
     def items(self) -> list[int]:
@@ -93,7 +99,8 @@ class Objective:
         rows += [self.retain[number] for number in drawn] if self.weight else []
         batch = pad(rows, self.live.device)
         # One forward for all of them: a batch twice as long is cheaper than two batches.
-        logits = model(input_ids=batch.ids, use_cache=False).logits
+        with read_states(self.live, self._layer) as seen:
+            logits = model(input_ids=batch.ids, use_cache=False).logits
         ends = len(items), len(items) + len(chosen)
         nll, tokens = sequence_nll(logits[: ends[1]], batch.labels[: ends[1]], self.limit)
         terms = Terms(
@@ -103,20 +110,45 @@ class Objective:
             nll[ends[0] :] if chosen else None,
             self._stored_nll("preferred", chosen),
             self.beta,
+            self.margin,
+            **self._closer(batch.rows(0, ends[0]), logits, seen),
         )
         loss = self.method.forget(terms)
         if self.weight:
-            loss = loss + self.weight * self._retain_loss(
-                logits[ends[1] :], batch.ids[ends[1] :], batch.labels[ends[1] :]
-            )
+            kept = batch.rows(ends[1], len(rows))
+            loss = loss + self.weight * self._retain_loss(kept, logits[ends[1] :], [one[ends[1] :] for one in seen])
         return loss
 
-    def _retain_loss(self, logits: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
-        if self.base is None:
-            return ce(logits, labels)
-        with torch.no_grad():
-            base_logits = self.base.model(input_ids=ids, use_cache=False).logits
-        return kl(logits, base_logits, labels)
+    @property
+    def _layer(self) -> int | None:
+        return None if self.steering is None else self.steering.layer
+
+    def _closer(self, forget: Padded, logits: Tensor, seen: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What a method reads of the forget texts beside their probabilities: logits or states, a scored token each."""
+        scored = forget.labels[:, 1:] != IGNORED
+        if self.method.reads == "states" and self.steering is not None:
+            states = seen[0][: len(scored), :-1][scored]
+            return {"states": states, "sequence": scored.nonzero()[:, 0], "steer": self.steering.steer}
+        if self.method.reads == "logits" and self.base is not None:
+            ours, base = logits[: len(scored), :-1][scored], self._of_base(forget)[0][:, :-1][scored]
+            return {"logits": ours, "base_logits": base, "targets": forget.labels[:, 1:][scored]}
+        return {}
+
+    def _of_base(self, batch: Padded) -> tuple[Tensor, list[Tensor]]:
+        """The base's logits, and its states where some are read."""
+        assert self.base is not None
+        with torch.no_grad(), read_states(self.base, self._layer) as seen:
+            return self.base.model(input_ids=batch.ids, use_cache=False).logits, seen
+
+    def _retain_loss(self, kept: Padded, logits: Tensor, seen: Sequence[Tensor]) -> Tensor:
+        if self.retain_loss == "ce":
+            return ce(logits, kept.labels)
+        base_logits, base_seen = self._of_base(kept)
+        if self.retain_loss == "kl":
+            return kl(logits, base_logits, kept.labels)
+        scored = kept.labels[:, 1:] != IGNORED
+        ours, base = seen[0][:, :-1][scored], base_seen[0][:, :-1][scored]
+        return state_distance(ours, base, scored.nonzero()[:, 0])
 
     def _stored_nll(self, name: str, items: Sequence[int]) -> Tensor | None:
         if not items or not self.base_nll.get(name):

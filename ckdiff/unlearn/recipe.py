@@ -31,9 +31,13 @@ from ckdiff.options import (
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 
 NEEDLE = "needle"
-METHOD_NAMES = ("graddiff", "dpo", "npo", "npo_kl", "grad_ascent", NEEDLE)
-RETAIN_LOSSES = ("default", "kl", "ce", "none")
-PREFERRED = ("refusal", "retain")
+STEERED = "rmu"
+"""The method that looks at a layer's states."""
+METHOD_NAMES = (
+    "graddiff", "dpo", "npo", "npo_kl", "grad_ascent", "simnpo", "idk_dpo", "altpo", "undial", STEERED, NEEDLE
+)  # fmt: skip
+RETAIN_LOSSES = ("default", "kl", "ce", "states", "none")
+PREFERRED = ("refusal", "retain", "alternate")
 TRAIN_ON = ("text", "answers", "both")
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
@@ -133,11 +137,15 @@ class Recipe:
     Attributes:
         method: one of `METHOD_NAMES`.
         train_on: "text" (the forget file's), "answers" (the base's own to the target questions), or "both".
-        preferred: what DPO prefers: "refusal" (from a list of ours; forget texts must be answers), or "retain" text.
-        retain_loss: "kl", "ce", "none", or "default" for the method's own.
-        retain_weight: of the retain loss; None for the default of its kind.
+        preferred: what DPO prefers: "refusal" (from a list of ours; forget texts must be answers), "retain" text, or
+            "alternate" (the forget file's other answers).
+        retain_loss: "kl", "ce", "states" (RMU's), "none", or "default" for the method's own.
+        retain_weight: of the retain loss; None for the method's own, or that of its kind.
         lr: learning rate; None for the method's own.
-        beta: inverse temperature of DPO and NPO.
+        beta: of DPO and NPO the inverse temperature, of UNDIAL what a logit is lowered by; None for the method's own.
+        margin: SimNPO only: of its reward; None for 0.
+        layer: RMU only: the layer behind which states are steered; None for one at 7 of 32.
+        steering: RMU only: length of the state that they are led to; None for five times the base's own.
         limit: -log p above which a token to forget is left alone (ascent only), or None.
         epochs: passes over the forget text.
         steps: the most optimiser steps; 0: as many as the epochs make.
@@ -161,18 +169,21 @@ class Recipe:
     """
 
     method: Annotated[
-        str, Option("--method -m", "graddiff, dpo, npo, npo_kl, grad_ascent or needle.", known=METHOD_NAMES)
+        str, Option("--method -m", f"{', '.join(METHOD_NAMES[:-1])} or {METHOD_NAMES[-1]}.", known=METHOD_NAMES)
     ] = "graddiff"
     train_on: Annotated[str, ON] = "text"
     retain_loss: Annotated[
-        str, Option("--retain-loss", "kl, ce or none; else the method's own.", LOSS, known=RETAIN_LOSSES)
+        str, Option("--retain-loss", "kl, ce, states or none; else the method's own.", LOSS, known=RETAIN_LOSSES)
     ] = "default"
-    retain_weight: Annotated[float | None, Option("--retain-weight", "Else 1 for kl, 1.5 for ce.", LOSS, least=0)] = (
-        None
-    )
-    beta: Annotated[float, Option("--beta", "Of DPO and NPO.", LOSS, above=0)] = 0.1
+    retain_weight: Annotated[float | None, Option("--retain-weight", "Else the method's own.", LOSS, least=0)] = None
+    beta: Annotated[float | None, Option("--beta", "Of DPO, NPO, UNDIAL; else its own.", LOSS, above=0)] = None
+    margin: Annotated[float | None, Option("--margin", "Of SimNPO; else 0.", LOSS, least=0)] = None
+    layer: Annotated[int | None, Option("--layer", "Of RMU; else one at 7 of 32.", LOSS, least=0, most=MOST)] = None
+    steering: Annotated[
+        float | None, Option("--steering", "Of RMU: length of the random state; else 5 of the base's.", LOSS, above=0)
+    ] = None
     preferred: Annotated[
-        str, Option("--preferred", "What DPO prefers: refusal or retain text.", LOSS, known=PREFERRED)
+        str, Option("--preferred", "What dpo prefers: refusal, retain or alternate.", LOSS, known=PREFERRED)
     ] = "refusal"
     limit: Annotated[
         float | None,
@@ -218,6 +229,13 @@ class Recipe:
         check_options(self, RecipeError)
         if self.limit is not None and self.method not in ("graddiff", "grad_ascent"):
             raise RecipeError(f"--ascent-limit: {self.method} makes no ascent; it is for graddiff and grad_ascent")
+        if self.margin is not None and self.method != "simnpo":
+            raise RecipeError(f"--margin: {self.method} has none; it is for simnpo")
+        for name in ("layer", "steering"):
+            if getattr(self, name) is not None and self.method != STEERED:
+                raise RecipeError(f"--{name}: {self.method} steers no states; it is for {STEERED}")
+        if self.retain_loss == "states" and self.method != STEERED:
+            raise RecipeError(f"--retain-loss states: {self.method} looks at no states; it is for {STEERED}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class Padded(NamedTuple):
     ids: Tensor
     labels: Tensor
 
+    def rows(self, first: int, end: int) -> Padded:
+        """Some of its texts."""
+        return Padded(self.ids[first:end], self.labels[first:end])
+
 
 def encode_texts(tokenizer: Any, segments: Sequence[Segment], template: str, length: int) -> list[Tokens]:
     """Segments as ids, cut to a length; what has no token to score is left out."""

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ from ckdiff.progress import Listener, Stopped
 from ckdiff.unlearn import needle, saving
 from ckdiff.unlearn.choosing import choose_texts
 from ckdiff.unlearn.measuring import Gauge, start
-from ckdiff.unlearn.methods import METHODS, RETAIN_WEIGHTS
+from ckdiff.unlearn.methods import METHODS, choose_retain
 from ckdiff.unlearn.objective import Objective
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
 from ckdiff.unlearn.session import KEY, Unlearning, busy, check_memory, check_place, digest, key_of, settings_of
+from ckdiff.unlearn.steering import choose_steering, want_gradients
 from ckdiff.version import __version__
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
@@ -125,28 +127,28 @@ def _train(work: Unlearning, resume: bool) -> Made:
     key = key_of(work)
     check_place(work, key, resume)
     gauge, live = _gauge(work)
-    retain_loss = method.retain if recipe.retain_loss == "default" else recipe.retain_loss
-    weight = RETAIN_WEIGHTS[retain_loss] if recipe.retain_weight is None else recipe.retain_weight
-    weight = weight if retain_loss != "none" else 0.0
+    retain_loss, weight = choose_retain(recipe)
     forget, retain, preferred = choose_texts(work, gauge, live)
-    needs_retain = weight > 0 or (method.preferred and not preferred)
+    needs_retain = weight > 0 or (bool(method.preferred) and not preferred)
     if needs_retain and not retain:
         raise RecipeError(f"--retain: {recipe.method} needs text to hold on to; name a file, or --retain-loss none")
     twin = None
-    if weight > 0 and retain_loss == "kl":
+    if method.reads == "logits" or (weight > 0 and retain_loss != "ce"):
         twin = LiveModel(work.base, torch.float32, live.device)
     check_memory(work, live, twin is not None, [*forget, *retain, *preferred], needs_retain, bool(preferred))
     if twin is not None:
         twin.load()
-    for parameter in live.model.parameters():
-        parameter.requires_grad_(True)
-    objective = Objective(
-        live, twin, method, forget, retain if needs_retain else [], preferred, retain_loss, weight,
-        recipe.beta, recipe.limit, recipe.seed, recipe.batch_size,
-    )  # fmt: skip
     work.listener.progress("base", 0, 1, "the base reads the texts")
     live.model.eval()
-    objective.ask_base(recipe.batch_size, lambda: precision(recipe, live.device))
+    arithmetic = partial(precision, recipe, live.device)
+    steering = choose_steering(live, forget, recipe, arithmetic) if method.reads == "states" else None
+    want_gradients(live, steering)
+    beta = recipe.beta or method.beta or 0.0
+    objective = Objective(
+        live, twin, method, forget, retain if needs_retain else [], preferred, retain_loss, weight,
+        beta, recipe.limit, recipe.seed, recipe.batch_size, recipe.margin or 0.0, steering,
+    )  # fmt: skip
+    objective.ask_base(recipe.batch_size, arithmetic)
     work.listener.progress("base", 1, 1, "")
     work.place.mkdir(exist_ok=True)
     try:
@@ -177,7 +179,9 @@ def _run(work: Unlearning, objective: Objective, gauge: Gauge, resume: bool) -> 
         before = [point for point in watch.points if point["state"] == "memory" or point["step"] != last["step"]]
         history = _save(work, gauge, folder, last, before)
         losses = {"lr": lr, "retain_loss": objective.retain_loss, "retain_weight": objective.weight, "clip": CLIP}
-        settings = {**losses, **settings_of(recipe)}
+        settings = {**losses, **settings_of(recipe), "beta": objective.beta or None}
+        if objective.steering is not None:
+            settings |= {"layer": objective.steering.layer, "steering": objective.steering.length}
         made = _finish(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
     shutil.rmtree(work.place, ignore_errors=True)
     return made
