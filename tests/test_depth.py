@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.verify.report import check
+from ckdiff.calls.depth import depth as measure_depth
+from ckdiff.calls.specs import DepthSpec
 from ckdiff.cli.depth import status_of
 from ckdiff.errors import ExitStatus
+from ckdiff.probes.depth.kept import load, save
 from ckdiff.probes.depth.runs import MODELS, SOURCES, How, Trio, measure
+from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.probes.live.model import LiveModel
-from ckdiff.progress import Listener
+from ckdiff.progress import Listener, Stopped
 from ckdiff.report.formats import FORMATS
-from ckdiff.report.hdf5.file import read_report
+from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.scoring.depth import depths, mean_depth, shares
+from ckdiff.scoring.settings import Settings
 from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import depth, report
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["ckdiff", "made", "place"]
 
 EAGER = "eager"
+STOPS = Listener(stop=lambda: True)
 TOLERANCE = 1e-7
 """In nats a token: eager attention normalises in float32, whatever the model's dtype."""
 
@@ -182,6 +189,31 @@ def test_batches_streaming_and_chunks_change_nothing(never: Callable[[str], list
             assert other.level[model] == pytest.approx(plain.level[model], abs=1e-12)
 
 
+@pytest.mark.parametrize("how", [How(2), How(2, stream=True, room=1)])
+def test_what_was_interrupted_goes_on_to_the_same_bits(
+    never: Callable[[str], list[Path]], tmp_path: Path, how: How
+) -> None:
+    folders, place, ends = never("gpt2"), tmp_path / "kept", 0
+    whole, mark = found(folders, stream=how.stream, room=how.room), None
+    keep = partial(save, place, "key", [[1, 2]])
+    while True:
+        try:
+            # Whoever goes on has more room: how the questions were split stays.
+            with torch.inference_mode():
+                more = how if mark is None else replace(how, room=1 << 30)
+                last = measure(trio(folders), prompts_of(), more, STOPS, None, mark, keep)
+            break
+        except Stopped:
+            kept = load(place, "key", torch.device("cpu"))
+            assert kept is not None
+            ends, mark = ends + 1, kept[1]
+            assert kept[0] == [[1, 2]]
+    assert ends == 2 * len(trio(folders).base.layers)
+    for name in ("level", "given", "patched", "lens"):
+        for key, values in getattr(whole, name).items():
+            assert np.array_equal(values, getattr(last, name)[key])
+
+
 def test_the_published_code_patches_the_last_layer_behind_the_norm(never: Callable[[str], list[Path]]) -> None:
     """There the answer is read off the source's own final norm, by the base's unembedding."""
     folders = never("llama")
@@ -302,6 +334,25 @@ def test_the_command_measures_shows_and_verifies(ckdiff: Run, place: Path, refer
     assert [row.where for row in check(replace(stored, depth=told)).found] == ["depth: depth[0]"]
     lower = replace(stored.depth, drop_unlearned=stored.depth.drop_unlearned * 0.9)
     assert any(row.where.startswith("depth") for row in check(replace(stored, depth=lower)).found)
+
+
+def test_an_interrupted_depth_resumes_to_the_same_bytes(place: Path, reference: str) -> None:
+    settings, keep = Settings(device="cpu", tokens=4), place / "kept"
+    spec = DepthSpec("base", "unlearned", reference=reference, asked=ASKED, settings=settings)
+    write_report(measure_depth(spec), "whole.h5")
+    with pytest.raises(Stopped):
+        measure_depth(spec, STOPS, keep=keep)
+    other = replace(spec, compat=True)
+    with pytest.raises(PartialError, match="interrupted depth of other"):
+        measure_depth(other, keep=keep, resume=True)
+    said: list[str] = []
+    told = Listener(lambda stage, *_: said.append(stage))
+    write_report(measure_depth(spec, told, keep=keep, resume=True), "pieces.h5")
+    assert Path("pieces.h5").read_bytes() == Path("whole.h5").read_bytes()
+    assert "answers" not in said
+    keep.write_bytes(keep.read_bytes()[:-9])
+    with pytest.raises(PartialError, match="damaged"):
+        measure_depth(spec, keep=keep, resume=True)
 
 
 def test_a_plan_says_what_it_costs_and_writes_nothing(ckdiff: Run, place: Path, reference: str) -> None:

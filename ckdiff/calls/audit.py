@@ -14,7 +14,7 @@ from ckdiff.calls.attack import attack_open, digest_of_reference, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import identity, open_pair, provenance_of, versions
+from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -261,17 +261,19 @@ def _ask_and_probe(
 def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
     """The report with how deep it goes beside a reference; as it was without one, or where its shape is another."""
     from ckdiff.probes.assembly import NotFiniteError
-    from ckdiff.probes.depth.section import Beside, DepthError, open_reference, run
+    from ckdiff.probes.depth.section import Beside, DepthError, Keeping, open_reference, run
 
     job, reference = work.depth, work.reference
     if job is None or reference is None or report.attack is None:
         return report
     work.begin("depth", listener)
+    weights = f"{identity(*work.sides, report.provenance)} {digest or identity_of(reference)}"
+    keeping = None if work.kept is None else Keeping(work.kept.place("depth.partial"), weights, work.kept.resume)
     try:
         live, notes = open_reference(job, reference)
         job.notes += notes
         beside = Beside(reference, attacking.reference_kind or "", digest)
-        return replace(report, depth=run(job, live, beside, listener))
+        return replace(report, depth=run(job, live, beside, listener, keeping=keeping))
     except (DepthError, NotFiniteError) as error:
         listener.remark(f"no depth was measured: {error}")
         return report

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, digest_of, open_pair
+from ckdiff.calls.provenance import begin_report, digest_of, identity, identity_of, open_pair
 from ckdiff.calls.specs import DepthSpec
 from ckdiff.options import check_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckdiff.probes.depth.outline import DepthOutline
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
@@ -22,18 +24,26 @@ if TYPE_CHECKING:
 
 
 @take_paths(DepthSpec)
-def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
+def depth(
+    spec: DepthSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+) -> Report:
     """A report of how deep the unlearning goes, beside a model that never knew.
 
     Args:
         spec: which three models, with which questions.
         listener: told of progress, asked whether to stop.
         existing: a report of the same pair; the depth is put into it, in the place of an older one.
+        keep: a file to keep an unfinished depth in.
+        resume: go on with what is kept there.
 
     Raises:
         CkdiffError: the models, the questions or the settings do not allow it.
     """
-    from ckdiff.probes.depth.section import Beside, DepthError, run
+    from ckdiff.probes.depth.section import Beside, DepthError, Keeping, run
 
     job, live = prepare_depth(spec)
     base, unlearned, reference = job.pair.base.checkpoint, job.pair.unlearned.checkpoint, live.checkpoint
@@ -43,7 +53,9 @@ def depth(spec: DepthSpec, listener: Listener | None = None, existing: Report | 
         if is_same(reference, digest, record):
             raise DepthError(f"--reference: {reference.location} is the {side} itself; name a model that never knew")
     beside = Beside(reference, spec.reference_kind or "", digest)
-    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat)))
+    weights = f"{identity(base, unlearned, found.provenance)} {digest or identity_of(reference)}"
+    keeping = None if keep is None else Keeping(keep, weights, resume)
+    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat, keeping)))
 
 
 def prepare_depth(spec: DepthSpec) -> tuple[Job, LiveModel]:

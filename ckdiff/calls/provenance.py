@@ -100,8 +100,12 @@ def identity(base: Checkpoint, unlearned: Checkpoint, provenance: Provenance) ->
     digests = [side.digest for side in (provenance.base, provenance.unlearned)]
     if all(digests):
         return " ".join(map(str, digests))
-    files = [shard for side in (base, unlearned) for shard in side.shards]
-    return " ".join(f"{shard.path} {shard.size} {shard.path.stat().st_mtime_ns}" for shard in files)
+    return " ".join(map(identity_of, (base, unlearned)))
+
+
+def identity_of(checkpoint: Checkpoint) -> str:
+    """The names, sizes and times of one checkpoint's files, where nobody has hashed them."""
+    return " ".join(f"{shard.path} {shard.size} {shard.path.stat().st_mtime_ns}" for shard in checkpoint.shards)
 
 
 def record_of(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointRecord:

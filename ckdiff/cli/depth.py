@@ -9,7 +9,7 @@ import typer
 from ckdiff.calls.attacking import COMPAT, Reference
 from ckdiff.calls.specs import DepthSpec, Target
 from ckdiff.cli.console import inconclusive, present, write_depth
-from ckdiff.cli.options import FORMAT, PLAN, SHOW_QUESTIONS, TABLE, THREADS, Output
+from ckdiff.cli.options import FORMAT, PLAN, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
@@ -31,6 +31,7 @@ def depth(
     given_answers: Annotated[bool, GIVEN_ANSWERS] = False,
     threads: Annotated[int, THREADS] = 0,
     plan: Annotated[bool, PLAN] = False,
+    resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
     show_questions: Annotated[int, SHOW_QUESTIONS] = 0,
 ) -> None:
@@ -47,8 +48,9 @@ def depth(
     if plan:
         write_depth(outline(spec))
         return
-    report = session.work(lambda listener: run(spec, listener, existing))
-    report = session.write(report, "depth")
+    with session.keep(resume, "depth") as place:
+        report = session.work(lambda listener: run(spec, listener, existing, place, resume))
+        report = session.write(report, "depth")
     present(report, output_format, 10, "depth", show_questions)
     session.say(f"report: {output.output}")
     raise typer.Exit(status_of(report))

@@ -123,7 +123,8 @@ def _attack(task: Task, listener: Listener) -> Report:
 def _depth(task: Task, listener: Listener) -> Report:
     from ckdiff.calls.depth import depth
 
-    return depth(_with_memory(task), listener)
+    place = _partial(task)
+    return depth(_with_memory(task), listener, None, place, place.exists())
 
 
 WORK: dict[str, Callable[[Task, Listener], Report]] = {

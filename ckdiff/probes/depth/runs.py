@@ -11,7 +11,9 @@ through the base's final norm and unembedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -38,6 +40,8 @@ Source = Literal["unlearned", "reference"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 Model = Literal["base", "unlearned", "reference"]
 MODELS: tuple[Model, ...] = get_args(Model)
+KEEP_EVERY = 120.0
+"""Seconds between two copies of an unfinished measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +94,86 @@ class Drops:
     lens: dict[Source, Float64]
 
 
+Key = tuple[str, str, int]
+"""What was read: "lens", "patched" or "end", of which model, at which layer."""
+Found = dict[Key, list[Read]]
+
+
+@dataclass(slots=True)
+class Stage:
+    """How far a pass has come: with it, one that was interrupted goes on as if it had not been.
+
+    Attributes:
+        layer: the next one.
+        own: by model a state a batch.
+        runs: by source and layer a state a batch.
+        found: what this pass has read.
+    """
+
+    layer: int = 0
+    own: dict[Model, list[Tensor]] = field(default_factory=dict)
+    runs: dict[tuple[Source, int], list[Tensor]] = field(default_factory=dict)
+    found: Found = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Mark:
+    """How far a measurement has come.
+
+    Attributes:
+        group: the number of the pass that is under way.
+        stage: of that pass.
+        found: what the passes before it have read.
+        stream, room: as in `How`, which say how the questions are split into passes.
+    """
+
+    group: int = 0
+    stage: Stage = field(default_factory=Stage)
+    found: Found = field(default_factory=dict)
+    stream: bool = False
+    room: int = 0
+
+    def end_pass(self) -> None:
+        """The next pass is under way."""
+        for key, reads in self.stage.found.items():
+            self.found.setdefault(key, []).extend(reads)
+        self.group, self.stage = self.group + 1, Stage()
+
+
+Keep = Callable[[Mark], None]
+"""Keeps how far a measurement has come."""
+
+
 @dataclass(slots=True)
 class _Pass:
     """Batches on their way through the layers.
 
     Attributes:
-        own: by model a state a batch.
-        calls: by model the other arguments of each layer, a list a batch.
-        runs: by source and layer a state a batch.
         patched: by batch the positions that are overwritten, as indices into [question * position].
+        mark: how far they are.
+        calls: by model the other arguments of each layer, a list a batch.
     """
 
     batches: Sequence[Batch]
     prompts: Sequence[Prompt]
     patched: Sequence[Tensor]
-    own: dict[Model, list[Tensor]] = field(default_factory=dict)
+    mark: Mark
     calls: dict[Model, list[list[Call]]] = field(default_factory=dict)
-    runs: dict[tuple[Source, int], list[Tensor]] = field(default_factory=dict)
 
-
-Key = tuple[str, str, int]
-"""What was read: "lens", "patched" or "end", of which model, at which layer."""
+    @property
+    def stage(self) -> Stage:
+        """How far this pass is."""
+        return self.mark.stage
 
 
 def measure(
-    trio: Trio, prompts: Sequence[Prompt], how: How, listener: Listener, places: Sequence[Sequence[int]] | None = None
+    trio: Trio,
+    prompts: Sequence[Prompt],
+    how: How,
+    listener: Listener,
+    places: Sequence[Sequence[int]] | None = None,
+    mark: Mark | None = None,
+    keep: Keep | None = None,
 ) -> Drops:
     """Drops of every answer, for both sources and every layer.
 
@@ -124,28 +183,35 @@ def measure(
         how: how they go through.
         listener: told of progress, asked whether to stop.
         places: by prompt the numbers of its answer's tokens that are patched and scored; None: all of them.
+        mark: how far an interrupted measurement of the same had come; None: nothing was done.
+        keep: called now and then, and before it stops, with how far it has come.
 
     Raises:
         NotFiniteError: a model computes NaN or infinity.
-        Stopped: the listener asked for it.
+        Stopped: the listener asked for it; what was done is kept.
     """
     order = sorted(range(len(prompts)), key=lambda number: prompts[number].length)
     ordered = [prompts[number] for number in order]
     chosen = [range(len(prompts[number].answer)) if places is None else places[number] for number in order]
-    found: dict[Key, list[Read]] = {}
+    mark, how = _agree(mark, how)
     try:
         for name in MODELS:
             trio.of(name).load_ends(unembedding=name == "base")
         groups, _ = split_groups(trio, ordered, how)
-        for number, group in enumerate(groups):
-            first, last = group[0].first, group[-1].first + len(group[-1].lengths)
-            one = _Pass(group, ordered[first:last], _patched(group, ordered, chosen))
-            for key, reads in _go(trio, one, how, listener, (number, len(groups))).items():
-                found.setdefault(key, []).extend(reads)
+        for group in groups[mark.group :]:
+            own = ordered[group[0].first : group[-1].first + len(group[-1].lengths)]
+            _go(trio, _Pass(group, own, _patched(group, ordered, chosen), mark), how, listener, len(groups), keep)
+            mark.end_pass()
     finally:
         for name in MODELS:
             trio.of(name).unload()
-    return _drops(found, chosen, np.argsort(order), len(trio.base.layers))
+    return _drops(mark.found, chosen, np.argsort(order), len(trio.base.layers))
+
+
+def _agree(mark: Mark | None, how: How) -> tuple[Mark, How]:
+    """Where it stands, and how it goes on: split into passes as it was when it began."""
+    mark = mark or Mark(stream=how.stream, room=how.room)
+    return mark, replace(how, stream=mark.stream, room=mark.room)
 
 
 def _patched(group: Sequence[Batch], prompts: Sequence[Prompt], chosen: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -185,42 +251,56 @@ def split_groups(trio: Trio, prompts: Sequence[Prompt], how: How) -> tuple[list[
     return groups, used
 
 
-def _go(trio: Trio, one: _Pass, how: How, listener: Listener, place: tuple[int, int]) -> dict[Key, list[Read]]:
-    """One pass over the layers; everything that was read in it."""
+def _go(trio: Trio, one: _Pass, how: How, listener: Listener, passes: int, keep: Keep | None) -> None:
+    """One pass over the layers, from where it stands; its stage gets everything that is read in it."""
+    stage, layers, done = one.stage, len(trio.base.layers), one.mark.group * len(trio.base.layers)
     for name in MODELS:
         fronts = [trio.of(name).front(batch.ids) for batch in one.batches]
-        one.own[name], one.calls[name] = [state for state, _ in fronts], [calls for _, calls in fronts]
-    layers, found = len(trio.base.layers), dict[Key, list[Read]]()
+        stage.own.setdefault(name, [state for state, _ in fronts])
+        one.calls[name] = [calls for _, calls in fronts]
     head: Unembedding | None = None
-    for number in range(layers):
-        listener.progress("layers", place[0] * layers + number, place[1] * layers, f"layer {number + 1}/{layers}")
-        if listener.stop():
+    saved = time.monotonic()
+    while stage.layer < layers:
+        number = stage.layer
+        listener.progress("layers", done + number, passes * layers, f"layer {number + 1}/{layers}")
+        head = _one_layer(trio, one, how, head)
+        stop = listener.stop()
+        if keep is not None and (stop or time.monotonic() - saved > KEEP_EVERY):
+            keep(one.mark)
+            saved = time.monotonic()
+        if stop:
             raise Stopped
-        for name in MODELS:
-            trio.of(name).load_layer(number)
-        _advance(trio, one, number, how.chunk)
-        if how.stream:
-            for name in MODELS:
-                trio.of(name).unload_layer(number)
-        rows = {name: _scored(one, one.own[name]) for name in MODELS}
-        head = head or trio.base.unembedding(_finite(trio.base, rows["base"]))
-        for name in MODELS:
-            found["lens", name, number] = _read(trio.base.tail(_finite(trio.of(name), rows[name])), head, one)
-    assert head is not None
-    for (source, number), states in one.runs.items():
+    head = head or trio.base.unembedding(_scored(one, stage.own["base"]))
+    for (source, number), states in stage.runs.items():
         hidden = trio.base.tail(_scored(one, states))
         if how.compat and number == layers - 1:
-            hidden = trio.of(source).tail(_scored(one, one.own[source]))
-        found["patched", source, number] = _read(hidden, head, one)
-    listener.progress("layers", (place[0] + 1) * layers, place[1] * layers, "")
+            hidden = trio.of(source).tail(_scored(one, stage.own[source]))
+        stage.found["patched", source, number] = _read(hidden, head, one)
+    listener.progress("layers", done + layers, passes * layers, "")
     for name in MODELS:
-        found["end", name, layers] = _end(trio.of(name), one, name, head)
-    return found
+        stage.found["end", name, layers] = _end(trio.of(name), one, name, head)
+
+
+def _one_layer(trio: Trio, one: _Pass, how: How, head: Unembedding | None) -> Unembedding:
+    """The next layer of all three models; what is read off it is noted."""
+    stage, number = one.stage, one.stage.layer
+    for name in MODELS:
+        trio.of(name).load_layer(number)
+    _advance(trio, one, number, how.chunk)
+    if how.stream:
+        for name in MODELS:
+            trio.of(name).unload_layer(number)
+    rows = {name: _scored(one, stage.own[name]) for name in MODELS}
+    head = head or trio.base.unembedding(_finite(trio.base, rows["base"]))
+    for name in MODELS:
+        stage.found["lens", name, number] = _read(trio.base.tail(_finite(trio.of(name), rows[name])), head, one)
+    stage.layer = number + 1
+    return head
 
 
 def _end(live: LiveModel, one: _Pass, name: Model, head: Unembedding) -> list[Read]:
     """What a model itself makes of the answers, through its own final norm and unembedding."""
-    rows = _scored(one, one.own[name])
+    rows = _scored(one, one.stage.own[name])
     if name != "base":
         live.load_ends()
         head = live.unembedding(rows)
@@ -232,25 +312,26 @@ def _end(live: LiveModel, one: _Pass, name: Model, head: Unembedding) -> list[Re
 
 def _advance(trio: Trio, one: _Pass, number: int, chunk: int) -> None:
     """Layer `number`: runs that have begun through the base's, each model's own, and the runs that begin behind it."""
+    stage = one.stage
     for unit, batch in enumerate(one.batches):
         rows, width = batch.ids.shape
-        step, keys = max(1, chunk // (rows * width)), list(one.runs)
+        step, keys = max(1, chunk // (rows * width)), list(stage.runs)
         call = one.calls["base"][unit][number]
         for start in range(0, len(keys), step):
             part = keys[start : start + step]
-            joined = trio.base.layer(number, torch.cat([one.runs[key][unit] for key in part]), call)
+            joined = trio.base.layer(number, torch.cat([stage.runs[key][unit] for key in part]), call)
             for key, state in zip(part, joined.split(rows), strict=True):
-                one.runs[key][unit] = state
+                stage.runs[key][unit] = state
     for name in MODELS:
         live = trio.of(name)
-        one.own[name] = [
+        stage.own[name] = [
             live.layer(number, state, calls[number])
-            for state, calls in zip(one.own[name], one.calls[name], strict=True)
+            for state, calls in zip(stage.own[name], one.calls[name], strict=True)
         ]
     for source in SOURCES:
-        one.runs[source, number] = [
+        stage.runs[source, number] = [
             _overwritten(ours, theirs, rows)
-            for ours, theirs, rows in zip(one.own["base"], one.own[source], one.patched, strict=True)
+            for ours, theirs, rows in zip(stage.own["base"], stage.own[source], one.patched, strict=True)
         ]
 
 
@@ -275,7 +356,7 @@ def _finite(live: LiveModel, rows: Tensor) -> Tensor:
     return rows
 
 
-def _drops(found: dict[Key, list[Read]], chosen: Sequence[Sequence[int]], back: Int64, layers: int) -> Drops:
+def _drops(found: Found, chosen: Sequence[Sequence[int]], back: Int64, layers: int) -> Drops:
     """Everything that was read as arrays, questions in the order that they were given in."""
 
     def level(key: Key) -> Float64:

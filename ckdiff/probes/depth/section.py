@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import torch
 
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.base_answers import library_versions
 from ckdiff.probes.checks import check_models, check_tokenizers
+from ckdiff.probes.depth.kept import load, save
 from ckdiff.probes.depth.runs import MODELS, How, Trio, measure
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
@@ -20,7 +24,9 @@ from ckdiff.report.schema.depth import DepthQuestion, DepthReport
 from ckdiff.scoring.depth import depths, mean_depth, shares
 
 if TYPE_CHECKING:
-    from ckdiff.probes.depth.runs import Drops
+    from pathlib import Path
+
+    from ckdiff.probes.depth.runs import Drops, Keep, Mark
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
     from ckdiff.weights.checkpoint import Checkpoint
@@ -71,8 +77,28 @@ def open_reference(job: Job, reference: Checkpoint) -> tuple[LiveModel, list[str
     return live, notes
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where an unfinished depth is kept.
+
+    Attributes:
+        place: the file.
+        weights: tells the weights of all three models from others.
+        resume: go on with what is there.
+    """
+
+    place: Path
+    weights: str
+    resume: bool = False
+
+
 def run(
-    job: Job, reference: LiveModel, beside: Beside, listener: Listener | None = None, compat: bool = False
+    job: Job,
+    reference: LiveModel,
+    beside: Beside,
+    listener: Listener | None = None,
+    compat: bool = False,
+    keeping: Keeping | None = None,
 ) -> DepthReport:
     """Patch the base with the states of the unlearned model and of the reference, and say how deep it goes.
 
@@ -82,20 +108,48 @@ def run(
         beside: what is recorded of it.
         listener: told of progress, asked whether to stop.
         compat: patch the last layer behind the final norm.
+        keeping: where what is done is kept, if anywhere.
 
     Raises:
-        Stopped: the listener asked for it.
+        Stopped: the listener asked for it; what was done is kept.
         CkdiffError: the base says nothing, or memory does not suffice.
     """
     listener = listener or Listener()
     with torch.inference_mode():
-        find_answers(job, listener)
+        key = "" if keeping is None else _key(job, keeping.weights, compat)
+        kept = load(keeping.place, key, job.device) if keeping is not None and keeping.resume else None
+        if keeping is not None and keeping.resume and kept is None:
+            listener.remark("nothing to resume: the depth starts anew")
+        answers = find_answers(job, listener, None if kept is None else kept[0])
         job.prompts, notes = _asked(job.prompts)
         places = [_places(job, prompt) for prompt in job.prompts]
         notes += _without_span(job.prompts, places)
         trio = Trio(job.pair.base, job.pair.unlearned, reference)
-        found = measure(trio, job.prompts, how_of(job, trio, compat), listener, places)
+        how, mark = how_of(job, trio, compat), None if kept is None else kept[1]
+        keep = None if keeping is None else _keeper(keeping.place, key, answers, listener)
+        found = measure(trio, job.prompts, how, listener, places, mark, keep)
     return _report(job, found, places, beside, compat, notes)
+
+
+def _keeper(place: Path, key: str, answers: list[list[int]], listener: Listener) -> Keep:
+    """Keeps how far it has come; where there is no room, the depth goes on and starts anew if it is interrupted."""
+
+    def keep(mark: Mark) -> None:
+        try:
+            save(place, key, answers, mark)
+        except Exception as error:
+            listener.remark(
+                f"{place}: what is done could not be kept ({str(error)[:100]}); free some disk to use --resume"
+            )
+
+    return keep
+
+
+def _key(job: Job, weights: str, compat: bool) -> str:
+    """Digest of everything that determines the numbers."""
+    how = [settings_record(job), weights, compat, library_versions(), torch.get_num_threads(), job.settings.batch_size]
+    text = json.dumps([*how, [prompt.ids for prompt in job.prompts]])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def how_of(job: Job, trio: Trio, compat: bool) -> How:
