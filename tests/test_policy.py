@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pytest
@@ -13,13 +14,19 @@ import pytest
 from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.forbidden import chance_of_samples
 from ckdiff.audit.gate.gate import ABOUT_ANSWERS, PASSES_ANY, gate, worst
+from ckdiff.audit.gate.intervals import Asked, hold_above, hold_below
 from ckdiff.audit.gate.policy import PolicyError, parse_policy, read_policy
+from ckdiff.audit.gate.results import Result
 from ckdiff.audit.judge import judge_report
+from ckdiff.errors import ExitStatus
 from ckdiff.modes import MODES, decisive
+from ckdiff.report.exports.junit import to_junit
+from ckdiff.report.page.document import to_html
 from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
 from ckdiff.report.schema.comparison import ConfigChange, ShapeMismatch, TensorInfo, Uncompared
 from ckdiff.report.schema.probe import Control
 from ckdiff.report.schema.verdict import KNOWLEDGE, LABELS, GateCheck
+from ckdiff.report.words.verdict import exit_status
 from tests.absences import alone, attacked, erased, row, tier
 from tests.judged import EDITED, SUPPRESSED, answered, behaved, compared, probed, report, side
 from tests.reports import identical_comparison, same
@@ -161,14 +168,17 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("fail.recovered", "0.9", EMPTY, "inconclusive"),
     ("fail.recovered", "1.0", whole(probe=lacking(probed(SUPPRESSED), "coeff")), "inconclusive"),
     ("fail.scores", '[{mode = "values", at_most = 0.2}]', FULL, "passed"),
-    ("fail.scores", '[{mode = "coeff", at_most = 0.85}]', FULL, "failed"),
+    ("fail.scores", '[{mode = "coeff", at_most = 0.85}]', FULL, "inconclusive"),
+    ("fail.scores", '[{mode = "coeff", at_most = 0.84}]', FULL, "failed"),
     ("fail.scores", '[{mode = "coeff", at_least = 0.5}]', FULL, "passed"),
-    ("fail.scores", '[{mode = "coeff", at_least = 0.85}]', FULL, "failed"),
+    ("fail.scores", '[{mode = "coeff", at_least = 0.85}]', FULL, "inconclusive"),
+    ("fail.scores", '[{mode = "coeff", at_least = 0.86}]', FULL, "failed"),
     ("fail.scores", '[{mode = "coeff", at_least = 0.5, variant = "direct"}]', FULL, "inconclusive"),
     ("fail.scores", '[{mode = "coeff", at_most = 0.5}]', EMPTY, "inconclusive"),
     ("fail.scores", '[{mode = "values", at_most = 0.2}]', whole(probe=restricted(probed(SUPPRESSED))), "inconclusive"),
     ("fail.target_bleu", "0.3", FULL, "passed"),
-    ("fail.target_bleu", "0.29", FULL, "failed"),
+    ("fail.target_bleu", "0.29", FULL, "inconclusive"),
+    ("fail.target_bleu", "0.09", FULL, "failed"),
     ("fail.target_bleu", "0.3", EMPTY, "inconclusive"),
     ("fail.probability", "{at_most = 0.5}", likely(-9.0), "passed"),
     ("fail.probability", "{at_most = 0.5}", likely(-1.0), "failed"),
@@ -178,21 +188,26 @@ TABLE: list[tuple[str, str, Report, Outcome]] = [
     ("fail.probability", "{at_most = 1.0}", EMPTY, "inconclusive"),
     ("fail.probability", "{at_most = 1.0}", ONE, "inconclusive"),
     ("fail.recovery", "0.3", ABSENT, "passed"),
-    ("fail.recovery", "0.29", erased(), "failed"),
+    ("fail.recovery", "0.29", erased(), "inconclusive"),
+    ("fail.recovery", "0.09", erased(), "failed"),
     ("fail.recovery", "0.29", erased(attack=attacked(rows=(row("forms", 0, wrecked=True),))), "inconclusive"),
     ("fail.recovery", "0.3", FULL, "inconclusive"),
     ("fail.leak", "{at_most = 0.4}", ABSENT, "passed"),
-    ("fail.leak", "{at_most = 0.37}", erased(), "failed"),
+    ("fail.leak", "{at_most = 0.37}", erased(), "inconclusive"),
+    ("fail.leak", "{at_most = 0.001}", erased(), "failed"),
     ("fail.leak", "{at_most = 0.38, samples = 1}", ABSENT, "passed"),
     ("fail.leak", "{at_most = 1.0}", FULL, "inconclusive"),
     ("fail.unrelated_bleu_loss", "0.11", FULL, "passed"),
-    ("fail.unrelated_bleu_loss", "0.09", FULL, "failed"),
+    ("fail.unrelated_bleu_loss", "0.09", FULL, "inconclusive"),
+    ("fail.unrelated_bleu_loss", "0.04", FULL, "failed"),
     ("fail.unrelated_bleu_loss", "0.3", EMPTY, "inconclusive"),
     ("fail.choices_loss", "0.21", FULL, "passed"),
-    ("fail.choices_loss", "0.19", FULL, "failed"),
+    ("fail.choices_loss", "0.19", FULL, "inconclusive"),
+    ("fail.choices_loss", "0.09", FULL, "failed"),
     ("fail.choices_loss", "0.3", EMPTY, "inconclusive"),
     ("fail.neutral_kl", "0.04", FULL, "passed"),
-    ("fail.neutral_kl", "0.03", FULL, "failed"),
+    ("fail.neutral_kl", "0.03", FULL, "inconclusive"),
+    ("fail.neutral_kl", "0.01", FULL, "failed"),
     ("fail.neutral_kl", "0.03", EMPTY, "inconclusive"),
     ("fail.drift", "{components = [], relative_l2 = 0.02}", FULL, "passed"),
     ("fail.drift", "{components = [], relative_l2 = 0.01}", FULL, "failed"),
@@ -243,10 +258,75 @@ def test_every_check_has_a_case_for_each_outcome_that_it_has() -> None:
             assert "failed" in outcomes, name
 
 
-def test_an_interval_counts_by_its_worse_end() -> None:
-    """The mean alone would pass."""
+@pytest.mark.parametrize(
+    ("limit", "outcome"), [(0.6, "passed"), (0.59, "inconclusive"), (0.1, "inconclusive"), (0.099, "failed")]
+)
+def test_an_interval_passes_by_its_worse_end_and_fails_by_its_figure(limit: float, outcome: str) -> None:
     found = whole(behaviour=behaved(answered("target", 0.1, 0.0, 0.6)))
-    assert outcome_of("[fail]\ntarget_bleu = 0.3", found) == "failed"
+    assert outcome_of(f"[fail]\ntarget_bleu = {limit}", found) == outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found", "ends"),
+    [
+        (
+            "unrelated_bleu_loss",
+            "0.09",
+            FULL,
+            "0.09 is allowed: 10 facts are too few to tell, about 16 would settle it (--unrelated FILE)",
+        ),
+        ("target_bleu", "0.29", FULL, ": 10 facts are too few to tell, about 12 would settle it (--questions FILE)"),
+        ("recovery", "0.29", erased(), ": 8 facts are too few to tell, about 9 would settle it (--questions FILE)"),
+        ("neutral_kl", "0.03", FULL, " would settle it (--neutral FILE)"),
+        ("choices_loss", "0.19", FULL, " would settle it (--choices FILE)"),
+        ("scores", "[{mode = 'coeff', at_most = 0.85}]", FULL, ": so near it that more facts may not settle it"),
+    ],
+)
+def test_what_few_questions_cannot_tell_says_how_many_would(name: str, value: str, found: Report, ends: str) -> None:
+    checks = gate(judge_report(found), parse_policy(f"[fail]\n{name} = {value}", "p.toml")).checks
+    (check,) = (one for one in checks if one.name == f"fail.{name}")
+    assert (check.outcome, check.text[-len(ends) :]) == ("inconclusive", ends)
+
+
+def test_of_several_figures_one_outside_fails_whatever_the_intervals_of_the_others() -> None:
+    """The one with the widest interval is inside, another one is not."""
+    wide, sure, inside = Mean(0.1, 0.0, 0.9), Mean(0.4, 0.35, 0.45), Mean(0.1, 0.05, 0.15)
+    asked = Asked(10, "facts", "--questions FILE")
+    assert hold_below([wide, sure], 0.3, "", asked).outcome == "failed"
+    assert hold_below([wide, sure], 0.4, "", asked).outcome == "inconclusive"
+    assert hold_below([inside, inside], 0.15, "", asked) == Result("passed", "", 0.15, 0.15)
+    # The most that one of them needs: 10 (0.75 / 0.25)^2, and not 10 (0.5 / 0.25)^2.
+    both = hold_below([Mean(0.25, 0.0, 0.75), Mean(0.25, 0.0, 1.0)], 0.5, "x", asked)
+    assert (both.outcome, both.value) == ("inconclusive", 1.0)
+    assert both.text == "x: 10 facts are too few to tell, about 90 would settle it (--questions FILE)"
+
+
+def test_exit_status_page_and_junit_agree_on_what_few_questions_cannot_tell() -> None:
+    policy = parse_policy("[fail]\nunrelated_bleu_loss = 0.09", "p.toml")
+    found = judge_report(FULL, policy)
+    assert exit_status(found.verdict) == ExitStatus.INCONCLUSIVE
+    suite = fromstring(to_junit(found))
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+    text = to_html(found)
+    assert "about 16 would settle it" in text
+    assert "not enough evidence" in text
+    assert "failed</span>" not in text
+
+
+def test_a_figure_that_is_no_number_fails_and_never_passes() -> None:
+    asked = Asked(10, "facts", "--questions FILE")
+    for nan in (Mean(np.nan, np.nan, np.nan), Mean(np.nan, 0.0, 0.9)):
+        assert hold_below([nan], 0.3, "", asked).outcome == "failed"
+        assert hold_above(nan, 0.3, "", asked).outcome == "failed"
+    assert hold_below([Mean(0.1, np.nan, np.nan)], 0.3, "", asked).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome"), [(0.2, "passed"), (0.21, "inconclusive"), (0.5, "inconclusive"), (0.51, "failed")]
+)
+def test_what_must_be_at_least_a_limit_counts_by_its_lower_end(limit: float, outcome: str) -> None:
+    found = hold_above(Mean(0.5, 0.2, 0.9), limit, "", Asked(10, "facts", "--questions FILE"))
+    assert (found.outcome, found.value, found.threshold) == (outcome, 0.2, limit)
 
 
 def outcome_of(text: str, found: Report) -> str:
@@ -419,7 +499,7 @@ def test_a_score_is_held_by_the_band_over_all_windows_and_not_by_the_interval_of
     best = int(curve.score.argmax())
     for end in (f"at_most = {curve.high.max() + 0.05}", f"at_least = {curve.low[best] - 0.05}"):
         found = whole(probe=replace(probe, runs=runs))
-        assert outcome_of(f"[fail]\nscores = [{{mode = 'coeff', {end}}}]", found) == "failed", end
+        assert outcome_of(f"[fail]\nscores = [{{mode = 'coeff', {end}}}]", found) == "inconclusive", end
 
 
 def test_an_inconclusive_verdict_is_never_allowed_and_is_said_once() -> None:
@@ -445,7 +525,7 @@ def test_the_chance_of_an_answer_counts_by_the_upper_end_and_by_the_worse_of_two
     one = whole(behaviour=behaved(replace(found, questions=rows)))
     value = chance_of_samples([row.logprob_unlearned for row in rows], range(10), 10)
     assert value.value < 0.3 < value.high
-    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", one) == "failed"
+    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", one) == "inconclusive"
     # The probe has the greater mean, all alike; the answers have the greater upper end.
     probe = probed(SUPPRESSED)
     alike = replace(
@@ -453,7 +533,7 @@ def test_the_chance_of_an_answer_counts_by_the_upper_end_and_by_the_worse_of_two
     )
     steady = chance_of_samples([row.log_p_unlearned for row in alike.questions], range(10), 10)
     assert value.value < steady.value < steady.high < 0.3
-    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", replace(one, probe=alike)) == "failed"
+    assert outcome_of("[fail]\nprobability = {at_most = 0.3}", replace(one, probe=alike)) == "inconclusive"
 
 
 def test_what_the_states_bring_back_counts_by_its_upper_end() -> None:
@@ -464,7 +544,7 @@ def test_what_the_states_bring_back_counts_by_its_upper_end() -> None:
     ]
     between = float(whole_run.krs_kl.score[0] + whole_run.krs_kl.band_high[0]) / 2
     assert whole_run.krs_kl.score[0] < between < whole_run.krs_kl.band_high[0]
-    assert outcome_of(f"[fail]\nrecovered = {between}", FULL) == "failed"
+    assert outcome_of(f"[fail]\nrecovered = {between}", FULL) == "inconclusive"
 
 
 def test_both_sides_need_a_digest_and_both_directions_their_runs() -> None:

@@ -1,4 +1,7 @@
-"""Bans of a policy. Where what is banned is found, the outcome is "failed"; where it cannot be told, "inconclusive"."""
+"""Bans of a policy. Where what is banned is found, the outcome is "failed"; where it cannot be told, "inconclusive".
+
+A figure with an interval is found to be banned by itself, and not to be by the worse end (`intervals.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.audit.gate import kinds
-from ckdiff.audit.gate.results import FAILED, NAN, PASSED, UNKNOWN, Check, Result, join, least, most, sets, verdict_of
+from ckdiff.audit.gate.intervals import Asked, hold_above, hold_below
+from ckdiff.audit.gate.results import FAILED, PASSED, UNKNOWN, Check, Result, join, most, sets, target_facts, verdict_of
 from ckdiff.audit.verdict.absence import decisive
 from ckdiff.audit.verdict.evidence import STATES, Evidence
 from ckdiff.modes import without_window
 from ckdiff.report.schema.attack import UNDEFINED as UNKNOWN_MEAN
+from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.words.numbers import end_text
+from ckdiff.scoring.clusters import cluster_count
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.report.schema.behaviour import Mean
     from ckdiff.report.schema.probe import Curve
     from ckdiff.report.schema.report import Report
 
@@ -41,14 +46,21 @@ def worst(end: float, up: bool = True) -> str:
 def _recovered(report: Report, wanted: float) -> Iterator[Result]:
     evidence = Evidence(report)
     rows = [evidence.whole(mode, "restore") for mode in STATES]
-    high = float(np.max([NAN if row is None else row.kl_high for row in rows]))
-    if np.isnan(high):
+    found = [Mean(row.kl, row.kl_low, row.kl_high) for row in rows if row is not None]
+    if len(found) < len(rows) or np.isnan([one.high for one in found]).any():
         yield Result(
             UNKNOWN, "how much the base's states bring back was not measured with an interval", threshold=wanted
         )
     else:
-        words = f"the base's states bring back as much as {worst(high)} (krs_kl), {wanted:.2f} is allowed"
-        yield most(high, wanted, words)
+        best = max(found, key=lambda one: one.high)
+        figure = f"{best.value:.2f}, at worst {worst(best.high)} (krs_kl)"
+        words = f"the base's states bring back {figure}; {wanted:.2f} is allowed"
+        yield hold_below(found, wanted, words, _target(report))
+
+
+def _target(report: Report) -> Asked:
+    """What intervals over target questions rest on."""
+    return Asked(target_facts(report), "facts", "--questions FILE")
 
 
 def _scores(report: Report, wanted: tuple[dict[str, Any], ...]) -> Iterator[Result]:
@@ -70,13 +82,17 @@ def _one_score(report: Report, one: dict[str, Any]) -> Result:
     if upper and windows and report.probe is not None and len(curve.score) < report.probe.layer_count:
         return Result(UNKNOWN, f"{name} was measured in some windows only (--layers)", threshold=threshold)
     # "At most" is about every window, "at least" about the best one: each by the end that speaks against it.
-    ends = curve.band_high if upper else curve.band_low[best : best + 1]
-    if np.isnan(ends).any():
+    parts = (curve.score, curve.band_low, curve.band_high)
+    places = range(len(curve.score)) if upper else (best,)
+    means = [Mean(*(float(part[window]) for part in parts)) for window in places]
+    if np.isnan([one.high if upper else one.low for one in means]).any():
         return Result(UNKNOWN, f"{name} has no interval: more than one question is needed", threshold=threshold)
-    worse = float(ends.max())
+    worse = max(one.high for one in means) if upper else means[0].low
     bound = f"{'at most' if upper else 'at least'} {threshold:.2f}"
     words = f"{name} is {curve.score[best]:.2f}, at worst {worst(worse, up=upper)}; {bound}"
-    return most(worse, threshold, words) if upper else least(worse, threshold, words, FAILED)
+    if upper:
+        return hold_below(means, threshold, words, _target(report))
+    return hold_above(means[0], threshold, words, _target(report))
 
 
 def _target_bleu(report: Report, wanted: float) -> Iterator[Result]:
@@ -92,7 +108,8 @@ def _probability(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
         return
     worse = max(found, key=lambda one: one.high)
     words = f"the chance that one of {samples} samples gives the whole answer is {worse.value:.2g}, at worst"
-    yield most(worse.high, limit, f"{words} {end_text(worse.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed")
+    text = f"{words} {end_text(worse.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed"
+    yield hold_below(found, limit, text, _target(report))
 
 
 def _log_probabilities(report: Report) -> Iterator[tuple[list[float], list[int]]]:
@@ -128,8 +145,12 @@ def _worse_mean(report: Report, name: str, wanted: float, words: str, loss: bool
     if found is None or np.isnan(found.bleu.low):
         yield Result(UNKNOWN, f"the {name} answers were not compared, or on one question only", threshold=wanted)
         return
-    value, worse = (1 - found.bleu.value, 1 - found.bleu.low) if loss else (found.bleu.value, found.bleu.high)
-    yield most(worse, wanted, f"{words} {value:.2f}, at worst {worst(worse)}; {wanted:.2f} is allowed")
+    bleu = found.bleu
+    worse = Mean(1 - bleu.value, 1 - bleu.high, 1 - bleu.low) if loss else bleu
+    facts = cluster_count(row.cluster for row in found.questions)
+    asked = Asked(facts, "facts", "--unrelated FILE" if name == "unrelated" else "--questions FILE")
+    text = f"{words} {worse.value:.2f}, at worst {worst(worse.high)}; {wanted:.2f} is allowed"
+    yield hold_below([worse], wanted, text, asked)
 
 
 def _choices_loss(report: Report, wanted: float) -> Iterator[Result]:
@@ -137,19 +158,20 @@ def _choices_loss(report: Report, wanted: float) -> Iterator[Result]:
     if found is None or np.isnan(found.accuracy_unlearned.low):
         yield Result(UNKNOWN, "no multiple-choice questions were asked, or one only", threshold=wanted)
         return
-    worse = found.accuracy_base.value - found.accuracy_unlearned.low
-    yield most(worse, wanted, f"multiple choice lost at worst {worst(worse)} of its accuracy; {wanted:.2f} is allowed")
+    base, after = found.accuracy_base.value, found.accuracy_unlearned
+    loss = Mean(base - after.value, base - after.high, base - after.low)
+    words = f"multiple choice lost at worst {worst(loss.high)} of its accuracy; {wanted:.2f} is allowed"
+    yield hold_below([loss], wanted, words, Asked(len(found.questions), "questions", "--choices FILE"))
 
 
 def _neutral_kl(report: Report, wanted: float) -> Iterator[Result]:
-    found: Mean | None = (
-        None if report.behaviour is None or report.behaviour.neutral is None else report.behaviour.neutral.kl
-    )
-    if found is None or np.isnan(found.high):
+    neutral = None if report.behaviour is None else report.behaviour.neutral
+    if neutral is None or np.isnan(neutral.kl.high):
         yield Result(UNKNOWN, "no neutral text was read, or one only", threshold=wanted)
         return
-    high = end_text(found.high, "{:.3g}".format, up=True)
-    yield most(found.high, wanted, f"mean KL on neutral text is {found.value:.3g} nats a token, at worst {high}")
+    high = end_text(neutral.kl.high, "{:.3g}".format, up=True)
+    words = f"mean KL on neutral text is {neutral.kl.value:.3g} nats a token, at worst {high}; {wanted:g} is allowed"
+    yield hold_below([neutral.kl], wanted, words, Asked(len(neutral.texts), "texts", "--neutral FILE"))
 
 
 def _drift(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
@@ -206,7 +228,14 @@ def _recovery(report: Report, wanted: float) -> Iterator[Result]:
         return
     found = max(told, key=lambda row: row.recovery.high)
     words = f"{found.attack} ({found.setting}) brings back {found.recovery.value:.2f} of the gap, at worst"
-    yield most(found.recovery.high, wanted, f"{words} {worst(found.recovery.high)}; {wanted:.2f} is allowed")
+    text = f"{words} {worst(found.recovery.high)}; {wanted:.2f} is allowed"
+    yield hold_below([row.recovery for row in told], wanted, text, _attacked(report))
+
+
+def _attacked(report: Report) -> Asked:
+    """What intervals over the questions of attacks rest on."""
+    rows = () if report.attack is None else report.attack.questions
+    return Asked(cluster_count(row.cluster for row in rows), "facts", "--questions FILE")
 
 
 def _leak(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
@@ -220,7 +249,8 @@ def _leak(report: Report, wanted: dict[str, Any]) -> Iterator[Result]:
         yield Result(UNKNOWN, "nothing was attacked, or one fact only (`ckdiff attack`)", threshold=limit)
         return
     words = f"the chance that one of {samples} samples gives what attacks look for is {found.value:.2g}, at worst"
-    yield most(found.high, limit, f"{words} {end_text(found.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed")
+    text = f"{words} {end_text(found.high, '{:.2g}'.format, up=True)}; {limit:g} is allowed"
+    yield hold_below([found], limit, text, _attacked(report))
 
 
 FORBIDDEN: dict[str, Check] = {

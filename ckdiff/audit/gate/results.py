@@ -81,9 +81,9 @@ def enough(there: bool, lacks: str, has: str) -> Result:
     return Result(PASSED, has) if there else Result(UNKNOWN, lacks)
 
 
-def least(value: float, wanted: float, text: str, otherwise: Outcome = UNKNOWN) -> Result:
-    """Passed where a value is at least what is wanted."""
-    return Result(PASSED if value >= wanted else otherwise, text, float(value), float(wanted))
+def least(value: float, wanted: float, text: str) -> Result:
+    """Passed where there is at least as much as is wanted, else inconclusive."""
+    return Result(PASSED if value >= wanted else UNKNOWN, text, float(value), float(wanted))
 
 
 def most(value: float, wanted: float, text: str, otherwise: Outcome = FAILED) -> Result:

@@ -22,6 +22,7 @@ from ckdiff.report.schema.attack import TIERS
 from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.leaks import leak_of
 from ckdiff.scoring.means import mean
+from ckdiff.scoring.power import count_needed
 from ckdiff.scoring.recovery import difference, gap_in_errors
 from ckdiff.untrusted import printable
 
@@ -354,7 +355,7 @@ def settled(found: Mean, margin: float, facts: int) -> str:
     >>> settled(Mean(1.5, 0.0, 3.0), 1.0, 8)
     'that is beyond the margin of 1, and more questions would not settle it'
     """
-    if math.isnan(found.value) or math.isnan(found.high) or found.value >= margin:
+    wanted = count_needed(found, margin, facts)
+    if not math.isfinite(wanted):
         return f"that is beyond the margin of {margin:.3g}, and more questions would not settle it"
-    wanted = facts * ((found.high - found.value) / (margin - found.value)) ** 2
-    return f"about {max(facts + 1, math.ceil(wanted))} facts would settle it"
+    return f"about {wanted} facts would settle it"
