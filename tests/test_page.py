@@ -41,6 +41,7 @@ from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES
 from ckdiff.report.words.names import pair_names, pair_title
 from ckdiff.report.words.numbers import UNDEFINED
+from ckdiff.report.words.summary import in_short
 from ckdiff.report.words.terms import TERMS
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
@@ -276,6 +277,9 @@ def test_finding_and_gate_are_two_badges_and_what_to_do_follows_the_gate(outcome
         assert "passes anything" in found.all("section", id="judgement")[0].text
         assert "a test" in first.text
         assert TO_DO[outcome].strip() in first.text
+        (short,) = (one.text for one in first.all("p") if one.attributes.get("class") == "short")
+        assert short == in_short(full(), given)
+        assert first.text.index(short) < first.text.index("Gate: ")
         assert sum(words.strip() in first.text for words in TO_DO.values()) == 1
 
 

@@ -10,11 +10,12 @@ from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.options import USUAL_REPORT
 from ckdiff.report.schema.report import Provenance
-from ckdiff.report.schema.verdict import Gate, GateCheck, Outcome, Verdict
+from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, Verdict
 from ckdiff.report.terminal.view import to_view
+from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import complete_command
 from ckdiff.report.words.sections import Selection
-from ckdiff.report.words.summary import SENTENCE, checks_text, next_commands, unrelated_text
+from ckdiff.report.words.summary import ROOMS, checks_text, in_short, next_commands, unrelated_text
 from tests.judged import answered, behaved, probed, report, side
 from tests.reports import attacks
 from tests.test_tables import rendered
@@ -46,8 +47,85 @@ def test_failed_checks_are_named(names: list[str], expected: str) -> None:
 
 def test_a_long_sentence_is_cut_between_words() -> None:
     text = checks_text(gated(("long " * 60, "failed")), "failed")
-    assert len(text) <= SENTENCE
+    assert len(text) <= ROOMS[0]
     assert text.endswith("long …")
+
+
+def test_a_check_is_left_without_what_stands_elsewhere_on_the_screen() -> None:
+    found = gated(("require.knowledge", "failed"))
+    assert found.gate is not None
+    for text in (f"the policy allows gone: {found.knowledge_reason}", "the policy allows gone (`ckdiff attack`)"):
+        check = replace(found.gate.checks[0], text=text)
+        again = replace(found, gate=replace(found.gate, checks=(check,)))
+        assert checks_text(again, "failed") == "require.knowledge: the policy allows gone"
+
+
+TARGET, UNRELATED = answered("target", 0.1, 0.0, 0.3, same=2), answered("unrelated", 0.9, 0.8, 1.0, same=9)
+ASKED = report(behaviour=behaved(TARGET, UNRELATED))
+UNSEEN = "With 10 questions, what fewer than 25.9 % of such answers would show can go unseen."
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "label", "outcome", "sentence"),
+    [
+        ("still there", "suppressed", "failed", "The model still knows what it was to unlearn: do not release it."),
+        ("gone", "values edited", "passed", "as far as the policy asks, it may be released."),
+        ("not recovered", "mixed", "inconclusive", "No attack got what was to be unlearned out of the model: do not"),
+        ("never there", "mixed", None, "the base does not know it either: no policy was asked"),
+        ("unknown", "identical", "failed", "The two checkpoints are the same, so that nothing was unlearned: do not"),
+        ("unknown", "no effect on these questions", "failed", "The model answers as before"),
+        ("unknown", "mixed", "inconclusive", "The model changed 8 of 10 answers, and whether it still knows"),
+    ],
+)
+def test_one_sentence_says_what_happened_whether_to_release_and_how_sure_that_is(
+    knowledge: Knowledge, label: Label, outcome: Outcome | None, sentence: str
+) -> None:
+    verdict = replace(judge(ASKED), knowledge=knowledge, label=label, lacking=())
+    gate = None if outcome is None else Gate(outcome=outcome, source="", digest="", policy="", checks=())
+    found = in_short(ASKED, replace(verdict, gate=gate))
+    assert sentence in found
+    assert found.endswith(UNSEEN)
+    assert ("may be released" in found) == (outcome in ("passed", None))
+
+
+def test_where_nothing_was_asked_the_sentence_is_sure_of_nothing() -> None:
+    said = "What became of the knowledge was not measured: no policy was asked whether it may be released."
+    assert in_short(report(), judge(report())) == f"{said} Nothing was asked, so that nothing is sure."
+
+
+def test_the_number_of_facts_to_ask_is_said_once_for_each_file() -> None:
+    def check(name: str, outcome: Outcome, text: str = "", threshold: float = float("nan")) -> GateCheck:
+        return GateCheck(name, outcome, text, 1.0, threshold)
+
+    settles = "0.5: 3 facts are too few to tell, about {} would settle it ({} FILE)"
+    checks = (
+        check("require.questions", "inconclusive", threshold=20.0),
+        check("fail.target_bleu", "inconclusive", settles.format(1000, "--questions")),
+        check("require.unrelated", "inconclusive", threshold=5.0),
+        check("fail.unrelated_bleu_loss", "inconclusive", settles.format(4, "--unrelated")),
+        check("fail.neutral_kl", "failed", settles.format(9, "--neutral")),
+        check("require.coverage", "inconclusive", threshold=30.0),
+    )
+    found = gated()
+    assert found.gate is not None
+    asked = "Ask about 1,000 facts (--questions FILE) and 5 facts (--unrelated FILE)."
+    assert asking_text(replace(found, gate=replace(found.gate, checks=checks))) == asked
+    assert asking_text(found) == asking_text(replace(found, gate=None)) == ""
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_screen_has_twenty_lines_and_uses_them(width: int) -> None:
+    reason = "; ".join(f"a reason of some length, which is the {number}th" for number in range(9))
+    failed = tuple(GateCheck(f"fail.{n}", "failed", reason, 1.0, 1.0) for n in range(9))
+    open_ = tuple(GateCheck(f"require.{n}", "inconclusive", reason, 1.0, 1.0) for n in range(9))
+    gate = Gate(outcome="failed", source="", digest="", policy="", checks=(*failed, *open_))
+    verdict = replace(judge(ASKED), label="suppressed", knowledge_reason=reason, gate=gate, component="states " * 9)
+    found = replace(ASKED, verdict=verdict)
+    lines = rendered(to_view(found, Selection("verdict", brief="r.h5")), width).splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= width
+    said = " ".join(" ".join(line.split()) for line in lines)
+    assert ("3th" in said, "4th" in said) == (width > 80, width > 80)
 
 
 @pytest.mark.parametrize(("same", "expected"), [(10, "0 of 10"), (1, "9 of 10"), (0, "10 of 10")])
@@ -105,4 +183,5 @@ def test_a_swapped_pair_is_told_the_right_order(details: bool) -> None:
     text = rendered(to_view(found, Selection("verdict", brief="" if details else "r.h5")), 500)
     command = "ckdiff audit org/old@ab '/my pair/new' --questions FILE --output turned.h5"
     assert f"to do      The two checkpoints were probably swapped: give them the other way round, `{command}`." in text
+    assert ("The two checkpoints were probably swapped: no policy" in text) is not details
     assert (f"$ {command}" in text) is not details

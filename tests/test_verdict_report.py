@@ -525,6 +525,7 @@ def test_every_format_says_what_is_to_be_known_of_the_policy_and_of_the_knowledg
     text = rendered(found) if format_name == "table" else str(say(found, format_name, Selection("verdict")))
     assert "this policy passes all" in text
     assert "not recovered" in text
+    assert ("No attack got what was to be unlearned out of the model: " in text) == (format_name == "md")
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckdiff.report.page.parts import Part, cut, question_anchor
 from ckdiff.report.words.behaviour import rank_numbered
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
-from ckdiff.report.words.summary import SHOWN_ANSWERS, unrelated_text
+from ckdiff.report.words.summary import SHOWN_ANSWERS, in_short, unrelated_text
 from ckdiff.report.words.verdict import (
     OUTCOME_WORDS,
     back_cells,
@@ -44,12 +44,13 @@ class Said(NamedTuple):
 
 
 def show(report: Report) -> Mapping[str, object]:
-    """The first screen: gate, finding, what to do, what else changed, what both say; or how to get a verdict."""
+    """The first screen: a sentence, gate, finding, what to do, what both say; or how to get a verdict."""
     found = report.verdict
     given = {"found": found, "unrelated": unrelated_text(report), "answers": list(_answers(report))}
     if found is None:
         return given | {"warning": inconclusive(report.probe) if report.probe is not None else ""}
     return given | {
+        "short": in_short(report, found),
         "tone": finding(found),
         "outcome": "" if found.gate is None else OUTCOME_WORDS[found.gate.outcome].lower(),
         "failed": _checks(found, "failed"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.text import Text
 
 from ckdiff.report.terminal.parts import STYLES, bare, facts
@@ -13,18 +14,41 @@ from ckdiff.report.words.verdict import gate_line, verdict_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Verdict
 
 
+LINES = 20
+
+
+class Screen:
+    """What stands on one screen, in sentences as long as it has lines for at the width that it is shown at."""
+
+    def __init__(self, rooms: Sequence[Sequence[RenderableType]]) -> None:
+        self.rooms = rooms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for room in self.rooms:
+            lines = console.render_lines(Group(*room), options, pad=False)
+            if len(lines) <= LINES or room is self.rooms[-1]:
+                yield Group(*room)
+                return
+
+
 def parts(report: Report, found: Verdict, place: str, questions: str) -> Iterator[RenderableType]:
-    """Gate, finding, facts, three answers side by side, and what to type next; the rest is read from `place`."""
+    """One screen, its sentences as long as there is room for."""
+    yield Screen([list(_parts(report, found, place, questions, room)) for room in words.ROOMS])
+
+
+def _parts(report: Report, found: Verdict, place: str, questions: str, room: int) -> Iterator[RenderableType]:
+    """Gate, a plain sentence, finding, facts, three answers, and what to type; the rest is read from `place`."""
     if found.gate is not None:
         yield Text(gate_line(found.gate), style=STYLES[found.gate.outcome])
+    yield Text(words.in_short(report, found))
     yield Text(verdict_line(found), style="bold")
-    yield facts(words.summary_facts(report, found, place, questions))
+    yield facts(words.summary_facts(report, found, place, questions, room))
     if answers := words.summary_answers(report):
         yield side_by_side(answers)
     for command in words.next_commands(report, found, place, questions):

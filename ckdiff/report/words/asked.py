@@ -1,13 +1,21 @@
-"""The sets of questions and texts of a report, for whoever names what its figures were measured with."""
+"""The sets of questions and texts of a report, and how many more a gate asks for."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.verdict import GateCheck, Verdict
+
+SETTLES = re.compile(r"about ([1-9]\d{0,5}) would settle it \((--[a-z]+) FILE\)$")
+"""How a check ends that so few questions cannot tell."""
+
+FEWEST = {"require.questions": "--questions", "require.unrelated": "--unrelated"}
+"""Checks of how many facts were asked, with the option that asks more."""
 
 
 def question_sets(report: Report) -> Iterator[tuple[str, str, str]]:
@@ -22,3 +30,24 @@ def question_sets(report: Report) -> Iterator[tuple[str, str, str]]:
             yield "behaviour/choices", report.behaviour.choices.digest, report.behaviour.choices.source
         if report.behaviour.neutral is not None:
             yield "behaviour/neutral", report.behaviour.neutral.digest, report.behaviour.neutral.source
+
+
+def asking_text(found: Verdict) -> str:
+    """How many facts would meet the checks that too few were asked for; empty where that would meet none."""
+    wanted: dict[str, int] = {}
+    for option, number in (one for check in _lacking(found) for one in _asks(check)):
+        wanted[option] = max(number, wanted.get(option, 0))
+    asks = " and ".join(f"{number:,} facts ({option} FILE)" for option, number in wanted.items())
+    return f"Ask about {asks}." if asks else ""
+
+
+def _lacking(found: Verdict) -> list[GateCheck]:
+    checks = () if found.gate is None else found.gate.checks
+    return [one for one in checks if one.outcome == "inconclusive"]
+
+
+def _asks(check: GateCheck) -> Iterator[tuple[str, int]]:
+    if check.name in FEWEST and check.threshold >= 1:
+        yield FEWEST[check.name], int(check.threshold)
+    if match := SETTLES.search(check.text):
+        yield match[2], int(match[1])

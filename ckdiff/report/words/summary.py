@@ -1,30 +1,57 @@
-"""A verdict on one screen: gate, finding, what else changed, which checks failed, what to do and what to type next.
+"""A verdict on one screen: gate, one plain sentence, finding, what else changed, what failed, what to do and to type.
 
-Everything that comes back is printable.
+Everything that comes back is printable. What is too long for its line is left out by whole clauses, and is read in
+full from what the last command prints.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.words import verdict as words
 from ckdiff.report.words.behaviour import rank_by_change
-from ckdiff.report.words.commands import commands_in, complete_command, complete_text
-from ckdiff.report.words.numbers import count_of
+from ckdiff.report.words.commands import TURNED, commands_in, complete_command, complete_text
+from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Outcome, Verdict
+    from ckdiff.report.schema.verdict import Knowledge, Label, Outcome, Verdict
 
-SENTENCE = 130
-"""Characters of a sentence: two lines of a narrow terminal."""
+NARROW = 58
+"""Characters after which "the effect" goes into a second line of a narrow terminal."""
+ROOMS = (260, 195, 130, 66)
+"""Characters of a sentence: four lines of a narrow terminal down to one."""
 SHOWN_ANSWERS = 3
 SHOWN_CHECKS = 4
 CHECKED: tuple[tuple[str, Outcome], ...] = (("failed", "failed"), ("lacking", "inconclusive"))
+CLAUSE = re.compile(r"(?<=[.;:])\s+")
+TYPED = re.compile(r" \(`[^`]*`\)|:? `ckdiff [^`]*`")
+"""Commands within a sentence; on one screen they stand below it."""
+
+KNOWN: dict[Knowledge, str] = {
+    "still there": "The model still knows what it was to unlearn",
+    "not recovered": "No attack got what was to be unlearned out of the model",
+    "gone": "What was to be unlearned is gone, as far as attacks can tell beside a model that never knew it",
+    "never there": "There was nothing to unlearn: the base does not know it either",
+}
+"""What happened, for somebody who decides and measures nothing; where the knowledge is unknown, by the label."""
+SAME: dict[Label, str] = {
+    "identical": "The two checkpoints are the same, so that nothing was unlearned",
+    "no effect on these questions": "The model answers as before, so that these questions show no unlearning",
+}
+RELEASE: dict[Outcome | None, str] = {
+    "passed": "as far as the policy asks, it may be released",
+    "failed": "do not release it",
+    "inconclusive": "do not release it yet",
+    None: "no policy was asked whether it may be released",
+}
 
 
 class Answer(NamedTuple):
@@ -35,37 +62,74 @@ class Answer(NamedTuple):
     unlearned: str
 
 
-def summary_facts(report: Report, found: Verdict, place: str, questions: str = "") -> Iterator[tuple[str, str]]:
-    """The facts that a reader needs first, as names and short sentences."""
+def in_short(report: Report, found: Verdict) -> str:
+    """One plain sentence on top: what happened, may it be released, and how sure that is."""
+    return f"{_happened(report, found)}: {RELEASE[words.gate_outcome(found)]}. {_sure(report, found)}"
+
+
+def _happened(report: Report, found: Verdict) -> str:
+    if TURNED in commands_in(found):
+        return "The two checkpoints were probably swapped"
+    rows = answers_of(report, "target")
+    unknown = f"The model changed {len(rows) - sum(row.exact for row in rows)} of {count_of(len(rows), 'answer')}, and "
+    unknown += "whether it still knows what it was to unlearn was not shown"
+    if not rows:
+        unknown = "What became of the knowledge was not measured"
+    return KNOWN.get(found.knowledge, SAME.get(found.label, unknown))
+
+
+def _sure(report: Report, found: Verdict) -> str:
+    if math.isnan(found.detectable):
+        return "Nothing was asked, so that nothing is sure."
+    asked = len(answers_of(report, "target"))
+    with_so_many = f"With {count_of(asked, 'question')}" if asked else "With so many questions"
+    return f"{with_so_many}, what fewer than {percent(found.detectable)} of such answers would show can go unseen."
+
+
+def answers_of(report: Report, name: str) -> list[AnswerRecord]:
+    """The open questions of a set with what both models say; none where nothing was asked."""
+    sets = () if report.behaviour is None else report.behaviour.answers
+    return [row for one in sets if one.name == name for row in one.questions]
+
+
+def summary_facts(
+    report: Report, found: Verdict, place: str, questions: str = "", room: int = ROOMS[0]
+) -> Iterator[tuple[str, str]]:
+    """The facts that a reader needs first, as names and short sentences of so many characters."""
     if where := words.where_text(found):
-        yield "where", f"{where}; {words.explained_text(found)} of the effect"
-    yield "knowledge", cut(words.knowledge_text(found))
+        share = f"{where}; {words.explained_text(found)} of"
+        yield "where", f"{share} the effect" if len(share) < NARROW or room == ROOMS[0] else f"{share} it"
+    yield "knowledge", shorten(f"{found.knowledge}. {TYPED.sub('', printable(found.knowledge_reason))}", room)
     if other := unrelated_text(report):
         yield "unrelated", other
     for name, outcome in CHECKED:
-        if checks := checks_text(found, outcome):
+        if checks := checks_text(found, outcome, room):
             yield name, checks
-    action = words.action_text(found)
+    action = words.advice_text(found)
     # A command that is cut cannot be typed.
-    yield "to do", complete_text(action, report, place, questions) if "`" in action else cut(action, 2 * SENTENCE)
+    yield (
+        "to do",
+        complete_text(action, report, place, questions) if "`" in action else shorten(action, max(room, ROOMS[-2])),
+    )
 
 
 def unrelated_text(report: Report) -> str:
     """How many unrelated answers changed as well; empty where none was asked for."""
-    sets = [] if report.behaviour is None else report.behaviour.answers
-    rows = [row for one in sets if one.name == "unrelated" for row in one.questions]
+    rows = answers_of(report, "unrelated")
     changed = sum(not row.exact for row in rows)
     return f"{changed} of {count_of(len(rows), 'unrelated answer')} changed as well" if rows else ""
 
 
-def checks_text(found: Verdict, outcome: Outcome) -> str:
+def checks_text(found: Verdict, outcome: Outcome, room: int = ROOMS[0]) -> str:
     """The names of the checks of a gate that came to this; the first ones, where there are many."""
     checks = [] if found.gate is None else [one for one in found.gate.checks if one.outcome == outcome]
     if len(checks) == 1:
-        return cut(f"{printable(checks[0].name)}: {printable(checks[0].text)}")
+        # The reason of a statement about the knowledge stands beside it.
+        text = printable(checks[0].text).removesuffix(f": {printable(found.knowledge_reason)}")
+        return shorten(f"{printable(checks[0].name)}: {TYPED.sub('', text)}", room)
     names = [printable(one.name) for one in checks]
     more = f" and {len(names) - SHOWN_CHECKS} more" if len(names) > SHOWN_CHECKS else ""
-    return cut(f"{', '.join(names[:SHOWN_CHECKS])}{more}")
+    return cut(f"{', '.join(names[:SHOWN_CHECKS])}{more}", room)
 
 
 def summary_answers(report: Report) -> list[Answer]:
@@ -82,13 +146,25 @@ def next_commands(report: Report, found: Verdict, place: str, questions: str = "
     return [*lacking, f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"][:2]
 
 
-def cut(text: str, length: int = SENTENCE) -> str:
+def cut(text: str, length: int) -> str:
     """The beginning of a sentence, cut between two words.
 
     >>> cut("one two three", 9), cut("one two", 9)
     ('one two …', 'one two')
     """
     return text if len(text) <= length else f"{text[: length - 1].rpartition(' ')[0]} …"
+
+
+def shorten(text: str, length: int) -> str:
+    """As many whole clauses of a text as have room; where not even the first two have, its beginning (`cut`).
+
+    >>> shorten("gone. No attack opens it; nor does time. More", 35), shorten("gone. No attack opens it", 20)
+    ('gone. No attack opens it', 'gone. No attack …')
+    """
+    if len(text) <= length:
+        return text
+    ends = [match.start() for match in CLAUSE.finditer(text) if match.start() <= length]
+    return text[: ends[-1]].rstrip(";:") if len(ends) > 1 else cut(text, length)
 
 
 def _line(text: str) -> str:

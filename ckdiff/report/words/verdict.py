@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
+from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import TURNED, commands_in
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
@@ -187,10 +188,16 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
 
 
 def action_text(found: Verdict) -> str:
-    """Advice: the outcome of the gate first, then what the finding itself asks for; of a swapped pair that alone."""
+    """Advice: the outcome of the gate first, then what more to ask, and what the finding itself asks for."""
+    gate = found.gate if TURNED not in commands_in(found) else None
+    return f"{'' if gate is None else TO_DO[gate.outcome]}{advice_text(found)}"
+
+
+def advice_text(found: Verdict) -> str:
+    """Advice without the outcome of the gate; of a swapped pair the right order alone."""
     if TURNED in commands_in(found):
         return f"The two checkpoints were probably swapped: give them the other way round, `{TURNED}`."
-    return f"{'' if found.gate is None else TO_DO[found.gate.outcome]}{headline(found).action}"
+    return " ".join(part for part in (asking_text(found), headline(found).action) if part)
 
 
 def finding(found: Verdict) -> Outcome:
