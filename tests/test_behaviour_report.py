@@ -474,7 +474,10 @@ def test_a_figure_has_a_panel_a_report(tmp_path: Path) -> None:
         assert text.count(words) == 1, words
     assert "95 % interval" not in text
     text = svg(tmp_path, ("bare", report(None, None, bare)))
-    assert ">95 % interval<" in text
+    assert ">95 % interval, bootstrap over questions<" in text
+    said = {"bootstrap": "bootstrap-t, tails for few clusters, 9 draws of clusters of questions, seed 0"}
+    text = svg(tmp_path, ("bare", report(None, None, dataclasses.replace(bare, settings=said))))
+    assert ">95 % interval, bootstrap-t over clusters of questions<" in text
     for words in (">epoch<", ">step<", "saved"):
         assert words not in text
 

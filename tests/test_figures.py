@@ -49,6 +49,7 @@ def test_a_figure_shows_modes_variants_scores_and_directions(tmp_path: Path) -> 
         *(">krs_kl: what changes behaviour<", ">krs: the paper's score<", ">krs_centred: without the uniform shift<"),
         *(">restore: share of the loss recovered<", ">break: share of the effect produced<"),
         *(">not run<", ">95 % interval<", ">95 % band over all windows, of the highest<", ">layer (window centre)<"),
+        ">intervals and bands: bootstrap over questions<",
         *(">unlearned against base<", ">llama, 6 layers, 4 questions<"),
     ):
         assert words in text, words

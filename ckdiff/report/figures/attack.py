@@ -23,6 +23,7 @@ from ckdiff.report.figures.drawing import (
     whiskers,
     write_image,
 )
+from ckdiff.report.words.intervals import OVER_FACTS
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _figure(rows: Sequence[tuple[str, AttackReport, Sequence[Draw]]], title: str
         for axes, draw in zip(line, draws, strict=False):
             draw(axes, found)
         line[0].set_title(label(name, TITLE_LENGTH), loc="left")
+    figure.supxlabel(f"recovery: {OVER_FACTS}", fontsize=7)
     return figure
 
 

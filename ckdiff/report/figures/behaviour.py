@@ -26,6 +26,7 @@ from ckdiff.report.figures.drawing import (
 )
 from ckdiff.report.schema.behaviour import ANSWER_SETS
 from ckdiff.report.words.behaviour import has_bleu
+from ckdiff.report.words.intervals import by_text
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Panel(NamedTuple):
     title: str
     history: tuple[HistoryPoint, ...]
     answers: tuple[AnswerSet, ...]
+    by: str = ""
 
 
 def write_behaviour_figure(reports: Sequence[tuple[str, Report]], path: str | Path, title: str | None = None) -> None:
@@ -90,7 +92,7 @@ def _panel_of(name: str, report: Report) -> Panel:
     if not answers:
         words = "the report holds no BLEU, neither of answers nor over an unlearning; nothing can be drawn"
         raise ReportError(f"{printable(name)}: {words}")
-    return Panel(title, (), answers)
+    return Panel(title, (), answers, by_text(found.settings))
 
 
 def _title(name: str, found: Behaviour) -> str:
@@ -171,5 +173,6 @@ def _legend(panels: Sequence[Panel]) -> list[Artist]:
         hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "linestyle": "none"}
         handles.append(Line2D([], [], color="grey", label="saved checkpoint", **hollow))  # type: ignore[arg-type]
     if any(not math.isnan(found.bleu.low) for panel in panels for found in panel.answers):
-        handles.append(Line2D([], [], color="grey", marker="_", label="95 % interval"))
+        by = next(panel.by for panel in panels if panel.by)
+        handles.append(Line2D([], [], color="grey", marker="_", label=f"95 % interval, {by}"))
     return handles

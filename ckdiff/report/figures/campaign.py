@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import AverageRun, Campaign, GroupMean
     from ckdiff.report.schema.probe import Curve
 
-CAPTION = "lines: means over concepts; shades: 95 % t intervals over concepts, the sampling unit"
+CAPTION = "lines: means over concepts; shades: 95 % intervals by bootstrap-t over concepts, the sampling unit"
 
 BLEU = ("unrelated_bleu", "target_bleu")
 """The measures that the figure of behaviour has across, and upwards."""
@@ -280,7 +280,7 @@ def _behaviour_legend(figure: Figure, looks: Looks, points: Sequence[Point]) -> 
             Line2D([], [], color=look.color, marker=look.marker, linestyle="none", markersize=4.5, label=words)
         )
     title = (
-        "points: a pair and a concept each; whiskers: 95 % intervals over questions;\n"
+        "points: a pair and a concept each; whiskers: 95 % intervals by bootstrap-t over clusters of questions;\n"
         "large: mean of the group over concepts"
     )
     columns = min(4, len(handles))

@@ -27,6 +27,7 @@ from ckdiff.report.figures.curves import (
     fill_panel,
 )
 from ckdiff.report.figures.drawing import check_suffix, draw_image, label, mode_looks, write_image
+from ckdiff.report.words.intervals import by_text
 from ckdiff.report.words.names import pair_title
 from ckdiff.report.words.probe import by_direction, curve, direction_words, inconclusive
 from ckdiff.untrusted import printable
@@ -86,7 +87,7 @@ def write_figure(
         runs = [run for run in runs if not about_no_window(run)] or runs
     scores = choose_scores(runs, score, f"{name}: report")
     lines = [title] if title is not None else [pair_title(report.provenance), _measured(found)]
-    write_image(path, draw_image(lambda: _figure(runs, scores, _title(found, lines)), suffix))
+    write_image(path, draw_image(lambda: _figure(found, runs, scores, _title(found, lines)), suffix))
 
 
 def _measured(found: Probe) -> str:
@@ -100,7 +101,7 @@ def _title(found: Probe, lines: Sequence[str]) -> str:
     return "\n".join(label(line) for line in (*told, *lines) if line)
 
 
-def _figure(runs: Sequence[ProbeRun], scores: Sequence[str], title: str) -> Figure:
+def _figure(found: Probe, runs: Sequence[ProbeRun], scores: Sequence[str], title: str) -> Figure:
     from matplotlib.figure import Figure
 
     directions = list(by_direction(runs))
@@ -113,7 +114,7 @@ def _figure(runs: Sequence[ProbeRun], scores: Sequence[str], title: str) -> Figu
         _fill(area, own, scores, columns, looks)
     if title:
         figure.suptitle(title, color="#C00000" if title.startswith("INCONCLUSIVE") else "black")
-    _legend(figure, looks, runs)
+    _legend(figure, looks, runs, by_text(found.settings))
     return figure
 
 
@@ -185,8 +186,8 @@ def _line(axes: Axes, looks: Mapping[str, Look], highest: ProbeRun | None, run: 
     draw_line(axes, run.layers, values, looks[run.mode], ends)
 
 
-def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun]) -> None:
-    """Once for the whole figure: the modes that are lines, and what shade and whiskers are."""
+def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun], by: str) -> None:
+    """Once for the whole figure: the modes that are lines, and what shade and whiskers are, and how they were made."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -201,4 +202,5 @@ def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun]) ->
         handles.append(Patch(color="grey", alpha=0.3, linewidth=0, label=words))
     if any(map(about_no_window, runs)):
         handles.append(Line2D([], [], color="grey", marker="|", label="95 % interval"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    made = {"title": f"intervals and bands: {by}", "title_fontsize": 8}
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, **made)

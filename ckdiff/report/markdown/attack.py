@@ -26,6 +26,7 @@ def parts(report: Report) -> Iterator[str]:
     if found.tiers:
         yield "### Tiers"
         yield table(words.TIER_HEADS, map(words.tier_cells, found.tiers), left=2)
+        yield escape(" ".join(words.TIER_LEGEND))
     if rows := words.measured_rows(found):
         yield "### Attacks"
         yield table(words.ROW_HEADS, map(words.row_cells, rows), left=3)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import behaviour as words
+from ckdiff.report.words.intervals import means_text, texts_text
 from ckdiff.untrusted import shorten
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _numbers(found: Behaviour) -> Iterator[str]:
         yield table(ANSWER_HEADS, map(words.answer_cells, found.answers), left=1)
         if (chrf := words.chrf_line(found.answers)) is not None:
             yield escape(chrf)
+        yield escape(f"In brackets: {means_text(found.settings)}.")
     if rows := list(words.field_rows(found.answers)):
         yield "### As benchmarks report it"
         yield table(words.FIELD_HEADS, rows, left=2)
@@ -51,10 +53,12 @@ def _numbers(found: Behaviour) -> Iterator[str]:
         count, *right, chance, before, after = words.choice_cells(found.choices)
         row = [count, words.arrow(*right), chance, words.arrow(before, after)]
         yield table(("questions", "right, base → unlearned", "chance", "p(right), base → unlearned"), [row], left=0)
+        yield escape(f"In brackets: {means_text(found.settings)}.")
     if found.neutral is not None:
         yield "### Neutral text"
         count, _, *figures = words.neutral_cells(found.neutral)
         yield table(("texts", "KL a token, nats", "perplexity, base → unlearned"), [[count, *figures]], left=0)
+        yield escape(f"In brackets: {texts_text(found.settings)}.")
 
 
 def _texts(found: Behaviour) -> Iterator[str]:

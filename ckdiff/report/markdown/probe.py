@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.schema.probe import BOUNDED, SCORES
 from ckdiff.report.words import probe as words
+from ckdiff.report.words.intervals import curves_text
 from ckdiff.report.words.numbers import percent
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _sections(found: Probe) -> Iterator[str]:
         yield f"### Best windows, {escape(words.direction_words(direction))}"
         cells = ([*words.window_cells(run), words.bounded_text(run)] for run in runs)
         yield table(WINDOW_HEADS, cells, left=3)
-    yield CAUTION
+    yield f"{CAUTION} {curves_text(found.settings)}."
     if spared := words.spared_text(found):
         yield f"{escape(spared)}."
     if lines := [line for run in found.runs for line in words.remarks(run)]:

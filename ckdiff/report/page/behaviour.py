@@ -17,6 +17,7 @@ from ckdiff.report.words.behaviour import (
     short_number,
     shown_points,
 )
+from ckdiff.report.words.intervals import means_text, texts_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ def show(report: Report) -> Mapping[str, object] | None:
         return None
     return {
         "sets": sorted(found.answers, key=lambda one: one.name != "target"),
+        "intervals": means_text(found.settings),
+        "over_texts": texts_text(found.settings),
         "budget": BUDGET,
         "first": FIRST,
         "anchor": question_anchor,

@@ -24,6 +24,7 @@ from ckdiff.report.terminal.parts import (
     words_column,
 )
 from ckdiff.report.words import behaviour as words
+from ckdiff.report.words.intervals import means_text, texts_text
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ ANSWER_HEADS = ("set", "questions", "BLEU", "exact", "log p\nbase → unlearned"
 ANSWER_LEGEND = (
     "BLEU: of the unlearned answers against the base's, 1: word for word the same;",
     "exact: share of answers that are the very same tokens; log p (nats a token) and",
-    "ppl: of the base's answers. In brackets: 95 % intervals over questions.",
+    "ppl: of the base's answers. In brackets:",
 )
 
 CHOICE_HEADS = (
@@ -59,7 +60,7 @@ CHOICE_HEADS = (
 
 CHOICE_LEGEND = (
     "right: share of right picks; chance: the same by guessing; p(right): the right",
-    "choice's share of the probability. In brackets: 95 % intervals over questions.",
+    "choice's share of the probability. In brackets:",
 )
 
 NEUTRAL_HEADS = ("texts", "tokens", "KL(base ‖ unlearned), nats a token", "perplexity\nbase → unlearned")
@@ -93,12 +94,15 @@ def _numbers(found: Behaviour) -> Iterator[RenderableType]:
         rows = [_on_two_lines(*words.answer_cells(one)) for one in found.answers]
         chrf = words.chrf_line(found.answers)
         lines = [_table(ANSWER_HEADS, rows), *([] if chrf is None else [Text(chrf)])]
-        yield with_title("Answers", *lines, dim(*ANSWER_LEGEND))
+        yield with_title("Answers", *lines, dim(*ANSWER_LEGEND, f"{means_text(found.settings)}."))
     if (choices := found.choices) is not None:
         row = _on_two_lines(choices.name or "choices", *words.choice_cells(choices))
-        yield with_title("Multiple choice", _table(CHOICE_HEADS, [row]), dim(*CHOICE_LEGEND))
+        yield with_title(
+            "Multiple choice", _table(CHOICE_HEADS, [row]), dim(*CHOICE_LEGEND, f"{means_text(found.settings)}.")
+        )
     if found.neutral is not None:
-        yield with_title("Neutral text", _table(NEUTRAL_HEADS, [words.neutral_cells(found.neutral)]))
+        table = _table(NEUTRAL_HEADS, [words.neutral_cells(found.neutral)])
+        yield with_title("Neutral text", table, dim(f"In brackets: {texts_text(found.settings)}."))
 
 
 def _field(found: Behaviour) -> Iterator[RenderableType]:

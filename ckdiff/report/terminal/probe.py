@@ -30,6 +30,7 @@ from ckdiff.report.terminal.parts import (
     words_column,
 )
 from ckdiff.report.words import probe as words
+from ckdiff.report.words.intervals import curves_text
 from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
 from ckdiff.untrusted import printable, shorten
 
@@ -138,7 +139,9 @@ def _legend(found: Probe) -> Iterator[str]:
     if any(not words.beyond_chance(run) for run in found.runs):
         yield "unsure (n-m): highest at n-m, but its band reaches 0: nothing is shown there"
     yield from (f"ranked by {rank}: {names}" for rank, names in _other_ranks(found).items())
-    if len(found.questions) < 2:
+    if len(found.questions) > 1:
+        yield curves_text(found.settings)
+    else:
         yield "no intervals: they need two questions and more"
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.attack import TIERS
+from ckdiff.report.words.intervals import OVER_FACTS
 from ckdiff.report.words.numbers import UNDEFINED, count_of, percent, with_interval
 from ckdiff.untrusted import printable
 
@@ -35,13 +36,14 @@ LEGEND = (
     "back: facts whose answer came back word for word, of those that this could show of;",
     "z, p: how far true pairs of question and answer lie above random ones; p of a tier pays for its many settings;",
     "level: mean log p a token of the answers, in nats; recovery: share of the gap to the base, for reading only;",
-    "unrelated: share of the tokens of the model's own other answers that it still gives first.",
+    "unrelated: share of the tokens of the model's own other answers that it still gives first;",
+    f"in brackets: {OVER_FACTS}.",
 )
 
 TIER_LEGEND = (
     "could have shown: the smallest share of the base's own matching that would have been seen; control: what came",
-    "back of what a suppressed copy of the base had lost; level over reference: the greatest, in nats a token, with",
-    "its 95 % interval.",
+    "back of what a suppressed copy of the base had lost; level over reference: the greatest, in nats a token;",
+    f"in brackets: {OVER_FACTS}.",
 )
 
 

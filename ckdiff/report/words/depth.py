@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.depth import LEAST_DROP
 from ckdiff.report.words.attack import figure, span
+from ckdiff.report.words.intervals import SHARES_OVER_FACTS
 from ckdiff.report.words.numbers import UNDEFINED, count_of, interval_text
 from ckdiff.untrusted import printable
 
@@ -22,7 +23,8 @@ LEGEND = (
     "depth: how much of what the reference's states cost the base's answer the unlearned model's cost it, 0: the",
     "unlearned model still carries all of it, 1: it is as ignorant as the reference; cost: log p a token that the base",
     "loses with that state behind the layer, in nats; lens: the same of log p read off each layer. No fixed number",
-    "tells erased from held back: true erasures had depths of 0.59 to 0.93.",
+    "tells erased from held back: true erasures had depths of 0.59 to 0.93. In brackets:",
+    f"{SHARES_OVER_FACTS}.",
 )
 
 

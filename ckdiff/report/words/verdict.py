@@ -149,7 +149,7 @@ SIGNS: dict[Sense, str] = {"at_least": "≥ ", "at_most": "≤ ", "shown": ""}
 SHARES_LEGEND = (
     "restore: the base's put into the unlearned model, the share of the lost answers that returns; break: the"
     " unlearned model's put into the base, the share of the effect that this alone produces. krs_kl and krs_centred:"
-    " 1 is all of it, 0 none; in brackets their simultaneous 95 % bands. *: the verdict rests on it."
+    " 1 is all of it, 0 none; in brackets their simultaneous 95 % bands (bootstrap). *: the verdict rests on it."
 )
 
 BACK_LEGEND = (
