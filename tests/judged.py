@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from tests.reports import empty_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from ckdiff.modes import Direction
+    from ckdiff.report.schema.probe import ProbeRun
 
 LAYERS = 6
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)
@@ -41,35 +45,14 @@ def probed(
         changed: how many answers changed; else all.
         more: other fields of the probe.
     """
-    unlearned, restless = losses(count, spread), losses(count, spread, 1)
-    restless = restless / restless.mean() - 1
+    unlearned = losses(count, spread)
     runs = []
     for mode in EVERY_MODE:
         for variant in ("open", "whole") if mode not in SUBSETS else ("whole",):
             for direction in DIRECTIONS:
-                centres = [-1] if variant == "whole" or mode == "ancillary" else list(range(LAYERS))
-                values = np.array(scores.get((mode, variant, direction), [0.0] * len(centres)), dtype=float)
-                share = 1 - values if direction == "restore" else values
-                # Each question keeps its own share; their mean is the score wanted.
-                own = share[:, None] * unlearned * (1 + np.minimum(share, 1)[:, None] * restless)
-                own *= (share * unlearned.mean() / np.where(own.mean(1) > 0, own.mean(1), 1))[:, None]
-                back = (own < 0.5 * unlearned).astype(float)
-                run = QuestionLosses(10 * own, 2 * own, own, back, own)
-                whole = [c < 0 for c in centres]
-                runs.append(
-                    probe_run(
-                        direction=direction,
-                        mode=mode,
-                        variant=variant,
-                        window=1,
-                        layers=np.array(centres),
-                        first=np.array([0 if all_ else c for c, all_ in zip(centres, whole, strict=True)]),
-                        last=np.array([LAYERS - 1 if all_ else c for c, all_ in zip(centres, whole, strict=True)]),
-                        losses=run,
-                        unlearned=QuestionLosses(10 * unlearned, 2 * unlearned, unlearned, np.zeros(count), unlearned),
-                        draws=500,
-                    )
-                )
+                windows = 1 if variant == "whole" or mode == "ancillary" else LAYERS
+                values = tuple(map(float, scores.get((mode, variant, direction), [0.0] * windows)))
+                runs.append(_run(mode, variant, direction, values, count, spread))
     changed = count if changed is None else changed
     top1 = np.array([0.5] * changed + [1.0] * (count - changed))
     questions = tuple(
@@ -92,6 +75,35 @@ def probed(
         settings,
     )
     return replace(found, **more)
+
+
+@cache
+def _run(
+    mode: str, variant: str, direction: Direction, scores: tuple[float, ...], count: int, spread: float
+) -> ProbeRun:
+    """One of them; most reports have most of them in common."""
+    unlearned, restless = losses(count, spread), losses(count, spread, 1)
+    restless = restless / restless.mean() - 1
+    values = np.array(scores)
+    share = 1 - values if direction == "restore" else values
+    # Each question keeps its own share; their mean is the score wanted.
+    own = share[:, None] * unlearned * (1 + np.minimum(share, 1)[:, None] * restless)
+    own *= (share * unlearned.mean() / np.where(own.mean(1) > 0, own.mean(1), 1))[:, None]
+    back = (own < 0.5 * unlearned).astype(float)
+    whole = variant == "whole" or mode == "ancillary"
+    centres = np.array([-1] if whole else range(LAYERS))
+    return probe_run(
+        direction=direction,
+        mode=mode,
+        variant=variant,
+        window=1,
+        layers=centres,
+        first=np.array([0]) if whole else centres,
+        last=np.array([LAYERS - 1]) if whole else centres,
+        losses=QuestionLosses(10 * own, 2 * own, own, back, own),
+        unlearned=QuestionLosses(10 * unlearned, 2 * unlearned, unlearned, np.zeros(count), unlearned),
+        draws=500,
+    )
 
 
 def compared(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import shutil
@@ -67,8 +66,6 @@ class World:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, seed: int) -> World:
     root = tmp_path_factory.mktemp("world")
-    # Each training collects garbage, which takes longer than its steps when all of pytest's modules are looked at.
-    gc.freeze()
     make_base(root, seed=seed)
     return World(root)
 
