@@ -1,7 +1,8 @@
 """The Hugging Face hub: an id becomes files in huggingface_hub's cache, and the commit that they are of.
 
-Of models only safetensors, JSON, tokenizer files, chat templates and code (to be compared, never run) are fetched, of
-data sets only the files that are asked for; pickles never are. What was fetched once is found without a network.
+Of models only safetensors, JSON, tokenizer files, chat templates, signatures and code (to be compared, never run) are
+fetched, and what a signature lists where it is checked; of data sets only the files that are asked for; pickles never
+are. What was fetched once is found without a network.
 huggingface_hub is imported on first use.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import os
 import re
 from dataclasses import dataclass
@@ -19,9 +21,9 @@ from ckdiff.errors import CheckpointError, CkdiffError
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-WEIGHTS_AND_SETTINGS = ("*.safetensors", "*.json", "*.model", "*.spm", "*.tiktoken", "merges.txt", "vocab.txt")
+WEIGHTS_AND_SETTINGS = ("*.safetensors", "*.json", "*.model", "*.spm", "*.tiktoken", "merges.txt", "vocab.txt", "*.sig")
 """What is fetched from the top of the repository alone."""
 
 TEMPLATES_AND_CODE = ("*.jinja", "*.py")
@@ -33,7 +35,10 @@ _HUB_ID = re.compile(
 )
 
 
-NEVER = ("*.py", "*.pkl", "*.pickle", "*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.pkl", "*.pickle", "*.bin", "*.pt", "*.pth", "*.ckpt")
+"""What is not fetched of a model, whatever its signature lists."""
+
+NEVER = ("*.py", *PICKLES)
 """What is not fetched of a data set, whatever its card says."""
 
 LARGEST_CARD = 4_000_000
@@ -75,6 +80,19 @@ def download(repo_id: str, revision: str | None) -> tuple[Path, str]:
     patterns = [*WEIGHTS_AND_SETTINGS, *TEMPLATES_AND_CODE]
     ignored = [f"*/{pattern}" for pattern in WEIGHTS_AND_SETTINGS]
     return _fetch(CheckpointError, repo_id, revision, allow_patterns=patterns, ignore_patterns=ignored)
+
+
+def fetch_listed(repo_id: str, commit: str, names: Iterable[str]) -> None:
+    """Fetch files of a model by name, whatever else they are than pickles, into the snapshot where the rest of it lies.
+
+    What the repository does not have stays away, and so does all of it without a network.
+
+    Raises:
+        CheckpointError: the hub refuses.
+    """
+    wanted = [glob.escape(name) for name in names if not _fits(name, PICKLES)]
+    if wanted:
+        _fetch(CheckpointError, repo_id, commit, allow_patterns=wanted)
 
 
 @dataclass(frozen=True, slots=True)

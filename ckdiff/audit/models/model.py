@@ -12,6 +12,7 @@ from ckdiff.audit.models.manifest import SIGNATURE, Flaw, compare_folder, manife
 from ckdiff.audit.signing import SignatureError
 from ckdiff.errors import CkdiffError
 from ckdiff.files import write_synced
+from ckdiff.hub import fetch_listed
 from ckdiff.untrusted import printable
 from ckdiff.weights.around import settings_digests
 
@@ -78,12 +79,21 @@ def check_model(
         if key is not None:
             check_bundle(bundle, key)
         listed = read_manifest(bundle.payload)
+        _fetch_rest(path.parent, checkpoint, listed)
         flaws = tuple(_flaws(path.parent, checkpoint, listed, known or {}))
     except SignatureError as error:
         return Signed(path, flaws=(Flaw("", str(error)),))
     except OSError as error:
         return Signed(path, flaws=(Flaw("", f"the directory cannot be read ({error.strerror})"),))
     return Signed(path, listed.root, len(listed.digests), None if key is None else str(key.keyid), flaws)
+
+
+def _fetch_rest(folder: Path, checkpoint: Checkpoint, listed: Manifest) -> None:
+    """Of a model of the hub what its signature lists beside what ckdiff reads: a signature is about all of it."""
+    if checkpoint.revision is not None and folder.parent.name == "snapshots":
+        names = {name.rsplit(":", 2)[0] if listed.piece else name for name in listed.digests}
+        lacking = sorted(name for name in names if not (folder / name).exists())
+        fetch_listed(checkpoint.location, checkpoint.revision, lacking)
 
 
 def _flaws(folder: Path, checkpoint: Checkpoint, listed: Manifest, known: Mapping[Path, str]) -> Iterator[Flaw]:
