@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ckdiff.audit.verify.report import check
 from ckdiff.cache import Cache
 from ckdiff.campaign.plan.plan import read_plan
 from ckdiff.campaign.run.store import Store, read_results
@@ -194,6 +195,7 @@ def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
     assert judged.attack is not None
     assert judged.depth is not None
     assert deep.depth is not None
+    assert check(judged).found == []
     assert judged.attack.reference_digest == judged.depth.reference_digest == deep.depth.reference_digest != ""
     assert ckdiff("gather", tmp_path / "r", "-o", tmp_path / "g.h5", "--format", "json")[0] in (0, 3)
     keys = [*tasks]

@@ -18,6 +18,7 @@ from ckdiff.audit.gate.measures import find_deviations, read_files
 from ckdiff.audit.gate.policy import PolicyError, parse_policy
 from ckdiff.audit.gate.results import NAN, UNKNOWN
 from ckdiff.audit.judge import judge_report
+from ckdiff.audit.verify.attack import check_attack
 from ckdiff.audit.verify.behaviour import check_behaviour, check_same_questions
 from ckdiff.audit.verify.depth import check_depth
 from ckdiff.audit.verify.differences import CLOSE, Differences, near
@@ -92,6 +93,11 @@ def _check_behaviour(report: Report, found: Differences) -> None:
         check_behaviour(report.behaviour, found)
     if report.probe is not None and report.behaviour is not None:
         check_same_questions(report.probe, report.behaviour, found)
+
+
+def _check_attack(report: Report, found: Differences) -> None:
+    if report.attack is not None:
+        check_attack(report.attack, found)
 
 
 def _check_depth(report: Report, found: Differences) -> None:
@@ -276,6 +282,7 @@ CHECKS: dict[str, Callable[[Report, Differences], None]] = {
     "compare": _check_compare,
     "probe": _check_probe,
     "behaviour": _check_behaviour,
+    "attack": _check_attack,
     "depth": _check_depth,
     "discovery": _check_discovery,
     "verdict": _check_verdict,
