@@ -123,7 +123,7 @@ def change_text(text: str, chance: Random) -> str:
 
 def change_tree(root: Node, chance: Random, times: int = 2) -> Node:
     """A report's tree with some attributes, arrays and groups changed, taken away, renamed or moved."""
-    root = copy.deepcopy(root)
+    root = _copy(root)
     for _ in range(chance.randint(1, times)):
         node = chance.choice(list(_nodes(root)))
         if chance.random() < 0.15:
@@ -138,12 +138,18 @@ def change_tree(root: Node, chance: Random, times: int = 2) -> Node:
         if act == 0:
             del held[name]
         elif act == 1:
-            held[name] = copy.deepcopy(held[chance.choice(list(held))])
+            other = held[chance.choice(list(held))]
+            held[name] = _copy(other) if isinstance(other, Node) else other
         elif act == 2:
             held[chance.choice((*TEXTS[1:4], "order", "summary", name + "x"))] = held.pop(name)
         else:
             held[name] = _other(held[name], chance)
     return root
+
+
+def _copy(node: Node) -> Node:
+    """Another tree over the same arrays: none is changed in place."""
+    return Node(dict(node.attributes), dict(node.arrays), {name: _copy(one) for name, one in node.groups.items()})
 
 
 def _cut_axis(node: Node, chance: Random) -> None:

@@ -6,15 +6,14 @@ A try takes a source of chance, changes the seed by it, and reads what came of i
 
 from __future__ import annotations
 
-import io
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fuzz_mutations import change_bytes, change_json, change_text, change_tree
+from fuzz_mutations import change_bytes, change_json, change_text
+from fuzz_reports import images, trees
 
 from ckdiff.errors import ReportError
-from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,103 +21,6 @@ if TYPE_CHECKING:
     from random import Random
 
     Try = Callable[[Random], str]
-
-
-# ------------------------------------------------------------------------------------------------------------- reports
-
-
-def trees(folder: Path) -> Try:
-    """Trees of reports, of pairs and of campaigns, as the codec gets them, and everything that reads its records."""
-    from ckdiff.report.hdf5.report import to_tree
-    from tests import campaigns, reports
-
-    whole = reports.report(
-        reports.comparison(layers=2),
-        reports.probe(questions=2),
-        reports.behaviour(),
-        reports.verdict(gate=reports.gate()),
-        reports.attacks(),
-        discovery=reports.discovery(),
-    )
-    seeds = [to_tree(whole), to_tree(whole), to_tree(campaigns.campaign())]
-
-    def one(chance: Random) -> str:
-        tree = change_tree(chance.choice(seeds), chance)
-        found = read_tree(tree)
-        say_all(found, chance, folder)
-        return "read"
-
-    return one
-
-
-def read_tree(tree: Any) -> Any:
-    """What `read_any` makes of a tree."""
-    from ckdiff.report.hdf5.file import DAMAGE
-    from ckdiff.report.hdf5.report import from_tree
-
-    try:
-        return from_tree(tree)
-    except DAMAGE as error:
-        raise ReportError(printable(error)) from error
-
-
-def say_all(found: Any, chance: Random, folder: Path) -> None:
-    """Say a report in one of the ways that there are, by chance."""
-    from rich.console import Console
-
-    from ckdiff.report.formats import FORMATS, say
-    from ckdiff.report.page import to_html
-    from ckdiff.report.schema.report import Report
-    from ckdiff.report.words.sections import Selection, sections_of
-
-    ways: list[Callable[[], object]] = [lambda: to_html(found)]
-    for name in FORMATS:
-        there = sections_of(found) if isinstance(found, Report) else []
-        section = chance.choice(there) if there and FORMATS[name].carries != "all" else None
-        ways.append(partial(say, found, name, Selection(section, 10, chance.choice((0, 3)))))
-    if isinstance(found, Report):
-        ways += [lambda: _judge(found), lambda: _verify(found), lambda: _attest(found)]
-    said = chance.choice(ways)()
-    if said is not None and not isinstance(said, str):
-        Console(file=io.StringIO(), width=120).print(said)
-
-
-def _judge(found: Any) -> None:
-    from ckdiff.audit.gate.policy import read_policy
-    from ckdiff.audit.judge import judge_report
-
-    judge_report(found, read_policy())
-
-
-def _verify(found: Any) -> None:
-    from ckdiff.audit.verify.report import check, measures_not_met
-
-    check(found)
-    measures_not_met(found)
-
-
-def _attest(found: Any) -> None:
-    from ckdiff.report.exports.attestation import payload, statement
-
-    payload(statement(found, "0" * 64))
-
-
-def images(folder: Path) -> Try:
-    """Bytes of a report's file, sealed anew."""
-    from ckdiff.report.hdf5.file import SEAL_LENGTH, read_any, seal_image, write_report
-    from tests import reports
-
-    path = folder / "r.h5"
-    small = reports.report(reports.comparison(layers=1), None, reports.behaviour())
-    write_report(small, path)
-    image = path.read_bytes()[:-SEAL_LENGTH]
-
-    def one(chance: Random) -> str:
-        path.write_bytes(seal_image(change_bytes(image, chance)))
-        say_all(read_any(path), chance, folder)
-        return "read"
-
-    return one
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints

@@ -127,9 +127,14 @@ def _receive(pipe: IO[bytes]) -> bytes:
 
 
 def _answer(path: Path, name: str, pipe: IO[bytes]) -> None:
+    """Bind this process, read the file and say what came of it."""
+    _bind()
+    _reply(path, name, pipe)
+
+
+def _reply(path: Path, name: str, pipe: IO[bytes]) -> None:
     """Read the file and say what came of it; whatever is raised, a reply or nothing at all."""
     try:
-        _bind()
         parts = [READ, *_pack(load_tree(path, name))]
     except ReportError as error:
         parts = [REFUSED, str(error).encode("utf-8", "backslashreplace")]
