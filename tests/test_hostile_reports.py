@@ -212,6 +212,10 @@ def _raw(text: str) -> Any:
         (_renew("compare/tensors/cosine", np.full(20, 3.0)), ""),
         (_renew("compare/tensors/changed", np.full(20, 1.5)), ""),
         (_renew("compare/grid/cosine", np.zeros((3, 3, 3))), "cosine has the shape 3x3x3, not"),
+        (
+            _renew("compare/neurons/keys/relative_l2", np.full((2, 40), 1e308)),
+            "relative_l2 holds a number that is too large",
+        ),
         (_renew("probe/questions/prompt_tokens", [-2, -2]), "prompt_tokens is -2, and lies between -1"),
         (_renew("probe/questions/answer_ids", [b"-1", b"1"]), "answer_ids is -1, and lies between 0"),
         (_renew("probe/questions/mse", [b"a", b"b"]), "mse holds no floats"),

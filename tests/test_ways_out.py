@@ -16,6 +16,7 @@ from ckdiff.audit.signing import SignatureError, open_envelope, private_key, pub
 from ckdiff.cli.app import run
 from ckdiff.errors import CheckpointError, CkdiffError
 from ckdiff.files import beside, replace_file
+from ckdiff.probes.live.budget import SECONDS, Budget, length_of
 from ckdiff.probes.live.pretrained import config_of, load_tokenizer
 from ckdiff.weights.around import check_growth
 from ckdiff.weights.lora import pattern_value
@@ -160,6 +161,34 @@ def test_a_tokenizer_that_makes_a_short_text_long(folder: Path, monkeypatch: pyt
     monkeypatch.setattr("ckdiff.weights.around.MOST_WORDS", 5)
     with pytest.raises(CheckpointError, match="more than 5 words"):
         load_tokenizer(folder)
+
+
+def test_a_pattern_of_a_tokenizer_that_takes_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_text())
+    slow, text = {"Regex": "a*a*a*a*z"}, "a" * 100 + "bz"
+    monkeypatch.setattr("ckdiff.probes.live.budget.SECONDS", 0.0)
+    for part, step in (
+        ("pre_tokenizer", {"type": "Split", "pattern": slow, "behavior": "Isolated", "invert": False}),
+        ("normalizer", {"type": "Replace", "pattern": slow, "content": "x"}),
+    ):
+        path.write_text(json.dumps(whole | {part: step}))
+        with pytest.raises(CheckpointError, match="a pattern of it takes too long on a text of 102 characters"):
+            load_tokenizer(folder)(text)
+    path.write_text(json.dumps(whole | {"decoder": {"type": "Replace", "pattern": slow, "content": "x"}}))
+    with pytest.raises(CheckpointError, match="decoder: .* may match without end"):
+        load_tokenizer(folder)
+
+
+def test_texts_bring_the_time_that_they_may_take() -> None:
+    budget = Budget("t")
+    assert budget.run(lambda: 7, 5_000) == 7
+    assert SECONDS < budget.left < SECONDS + 0.5
+    budget.left = -1.0
+    assert budget.run(lambda: 7, 10_000_000) == 7
+    with pytest.raises(ZeroDivisionError):
+        budget.run(lambda: 1 / 0, 0)
+    assert length_of([["ab", "c"], ("d",), None, 5, "ef"]) == 6
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
-from ckdiff.untrusted import quoted
+from ckdiff.untrusted import is_quick, quoted
 from ckdiff.weights.reader import ADAPTER_CONFIG, inside, read_json
 
 if TYPE_CHECKING:
@@ -161,8 +161,16 @@ def check_growth(root: Path) -> None:
                 pattern = step.get("pattern")
                 matched = pattern.get("String") if isinstance(pattern, dict) else None
                 growth *= max(1.0, len(str(step.get("content"))) / max(1, len(matched or "")))
+            if part == "decoder" and not is_quick(str(step.get("Regex", "")), ""):
+                raise CheckpointError(f"{path}: {part}: {quoted(step['Regex'])} may match without end; fetch it again")
         if len(steps) > MOST_STEPS or growth > MOST_GROWTH:
             raise CheckpointError(f"{path}: {part}: makes of a text more than {MOST_GROWTH} times that; fetch it again")
+
+
+def has_patterns(root: Path) -> bool:
+    """Whether a tokenizer cuts texts by regular expressions of its own."""
+    whole = read_json(root, "tokenizer.json")
+    return any("Regex" in step for part in PIPELINE for step in _steps(whole.get(part), MAX_NESTED))
 
 
 MAX_NESTED = 20

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CheckpointError
-from ckdiff.untrusted import quoted
+from ckdiff.untrusted import is_quick, quoted
 from ckdiff.weights.architectures import architecture
 from ckdiff.weights.checkpoint import Checkpoint, Derived
 
@@ -93,22 +93,6 @@ def _merge_rows(source: Checkpoint, shard: Shard, name: str, factors: Factors, s
             product = factors.scale * (left[rows] @ right)
             result[rows.start - start : rows.stop - start] = decode64(weight[rows], dtype) + product
     return result
-
-
-MOST_REPEATS = 2
-"""Parts of a pattern that may be of any length."""
-
-
-def is_quick(pattern: str, module: str) -> bool:
-    r"""Whether a pattern is held against a name in a time that hardly grows with it: nothing repeats what repeats.
-
-    >>> is_quick(r"layers\.\d+\.mlp", "layers.1.mlp"), is_quick("(a+)+", "aaaa"), is_quick("(?:a|a)*b", "aaaa")
-    (True, False, False)
-    """
-    plain = re.sub(r"\\[^0-9]", "_", pattern)
-    repeats = len(re.findall(r"[*+{]", plain))
-    nested = re.search(r"\)[*+{]|\(\?(?!:)|\\[0-9]", plain) is not None
-    return not nested and repeats <= MOST_REPEATS and len(pattern) <= 1000 and (repeats == 0 or len(module) <= 400)
 
 
 def pattern_value(path: Path, patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.errors import CheckpointError
+from ckdiff.probes.live.budget import Budget, length_of
 from ckdiff.untrusted import quoted
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
-from ckdiff.weights.around import check_growth, check_tokenizer_files
+from ckdiff.weights.around import check_growth, check_tokenizer_files, has_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -153,6 +154,8 @@ def load_tokenizer(root: Any) -> Any:
     check_growth(Path(root))
     with _offline(), _no_panic(f"{root}: its tokenizer cannot be read"):
         found: Any = AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
+    if has_patterns(Path(root)):
+        found._encode_plus = _limit(found._encode_plus, Budget(f"{root}: its tokenizer"))
     for name in GUARDED:
         # Of the instance: its class is what transformers chose, and is asked for by others.
         setattr(found, name, _guard(getattr(found, name), f"{root}: its tokenizer breaks down on a text"))
@@ -161,6 +164,17 @@ def load_tokenizer(root: Any) -> Any:
 
 GUARDED = ("_encode_plus", "decode", "convert_ids_to_tokens")
 """What is asked of a tokenizer."""
+
+
+def _limit(call: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
+    """A call with texts, within a budget of time."""
+
+    @functools.wraps(call)
+    def limited(*args: Any, **options: Any) -> Any:
+        texts = [*args, options.get("text"), options.get("text_pair")]
+        return budget.run(functools.partial(call, *args, **options), length_of(texts))
+
+    return limited
 
 
 def _guard(call: Callable[..., Any], what: str) -> Callable[..., Any]:

@@ -151,7 +151,12 @@ def _write_array(node: Node, field: Field, value: Any, names: Names) -> None:
 
 
 def _read_array(node: Node, field: Field, names: Names) -> Any:
-    return np.asarray(values_on(node, field.name, field.place, names, field.dtype), dtype=field.dtype)
+    values = values_on(node, field.name, field.place, names, field.dtype)
+    with np.errstate(over="raise"):
+        try:
+            return np.asarray(values, dtype=field.dtype)
+        except FloatingPointError as error:
+            raise ValueError(f"{field.name} holds a number that is too large") from error
 
 
 def _write_scale(node: Node, field: Field, value: Any, names: Names) -> None:
