@@ -160,7 +160,7 @@ def _cut_axis(node: Node, chance: Random) -> None:
     axis = chance.choice(list(sizes))
     keep = np.arange(chance.choice((0, 1, sizes[axis] - 1, sizes[axis] + 1))) % max(1, sizes[axis])
     for name, one in node.arrays.items():
-        if axis in one.dimensions and sizes[axis]:
+        if axis in one.dimensions and one.values.shape[one.dimensions.index(axis)]:
             node.arrays[name] = one._replace(values=np.take(one.values, keep, one.dimensions.index(axis)))
 
 

@@ -7,10 +7,16 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
+import tempfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def replace_file(path: str | Path, content: bytes) -> None:
@@ -21,15 +27,68 @@ def replace_file(path: str | Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full, or the place cannot be written to; nothing is left behind.
     """
+    with stage(path) as temporary:
+        write_synced(temporary, content)
+
+
+@contextlib.contextmanager
+def stage(path: str | Path) -> Iterator[Path]:
+    """A hidden name beside a file: what is written there comes into its place, unless something is raised.
+
+    Raises:
+        OSError: it cannot be moved there; nothing is left behind.
+    """
     target = Path(os.path.realpath(path))
     temporary = beside(target)
     sweep(target)
     try:
-        write_synced(temporary, content)
+        yield temporary
         os.replace(temporary, target)
         _sync_directory(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def create_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file that was not there before, whole or not at all, whoever is killed meanwhile.
+
+    Raises:
+        OSError: it is there, or cannot be written; nothing is left behind.
+    """
+    temporary = beside(path)
+    sweep(path)
+    try:
+        write_synced(temporary, content, mode)
+        try:
+            os.link(temporary, path)  # unlike a move, it never takes the place of another file
+        except FileExistsError:
+            raise
+        except OSError:
+            write_synced(path, content, mode)  # a file system without links
+        _sync_directory(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory for as long as the context is open, where the system keeps such; those of killed processes go."""
+    root = Path(tempfile.gettempdir())
+    for path in root.glob(f"{_stem(root / SCRATCH)}*"):
+        if (number := _writer(path.name, SCRATCH)) is not None and not _runs(number):
+            shutil.rmtree(path, ignore_errors=True)
+    folder = beside(root / SCRATCH)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+SCRATCH = "ckdiff"
+"""How the names of such directories begin."""
 
 
 def beside(target: Path) -> Path:
@@ -39,18 +98,33 @@ def beside(target: Path) -> Path:
 
 def sweep(target: Path) -> None:
     """Remove what writers of a file left beside it that were killed: their processes on this machine are gone."""
-    stem = _stem(target)
     with contextlib.suppress(OSError):
         for path in target.parent.iterdir():
-            number = re.fullmatch(r"([0-9a-f]{1,8})-[0-9a-f]{8}\.tmp", path.name.removeprefix(stem))
-            if path.name.startswith(stem) and number and not _runs(int(number[1], 16)):
+            number = _writer(path.name, target.name)
+            if number is not None and not _runs(number):
                 path.unlink(missing_ok=True)
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether this is what a writer of any file left that was killed on this machine."""
+    number = _writer(path.name, None)
+    return number is not None and not _runs(number)
+
+
+def _writer(name: str, of: str | None) -> int | None:
+    """The process that gave a file its hidden name, of a file of this name or of any; None where it is no such name."""
+    start = r"\..{1,60}" if of is None else re.escape(f".{of[:60]}")
+    found = re.fullmatch(rf"{start}\.{_machine()}-([0-9a-f]{{1,8}})-[0-9a-f]{{8}}\.tmp", name, re.DOTALL)
+    return None if found is None else int(found[1], 16)
 
 
 def _stem(target: Path) -> str:
     """How the hidden names beside a file begin, on this machine: a process of another one may be at work there."""
-    machine = zlib.crc32(socket.gethostname().encode("utf-8", "replace"))
-    return f".{target.name[:60]}.{machine:08x}-"
+    return f".{target.name[:60]}.{_machine()}-"
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode('utf-8', 'replace')):08x}"
 
 
 def _runs(process: int) -> bool:
@@ -78,13 +152,13 @@ def read_small(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file and make its content last.
 
     Raises:
         OSError: it exists, or cannot be written.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

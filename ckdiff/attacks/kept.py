@@ -10,16 +10,14 @@ as an uninterrupted run. The key is a digest of everything that determines the n
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckdiff.attacks.case import Outcome, Reading
+from ckdiff.files import replace_file
 from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.untrusted import strict_json
 
@@ -90,14 +88,8 @@ class Kept:
             "followed": self.followed,
             "twin": None if self.twin is None else asdict(self.twin),
         }
-        temporary = self.place.with_name(f"{self.place.name}.{secrets.token_hex(4)}.tmp")
         self.place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(tree), encoding="utf-8")
-            os.replace(temporary, self.place)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        replace_file(self.place, json.dumps(tree).encode())
 
 
 def open_kept(place: Path | None, key: str, resume: bool) -> Kept:

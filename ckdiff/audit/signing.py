@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckdiff.errors import CkdiffError
-from ckdiff.files import read_small
+from ckdiff.files import create_file, read_small, sweep
 from ckdiff.untrusted import printable, shorten
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
     )
     beside = path.with_name(f"{path.name}.pub")
     for place in (path, beside):
+        sweep(place)
         if os.path.lexists(place):
-            raise KeyFileError(f"{printable(place)}: is there already, and a key is never replaced; name another file")
+            half = place == path and not os.path.lexists(beside)
+            remedy = f"name another file{HALF if half else ''}"
+            raise KeyFileError(f"{printable(place)}: is there already, and a key is never replaced; {remedy}")
     _write_new(path, secret, 0o600)
     try:
         _write_new(beside, public, 0o644)
@@ -95,18 +98,14 @@ def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
     return str(SSlibKey.from_crypto(private.public_key()).keyid)
 
 
+HALF = ", or make its missing public half: openssl pkey -in KEY -pubout -out KEY.pub"
+"""What else to do where the making of a pair of keys was killed between the two."""
+
+
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """A file that was not there before, whole or not at all."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            path.unlink()
-            raise
+        create_file(path, content, mode)
     except OSError as error:
         raise KeyFileError(
             f"{printable(path)}: cannot be written ({error.strerror}); name another file, which must not exist"

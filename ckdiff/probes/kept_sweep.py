@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import CkdiffError
+from ckdiff.files import stage
 from ckdiff.probes.sweep import SIDES, State
 
 if TYPE_CHECKING:
@@ -70,15 +69,10 @@ def save(path: Path, key: str, progress: Progress) -> None:
         head["layer"] = state.layer
         tensors |= {f"own.{side}.{unit}": value for side in SIDES for unit, value in enumerate(state.own[side])}
         tensors |= {f"run.{run}.{unit}": value for run, units in state.runs.items() for unit, value in enumerate(units)}
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        # Two runs may hold one tensor, which the format does not allow.
-        copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    # Two runs may hold one tensor, which the format does not allow.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with stage(path) as temporary:
         save_file(copies, str(temporary), metadata={"ckdiff": json.dumps(head)})
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def load(path: Path, key: str, device: torch.device) -> Progress | None:

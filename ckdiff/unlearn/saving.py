@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import CheckpointError
+from ckdiff.files import beside, sweep, write_synced
 from ckdiff.untrusted import quoted
 from ckdiff.weights.headers import read_shard
 from ckdiff.weights.reader import inside
@@ -159,9 +160,10 @@ def check_output(output: Path) -> None:
     parent = output.absolute().parent
     if not parent.is_dir():
         raise CheckpointError(f"{output}: its parent directory does not exist; make it first")
-    probe = parent / f".{output.name}.{os.getpid()}.tmp"
+    probe = beside(output.absolute())
+    sweep(output.absolute())
     try:
-        probe.mkdir()
-        probe.rmdir()
+        write_synced(probe, b"")
+        probe.unlink()
     except OSError as error:
         raise CheckpointError(f"{output}: cannot be made ({error.strerror}); name another place") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint, set_seed
 from transformers.utils import logging
 
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.files import scratch
 from ckdiff.unlearn.measuring import as_saved, coarse, plain_forward, start
 from ckdiff.unlearn.recipe import OPTIMIZERS
 
@@ -320,9 +320,9 @@ def take_steps(
         DivergedError: a loss is no longer finite.
     """
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory(prefix="ckdiff-") as work:
+    with scratch() as work:
         made = TrainingArguments(
-            output_dir=work,
+            output_dir=str(work),
             per_device_train_batch_size=1,
             max_steps=steps,
             learning_rate=lr,

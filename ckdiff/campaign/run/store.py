@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import time
 from dataclasses import asdict, fields
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 from ckdiff.cache import SHA256
 from ckdiff.campaign.records import CampaignError, Found, Outcome, Results, Slot
 from ckdiff.errors import CkdiffError
-from ckdiff.files import replace_file
+from ckdiff.files import is_left_behind, replace_file, stage
 from ckdiff.locks import BusyError, alone
 from ckdiff.version import __version__
 
@@ -129,7 +128,7 @@ class Store:
         """Remove what killed processes have left half-written; of processes that live it is younger."""
         for path in (*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                if is_left_behind(path) or time.time() - path.stat().st_mtime > LEFT_BEHIND:
                     path.unlink()
 
     @contextlib.contextmanager
@@ -274,10 +273,8 @@ def _find_job(slot: Slot, stores: Iterable[Store]) -> Found:
 
 def write_marker(path: Path, tree: dict[str, Any]) -> None:
     """A small file that others may read; where there is no room there is none."""
-    with contextlib.suppress(OSError):
-        temporary = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError), stage(path) as temporary:
         temporary.write_bytes(_text(tree))
-        os.replace(temporary, path)
 
 
 def sha256_of(path: Path) -> str:

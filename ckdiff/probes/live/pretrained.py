@@ -75,11 +75,15 @@ def config_of(checkpoint: Checkpoint) -> Any:
         ) from error
 
 
-MOST_LAYERS, MOST_LABELS, MOST_SIZE = 1000, 100_000, 1 << 40
-"""What a config may ask for: layers, where the weights hold no more tensors than that; labels; and any other number."""
+MOST_LAYERS, MOST_LABELS, MOST_WIDTH, MOST_SIZE = 1000, 100_000, 1 << 24, 1 << 40
+"""What a config may ask for: layers, where the weights hold no more tensors than that; labels; a width; any other number."""
 
 
-MOST_BUFFERS = 1 << 32
+WIDTHS = ("_size", "_dim", "_heads", "_rank", "_embd", "_inner", "_head", "_experts")
+"""How the names of widths end."""
+
+
+MOST_BUFFERS = 1 << 28
 """Bytes of buffers that are computed and not stored."""
 
 
@@ -90,7 +94,8 @@ def _check_sizes(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
         if isinstance(value, dict):
             _check_sizes(checkpoint, value)
         elif isinstance(value, int):
-            most = tensors if "layer" in key else MOST_LABELS if key == "num_labels" else MOST_SIZE
+            most = MOST_WIDTH if key.endswith(WIDTHS) else MOST_SIZE
+            most = tensors if "layer" in key else MOST_LABELS if key == "num_labels" else most
             if abs(value) > most:
                 said = f"config.json: {quoted(key)} is {value:.3g}, more than {most}"
                 raise CheckpointError(f"{checkpoint.location}: {said}; fetch it again")
@@ -127,7 +132,7 @@ def skeleton(
     size = sum(one.nbytes for name, one in model.named_buffers() if name not in stored)
     if size > MOST_BUFFERS:
         raise CheckpointError(
-            f"{checkpoint.location}: config.json asks for {size >> 30} GB of tables beside the weights; fetch it again"
+            f"{checkpoint.location}: config.json asks for {size >> 20} MB of tables beside the weights; fetch it again"
         )
     for prefix, module in model.named_modules():
         own = [name for name in module._buffers if f"{prefix}.{name}".lstrip(".") not in stored]

@@ -8,18 +8,17 @@ No display and no state of pyplot is touched, and the same figure gives the same
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import logging
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ckdiff.errors import ReportError
+from ckdiff.files import replace_file
 from ckdiff.modes import EVERY_MODE, MODES, SUBSETS
 from ckdiff.untrusted import printable, shorten
 
@@ -166,17 +165,11 @@ def write_image(path: str | Path, content: bytes) -> None:
     Raises:
         ReportError: the place cannot be written to.
     """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
+        replace_file(path, content)
     except OSError as error:
         reason = error.strerror or error
         raise ReportError(f"{printable(path)}: cannot be written: {reason}; name another file") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def whiskers(middle: float, low: float, high: float) -> Float64 | None:
