@@ -76,7 +76,7 @@ def config_of(checkpoint: Checkpoint) -> Any:
 
 
 MOST_LAYERS, MOST_LABELS, MOST_WIDTH, MOST_SIZE = 1000, 100_000, 1 << 24, 1 << 40
-"""What a config may ask for: layers, where the weights hold no more tensors than that; labels; a width; any other number."""
+"""What a config may ask for: layers, where there are no more tensors; labels; widths; any other number."""
 
 
 WIDTHS = ("_size", "_dim", "_heads", "_rank", "_embd", "_inner", "_head", "_experts")
