@@ -158,10 +158,12 @@ def _cut_axis(node: Node, chance: Random) -> None:
     if not sizes:
         return
     axis = chance.choice(list(sizes))
-    keep = np.arange(chance.choice((0, 1, sizes[axis] - 1, sizes[axis] + 1))) % max(1, sizes[axis])
+    keep = np.arange(chance.choice((0, 1, sizes[axis] - 1, sizes[axis] + 1)))
     for name, one in node.arrays.items():
-        if axis in one.dimensions and one.values.shape[one.dimensions.index(axis)]:
-            node.arrays[name] = one._replace(values=np.take(one.values, keep, one.dimensions.index(axis)))
+        place = one.dimensions.index(axis) if axis in one.dimensions else 0
+        # An array that was changed before may have no such axis any more.
+        if axis in one.dimensions and place < one.values.ndim and (size := one.values.shape[place]):
+            node.arrays[name] = one._replace(values=np.take(one.values, keep % size, place))
 
 
 def _nodes(node: Node) -> Any:

@@ -7,14 +7,12 @@ that determines the numbers.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ckdiff.files import stage as stage_file
 from ckdiff.probes.depth.runs import MODELS, SOURCES, Mark, Stage
 from ckdiff.probes.forcing import Read
 from ckdiff.probes.kept_sweep import PartialError
@@ -51,16 +49,11 @@ def save(path: Path, key: str, answers: Sequence[Sequence[int]], mark: Mark) -> 
             head["sizes"][name] = [len(read.log_p) for read in reads]
             tensors |= {f"log_p {name}": torch.cat([read.log_p for read in reads])}
             tensors |= {f"first {name}": torch.cat([read.first for read in reads])}
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # A state that was never overwritten may be shared, which the format does not allow.
-        copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    # A state that was never overwritten may be shared, which the format does not allow.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with stage_file(path) as temporary:
         save_file(copies, str(temporary), metadata={"ckdiff": json.dumps(head)})
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def load(path: Path, key: str, device: torch.device) -> tuple[Answers, Mark] | None:
