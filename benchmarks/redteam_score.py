@@ -184,6 +184,7 @@ def audit(folder: Path, truth: dict[str, Any], attacks: bool = False) -> Report:
         str(folder / "unlearned"),
         questions=folder / "target.jsonl",
         unrelated=folder / "unrelated.jsonl",
+        tiers=(),
         neutral=False,
         settings=settings_in({**measures_of(read_policy(), {}), "device": "cpu"}, audit_settings()),
     )

@@ -96,6 +96,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
         str(root / "unlearned"),
         policy(),
         asked=ASKED,
+        tiers=(),
         most_unrelated=4,
         choices=root / "choices.jsonl",
         settings=SETTINGS,

@@ -38,7 +38,7 @@ __all__ = ["ckdiff", "made", "place"]  # fixtures
 LAX = '[require]\nsections = ["compare", "probe", "behaviour"]\n[fail]\nunexpected_tensors = true\n'
 STRICT = LAX + "target_bleu = 0.0\n"
 GREEDY = "[require]\nquestions = 30\n"
-QUICK = ("--window", 1, "--tokens", 4, "--device", "cpu", "--questions", "questions.txt")
+QUICK = ("--window", 1, "--tokens", 4, "--device", "cpu", "--questions", "questions.txt", "--tier", "none")
 
 
 @pytest.fixture
@@ -231,11 +231,25 @@ def test_a_policy_says_how_to_measure_and_options_say_more(ckdiff: Run, place: P
         "[measure]\nquestions = 'asked.txt'\nwindow = 2\ntokens = 3\nmodes = ['coeff', 'values']\nneutral = false\n"
         + LAX
     )
-    ckdiff("audit", "base", "unlearned", "--policy", "policies/p.toml", "--device", "cpu")
+    ckdiff("audit", "base", "unlearned", "--policy", "policies/p.toml", "--device", "cpu", "--tier", "none")
     settings = read_report("ckdiff.h5").probe.settings  # type: ignore[union-attr]
     assert (settings["window"], settings["tokens"], settings["modes"]) == ("2", "3", "coeff,values")
     assert read_report("ckdiff.h5").behaviour.neutral is None  # type: ignore[union-attr]
-    ckdiff("audit", "base", "unlearned", "--policy", "policies/p.toml", "--device", "cpu", "--window", 1, "-m", "keys")
+    ckdiff(
+        "audit",
+        "base",
+        "unlearned",
+        "--policy",
+        "policies/p.toml",
+        "--device",
+        "cpu",
+        "--window",
+        1,
+        "-m",
+        "keys",
+        "--tier",
+        "none",
+    )
     settings = read_report("ckdiff.h5").probe.settings  # type: ignore[union-attr]
     assert (settings["window"], settings["tokens"], settings["modes"]) == ("1", "3", "keys")
 
@@ -299,9 +313,7 @@ def test_ctrl_c_leaves_the_older_report_and_resume_ends_in_the_same_bytes(audit:
 
 def test_asked_as_text(ckdiff: Run, audit: Run) -> None:
     given = [word for text in ASKED for word in ("--question", text)]
-    status, _, _ = ckdiff(
-        "audit", "base", "unlearned", "--policy", "lax.toml", "--window", 1, "--tokens", 4, "--device", "cpu", *given
-    )
+    status, _, _ = ckdiff("audit", "base", "unlearned", "--policy", "lax.toml", *QUICK[:6], "--tier", "none", *given)
     assert status == 0
 
 

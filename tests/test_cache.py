@@ -64,7 +64,7 @@ def jobs(made: Path, settings: Settings) -> dict[str, Callable[[Listener], Repor
     file = made / "questions.txt"
     whole = replace(settings, variants=("open", "whole"))
     asks = BehaveSpec(*pair, questions=file, neutral=False, settings=settings)
-    audits = AuditSpec(*pair, questions=file, neutral=False, settings=whole)
+    audits = AuditSpec(*pair, questions=file, tiers=(), neutral=False, settings=whole)
     return {
         "compare": lambda listener: compare_open(*open_pair(CompareSpec(*pair)), True, cache=listener.cache),
         "behave": lambda listener: behave(asks, listener),

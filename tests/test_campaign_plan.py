@@ -503,8 +503,11 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "a kind of nothing": (plan(tables='[attack]\nreference_kind = "before"'), ("attack.reference_kind: says how",)),
     "depth without one": (plan(f'{PAIR}runs = ["depth"]'), ("pairs[1].reference: is missing", "never knew")),
     "a kind without one": (plan(f'{PAIR}reference_kind = "before"'), ("pairs[1].reference_kind: says how",)),
-    "an audit beside nothing": (plan(f'{PAIR}reference = "out/b-npo"'), ("pairs[1].reference: stands", "[audit]")),
-    "no tier": (plan(tables="[audit]\ntiers = []"), ("audit.tiers: must be",)),
+    "an audit beside nothing": (
+        plan(f'{PAIR}reference = "out/b-npo"', tables="[audit]\ntiers = []"),
+        ("pairs[1].reference: stands", "[audit]"),
+    ),
+    "no such tier": (plan(tables="[audit]\ntiers = [4]"), ("audit.tiers: must be", "0, 1, 2, 3")),
     "layers": (plan(tables="[measure]\nlayers = [1]"), ('measure: no key "layers"',)),
     "modes": (plan(tables='[measure]\nmodes = ["coef"]'), ("measure.modes: must be", "coeff")),
     "a window": (plan(tables="[measure]\nwindow = 0"), ("measure.window: must be",)),

@@ -99,10 +99,13 @@ def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> Non
     asked = ["--questions", str(made / "target.jsonl"), "--unrelated", str(made / "unrelated.jsonl")]
     pair = [str(made / "base"), str(made / "unlearned")]
     where = ["--window", "1", "--threads", "1", "--quiet", "-o", str(tmp_path / "audit.h5")]
-    assert run(["audit", *pair, *asked, *where]) == ExitStatus.INCONCLUSIVE
+    assert run(["audit", *pair, *asked, *where]) == ExitStatus.DIFFERS
     report = read_report(tmp_path / "audit.h5")
     assert report.verdict is not None
-    assert report.verdict.label == "suppressed"
+    assert (report.verdict.label, report.verdict.knowledge) == ("suppressed", "still there")
+    # What says so is far from what chance would do.
+    assert report.attack is not None
+    assert max(one.z for one in report.attack.tiers) > 3
     assert report.probe is not None
     scores = {
         one.direction: float(one.krs_kl.score[0])

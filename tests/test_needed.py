@@ -226,7 +226,7 @@ def test_an_audit_sweeps_what_its_policy_holds_to_a_score(place: Path) -> None:
     settings = replace(audit_settings(), modes=("coeff", "values"), window=1, tokens=2, device="cpu")
     policy = parse_policy('[[fail.scores]]\nmode = "values"\nat_most = 0.5\n', "p")
     spec = AuditSpec(
-        "base", "unlearned", asked=ASKED, neutral=False, most_unrelated=1, settings=settings, policy=policy
+        "base", "unlearned", asked=ASKED, tiers=(), neutral=False, most_unrelated=1, settings=settings, policy=policy
     )
     found = audit_pair(spec)
     assert found.probe is not None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ckdiff
+from ckdiff.audit.gate.policy import parse_policy
 from ckdiff.calls.paths import make_spec
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
 from ckdiff.errors import CkdiffError
@@ -199,6 +200,19 @@ def test_a_policy_says_how_an_audit_measures_what_nobody_says(tmp_path: Path) ->
     assert spec.policy is not None
     assert make_spec(AuditSpec, ("a", "b"), {"policy": spec.policy}).settings.tokens == 7
     assert make_spec(AuditSpec, ("a", "b"), {}).policy is None
+
+
+def test_an_audit_attacks_what_needs_no_training_and_what_its_policy_requires() -> None:
+    def tiers(policy: str = "", **changes: object) -> tuple[int, ...] | None:
+        found = AuditSpec("a", "b", parse_policy(policy, "p") if policy else None, **{"asked": ("Who?",), **changes})  # type: ignore[arg-type]
+        return None if found.attack is None else found.attack.tiers
+
+    assert tiers() == (0, 1)
+    assert tiers("[require]\ntiers = [2]\n") == tiers('[require]\nattacks = ["relearn"]\n') == (0, 1, 2)
+    assert tiers("[require]\ntiers = [2]\n", tiers=(0,)) == (0,)
+    # Nobody wants any, or there is nothing to ask; what was named all the same is refused later.
+    assert tiers(tiers=()) is tiers(asked=()) is None
+    assert tiers(asked=(), tiers=(0,)) == (0,)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ckdiff.attacks.battery import settings_of
+from ckdiff.attacks.table import ATTACKS
+from ckdiff.calls.attack import attack, battery_of, is_attacked, prepare_attack
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
-from ckdiff.calls.specs import AuditSpec, BehaveSpec, audit_settings
+from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.progress import Listener, Stopped
 from ckdiff.report.hdf5.file import read_report, write_report
+from tests import reports
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
 if TYPE_CHECKING:
@@ -25,7 +29,8 @@ __all__ = ["ckdiff", "made", "place"]  # fixtures
 
 SETTINGS = replace(audit_settings(), modes=("coeff",), window=1, tokens=4, device="cpu")
 BEHAVE = BehaveSpec("base", "unlearned", asked=ASKED, neutral=False, settings=SETTINGS)
-AUDIT = AuditSpec("base", "unlearned", asked=ASKED, neutral=False, settings=SETTINGS)
+AUDIT = AuditSpec("base", "unlearned", asked=ASKED, tiers=(), neutral=False, settings=SETTINGS)
+USUAL = [name for name, row in ATTACKS.items() if row.tier < 2]
 BASE, UNLEARNED = "the base answers", "the unlearned answers"
 
 
@@ -125,6 +130,38 @@ def test_an_audit_takes_what_a_report_of_the_pair_holds(place: Path) -> None:
             audit_pair(spec, again.listener(), existing, resume=resume)
         assert BASE in again.stages
         assert ("comparing" in again.stages) == compared
+
+
+def test_attacks_that_nobody_named_are_not_made_in_the_place_of_more(place: Path) -> None:
+    usual, named = replace(AUDIT, tiers=None), {"attacks": ("samples", "blend")}
+    more = attack(AttackSpec("base", "unlearned", asked=ASKED, settings=SETTINGS, **named))  # type: ignore[arg-type]
+    assert more.attack is not None
+    # As if all of them had been made, and one of another tier.
+    every = replace(more.attack, settings={**more.attack.settings, "attacks": ",".join([*USUAL, "guide"])})
+    told = Told()
+    assert audit_pair(usual, told.listener(), replace(more, attack=every)).attack == every
+    assert [one for one in told.remarks if one.startswith("attacked already")]
+    for changes in ({"tiers": (0, 1)}, {"reference": "base"}):
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(replace(usual, **changes), Told("attacking the base").listener(), replace(more, attack=every))  # type: ignore[arg-type]
+
+
+def test_attacks_are_there_where_they_asked_the_same_in_the_same_way(place: Path) -> None:
+    wanted = AttackSpec("base", "unlearned", asked=ASKED, settings=SETTINGS)
+    task, _ = prepare_attack(wanted)
+    same = reports.attacks()
+    same = replace(same, reference="", settings=settings_of(task, battery_of(wanted)))
+    assert is_attacked(task, wanted, same, resume=True)
+    assert not is_attacked(task, wanted, same, resume=False)
+    assert is_attacked(task, wanted, replace(same, reference="c"), resume=False)
+    for name, found in (
+        ("attacks", ",".join(USUAL[:-1])),
+        ("questions_digest", "another"),
+        ("tokens", "3"),
+        ("samples", "8"),
+    ):
+        other = replace(same, reference="c", settings={**same.settings, name: found})
+        assert not is_attacked(task, wanted, other, resume=True), name
 
 
 def test_weights_that_changed_are_compared_again(place: Path) -> None:

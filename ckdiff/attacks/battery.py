@@ -142,7 +142,7 @@ def _report_of(task: AskJob, plan: Battery, evidence: Evidence, notes: Sequence[
         tiers=evidence.tiers(plan.attacks),
         reference="" if plan.reference is None else plan.reference.location,
         reference_kind=plan.reference_kind,
-        settings=_settings(task, plan),
+        settings=settings_of(task, plan),
         notes=tuple(dict.fromkeys(notes)),
         twin=twin,
         reference_digest=plan.reference_digest,
@@ -154,7 +154,7 @@ def _open_kept(task: AskJob, plan: Battery, keeping: Keeping) -> Kept:
     job = task.job
     reference = () if plan.reference is None else plan.reference.shards
     tree = [
-        _settings(task, plan),
+        settings_of(task, plan),
         settings_record(job),
         [prompt.ids for prompt in job.prompts],
         [prompt.ids + prompt.answer for prompt in task.choices],
@@ -265,7 +265,7 @@ def _records(case: Case) -> Iterator[AttackQuestion]:
         )
 
 
-def _settings(task: AskJob, plan: Battery) -> dict[str, str]:
+def settings_of(task: AskJob, plan: Battery) -> dict[str, str]:
     """The settings that determine the numbers, as the report keeps them."""
     settings, target = task.job.settings, task.asked.target
     assert target is not None

@@ -22,8 +22,8 @@ LONGEST = 64
 
 def estimate(
     task: AskJob, attacks: Sequence[str], options: Options, reference: bool
-) -> tuple[dict[str, int], int, int, bool, float]:
-    """Texts by attack, bytes of memory needed and free, whether models are streamed, and about how many seconds."""
+) -> tuple[dict[str, int], int, int, bool, dict[int, float]]:
+    """Texts by attack, bytes of memory needed and free, whether models are streamed, and seconds by tier, about."""
     job, live = task.job, task.job.pair.base
     target = task.asked.target
     asked = 0 if target is None else len(target.questions)
@@ -37,6 +37,8 @@ def estimate(
     trained = training_bytes(live, options.training == "lora", LONGEST) if any(row.trains for row in rows) else 0
     memory = max(whole * max(row.together for row in rows), trained)
     length = max((len(prompt.ids) for prompt in job.prompts), default=1) + min(job.settings.tokens, 10)
-    work = 2 * (whole / itemsize) * length * sum(texts.values())
-    seconds = 2 * work / cost.speed(job.device, DTYPES[job.settings.dtype])
+    each = 2 * 2 * (whole / itemsize) * length / cost.speed(job.device, DTYPES[job.settings.dtype])
+    seconds: dict[int, float] = {}
+    for row in rows:
+        seconds[row.tier] = seconds.get(row.tier, 0.0) + each * texts[row.name]
     return texts, memory, cost.free_memory(job.device), task.way.stream, seconds

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ckdiff.attacks.battery import Keeping
+    from ckdiff.attacks.battery import Battery, Keeping
     from ckdiff.attacks.case import Options
     from ckdiff.calls.attacking import Attacking
     from ckdiff.probes.behaviour.behaviour import AskJob
@@ -123,10 +123,33 @@ def attack_open(
     Raises:
         CkdiffError: the base answers nothing, or the reference does not fit the pair.
     """
-    from ckdiff.attacks.battery import Battery, run
+    from ckdiff.attacks.battery import run
 
-    plan = Battery(spec.chosen, reference, spec.reference_kind or "", digest, options_of(spec))
-    return run(task, plan, listener, known, keeping)
+    return run(task, battery_of(spec, reference, digest), listener, known, keeping)
+
+
+def is_attacked(task: AskJob, wanted: Attacking, older: AttackReport, resume: bool) -> bool:
+    """Whether these attacks were made of the same questions in the same way, and more, or this is to go on with them.
+
+    Args:
+        task: what both models are asked.
+        wanted: the attacks.
+        older: those of a report of the same weights.
+        resume: go on with what is there.
+    """
+    from ckdiff.attacks.battery import settings_of
+
+    same, asked = settings_of(task, battery_of(wanted)), {*wanted.chosen}
+    made = {*older.settings.get("attacks", "").split(",")}
+    alike = all(older.settings.get(name) == same[name] for name in {*same} - {"attacks"})
+    return asked <= made and alike and (bool(older.reference) or asked < made or resume)
+
+
+def battery_of(spec: Attacking, reference: Checkpoint | None = None, digest: str = "") -> Battery:
+    """The attacks of a spec, beside a reference with this digest over its weight files."""
+    from ckdiff.attacks.battery import Battery
+
+    return Battery(spec.chosen, reference, spec.reference_kind or "", digest, options_of(spec))
 
 
 def options_of(spec: Attacking) -> Options:
@@ -147,13 +170,13 @@ def options_of(spec: Attacking) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class AttackOutline:
-    """The cost of attacks: their names with the texts that each sends through a model, memory in bytes, seconds."""
+    """The cost of attacks: texts that go through a model by name, bytes of memory, and seconds by tier, about."""
 
     attacks: dict[str, int]
     memory: int
     free: int
     stream: bool
-    seconds: float
+    seconds: dict[int, float]
 
 
 def outline(spec: AttackSpec) -> AttackOutline:

@@ -143,7 +143,7 @@ class Reference:
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
 
 
-TRIED = TIER.but("Attack as well, with these tiers, such as 0,1; or none.", read=no_tiers)
+TRIED = TIER.but("Tiers of attacks, such as 0,1,2, or none; else 0,1 and those of the policy.", read=no_tiers)
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class Tried:
     """Which attacks an audit makes, and beside what.
 
     Attributes:
-        tiers: of `attacks.table`; none of them: nothing is attacked.
+        tiers: of `attacks.table`; an empty tuple: nothing is attacked; None: 0 and 1, and what the policy asks for.
         reference: a model that never knew, or None.
         reference_kind: how it came about, or None.
     """
 
-    tiers: Annotated[tuple[int, ...], TRIED] = ()
+    tiers: Annotated[tuple[int, ...] | None, TRIED] = None
     reference: Annotated[str | None, REFERENCE] = None
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None

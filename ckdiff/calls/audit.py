@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked, read_questions_of
-from ckdiff.calls.attack import attack_open, digest_of_reference, open_reference
+from ckdiff.calls.attack import attack_open, digest_of_reference, is_attacked, open_reference
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.attacking import Attacking
+    from ckdiff.calls.specs import AttackSpec
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.probe import Choose
@@ -80,7 +81,8 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume, existing)
-        report = report if spec.attack is None else _attack_and_trace(work, spec.attack, report, spec.hash, listener)
+        attacking = _attacks_to_make(work, spec, existing, resume, listener)
+        report = report if attacking is None else _attack_and_trace(work, attacking, report, spec.hash, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
@@ -173,7 +175,7 @@ def check_attacks(spec: AuditSpec) -> Checkpoint | None:
     attacking = spec.attack
     if attacking is None:
         if spec.reference is not None or spec.reference_kind is not None:
-            raise OptionError("--reference: stands beside attacks; name their tiers with --tier")
+            raise OptionError("--reference: stands beside attacks; name questions with --questions, and no --tier none")
         return None
     check_options(attacking)
     if spec.probe is None:
@@ -284,6 +286,17 @@ def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, hashing
     digest = digest_of_reference(work.reference, hashing, listener)
     report = _attack(work, attacking, report, digest, listener)
     return _depth(work, attacking, report, digest, listener)
+
+
+def _attacks_to_make(
+    work: _Work, spec: AuditSpec, existing: Report | None, resume: bool, listener: Listener
+) -> AttackSpec | None:
+    """The attacks of a spec; None where nobody named them, and a report has them already."""
+    older, named = None if existing is None else existing.attack, spec.tiers is not None or spec.reference is not None
+    if spec.attack is None or older is None or named or not is_attacked(work.task, spec.attack, older, resume):
+        return spec.attack
+    listener.remark("attacked already: nothing is attacked again; name tiers with --tier to attack anew")
+    return None
 
 
 def _attack(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:

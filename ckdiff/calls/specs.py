@@ -236,7 +236,17 @@ class AuditSpec(Tried, Beside, Target, Held, Pair):
     @property
     def attack(self) -> AttackSpec | None:
         """Its attacks, or None where none is made."""
-        return AttackSpec(**_common(self, AttackSpec) | {"neutral": False}) if self.tiers else None
+        tiers = usual_tiers(self.policy) if self.tiers is None and self.probe is not None else self.tiers
+        return AttackSpec(**_common(self, AttackSpec) | {"neutral": False, "tiers": tiers}) if tiers else None
+
+
+def usual_tiers(policy: Policy | None) -> tuple[int, ...]:
+    """The tiers that an audit attacks by itself: what needs no training, and whatever the policy requires."""
+    from ckdiff.attacks.table import ATTACKS
+
+    wanted = {} if policy is None else policy.checks
+    named = (ATTACKS[name].tier for name in wanted.get("require.attacks", ()) if name in ATTACKS)
+    return tuple(sorted({*Attacking.tiers, *wanted.get("require.tiers", ()), *named}))
 
 
 def _common(spec: Any, kind: type) -> dict[str, Any]:

@@ -219,7 +219,12 @@ PLAN: dict[str, Kind] = {
 MEASURES: dict[str, Kind] = {key: row.kind for key, row in POLICY_MEASURES.items()} | ASKED
 
 
-AUDIT: dict[str, Kind] = {"tiers": kinds.tiers}
+def tiers_or_none(value: Any) -> tuple[int, ...]:
+    """A list of tiers of attacks; an empty one: none."""
+    return () if value == [] else kinds.tiers(value)
+
+
+AUDIT: dict[str, Kind] = {"tiers": tiers_or_none}
 """Keys of `[audit]`: which attacks an audit makes."""
 
 

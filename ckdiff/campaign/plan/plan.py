@@ -247,16 +247,18 @@ def _beside(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict
     attack, audit = _attack(reading, where, runs, beside), _audit(reading, runs, beside)
     if "depth" in runs and not beside:
         raise where.at("reference").refusal("is missing: depth is measured beside a model that never knew; name one")
-    if beside and "audit" in runs and not audit and not {"attack", "depth"} & {*runs}:
+    if beside and audit.get("tiers") == () and not {"attack", "depth"} & {*runs}:
         place = where.at("reference")
-        raise place.refusal("stands beside attacks, and the audits make none; name tiers in [audit]")
+        raise place.refusal("stands beside attacks, and the audits make none; leave out tiers = [] in [audit]")
     return {"attack": attack, "audit": audit, **(beside if "depth" in runs else {})}
 
 
 def _audit(reading: _Reading, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
     """Which attacks an audit makes, and beside what."""
     found = check_table(reading.where.at("audit"), "[audit]", reading.table.get("audit", {}), AUDIT)
-    return found | beside if found and "audit" in runs else {}
+    if "audit" not in runs:
+        return {}
+    return found if found.get("tiers") == () else found | beside
 
 
 def _attack(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
