@@ -5,6 +5,7 @@
 #
 # OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json. After a mistake in
 # the input, or a bug, there are summary.md and junit.xml, which say so.
+# TIER=0,1,2 (or none) in the environment names the tiers of attacks; else they are 0, 1 and what the policy requires.
 # Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
 set -uo pipefail
 
@@ -20,7 +21,7 @@ rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} ||
 
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
-ckdiff audit "$base" "$unlearned" --policy "$policy" --output "$report" --overwrite --format junit \
+ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} --output "$report" --overwrite --format junit \
   > "$out/junit.xml" 2> "$log"
 status=$?
 cat "$log" >&2

@@ -39,7 +39,9 @@ def main(out: Path) -> int:
     for name, checkpoint, policy, expected in CASES:
         command = [HERE / "audit.sh", pair / "base", pair / checkpoint, pair / f"{policy}.toml", out / name, key]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        found = subprocess.run(list(map(str, command)), env={**os.environ, "PATH": path}).returncode
+        # Without attacks, which would tell of the demo's pair what the fourth run lacks.
+        environment = {**os.environ, "PATH": path, "TIER": "none"}
+        found = subprocess.run(list(map(str, command)), env=environment).returncode
         wrong += found != expected
         print(f"{name}: exit status {found}, {expected} expected", flush=True)
     return int(wrong > 0)
