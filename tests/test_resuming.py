@@ -143,7 +143,7 @@ def test_attacks_that_nobody_named_are_not_made_in_the_place_of_more(place: Path
     assert [one for one in told.remarks if one.startswith("attacked already")]
     for changes in ({"tiers": (0, 1)}, {"reference": "base"}):
         with pytest.raises(KeyboardInterrupt):
-            audit_pair(replace(usual, **changes), Told("attacking the base").listener(), replace(more, attack=every))  # type: ignore[arg-type]
+            audit_pair(replace(usual, **changes), Told("attacking the base").listener(), replace(more, attack=every))
 
 
 def test_attacks_are_there_where_they_asked_the_same_in_the_same_way(place: Path) -> None:

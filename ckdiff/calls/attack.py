@@ -176,7 +176,12 @@ class AttackOutline:
     memory: int
     free: int
     stream: bool
-    seconds: dict[int, float]
+    tiers: dict[int, float]
+
+    @property
+    def seconds(self) -> float:
+        """Of all tiers."""
+        return sum(self.tiers.values())
 
 
 def outline(spec: AttackSpec) -> AttackOutline:

@@ -301,7 +301,7 @@ def write_attacks(outline: AttackOutline) -> None:
     lines = [(name, f"{count} texts") for name, count in outline.attacks.items()]
     lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
     less = "; less where answers come back early" if any(ATTACKS[name].trains for name in outline.attacks) else ""
-    parts = [f"tier {tier} about {duration(seconds)}" for tier, seconds in outline.seconds.items()]
+    parts = [f"tier {tier} about {duration(seconds)}" for tier, seconds in outline.tiers.items()]
     lines += [("time", f"{', '.join(parts)}, loading aside{less}")]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 
