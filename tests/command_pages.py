@@ -51,7 +51,7 @@ def _page(name: str, command: Any) -> str:
     about = [f"More about it: [{ABOUT[name].removesuffix('.md')}](../{ABOUT[name]}).", ""] if name in ABOUT else []
     lines = [f"# ckdiff {name}", "", command.help, "", "```text", COMMANDS[name].example, "```", "", *about]
     for panel, rows in _panels(command).items():
-        lines += [f"## {panel}", "", "| | |", "|---|---|", *rows, ""]
+        lines += [f"## {panel}", "", "| name | what it is |", "|---|---|", *rows, ""]
     lines += ["## Exit status", "", *_endings_table(name, command)]
     return "\n".join(lines)
 
@@ -109,7 +109,7 @@ def _index(group: Any) -> str:
     for panel in dict.fromkeys(row.panel for row in COMMANDS.values()):
         names = [name for name, row in COMMANDS.items() if row.panel == panel]
         rows = [f"| [`ckdiff {name}`]({name}.md) | {group.commands[name].help.strip()} |" for name in names]
-        lines += [f"## {panel}", "", "| | |", "|---|---|", *rows, ""]
+        lines += [f"## {panel}", "", "| command | what it does |", "|---|---|", *rows, ""]
     return "\n".join(lines)
 
 

@@ -169,7 +169,7 @@
   const searchable = (list) => {
     const articles = [...list.querySelectorAll(".qa")];
     if (articles.length < 5) return;
-    const find = make("input", { type: "search", placeholder: "search questions and answers", size: 26 });
+    const find = make("input", { type: "search", placeholder: "search questions and answers", size: 34 });
     find.setAttribute("aria-label", "search questions and answers");
     find.addEventListener("input", () => {
       const wanted = find.value.toLowerCase();

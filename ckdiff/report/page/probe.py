@@ -153,14 +153,15 @@ def _variant(
     direction: str, variant: str, runs: Sequence[ProbeRun], scales: Mapping[Ends, Scale], stems: Mapping[int, str]
 ) -> Variant:
     widths = ", ".join(str(width) for width in dict.fromkeys(run.window for run in runs))
-    name = cut(f"{direction}, {variant}: {count_of(len(runs), 'curve')}, windows of {widths} layers", 120)
+    layers = "layer" if widths == "1" else "layers"
+    name = cut(f"{direction}, {variant}: {count_of(len(runs), 'curve')}, windows of {widths} {layers}", 120)
     return Variant(name, [_figure(run, scales[layer_ends(run)], stems[id(run)]) for run in runs])
 
 
 def _figure(run: ProbeRun, scale: Scale, stem: str) -> Figure:
     best, name = best_window(run), cut(run.mode, 80)
     said = _best_text(run, best)
-    values = [f"layers {window_text(run, n)}: {_all(run, n)}" for n in range(len(run.layers))]
+    values = [f"{_layers(run, n)}: {_all(run, n)}" for n in range(len(run.layers))]
     drawn = panel(run, scale, f"{name}: three scores by layer. {said}", values, best or 0, stem)
     caption = cut(f"{run.direction} {run.mode} {run.variant}", 120)
     return Figure(name, said, drawn, outside(run), caption, list(_numbers(run)))
@@ -170,7 +171,13 @@ def _best_text(run: ProbeRun, best: int | None) -> str:
     name = ranking_score(run)
     if best is None or name is None:
         return "Not measured."
-    return f"Highest {name}: {window_score(run, name, best)} at layers {window_text(run, best)}."
+    return f"Highest {name}: {window_score(run, name, best)} at {_layers(run, best)}."
+
+
+def _layers(run: ProbeRun, index: int) -> str:
+    """The layers of a window: `layer 3`, `layers 1-3`."""
+    text = window_text(run, index)
+    return f"layer {text}" if text.isdigit() else f"layers {text}"
 
 
 def _all(run: ProbeRun, index: int) -> str:

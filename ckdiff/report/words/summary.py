@@ -79,11 +79,15 @@ def _happened(report: Report, found: Verdict) -> str:
 
 
 def _sure(report: Report, found: Verdict) -> str:
+    if found.label == "identical":
+        return "Every stored value was compared."
+    if found.knowledge == "still there":
+        return "That was seen, and other questions cannot unsay it."
     if math.isnan(found.detectable):
         return "Nothing was asked, so that nothing is sure."
     asked = len(answers_of(report, "target"))
     with_so_many = f"With {count_of(asked, 'question')}" if asked else "With so many questions"
-    return f"{with_so_many}, what fewer than {percent(found.detectable)} of such answers would show can go unseen."
+    return f"{with_so_many}, what shows in fewer than {percent(found.detectable)} of such answers can go unseen."
 
 
 def answers_of(report: Report, name: str) -> list[AnswerRecord]:
