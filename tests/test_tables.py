@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Grid, TensorInfo
 from ckdiff.report.schema.report import Report, ShardRecord
 from ckdiff.report.terminal.inspect import inspect_view
-from ckdiff.report.terminal.parts import RAMP
+from ckdiff.report.terminal.parts import RAMP, fitting_table
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.sections import Selection
 from tests.reports import (
@@ -206,3 +206,13 @@ def test_a_component_that_is_not_finite_has_its_column_of_layers() -> None:
     nan, changed = np.array([[np.nan, 0.0]]), np.array([[0.5, 0.0]])
     found = comparison(grid=Grid(("keys",), np.arange(2), nan, nan, nan, changed))
     assert re.search(r"0 +\?{6}", shown(report(found)).split("by layer")[1])
+
+
+@pytest.mark.parametrize(("width", "narrow"), [(44, False), (43, True)])
+def test_a_table_that_is_too_wide_breaks_headings_and_intervals_before_words(width: int, narrow: bool) -> None:
+    rows = [("an unlearned model", "0.25 [0.10, 0.40]"), ("base", "-")]
+    lines = rendered(fitting_table(("which model", "level over reference"), rows, (0,)), width - 14).splitlines()
+    assert any("unlearned" in line for line in lines)
+    assert ("0.25 [0.10, 0.40]" in "\n".join(lines)) is not narrow
+    assert any(line.endswith("over") for line in map(str.rstrip, lines)) is narrow
+    assert max(map(len, lines)) <= width - 14

@@ -10,6 +10,7 @@ from ckdiff.report.terminal.parts import (
     bullets,
     dim,
     facts,
+    fitting_table,
     mixed_table,
     pair_facts,
     warnings,
@@ -40,9 +41,9 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
 def _tables(found: AttackReport) -> Iterator[RenderableType]:
     if found.tiers:
         rows = [words.tier_cells(one) for one in found.tiers]
-        yield with_title("Tiers", mixed_table(words.TIER_HEADS, rows, (0, 1, 3)), dim(*words.TIER_LEGEND))
+        yield with_title("Tiers", fitting_table(words.TIER_HEADS, rows, (0, 1, 3)), dim(" ".join(words.TIER_LEGEND)))
     if rows := [words.row_cells(one) for one in words.measured_rows(found)]:
-        yield with_title("Attacks", mixed_table(words.ROW_HEADS, rows, (0, 1, 2)), dim(*words.LEGEND))
+        yield with_title("Attacks", fitting_table(words.ROW_HEADS, rows, (0, 1, 2)), dim(" ".join(words.LEGEND)))
     if returned := [words.returned_cells(found, one) for one in words.first_returned(found)]:
         yield with_title("What came back", mixed_table(words.RETURNED_HEADS, returned, range(5)))
     if codes := words.code_cells(found):

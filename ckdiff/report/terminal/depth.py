@@ -13,7 +13,7 @@ from ckdiff.report.terminal.parts import (
     bullets,
     dim,
     facts,
-    mixed_table,
+    fitting_table,
     number_columns,
     pair_facts,
     warnings,
@@ -43,9 +43,9 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     if found is None:
         return
     yield Text(words.headline(found), style="bold")
-    yield with_title("By layer", _layers(found), dim(*words.LEGEND))
+    yield with_title("By layer", _layers(found), dim(" ".join(words.LEGEND)))
     if rows := words.carried(found)[: selection.questions or SHOWN]:
-        table = mixed_table(words.QUESTION_HEADS, map(words.question_cells, rows), (0, 1))
+        table = fitting_table(words.QUESTION_HEADS, [*map(words.question_cells, rows)], (0, 1))
         left = len(found.questions) - len(rows)
         more = [dim(f"… and {left} more, which are carried less")] if left else []
         yield with_title("Answers, carried most first", table, *more)
@@ -56,7 +56,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
 def _layers(found: DepthReport) -> RenderableType:
     """A row a layer, with what is still carried as a bar."""
     table = bare()
-    number_columns(table, words.LAYER_HEADS)
+    number_columns(table, (head.replace(" of ", " of\n") for head in words.LAYER_HEADS))
     words_column(table, "still carried")
     for cells, share in zip(words.layer_cells(found), found.share.tolist(), strict=True):
         carried = Text() if share != share else bar(min(len(RAMP) - 1, int((1 - share) * len(RAMP))), 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.style import Style
 from rich.table import Table
@@ -15,7 +16,7 @@ from ckdiff.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from ckdiff.report.schema.report import CheckpointRecord, Report, ShardRecord
 
@@ -130,6 +131,30 @@ def mixed_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]], text
         else:
             number_columns(table, [head])
     return add_rows(table, rows)
+
+
+class Fitting:
+    """A table where it has room for its longest words and all of its numbers, and a narrower one where it has not."""
+
+    def __init__(self, width: int, table: Table, narrow: Table) -> None:
+        self.width, self.table, self.narrow = width, table, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.table if self.width <= options.max_width else self.narrow
+
+
+def fitting_table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int]) -> RenderableType:
+    """As `mixed_table`; where that is too wide, headings have a line a word, and intervals a line of their own."""
+    columns = [[printable(cell) for cell in column] for column in zip(heads, *rows, strict=True)]
+    parts = ([part for cell in column for part in _apart(cell, n in texts)] for n, column in enumerate(columns))
+    width = sum(max(map(cell_len, found), default=0) + 1 for found in parts) - 1
+    cells = [[cell if n in texts else Text(cell.replace(" [", "\n[")) for n, cell in enumerate(row)] for row in rows]
+    short = [head if n in texts else head.replace(" ", "\n") for n, head in enumerate(heads)]
+    return Fitting(width, mixed_table(heads, rows, texts), mixed_table(short, cells, texts))
+
+
+def _apart(cell: str, wrapped: bool) -> list[str]:
+    return cell.split() if wrapped else [cell]
 
 
 def add_rows(table: Table, rows: Iterable[Sequence[str | Text]]) -> Table:
