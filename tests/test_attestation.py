@@ -20,7 +20,7 @@ from ckdiff.audit.gate.policy import parse_policy
 from ckdiff.errors import ReportError
 from ckdiff.report.exports.attestation import payload, statement
 from tests.proofs import POLICY, Proof, Scene, proof, rejudged, scene
-from tests.reports import gate, verdict
+from tests.reports import attacks, depth, gate, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +134,19 @@ def test_the_same_report_gives_the_same_bytes(proof: Proof) -> None:
     assert found == payload(statement(rejudged(proof.report), SHA))
     assert b"NaN" not in found
     assert str(proof.root).encode() not in found
+
+
+def test_models_that_never_knew_are_named_by_their_weights(proof: Proof) -> None:
+    beside = replace(proof.report, attack=attacks(reference_digest="a" * 64), depth=depth(reference_digest="b" * 64))
+    own = tree(beside)["predicate"]["ckdiff"]
+    assert own["references"] == {
+        "attack": {"digest": "a" * 64, "kind": "retrained"},
+        "depth": {"digest": "b" * 64, "kind": depth().reference_kind},
+    }
+    assert own["measured"]["depth"] == dict(depth().settings)
+    older = statement(beside, SHA, 2)["predicate"]["ckdiff"]
+    assert ("references" in older, "depth" in older["measured"]) == (False, False)
+    assert tree(replace(beside, attack=attacks(reference=""), depth=None))["predicate"]["ckdiff"]["references"] == {}
 
 
 def test_hostile_texts_are_ascii(proof: Proof) -> None:

@@ -178,6 +178,60 @@ def test_the_base_itself_carries_everything_and_the_reference_nothing(never: Cal
     assert np.array_equal(swapped.patched["unlearned"], found([base, unlearned, reference]).patched["reference"])
 
 
+def states_from(folders: Sequence[Path], first: int, place: Path) -> list[Path]:
+    """The trio with the base up to a layer and the reference from it on for the unlearned model."""
+    from transformers import AutoModelForCausalLM
+
+    base, never_knew = (AutoModelForCausalLM.from_pretrained(folders[n]) for n in (0, 2))
+    own = {name: value for name, value in never_knew.state_dict().items() if layer_of(name) >= first}
+    base.load_state_dict({**base.state_dict(), **own})
+    base.save_pretrained(place)
+    return [folders[0], place, folders[2]]
+
+
+def layer_of(name: str) -> int:
+    """The layer of a parameter; none counts as before them all."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), -1)
+
+
+def test_the_reference_from_a_layer_on_costs_nothing_before_it(
+    never: Callable[[str], list[Path]], tmp_path: Path
+) -> None:
+    """Before that layer its states are the base's; what they cost behind it, the formula weighs as it is."""
+    first = LAYERS - 1
+    drops = found(states_from(never("llama"), first, tmp_path))
+    assert np.abs(drops.patched["unlearned"][:first]).max() == 0
+    assert np.abs(drops.patched["unlearned"][first]).min() > 0
+    reference, unlearned = drops.patched["reference"], drops.patched["unlearned"]
+    for question, deep in enumerate(depths(unlearned, reference)):
+        tells = [n for n in range(LAYERS) if reference[n, question] > 0.05]
+        part = sum(min(max(unlearned[n, question], 0), reference[n, question]) for n in tells if n >= first)
+        whole = sum(reference[n, question] for n in tells)
+        assert (part / whole if tells else np.nan) == pytest.approx(deep, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "phi"])
+def test_depth_grows_from_the_base_to_the_reference(
+    never: Callable[[str], list[Path]], tmp_path: Path, name: str
+) -> None:
+    """Along the straight line between their weights, question by question of those that tell."""
+    from transformers import AutoModelForCausalLM
+
+    folders, along = never(name), []
+    ends = [AutoModelForCausalLM.from_pretrained(folders[n]) for n in (0, 2)]
+    for part in (0.0, 0.25, 0.5, 1.0):
+        mixed = {key: torch.lerp(one, ends[1].state_dict()[key], part) if one.is_floating_point() else one
+                 for key, one in ends[0].state_dict().items()}  # fmt: skip
+        between = AutoModelForCausalLM.from_pretrained(folders[0])
+        between.load_state_dict(mixed)
+        between.save_pretrained(tmp_path / str(part))
+        drops = found([folders[0], tmp_path / str(part), folders[2]])
+        along.append(np.nanmean(depths(drops.patched["unlearned"], drops.patched["reference"])))
+    assert along[0] == pytest.approx(0, abs=1e-9)
+    assert along[-1] == pytest.approx(1, abs=1e-6)
+    assert along == sorted(set(along))
+
+
 @pytest.mark.parametrize("how", [{"stream": True}, {"chunk": 1}, {"stream": True, "room": 1}])
 def test_batches_streaming_and_chunks_change_nothing(never: Callable[[str], list[Path]], how: dict[str, Any]) -> None:
     for name in ("gpt2", "gemma2"):
@@ -328,6 +382,10 @@ def test_the_command_measures_shows_and_verifies(ckdiff: Run, place: Path, refer
         assert status == 0 or name == "junit", (name, err)
     status, out, _ = ckdiff("verify", "ckdiff.h5")
     assert status == 0, out
+    status, out, _ = ckdiff("verify", "ckdiff.h5", "--reference", reference)
+    assert (status, "files of reference hashed" in out) == (0, True), out
+    status, out, _ = ckdiff("verify", "ckdiff.h5", "--reference", "base")
+    assert (status, "/base: digest, of depth: stored" in out) == (1, True), out
     stored = read_report(Path("ckdiff.h5"))
     assert stored.depth is not None
     told = replace(stored.depth, depth=replace(stored.depth.depth, value=stored.depth.depth.value / 2))

@@ -591,7 +591,7 @@ def test_another_file_around_the_weights_is_caught(name: str, scene: Scene) -> N
 
 def test_settings_and_how_it_was_measured_are_signed(scene: Scene) -> None:
     own = json.loads(content_of(scene))["predicate"]["ckdiff"]
-    assert own["format"] == 2
+    assert own["format"] == 3
     assert own["settings"]["base"] == {one.name: one.sha256 for one in scene.report.provenance.base.settings}
     assert {"config.json", "tokenizer.json"} <= own["settings"]["unlearned"].keys()
     assert own["measured"]["probe"] == dict(probe_of(scene.report).settings)
@@ -602,8 +602,9 @@ def test_settings_and_how_it_was_measured_are_signed(scene: Scene) -> None:
 def test_a_statement_of_the_older_form_is_verified_as_it_was_signed(scene: Scene) -> None:
     """It lacks what an older ckdiff did not sign; a newer one that lacks it, or an unknown one, is none."""
     whole = json.loads(content_of(scene))
-    for form, status in ((1, 0), (2, 1), (0, 1), (3, 1), ("1", 1), (True, 1)):
-        own = {key: value for key, value in whole["predicate"]["ckdiff"].items() if key not in ("settings", "measured")}
+    for form, status in ((1, 0), (2, 1), (0, 1), (3, 1), (4, 1), ("1", 1), (True, 1)):
+        newer = ("settings", "measured", "references")
+        own = {key: value for key, value in whole["predicate"]["ckdiff"].items() if key not in newer}
         changed = {**whole, "predicate": {**whole["predicate"], "ckdiff": {**own, "format": form}}}
         signed_again(scene, json.dumps(changed).encode())
         assert scene.verify_signed()[0] == status, form

@@ -27,8 +27,9 @@ def verify(
     unlearned_key: Place | None = None,
     questions: Place | None = None,
     concept: str | None = None,
+    reference: Place | None = None,
 ) -> Outcome:
-    """Compute a report's numbers, digests and verdict again, and check its signature.
+    """What differs in a report whose numbers, digests, verdict and signature are checked: `.differences.found`.
 
     Args:
         report: the file.
@@ -42,19 +43,18 @@ def verify(
         unlearned_key: the same of the unlearned model.
         questions: the file of the target questions, which must be the report's, of as many facts.
         concept: picks the questions of one concept of that file.
-
-    Returns what differs (`outcome.differences.found`), and what else was found out.
+        reference: the model that never knew, which must be the report's.
 
     Raises:
         CkdiffError: the report, a key, the policy or a checkpoint cannot be read.
     """
-    from ckdiff.audit.verify.verify import VerifySpec
-    from ckdiff.audit.verify.verify import verify as run
+    from ckdiff.audit.verify import verify as work
 
     if attestation is not None and key is None:
         raise CkdiffError("--attestation: a signature says nothing without a key; give --key, the signer's public key")
     given = (_text(base), _text(unlearned), _path(key), _path(attestation), _wanted(policy), adapter_base)
-    return run(VerifySpec(Path(report), *given, _path(base_key), _path(unlearned_key), _path(questions), concept))
+    more = (_path(base_key), _path(unlearned_key), _path(questions), concept, _text(reference))
+    return work.verify(work.VerifySpec(Path(report), *given, *more))
 
 
 def _wanted(policy: Place | Policy | None) -> Policy | None:

@@ -9,7 +9,7 @@ import typer
 
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
-from ckdiff.cli.options import BASE, BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
+from ckdiff.cli.options import BASE, BASE_KEY, KEY, NEVER_KNEW, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
 from ckdiff.options import CONCEPT, QUESTIONS, Option
 from ckdiff.version import __version__
@@ -33,6 +33,7 @@ def verify(
     report: Annotated[Path, REPORT],
     base: Annotated[str | None, BASE] = None,
     unlearned: Annotated[str | None, UNLEARNED] = None,
+    reference: Annotated[str | None, NEVER_KNEW] = None,
     key: Annotated[Path | None, KEY.but("The public key in PEM of whoever must have signed.")] = None,
     attestation: Annotated[Path | None, ATTESTATION] = None,
     policy: Annotated[Path | None, POLICY.but("The policy that the report must have been judged by.", "")] = None,
@@ -49,7 +50,7 @@ def verify(
     from ckdiff.calls.verify import verify as run
 
     keys = base_key, unlearned_key
-    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base, *keys, questions, concept)
+    outcome = run(report, base, unlearned, key, attestation, policy, adapter_base, *keys, questions, concept, reference)
     if key is None and sidecar(report).exists():
         remark(f"{sidecar(report)}: not looked at; --key FILE checks its signature", quiet)
     if hint := _hint(outcome):

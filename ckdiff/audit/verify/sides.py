@@ -34,6 +34,29 @@ def model_key(side: str, place: str | None, path: Path | None) -> SSlibKey | Non
     return elliptic_key(path)
 
 
+def check_reference(place: str, report: Report, adapter_base: str | None, found: Differences) -> None:
+    """Hold a model that never knew against the digests of whatever was measured beside one.
+
+    Raises:
+        CkdiffError: it cannot be read, or nothing of the report was measured beside such a model.
+    """
+    from ckdiff.weights.hashing import ShardHasher, joint_digest
+    from ckdiff.weights.opening import open_checkpoint
+
+    beside = {"attack": report.attack, "depth": report.depth}
+    stored = {name: one.reference_digest for name, one in beside.items() if one is not None and one.reference}
+    if not stored:
+        raise CkdiffError("--reference: nothing of the report was measured beside such a model; leave it out")
+    checkpoint = open_checkpoint(place, adapter_base)
+    hasher = ShardHasher(checkpoint.shards)
+    try:
+        digest = joint_digest([(shard.name, hasher.digest(shard)) for shard in checkpoint.shards])
+    finally:
+        hasher.close()
+    for name, one in stored.items():
+        found.exact(f"reference {checkpoint.location}: digest, of {name}", one, digest)
+
+
 def check_side(
     side: str, place: str, report: Report, key: SSlibKey | None, adapter_base: str | None, found: Differences
 ) -> Signed | None:

@@ -15,7 +15,7 @@ from ckdiff.audit.signing import SignatureError, open_envelope, public_key, read
 from ckdiff.audit.verify.asked import check_questions
 from ckdiff.audit.verify.differences import Difference
 from ckdiff.audit.verify.report import check, compare_trees, holds_anything, measures_not_met
-from ckdiff.audit.verify.sides import SIDES, check_side, model_key
+from ckdiff.audit.verify.sides import SIDES, check_reference, check_side, model_key
 from ckdiff.errors import ReportError
 from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
@@ -46,6 +46,7 @@ class VerifySpec:
     Attributes:
         report: the file.
         base, unlearned: checkpoints that must be those of the report, as paths or hub ids, or None.
+        reference: the same of the model that never knew.
         key: a public key's file, or None: then nothing is said about the origin.
         attestation: the envelope; None: the report's own name and `SUFFIX`.
         policy: what its gate must have been judged by, or None.
@@ -66,6 +67,7 @@ class VerifySpec:
     unlearned_key: Path | None = None
     questions: Path | None = None
     concept: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def verify(spec: VerifySpec) -> Outcome:
     sides = {
         side: check_side(side, getattr(spec, side), report, keys[side], spec.adapter_base, found) for side in files
     }
+    if spec.reference is not None:
+        check_reference(spec.reference, report, spec.adapter_base, found)
+        files = (*files, "reference")
     signed = None if key is None else _check_signature(spec, report, sha256, key, found, sides)
     writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
     models = {side: one for side, one in sides.items() if one is not None}

@@ -40,10 +40,10 @@ MODEL_SIGNATURE = "https://model_signing/signature/v1.0"
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
-FORMAT = 2
+FORMAT = 3
 """Of what stands under `predicate.ckdiff`; raised when its meaning changes, or more stands there.
 
-1 lacks the files around the weights, and how it was measured.
+1 lacks the files around the weights, and how it was measured; 2 the models that never knew, and how depth was measured.
 """
 
 RESULTS = {"passed": "PASSED", "failed": "FAILED", "inconclusive": "FAILED"}
@@ -145,7 +145,8 @@ def _figures(report: Report, verdict: Verdict, gate: Gate, form: int) -> dict[st
     """Everything that the verdict shows, and what it was measured on and with."""
     own = asdict(verdict)
     own["gate"] = {name: value for name, value in asdict(gate).items() if name != "policy"}
-    more = {} if form < 2 else {"settings": _settings(report), "measured": _measured(report)}
+    more: dict[str, Any] = {} if form < 2 else {"settings": _settings(report), "measured": _measured(report, form)}
+    more |= {} if form < 3 else {"references": _references(report)}
     return {
         "format": form,
         "schema_version": report.schema_version,
@@ -162,9 +163,20 @@ def _settings(report: Report) -> dict[str, Any]:
     return {side: {one.name: one.sha256 for one in getattr(report.provenance, side).settings} for side in SIDES}
 
 
-def _measured(report: Report) -> dict[str, Any]:
+def _references(report: Report) -> dict[str, Any]:
+    """By section the model that never knew which stands beside, by its weights and how it came about."""
+    sections = {"attack": report.attack, "depth": report.depth}
+    return {
+        name: {"digest": one.reference_digest, "kind": one.reference_kind}
+        for name, one in sections.items()
+        if one is not None and one.reference
+    }
+
+
+def _measured(report: Report, form: int) -> dict[str, Any]:
     """By section everything that its numbers depend on: prompt form, tokens, dtype, window, ..."""
-    sections = {"probe": report.probe, "behaviour": report.behaviour, "attack": report.attack}
+    sections: dict[str, Any] = {"probe": report.probe, "behaviour": report.behaviour, "attack": report.attack}
+    sections |= {} if form < 3 else {"depth": report.depth}
     return {name: dict(one.settings) for name, one in sections.items() if one is not None}
 
 
