@@ -2,9 +2,10 @@
 
 int8, int4   code = round(w / s), value = code s, with s = largest magnitude / 127 (7) of a row, or of 64 values of one
 NF4          value = table[nearest code] * largest magnitude of 64 values of the flat matrix
+Q8_0, Q4_0   of GGUF: 32 values of a row with a float16 scale; Q4_0's takes the largest value, with its sign, to code -8
 
 A row is what makes one output. What unlearning moved by less than half a step of a code is undone. Sources: Zhang et
-al. 2024, arXiv:2410.16454; Dettmers et al. 2023, arXiv:2305.14314, appendix E (the table of NF4).
+al. 2024, arXiv:2410.16454; Dettmers et al. 2023, arXiv:2305.14314, appendix E (the table of NF4); the package gguf.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ if TYPE_CHECKING:
     Cutter = Callable[[AnyArray], AnyArray]
 
 GROUP = 64
+BLOCK = 32
+"""Values of a block of GGUF."""
 LARGEST = {"int8": 127, "int4": 7}
 NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 )  # fmt: skip
-SETTINGS = ("int8 by row", "int8 in groups of 64", "int4 by row", "int4 in groups of 64", "NF4 in blocks of 64")
+SETTINGS = (
+    "int8 by row", "int8 in groups of 64", "int4 by row", "int4 in groups of 64", "NF4 in blocks of 64", "Q8_0 of GGUF",
+    "Q4_0 of GGUF",
+)  # fmt: skip
 
 
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
@@ -128,6 +134,8 @@ def _rounded(weight: Tensor, setting: str, turned: bool) -> tuple[Tensor, Tensor
     whole = rows.reshape(-1, rows.shape[-1])
     if kind == "NF4":
         values, marks = (part.reshape(rows.shape) for part in _nearest(whole.reshape(1, -1)))
+    elif how == "of GGUF":
+        values, marks = (part.reshape(rows.shape) for part in _BLOCKS[kind](whole))
     elif how == "by row":
         values, marks = (part.reshape(rows.shape) for part in _integers(whole, whole.shape[1], LARGEST[kind]))
     else:
@@ -153,6 +161,28 @@ def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:
     inner = (parts / torch.where(scale > 0, scale, 1.0)).contiguous()
     marks = torch.bucketize(inner, (table[1:] + table[:-1]) / 2)
     return _flat(table[marks] * scale, rows), _flat(marks, rows).to(torch.int8)
+
+
+def _eight(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and codes of rows as Q8_0: halves are rounded away from nought, and the scale is stored in float16."""
+    parts = _grouped(rows, BLOCK)
+    scale = parts.abs().amax(-1, keepdim=True) / LARGEST["int8"]
+    inner = parts * torch.where(scale > 0, 1 / scale, 0.0)
+    whole = inner.abs().floor()
+    marks = inner.sign() * (whole + (inner.abs() - whole >= 0.5))
+    return _flat(marks * scale.half().float(), rows), _flat(marks, rows).to(torch.int8)
+
+
+def _four(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and codes of rows as Q4_0: codes from -8 to 7, of which the largest value of a block has -8."""
+    parts = _grouped(rows, BLOCK)
+    scale = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)) / -8
+    inner = parts * torch.where(scale != 0, 1 / scale, 0.0)
+    marks = (inner + 8.5).trunc().clamp(0, 15) - 8
+    return _flat(marks * scale.half().float(), rows), _flat(marks, rows).to(torch.int8)
+
+
+_BLOCKS = {"Q8_0": _eight, "Q4_0": _four}
 
 
 def _grouped(rows: Tensor, group: int) -> Tensor:
