@@ -30,6 +30,7 @@ SPECS = (CompareSpec, ProbeSpec, BehaveSpec, AuditSpec, Settings, UnlearnSpec, R
 INTERNAL = {
     "settings": "its fields are options",
     "recipe": "its fields are options",
+    "twins": "its fields are options",
     "policy": "read from --policy",
     "neutral": "a file of --neutral, or False for --no-neutral",
     "unrelated": "of a probe a flag, which has the words of the door",

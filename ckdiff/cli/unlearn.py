@@ -15,6 +15,7 @@ from ckdiff.unlearn.recipe import TRAINING, UnlearnSpec
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckdiff.unlearn.twins import Family
     from ckdiff.unlearn.unlearn import Made
 
 
@@ -30,10 +31,13 @@ def unlearn(
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a pair: unlearn a concept from BASE, measuring what the saved checkpoint still answers."""
-    from ckdiff.calls.unlearn import make_unlearned
+    from ckdiff.calls.unlearn import make_twins, make_unlearned
 
     spec.recipe.check()
     set_threads(threads)
+    if spec.twins.wanted:
+        show_family(work(lambda listener: make_twins(spec, listener, resume), quiet, LESS), output_format, quiet)
+        return
     made = work(lambda listener: make_unlearned(spec, listener, resume), quiet, LESS)
     if output_format == "json":
         write_json(made.record)
@@ -49,6 +53,30 @@ def unlearn(
     conditions = spec.recipe.stop_when
     if conditions and not made.record["stopped"]:
         remark(f"no --stop-when came true: {', '.join(map(str, conditions))}", quiet)
+
+
+def show_family(family: Family, output_format: str, quiet: bool) -> None:
+    """What each member knows; a family that is not what it should be ends in 3."""
+    if output_format == "json":
+        write_json(family.record)
+    else:
+        output(family_view(family))
+    remark(f"family: {family.folder}", quiet)
+    if family.lacks:
+        raise typer.Exit(inconclusive(family.lacks))
+
+
+def family_view(family: Family) -> RenderableType:
+    """A table of the members, and of the share of the facts that each gives word for word."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("model")
+    table.add_column("facts to forget", justify="right")
+    table.add_column("facts to keep", justify="right")
+    for name, shares in family.record["members"].items():
+        table.add_row(name, *(f"{shares[part]:.0%}" for part in ("target", "unrelated")))
+    return table
 
 
 def made_view(made: Made) -> RenderableType:

@@ -115,12 +115,13 @@ def neuron_pairs(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-TEXTS, LOSS, TRAINING, NEEDLES, MEASURED = (
+TEXTS, LOSS, TRAINING, NEEDLES, MEASURED, TWINS = (
     "What is forgotten, and what is kept",
     "The loss",
     "Training",
     "Needle",
     "What is measured",
+    "A family of models",
 )
 """Headings of `ckdiff unlearn --help`."""
 
@@ -239,6 +240,31 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Twins:
+    """A family of models, of which one knows, some never knew and one has unlearned.
+
+    Attributes:
+        wanted: make the family instead of one pair.
+        people: how many are invented, where no facts are given.
+        forgotten: of how many of them the facts are to be forgotten.
+        passes: over the facts, while they are learned.
+        learn_lr: learning rate meanwhile.
+        references: models that never knew: the second and later ones have learned in other orders.
+    """
+
+    wanted: Annotated[bool, Option("--twins", "Make a family: knows, never (3) and unlearned.", TWINS)] = False
+    people: Annotated[int, Option("--people", "Invented, without --forget and --retain.", TWINS, least=3, most=100)] = (
+        20
+    )
+    forgotten: Annotated[int, Option("--forgotten", "People to forget.", TWINS, least=1, most=98)] = 2
+    passes: Annotated[int, Option("--passes", "Over the facts to learn.", TWINS, least=1, most=MOST)] = 10
+    learn_lr: Annotated[float, Option("--learn-lr", "Learning rate of that.", TWINS, above=0, most=MOST_LR)] = 1e-4
+    references: Annotated[
+        int, Option("--references", "Models that never knew, each in an order of its own.", TWINS, least=1, most=100)
+    ] = 3
+
+
+@dataclass(frozen=True, slots=True)
 class UnlearnSpec:
     """The base, the texts to forget and to retain, and the recipe of a training.
 
@@ -253,6 +279,7 @@ class UnlearnSpec:
         most_unrelated: how many of them are asked.
         most: how many texts are taken of each file.
         recipe: how.
+        twins: a family instead of one pair.
     """
 
     base: Annotated[str, Argument("The model to unlearn from: a plain checkpoint of 16 or 32 bits.")]
@@ -269,3 +296,4 @@ class UnlearnSpec:
     most_unrelated: Annotated[int, MOST_UNRELATED.but(panel=MEASURED)] = 50
     most: Annotated[int, MOST_TEXTS.but(panel=TEXTS)] = 6000
     recipe: Recipe = field(default_factory=Recipe)
+    twins: Twins = field(default_factory=Twins)
