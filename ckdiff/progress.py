@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ckdiff.cache import Cache
 
@@ -25,6 +25,7 @@ class Listener:
         remark: one line for the user.
         cache: knows what other work has found out about the same weights; None: nobody does.
         part: called with (name, number, in all) when a part of work begins that has several.
+        expect: called before the first of them with what gives the seconds that each will take, about.
     """
 
     progress: Callable[[str, int, int, str], None] = lambda stage, done, total, detail: None
@@ -32,3 +33,4 @@ class Listener:
     remark: Callable[[str], None] = lambda text: None
     cache: Cache | None = None
     part: Callable[[str, int, int], None] = lambda name, number, total: None
+    expect: Callable[[Callable[[], Mapping[str, float]]], None] = lambda seconds: None

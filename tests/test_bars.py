@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from ckdiff.cli.console import bars, rest_text
+from ckdiff.cli.course import Course, Rest
 from ckdiff.cli.session import listen
 
 
@@ -64,6 +65,69 @@ def test_nothing_is_shown_where_nobody_looks(terminal: Terminal, monkeypatch: py
     with redirect_stderr(terminal), bars(quiet=False) as show:
         show("layers", 1, 2, "")
     assert terminal.getvalue() == ""
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_rest_of_the_whole_follows_what_its_parts_took() -> None:
+    course = Course({"compare": 10.0, "behave": 20.0, "probe": 100.0, "attack": 30.0}, clock := Clock())
+    course.begin("compare")
+    clock.now = 4.0
+    assert course.rest() == Rest(156.0, True)
+    clock.now = 40.0
+    # Reading took four times as long, which says nothing of what is computed.
+    course.begin("behave")
+    assert course.rest() == Rest(150.0, True)
+    clock.now = 80.0
+    course.begin("probe")
+    assert course.rest() == Rest(260.0, True)
+    clock.now = 281.0
+    assert course.rest() == Rest(60.0, False)
+    clock.now = 330.0
+    course.begin("attack")
+    # 290 seconds for what was expected to be 120.
+    assert course.rest() == Rest(30 * (290 / 120), True)
+    clock.now = 500.0
+    assert course.rest() == Rest(0.0, False)
+
+
+def test_a_part_that_was_done_before_says_nothing_of_the_others() -> None:
+    course = Course({"behave": 100.0, "probe": 100.0}, clock := Clock())
+    course.begin("behave")
+    clock.now = 2.0
+    course.begin("probe")
+    assert course.rest() == Rest(100.0, True)
+
+
+def test_little_work_and_parts_that_nobody_expected_have_no_rest() -> None:
+    assert Course().rest() is None
+    for expected in ({"probe": 19.0}, {"behave": 100.0}):
+        course = Course(expected, Clock())
+        course.begin("probe")
+        assert course.rest() is None
+    (course := Course({"probe": 20.0}, Clock())).begin("probe")
+    assert course.rest() == Rest(20.0, True)
+
+
+def test_the_rest_of_the_whole_stands_behind_that_of_a_stage(terminal: Terminal) -> None:
+    with redirect_stderr(terminal), listen(quiet=False) as listener:
+        listener.expect(lambda: {"compare": 1.0, "probe": 1000.0})
+        listener.part("compare", 1, 2)
+        listener.progress("comparing", 0, 8, "")
+        listener.progress("other", 0, 1, "")
+    assert any("1/2 compare: comparing 0% 0:00 so far, about 17 min of all" in line for line in terminal.lines())
+
+
+def test_where_nobody_looks_nothing_is_expected() -> None:
+    with listen(quiet=True) as listener:
+        listener.expect(lambda: pytest.fail("measured for nobody"))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ckdiff.attacks.table import ATTACKS
 from ckdiff.calls.attack import attack, battery_of, is_attacked, prepare_attack
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
+from ckdiff.calls.expected import READ
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.progress import Listener, Stopped
@@ -22,6 +23,8 @@ from tests import reports
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ckdiff.report.schema.report import Report
     from tests.test_probe_cli import Run
 
@@ -55,6 +58,38 @@ class Told:
 def bytes_of(report: Report, name: str = "r.h5") -> bytes:
     write_report(report, name)
     return Path(name).read_bytes()
+
+
+def test_an_audit_tells_what_its_parts_will_take_before_the_first_of_them(place: Path) -> None:
+    expected: list[dict[str, float]] = []
+
+    class BegunError(Exception):
+        """Nothing is measured here."""
+
+    def begin(part: str, number: int, total: int) -> None:
+        assert number == 1
+        raise BegunError
+
+    def expect(seconds: Callable[[], Mapping[str, float]]) -> None:
+        expected.append(dict(seconds()))
+
+    for spec in (
+        AUDIT,
+        replace(AUDIT, tiers=(0, 1), reference="base"),
+        replace(AUDIT, asked=()),
+    ):
+        with pytest.raises(BegunError):
+            audit_pair(spec, Listener(part=begin, expect=expect))
+    plain, whole, unasked = expected
+    assert list(plain) == ["compare", "behave", "probe"]
+    assert list(whole) == ["compare", "behave", "probe", "depth", "attack"]
+    assert "probe" not in unasked
+    assert all(0 < seconds < 60 for seconds in whole.values())
+    assert (
+        plain["compare"]
+        == whole["compare"]
+        == sum(Path(side, "model.safetensors").stat().st_size for side in ("base", "unlearned")) / READ
+    )
 
 
 def test_answers_that_were_given_are_not_given_again(place: Path) -> None:

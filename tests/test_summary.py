@@ -63,7 +63,7 @@ def test_a_check_is_left_without_what_stands_elsewhere_on_the_screen() -> None:
 TARGET, UNRELATED = answered("target", 0.1, 0.0, 0.3, same=2), answered("unrelated", 0.9, 0.8, 1.0, same=9)
 ASKED = report(behaviour=behaved(TARGET, UNRELATED))
 UNSEEN = "With 10 questions, what shows in fewer than 25.9 % of such answers can go unseen."
-SURE = {"still there": "That was seen, and other questions", "identical": "Every stored value was compared."}
+SURE = {"still there": "That was shown, and other questions", "identical": "Every stored value was compared."}
 
 
 @pytest.mark.parametrize(

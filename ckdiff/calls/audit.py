@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_asked, read_questions_of
 from ckdiff.calls.attack import attack_open, digest_of_reference, is_attacked, open_reference
 from ckdiff.calls.compare import compare_open
+from ckdiff.calls.expected import expected_seconds
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
@@ -73,7 +74,7 @@ def audit_pair(
     listener = replace(listener, cache=listener.cache if kept is None else kept.cache)
     work = replace(_prepare(spec, accept), kept=kept)
     work = replace(work, done=_find_done(work, existing, listener) if resume and spec.hash else None)
-    report = _compare(work, spec.hash, listener)
+    report = _compare(work, spec, listener)
     if existing is not None:
         # Refused before the work, not after it.
         check_same_weights(existing, report)
@@ -183,11 +184,12 @@ def check_attacks(spec: AuditSpec) -> Checkpoint | None:
     return open_reference(attacking, spec.adapter_base)
 
 
-def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
+def _compare(work: _Work, spec: AuditSpec, listener: Listener) -> Report:
     """A report of both checkpoints' weights, and of what no other basis hides."""
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.geometry import measure_geometry
 
+    listener.expect(lambda: expected_seconds(spec, work.sides, work.task, work.job, work.reference))
     work.begin("compare", listener)
     done, looked = work.done, False
     if done is not None and done.compare is not None:
@@ -198,7 +200,7 @@ def _compare(work: _Work, hashing: bool, listener: Listener) -> Report:
 
         report = compare_open(
             *work.sides,
-            hashing,
+            spec.hash,
             lambda done, total: listener.progress("comparing", done, total, ""),
             listener.cache,
             torch.get_num_threads(),

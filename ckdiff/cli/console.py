@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.cli.course import Rest
 from ckdiff.errors import ExitStatus
 from ckdiff.scoring.settings import NEEDED
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckdiff.calls.attack import AttackOutline
+    from ckdiff.cli.course import Course
     from ckdiff.probes.depth.outline import DepthOutline
     from ckdiff.probes.outline import Outline
     from ckdiff.report.schema.campaign import Campaign
@@ -192,7 +194,7 @@ def report_bug(words: Sequence[str] = ()) -> int:
 
 
 @contextlib.contextmanager
-def bars(quiet: bool) -> Iterator[Show]:
+def bars(quiet: bool, course: Course | None = None) -> Iterator[Show]:
     """Progress on stderr, only where that is a terminal: a line for each stage that is under way, and no other.
 
     What it gives is told (stage, done, in all, detail). A stage of one step has no share that is done: its bar moves.
@@ -210,7 +212,8 @@ def bars(quiet: bool) -> Iterator[Show]:
         def render(self, task: Task) -> Text:
             done, left = task.completed - task.fields["begun"], (task.total or task.completed + 1) - task.completed
             elapsed = task.finished_time if task.finished else task.elapsed
-            return Text(rest_text(elapsed or 0.0, task.fields["told"], done, left))
+            rest = rest_text(elapsed or 0.0, task.fields["told"], done, left)
+            return Text(f"{rest}{whole_text(None if course is None else course.rest())}")
 
     names = ("{task.description}", None, "{task.fields[share]}", "{task.fields[detail]}")
     columns = [BarColumn() if name is None else TextColumn(name) for name in names]
@@ -248,6 +251,19 @@ def rest_text(elapsed: float, told: float, done: float, left: float) -> str:
     if done <= 0:
         return f"{_clock(elapsed)} so far"
     return f"{_clock(max(told * left / done - (elapsed - told), 0))} left of this stage"
+
+
+def whole_text(rest: Rest | None) -> str:
+    """What is left of all parts together, behind what is left of a stage.
+
+    >>> whole_text(Rest(200, True)), whole_text(Rest(50, False)), whole_text(Rest(0, False)), whole_text(None)
+    (', about 3 min of all', ', at least 50 s of all', ', longer than expected', '')
+    """
+    if rest is None:
+        return ""
+    if not rest.all and not rest.seconds:
+        return ", longer than expected"
+    return f", {'about' if rest.all else 'at least'} {duration(rest.seconds)} of all"
 
 
 def _clock(seconds: float) -> str:

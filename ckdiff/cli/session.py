@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckdiff.cli.console import bars, remark
-from ckdiff.errors import ReportError, is_out_of_memory
+from ckdiff.cli.course import Course
+from ckdiff.errors import CkdiffError, ReportError, is_out_of_memory
 from ckdiff.locks import alone
 from ckdiff.options import OptionError, assemble
 from ckdiff.report.words.sections import SECTIONS
@@ -268,12 +270,18 @@ def listen(quiet: bool) -> Iterator[Listener]:
     """A listener for long work: it shows progress on a terminal, and knows whether Ctrl-C was pressed."""
     from ckdiff.progress import Listener
 
-    stage, within = [""], [""]
+    stage, within, course = [""], [""], Course()
 
     def words() -> str:
         return f"stopping after this {STOPPABLE[stage[0]]}; Ctrl-C again stops at once" if stage[0] in STOPPABLE else ""
 
-    with bars(quiet) as show, catch_stop(words, quiet) as stop:
+    def expect(seconds: Callable[[], Mapping[str, float]]) -> None:
+        # A few moments of measuring, for a terminal alone; what cannot be said beforehand is no reason to stop.
+        if not quiet and sys.stderr.isatty():
+            with contextlib.suppress(CkdiffError):
+                course.expected = dict(seconds())
+
+    with bars(quiet, course) as show, catch_stop(words, quiet) as stop:
 
         def progress(name: str, done: int, total: int, detail: str) -> None:
             stage[0] = name if done < total else ""
@@ -281,5 +289,6 @@ def listen(quiet: bool) -> Iterator[Listener]:
 
         def part(name: str, number: int, total: int) -> None:
             within[0] = f"{number}/{total} {name}: "
+            course.begin(name)
 
-        yield Listener(progress, stop, lambda text: remark(text, quiet), part=part)
+        yield Listener(progress, stop, lambda text: remark(text, quiet), part=part, expect=expect)

@@ -82,7 +82,7 @@ def _sure(report: Report, found: Verdict) -> str:
     if found.label == "identical":
         return "Every stored value was compared."
     if found.knowledge == "still there":
-        return "That was seen, and other questions cannot unsay it."
+        return "That was shown, and other questions cannot unsay it."
     if math.isnan(found.detectable):
         return "Nothing was asked, so that nothing is sure."
     asked = len(answers_of(report, "target"))
