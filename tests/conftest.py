@@ -52,6 +52,16 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Folders]:
 
 
 @pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
+    """`base`, which knows all facts of the invented world, `target.jsonl` and `unrelated.jsonl`: to be copied."""
+    from ckdiff.unlearn.world import make_base
+
+    root = tmp_path_factory.mktemp("learned")
+    make_base(root, seed=seed)
+    return root
+
+
+@pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for PATH whose `ckdiff` and `python` have imported everything already."""
     from tests.warm import warm_commands

@@ -46,7 +46,7 @@ from ckdiff.scoring.matching import match_tables, pairings
 from ckdiff.scoring.settings import Settings
 from ckdiff.unlearn.sequences import Tokens, pad
 from ckdiff.unlearn.trainer import CLIP, DivergedError, take_steps
-from ckdiff.unlearn.world import FORGOTTEN, STEPS, learn, make_base, make_model, make_tokenizer, world
+from ckdiff.unlearn.world import FORGOTTEN, STEPS, learn, make_model, make_tokenizer, world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,12 +62,12 @@ QUICK = ("--tokens", 5, "--device", "cpu", "--no-hash", "--train-steps", 4, "--r
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base that knows eight facts of a town, a copy of it that was suppressed, and a model that never knew them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     root = tmp_path_factory.mktemp("relearn")
-    make_base(root)
+    shutil.copytree(learned, root, dirs_exist_ok=True)
     tokenizer: Any = AutoTokenizer.from_pretrained(root / "base")
     model = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)

@@ -16,7 +16,6 @@ from ckdiff.attacks.case import AttackError
 from ckdiff.attacks.quantise import quantise
 from ckdiff.cli.app import run
 from ckdiff.probes.cost import TooLittleMemoryError
-from ckdiff.unlearn.world import make_base
 from tests.test_attack_relearn import case_of, read
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ LAYER = 2
 
 
 @pytest.fixture(scope="session")
-def steered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def steered(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base that knows eight facts of a town, and a copy of it that writes one large vector over its states."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     root = tmp_path_factory.mktemp("steered")
-    make_base(root)
+    shutil.copytree(learned, root, dirs_exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(root / "base")
     model = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
     down, seen = model.model.layers[LAYER].mlp.down_proj, []

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.calls.audit import keep_older
+from ckdiff.cli.app import run
 from ckdiff.modes import MODES, SUBSETS
 from ckdiff.progress import Listener
 from ckdiff.report.hdf5.file import read_report, write_report
@@ -52,6 +53,25 @@ def audit(ckdiff: Run, place: Path) -> Run:
     return call
 
 
+@pytest.fixture(scope="session")
+def audited(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of an audit, of another copy of the pair."""
+    root = tmp_path_factory.mktemp("audited")
+    shutil.copytree(made, root, dirs_exist_ok=True)
+    (root / "lax.toml").write_text(LAX)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        given = ("audit", "base", "unlearned", "--policy", "lax.toml", "--quiet", *map(str, QUICK))
+        assert run(list(given)) == 0
+    return root / "ckdiff.h5"
+
+
+@pytest.fixture
+def judged(audited: Path, audit: Run, place: Path) -> Path:
+    """A copy of that report where `audit` would write one."""
+    return Path(shutil.copy(audited, place / "ckdiff.h5"))
+
+
 def verdict(ckdiff: Run, report: str = "ckdiff.h5") -> Any:
     return json.loads(ckdiff("show", report, "--format", "json")[1])["verdict"]
 
@@ -60,8 +80,8 @@ def test_pass_fail_too_little_and_bad_input_have_four_statuses(audit: Run) -> No
     status, out, err = audit()
     assert status == 0, out + err
     assert "PASSED" in out
-    assert audit(policy="strict.toml")[0] == 1
-    status, out, err = audit(policy="greedy.toml")
+    assert audit("--mode", "coeff", policy="strict.toml")[0] == 1
+    status, out, err = audit("--mode", "coeff", policy="greedy.toml")
     assert status == 3
     assert "3 facts were asked, 30 are" in out
     assert audit(policy="none.toml")[0] == 2
@@ -99,11 +119,11 @@ def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:
     assert same(found.attack.tiers, other.tiers)
     assert ckdiff("verify", "ckdiff.h5")[0] == 0
     # An audit that attacks nothing keeps what was found with the same questions, and says what it removes.
-    _, _, err = audit()
+    _, _, err = audit("--mode", "coeff")
     assert "is removed" not in err
     assert same(read_report("ckdiff.h5").attack, found.attack)
     Path("questions.txt").write_text("\n".join(ASKED[:2]))
-    _, _, err = audit()
+    _, _, err = audit("--mode", "coeff")
     assert "its earlier attack was about other questions and is removed" in err
     assert read_report("ckdiff.h5").attack is None
 
@@ -172,15 +192,14 @@ def test_an_audit_measures_what_the_three_commands_measure(ckdiff: Run, audit: R
 
 
 def test_the_same_audit_gives_the_same_bytes(audit: Run) -> None:
-    audit()
+    audit("--mode", "coeff,keys")
     first = Path("ckdiff.h5").read_bytes()
-    audit()
+    audit("--mode", "coeff,keys")
     assert Path("ckdiff.h5").read_bytes() == first
 
 
-def test_gate_judges_again_and_changes_nothing_unasked(ckdiff: Run, audit: Run) -> None:
-    audit()
-    before = Path("ckdiff.h5").read_bytes()
+def test_gate_judges_again_and_changes_nothing_unasked(ckdiff: Run, judged: Path) -> None:
+    before = judged.read_bytes()
     assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml")[0] == 1
     assert Path("ckdiff.h5").read_bytes() == before
     assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--save")[0] == 1
@@ -190,7 +209,7 @@ def test_gate_judges_again_and_changes_nothing_unasked(ckdiff: Run, audit: Run) 
 
 
 def test_new_measurements_drop_an_older_verdict_and_say_so(ckdiff: Run, audit: Run) -> None:
-    audit()
+    audit("--mode", "coeff")
     status, _, err = ckdiff("compare", "base", "unlearned")
     assert status == 0
     assert "verdict" in err
@@ -281,7 +300,7 @@ def test_swapped_or_missing_arguments(ckdiff: Run, audit: Run) -> None:
     assert ckdiff("audit", "base", "nothing", *QUICK)[0] == 2
     assert ckdiff("gate", "base")[0] == 2
     assert ckdiff("gate", "none.h5")[0] == 2
-    audit()
+    audit("--mode", "coeff")
     status, _, err = ckdiff("audit", "unlearned", "base", "--policy", "lax.toml", *QUICK)
     assert status == 2
     assert "another pair" in err
@@ -318,18 +337,15 @@ def test_asked_as_text(ckdiff: Run, audit: Run) -> None:
 
 
 @pytest.mark.parametrize("way", ["| true", ">&-"])
-def test_a_reader_that_goes_away_changes_no_exit_status(
-    ckdiff: Run, audit: Run, place: Path, warm: Path, way: str
-) -> None:
-    audit()
+def test_a_reader_that_goes_away_changes_no_exit_status(judged: Path, place: Path, warm: Path, way: str) -> None:
     # A text is written in one way, whatever its format; a table by rich.
     cases = [("strict", 1, "table"), ("strict", 1, "json"), ("lax", 0, "table"), ("greedy", 3, "table")]
     for policy, expected, name in cases:
         command = f"{warm / 'ckdiff'} gate ckdiff.h5 -p {policy}.toml -f {name} {way}"
-        run = subprocess.run(
+        done = subprocess.run(
             ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], cwd=place, capture_output=True, text=True
         )
-        assert (run.returncode, run.stderr) == (expected, ""), (policy, name)
+        assert (done.returncode, done.stderr) == (expected, ""), (policy, name)
 
 
 def test_two_sources_of_questions_are_refused_and_the_policy_gives_way(ckdiff: Run, audit: Run) -> None:
@@ -347,8 +363,7 @@ def test_a_report_is_never_written_as_a_weight_file(audit: Run, place: Path) -> 
     assert sorted(place.rglob("*.safetensors")) == before
 
 
-def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, audit: Run, place: Path) -> None:
-    audit()
+def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, judged: Path) -> None:
     assert ckdiff("attest", "--new-key", "key.pem")[0] == 0
     before = Path("base/config.json").read_bytes()
     status, _, err = ckdiff("attest", "ckdiff.h5", "--key", "key.pem", "-o", "base/config.json")

@@ -50,6 +50,7 @@ from tests.reports import (
     history,
     hostile_behaviour,
     neutral_set,
+    opened,
     probe,
     report,
     same,
@@ -122,9 +123,9 @@ def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> 
         file["behaviour"].visititems(lambda _, item: groups.append(item.name) if hasattr(item, "keys") else None)
     parts = {"target", "unrelated", "choices", "neutral", "history", "notes"}
     assert {group.split("/")[2] for group in groups} <= parts
-    for group in groups:
-        with xarray.open_dataset(path, group=group, engine=engine) as data:
-            data.load()
+    with opened(path, engine) as found:
+        for group in groups:
+            data = found[group.strip("/")]
             assert list(data.variables)
             assert all(dimension in data.coords for dimension in data.dims), group
             assert all(len(data[name].dims) == 1 for name in data.coords), group

@@ -39,7 +39,7 @@ base = "base"
 runs = ["compare", "behave", "probe"]
 policy = "lax.toml"
 [measure]
-questions = ["a.txt", "b.txt", "d.txt"]
+questions = ["b.txt", "d.txt"]
 unrelated = "questions.txt"
 neutral = false
 tokens = 4
@@ -51,12 +51,12 @@ group = "noise"
 """
 LAX = '[require]\nsections = ["compare", "probe", "behaviour"]\n'
 MODELS = ("m1", "m2", "m3")
-JOBS = len(MODELS) * (1 + 3 + 3)
+JOBS = len(MODELS) * (1 + 2 + 2)
 
 
 @pytest.fixture(scope="session")
 def field(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, three unlearned models, three question files and a plan: 21 small jobs."""
+    """A base, three unlearned models, two question files and a plan: 15 small jobs."""
     import torch
 
     root = tmp_path_factory.mktemp("campaign")
@@ -68,7 +68,7 @@ def field(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors = load_file(file)
         torch.manual_seed(number)
         save_file({key: one + 0.05 * torch.randn_like(one) for key, one in tensors.items()}, file, {"format": "pt"})
-    for name, questions in zip("abd", (ASKED[:2], ASKED[1:], ASKED), strict=True):
+    for name, questions in zip("bd", (ASKED[1:], ASKED), strict=True):
         (root / f"{name}.txt").write_text("\n".join(questions))
     (root / "lax.toml").write_text(LAX)
     (root / "plan.toml").write_text(PLAN)
@@ -115,7 +115,7 @@ def test_one_process_does_every_job_once(reference: tuple[Path, bytes], here: Pa
     (results.parent / "again.h5").write_bytes(content)
     campaign = read_campaign(results.parent / "again.h5")
     assert [pair.name for pair in campaign.pairs] == list(MODELS)
-    assert campaign.concepts == ("a", "b", "d")
+    assert campaign.concepts == ("b", "d")
     assert (campaign.complete, campaign.outcome) == (True, "passed")
 
 
@@ -150,7 +150,7 @@ def lose_some(results: Path, copy: Path, count: int = 1, runs: Sequence[str] = (
 def test_attacks_of_a_campaign_are_those_of_the_command(ckdiff: Run, here: Path, tmp_path: Path) -> None:
     attacks = '[attack]\nattacks = ["prune"]\nreference = "models/m3"\nreference_kind = "before"\n'
     text = PLAN.replace('"compare", "behave", "probe"', '"attack"').replace("models/*", "models/m1")
-    text = text.replace('["a.txt", "b.txt", "d.txt"]', '"b.txt"').replace("[[pairs]]", attacks + "[[pairs]]")
+    text = text.replace('["b.txt", "d.txt"]', '"b.txt"').replace("[[pairs]]", attacks + "[[pairs]]")
     plan, output = here / "attacks.toml", tmp_path / "alone.h5"
     plan.write_text(text)
     assert ckdiff("campaign", plan, "-o", tmp_path / "r", "--engine", "inline", "--quiet")[0] == 0
@@ -175,7 +175,7 @@ def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
 ) -> None:
     beside = 'reference = "models/m3"\nreference_kind = "retrained"\n[audit]\ntiers = [0]\n'
     text = PLAN.replace('"compare", "behave", "probe"', '"audit", "depth"').replace("models/*", "models/m1")
-    text = text.replace('["a.txt", "b.txt", "d.txt"]', '"b.txt"').replace('policy = "lax.toml"\n', beside)
+    text = text.replace('["b.txt", "d.txt"]', '"b.txt"').replace('policy = "lax.toml"\n', beside)
     plan, output = here / "deep.toml", tmp_path / "alone.h5"
     plan.write_text(text)
     tasks = jobs(read_plan(plan), Cache(tmp_path)).tasks
@@ -278,7 +278,7 @@ def test_what_changes_is_done_again_and_nothing_else(
     Path("d.txt").write_text("\n".join((*ASKED, "who sold Oskary")))
     status, _, err = ckdiff("campaign", "plan.toml", "-o", tmp_path / "results", "--engine", "inline")
     # All of the first model, and of the other two what asks d.txt.
-    assert (status, f"({1 + 3 + 3 + 2 * 2} in this run)" in err) == (0, True)
+    assert (status, f"({1 + 2 + 2 + 2 * 2} in this run)" in err) == (0, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- faults
@@ -294,7 +294,7 @@ def test_a_pair_that_is_corrupt_says_why_and_the_rest_is_done(
     file.write_bytes(file.read_bytes()[:-100])
     status, _, err = ckdiff("campaign", "plan.toml", "--engine", "inline")
     assert status == 3
-    assert "m2, a, probe: " in err
+    assert "m2, b, probe: " in err
     assert "truncated" in err or "bytes" in err
     assert f"{JOBS * 2 // 3} of {JOBS} jobs done" in err
     assert ckdiff("gather", "plan", "-o", "campaign.h5")[0] == 3
@@ -379,7 +379,7 @@ def test_plan_lists_jobs_and_starts_nothing(
 ) -> None:
     status, out, err = ckdiff("campaign", "plan.toml", "-o", tmp_path / "none", "--plan")
     assert (status, err) == (0, "")
-    assert len(re.findall(r", probe: to do", out)) == 9
+    assert len(re.findall(r", probe: to do", out)) == len(MODELS) * 2
     assert not (tmp_path / "none").exists()
     status, out, _ = ckdiff("campaign", "plan.toml", "-o", reference[0], "--plan")
     assert status == 0
@@ -417,7 +417,7 @@ def test_gather_writes_the_report_of_each_pair(
 ) -> None:
     assert ckdiff("gather", reference[0], "-o", tmp_path / "c.h5", "--reports", tmp_path / "all")[0] == 0
     found = sorted((tmp_path / "all").glob("*.h5"))
-    assert len(found) == 9
+    assert len(found) == len(MODELS) * 2
     one = read_report(found[0])
     assert None not in (one.compare, one.behaviour, one.probe, one.verdict)
 
@@ -431,7 +431,7 @@ def test_bad_input_starts_nothing(ckdiff: Run, here: Path, reference: tuple[Path
         (here / "plan.toml").read_text().replace('"many"', '"others"').replace('"models', f'"{here}/models')
     )
     text = other.read_text().replace('base = "base"', f'base = "{here}/base"').replace("lax.toml", f"{here}/lax.toml")
-    for name in ("a", "b", "d", "questions"):
+    for name in ("b", "d", "questions"):
         text = text.replace(f'"{name}.txt"', f'"{here}/{name}.txt"')
     other.write_text(text)
     newer, foreign, file = tmp_path / "newer", tmp_path / "foreign", tmp_path / "file"

@@ -42,7 +42,7 @@ from tests.campaigns import (
     pair,
     run,
 )
-from tests.reports import comparison, probe, report, same
+from tests.reports import comparison, opened, probe, report, same
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = ("restore/coeff/open", "restore/attn+coeff/isolated", "restore/coeff/whole", "break/attn-weights/open")
@@ -210,11 +210,11 @@ def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> 
         file.visititems(lambda where, item: holding.append(item.parent.name[1:]) if hasattr(item, "shape") else None)
     assert set(holding) == set(groups)
     assert name != "full" or len(groups) == len(GROUPS)
-    for group in groups:
-        with xarray.open_dataset(path, group=group, engine=engine) as data:
-            data.load()
-            assert list(data.variables)
-            assert all(dimension in data.coords for dimension in data.dims), group
+    with opened(path, engine) as found:
+        assert set(groups) <= found.keys()
+        for group in groups:
+            assert list(found[group].variables)
+            assert all(dimension in found[group].coords for dimension in found[group].dims), group
 
 
 def words(values: Any) -> list[str]:

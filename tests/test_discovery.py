@@ -51,7 +51,7 @@ from ckdiff.scoring.discovery import (
     pool_forms,
     tail_of,
 )
-from ckdiff.unlearn.world import TOWNS, make_base
+from ckdiff.unlearn.world import TOWNS
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import attacks, discovery, report, verdict
 from tests.test_probe_cli import WORDS, ckdiff, made, place, save_tokenizer
@@ -464,11 +464,9 @@ def test_where_nothing_stands_out_no_candidate_looks_like_the_finding(name: str)
     assert "none stands out" not in trace
 
 
-@pytest.fixture(scope="module")
-def demo_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("discovery-demo")
-    make_base(folder)
-    return folder / "base"
+@pytest.fixture
+def demo_base(learned: Path) -> Path:
+    return learned / "base"
 
 
 def weak() -> tuple[CandidateRow, ...]:

@@ -29,6 +29,7 @@ from tests.reports import (
     hostile_report,
     identical_comparison,
     moved,
+    opened,
     probe,
     report,
     run,
@@ -108,11 +109,11 @@ def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> 
         groups: set[str] = set()
         file.visititems(lambda where, item: groups.add(item.parent.name[1:]) if hasattr(item, "shape") else None)
         assert {group for group in GROUPS if group in file} <= groups
-    for group in groups:
-        with xarray.open_dataset(path, group=group, engine=engine) as data:
-            data.load()
-            assert list(data.variables)
-            assert all(dimension in data.coords for dimension in data.dims), group
+    with opened(path, engine) as found:
+        assert groups <= found.keys()
+        for group in groups:
+            assert list(found[group].variables)
+            assert all(dimension in found[group].coords for dimension in found[group].dims), group
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])

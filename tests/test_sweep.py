@@ -588,7 +588,9 @@ def little_memory(folders: Folders, stream: Any) -> Settings:
     base, unlearned = (open_checkpoint(str(path)) for path in (folders.base, folders.unlearned))
     job = prepare(base, unlearned, ASKED, EVERYTHING)
     job.prompts = [replace(prompt, answer=(0,) * EVERYTHING.tokens) for prompt in job.prompts]
-    for memory in range(2_000_000, 100_000, -5_000):
+    memory = 2_000_000
+    while memory > 100_000:
+        memory = memory * 19 // 20
         job.settings = replace(EVERYTHING, stream=stream, memory=memory)
         job.room = int(SHARE * memory)
         settle(job)

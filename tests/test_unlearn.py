@@ -22,7 +22,7 @@ from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import METHOD_NAMES, NEEDLE, Recipe, UnlearnSpec, stop_when
 from ckdiff.unlearn.trainer import DivergedError
 from ckdiff.unlearn.unlearn import Made, UnlearningStopped, make
-from ckdiff.unlearn.world import FORGOTTEN, make_base, world
+from ckdiff.unlearn.world import FORGOTTEN, world
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_probe_cli import save_tokenizer
 from tests.tiny_pairs import build
@@ -64,9 +64,9 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, seed: int) -> World:
+def tiny(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
-    make_base(root, seed=seed)
+    shutil.copytree(learned, root, dirs_exist_ok=True)
     return World(root)
 
 
