@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ckdiff.probes.live.together import greedy_together
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
@@ -39,24 +41,31 @@ def greedy(
 ) -> list[list[int]]:
     """The first tokens that the model generates after each prompt, greedily; a stop token is the last one.
 
-    Prompts of one length go together, at most so many, so that nothing is padded. All parameters must be loaded.
-    `tick` is called with the number of prompts that are done; `choose` picks other tokens [prompt] than the most
-    likely ones, of logits [prompt, d_vocab].
+    At most so many prompts go together, and nothing is padded: see `together`. All parameters must be loaded. `tick` is
+    called with the number of prompts that are done; `choose` picks other tokens [prompt] than the most likely ones, of
+    logits [prompt, d_vocab], of prompts of one length.
     """
+    tell = tick or (lambda done: None)
     answers: dict[int, list[int]] = {}
+    if choose is None:
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        for first in range(0, len(order), most):
+            part = [prompts[number] for number in order[first : first + most]]
+            found = greedy_together(live, part, tokens, stops, lambda done, first=first: tell(first + done))  # type: ignore[misc]
+            answers |= dict(zip(order[first : first + most], found, strict=True))
+        return [answers[number] for number in range(len(prompts))]
     by_length: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(number)
     groups = [same[first : first + most] for same in by_length.values() for first in range(0, len(same), most)]
     for numbers in groups:
         ids = torch.tensor([list(prompts[number]) for number in numbers], device=live.device)
-        answers |= dict(zip(numbers, _greedy(live, ids, tokens, stops, choose or _likeliest), strict=True))
-        if tick is not None:
-            tick(len(answers))
+        answers |= dict(zip(numbers, _chosen(live, ids, tokens, stops, choose), strict=True))
+        tell(len(answers))
     return [answers[number] for number in range(len(prompts))]
 
 
-def _greedy(
+def _chosen(
     live: Speaker, ids: Tensor, tokens: int, stops: frozenset[int], choose: Callable[[Tensor], Tensor]
 ) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in range(len(ids))]
@@ -76,10 +85,6 @@ def _greedy(
             # What is cached was turned by the frequencies of a shorter text.
             out = live.forward(input_ids=ids, use_cache=True)
     return found
-
-
-def _likeliest(logits: Tensor) -> Tensor:
-    return logits.argmax(-1)
 
 
 def stop_tokens(live: LiveModel, generation: Mapping[str, Any]) -> frozenset[int]:
