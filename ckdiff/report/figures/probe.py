@@ -114,7 +114,7 @@ def _figure(found: Probe, runs: Sequence[ProbeRun], scores: Sequence[str], title
         _fill(area, own, scores, columns, looks)
     if title:
         figure.suptitle(title, color="#C00000" if title.startswith("INCONCLUSIVE") else "black")
-    _legend(figure, looks, runs, by_text(found.settings))
+    _legend(figure, looks, runs, by_text(found.settings), wide=len(columns) > 1)
     return figure
 
 
@@ -186,7 +186,7 @@ def _line(axes: Axes, looks: Mapping[str, Look], highest: ProbeRun | None, run: 
     draw_line(axes, run.layers, values, looks[run.mode], ends)
 
 
-def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun], by: str) -> None:
+def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun], by: str, wide: bool) -> None:
     """Once for the whole figure: the modes that are lines, and what shade and whiskers are, and how they were made."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -203,4 +203,5 @@ def _legend(figure: Figure, looks: dict[str, Look], runs: Sequence[ProbeRun], by
     if any(map(about_no_window, runs)):
         handles.append(Line2D([], [], color="grey", marker="|", label="95 % interval"))
     made = {"title": f"intervals and bands: {by}", "title_fontsize": 8}
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, **made)
+    # A single pair of axes has no room for a third column.
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if wide else 2, frameon=False, **made)
