@@ -14,9 +14,11 @@ from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.comparison import LowRank
+from ckdiff.scoring.margins import MarginError, margins_of
 from ckdiff.scoring.recovery import difference, gap_in_errors
 from tests.absences import FACTS, GAP, NAMES, alone, attacked, erased, question, row, tier
 from tests.judged import answered, behaved, compared
+from tests.reports import depth
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
@@ -200,6 +202,51 @@ def test_a_bad_reference_is_none_and_never_makes_a_pass(changes: dict[str, Any],
     assert verdict.knowledge == "unknown"
     assert words in verdict.knowledge_reason
     assert any(words in line for line in verdict.lacking)
+
+
+MEASURED = {"second": "/other", "margin_level": 1.5, "margin_probability": 1.0, "margin_behaviour": 0.1}
+
+
+def test_margins_that_two_models_which_never_knew_give_go_before_the_rules() -> None:
+    """They narrow what may differ, in each of the four; where they are wider than a rule there is no room."""
+    whole = judge(erased(attack=attacked(**MEASURED, margin_depth=0.4)))
+    assert whole.knowledge == "gone"
+    rules = {one.name: one for one in whole.rules}
+    wanted = {"level": 1.5 / GAP, "behaviour": 0.1, "depth": 0.6, "probability": -1.0 / GAP}
+    assert {name: rules[name].threshold for name in wanted} == pytest.approx(wanted)
+    assert "between two models that never knew" in rules["level"].text
+    for name, narrow, wide in (
+        ("level", 1.1, 2.6),
+        ("probability", 0.01, 2.6),
+        ("behaviour", -0.01, 0.26),
+        ("depth", 0.2, 0.6),
+    ):
+        for margin, words in ((narrow, ""), (wide, f"differ in {name} by")):
+            found = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, f"margin_{name}": margin})))
+            assert found.knowledge != "gone", name
+            assert words in " ".join(found.lacking), (name, found.lacking)
+    # A margin that was not measured is the rule's, and so is one of nobody.
+    for changes in ({"second": "/other"}, {"margin_depth": 0.01}):
+        assert judge(erased(attack=attacked(**changes))).knowledge == "gone"
+
+
+def test_two_models_that_never_knew_give_margins_by_hand() -> None:
+    rows_of = tuple(replace(row("forms", 0), above=Mean(value, value, value)) for value in (0.1, -0.3, 0.2))
+    wrecked = replace(rows_of[0], above=Mean(9, 9, 9), wrecked=True)
+    facts = tuple(
+        question(n, log_p_unlearned=-5.0 + 0.1 * n, log_p_reference=-5.0, leak_unlearned=0.0, leak_reference=0.0)
+        for n in range(FACTS)
+    )
+    second = attacked(questions=facts, rows=(*rows_of, wrecked))
+    found = margins_of(second, depth())
+    assert found.level == pytest.approx(np.percentile([0.1, 0.3, 0.2], 95))
+    assert found.probability == pytest.approx(np.percentile([0.1 * n for n in range(FACTS)], 95))
+    assert found.behaviour == 0
+    assert found.depth == pytest.approx(1 - depth().questions[0].depth)
+    assert np.isnan(margins_of(second, None).depth)
+    alike = tuple(replace(one, log_p_unlearned=one.log_p_reference) for one in facts)
+    with pytest.raises(MarginError, match="too alike"):
+        margins_of(replace(second, questions=alike), None)
 
 
 def test_still_there_and_gone_never_hold_together() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked
+from ckdiff.calls.margins import check_second, join_margins, read_second
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, digest_of, identity, open_pair
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.progress import Listener
     from ckdiff.report.schema.attack import AttackReport
-    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.report import Provenance, Report
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -55,7 +56,9 @@ def attack(
         listener.remark("nothing to resume: starting anew")
     keeping = Keeping(keep, "" if keep is None else identity(base, unlearned, found.provenance), resume)
     digest = digest_of_reference(reference, spec.hash, listener)
-    found = replace(found, attack=attack_open(task, spec, reference, listener, keeping=keeping, digest=digest))
+    second = open_second(spec, task, found.provenance, digest)
+    attacked = attack_open(task, spec, reference, listener, keeping=keeping, digest=digest)
+    found = replace(found, attack=attacked if second is None else join_margins(attacked, second))
     return merge_reports(existing, found)
 
 
@@ -90,7 +93,25 @@ def open_reference(spec: Attacking, adapter_base: str | None) -> Checkpoint | No
 
     if spec.reference is None and spec.reference_kind is not None:
         raise AttackError("--reference-kind: says how a reference came about; name it with --reference")
+    if spec.margin is not None:
+        if spec.reference is None:
+            raise AttackError("--margin: is that of two models that never knew; name the other one with --reference")
+        read_second(spec.margin)
     return None if spec.reference is None else open_checkpoint(spec.reference, adapter_base)
+
+
+def open_second(spec: Attacking, task: AskJob, provenance: Provenance, digest: str) -> Report | None:
+    """The report of a second model that never knew, found to stand beside the same reference; None without one.
+
+    Raises:
+        CkdiffError: it cannot be read, or is about other models.
+    """
+    if spec.margin is None:
+        return None
+    second = read_second(spec.margin)
+    target = task.asked.target
+    check_second(second, provenance, digest, "" if target is None else target.digest)
+    return second
 
 
 def digest_of_reference(reference: Checkpoint | None, hashing: bool, listener: Listener | None) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked, read_questions_of
-from ckdiff.calls.attack import attack_open, digest_of_reference, is_attacked, open_reference
+from ckdiff.calls.attack import attack_open, digest_of_reference, is_attacked, open_reference, open_second
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.expected import expected_seconds
+from ckdiff.calls.margins import join_margins
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
@@ -175,7 +176,7 @@ def check_attacks(spec: AuditSpec) -> Checkpoint | None:
 
     attacking = spec.attack
     if attacking is None:
-        if spec.reference is not None or spec.reference_kind is not None:
+        if spec.margin is not None or spec.reference is not None or spec.reference_kind is not None:
             raise OptionError("--reference: stands beside attacks; name questions with --questions, and no --tier none")
         return None
     check_options(attacking)
@@ -286,7 +287,10 @@ def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, liste
 def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, hashing: bool, listener: Listener) -> Report:
     """The report with what comes back under attack, and how deep the unlearning goes beside a reference."""
     digest = digest_of_reference(work.reference, hashing, listener)
+    second = open_second(attacking, work.task, report.provenance, digest)
     report = _attack(work, attacking, report, digest, listener)
+    if second is not None and report.attack is not None:
+        report = replace(report, attack=join_margins(report.attack, second))
     return _depth(work, attacking, report, digest, listener)
 
 

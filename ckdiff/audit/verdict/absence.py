@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.audit.verdict.margins import margin_of, whose, without_room
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import TIERS
 from ckdiff.report.words.numbers import end_text
@@ -267,6 +268,7 @@ def nearer(case: Case) -> Iterator[Against]:
     found = case.report.attack
     assert found is not None
     gap = _gap(found)
+    yield from map(Against, without_room(found, gap))
     yield from _level(case, found, gap)
     yield from _behaviour(case, found)
     yield from _depth(case, found)
@@ -287,8 +289,9 @@ def _level(case: Case, found: AttackReport, gap: float) -> Iterator[Against]:
     name = printable(f"{worst.attack}: {worst.setting}") + (f", step {worst.step}" if worst.step > 0 else "")
     text = f"under {name} the answers' log p lies {worst.above.value:.2f} nats a token above the reference's"
     text += f", at most {end_text(worst.above.high, '{:.2f}'.format, up=True)}, of a gap of {gap:.2f}"
-    if not case.rule("level", worst.above.high / gap, text):
-        yield Against(f"{text}: {settled(worst.above, RULES['level'].threshold * gap, facts_of(found))}")
+    margin = margin_of(found, "level", gap)
+    if not case.rule("level", worst.above.high / gap, f"{text}{whose(found, 'level')}", margin):
+        yield Against(f"{text}: {settled(worst.above, margin * gap, facts_of(found))}")
 
 
 def _behaviour(case: Case, found: AttackReport) -> Iterator[Against]:
@@ -298,8 +301,9 @@ def _behaviour(case: Case, found: AttackReport) -> Iterator[Against]:
     more = difference(chances[0] - chances[1], clusters)
     text = f"one of {SAMPLES} samples gives an answer with a chance that is {more.value:+.2f} of the reference's"
     text += f", at most {end_text(more.high, '{:+.2f}'.format, up=True)}"
-    if not case.rule("behaviour", more.high, text):
-        yield Against(f"{text}: {settled(more, RULES['behaviour'].threshold, facts_of(found))}")
+    margin = margin_of(found, "behaviour", 1.0)
+    if not case.rule("behaviour", more.high, f"{text}{whose(found, 'behaviour')}", margin):
+        yield Against(f"{text}: {settled(more, margin, facts_of(found))}")
 
 
 SIDES = ("unlearned", "reference")
@@ -320,8 +324,8 @@ def _depth(case: Case, found: AttackReport) -> Iterator[Against]:
         yield Against(f"depth was measured beside another reference, or of other questions {command}")
         return
     text = f"the depth is {deep.depth.value:.2f}, at least {end_text(deep.depth.low, '{:.2f}'.format, up=False)}"
-    if not case.rule("depth", deep.depth.low, text):
-        below = RULES["depth"].threshold
+    below = margin_of(found, "depth", 1.0)
+    if not case.rule("depth", deep.depth.low, f"{text}{whose(found, 'depth')}", below):
         turned = type(deep.depth)(-deep.depth.value, -deep.depth.high, -deep.depth.low)
         yield Against(f"{text}, of {below:g}: {settled(turned, -below, facts_of(found))}")
 
@@ -329,10 +333,11 @@ def _depth(case: Case, found: AttackReport) -> Iterator[Against]:
 def _probability(case: Case, found: AttackReport, gap: float) -> Iterator[Against]:
     """As it is asked: far less probable than to a model that never knew, an answer is conspicuous."""
     less = difference(_beside(found), [one.cluster for one in found.questions])
-    margin = RULES["probability"].threshold * gap
+    share = margin_of(found, "probability", gap)
+    margin = share * gap
     text = f"as they are asked the answers' log p lies {less.value:+.2f} nats a token beside the reference's"
     text += f", at least {end_text(less.low, '{:+.2f}'.format, up=False)}, of a gap of {gap:.2f}"
-    if case.rule("probability", less.low / gap, text):
+    if case.rule("probability", less.low / gap, f"{text}{whose(found, 'probability')}", share):
         return
     if less.value < margin:
         yield Against(f"{text}: over-unlearned, which is conspicuous and no success: it shows that it was asked", True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.audit.verdict.rules import RULES
@@ -49,9 +49,9 @@ class Case:
     unsure: list[str] = field(default_factory=list)
     swapped: str | None = None
 
-    def rule(self, name: str, value: float, text: str) -> bool:
-        """Look at a rule, note what was found, and say whether it holds."""
-        rule = RULES[name]
+    def rule(self, name: str, value: float, text: str, threshold: float | None = None) -> bool:
+        """Look at a rule, note what was found, and say whether it holds; a threshold that was measured goes first."""
+        rule = RULES[name] if threshold is None else replace(RULES[name], threshold=threshold)
         holds = rule.holds(value)
         self.rules.append(RuleResult(name, holds, text, float(value), float(rule.threshold), rule.sense))
         return holds

@@ -211,6 +211,13 @@ class AttackReport(Brief):
         twin: how the suppressed copy of the base came about that is the control of training, or why there is none; ""
             where nothing was trained.
         reference_digest: sha256 over the reference's weight files, or "" without hashes.
+        second: location of a second model that never knew, whose differences from the reference are the margins; "": a
+            verdict takes its own numbers.
+        second_digest: sha256 over its weight files, or "" without hashes.
+        margin_level, margin_probability: the 95th percentile of these differences in nats a token, over attacks, and
+            over facts as they are asked; NaN without a second one.
+        margin_behaviour: the same of the chance that one of ten samples gives the answer.
+        margin_depth: the same of what the second one's depth lacks of 1.
     """
 
     GIST = ("rows", "returned")
@@ -228,3 +235,9 @@ class AttackReport(Brief):
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
     twin: str = ""
     reference_digest: str = ""
+    second: str = ""
+    second_digest: str = ""
+    margin_level: float = math.nan
+    margin_probability: float = math.nan
+    margin_behaviour: float = math.nan
+    margin_depth: float = math.nan

@@ -212,9 +212,20 @@ def facts_of(found: AttackReport) -> list[tuple[str, str]]:
             f"{count_of(len(found.questions), 'question')} about {count_of(found.clusters, 'fact')}, {source}",
         ),
         ("reference", f"{reference}{kind}"),
+        *((("margins", margins_text(found)),) if found.reference else ()),
         *((("control", f"a copy of the base, suppressed on the spot: {printable(found.twin)}"),) if found.twin else ()),
         ("settings", settings_text(found)),
     ]
+
+
+def margins_text(found: AttackReport) -> str:
+    """Whose margins a verdict takes: its rules' own, or those of two models that never knew."""
+    if not found.second:
+        return "those of the rules; no second model that never knew was measured (--margin REPORT)"
+    names = {"level": " nats", "probability": " nats", "behaviour": "", "depth": ""}
+    known = {name: getattr(found, f"margin_{name}") for name in names}
+    parts = [f"{name} {known[name]:.2f}{unit}" for name, unit in names.items() if not math.isnan(known[name])]
+    return f"differences between the reference and {printable(found.second)}, 95th percentile: {', '.join(parts)}"
 
 
 def settings_text(found: AttackReport) -> str:
