@@ -263,3 +263,13 @@ def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
         path.write_bytes(b"")
     replace_file(target, b"whole")
     assert {path.name for path in tmp_path.iterdir()} == {"r.h5", mine.name, other.name, elsewhere.name}
+
+
+def test_help_that_nobody_reads_to_the_end_is_no_bug() -> None:
+    command = [sys.executable, "-m", "ckdiff", "probe", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

@@ -95,6 +95,18 @@ def limit_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+def quiet_end(error: BaseException) -> int | None:
+    """The status of an end that is no error: of what completes words in a shell, and of help that nobody reads on."""
+    if not isinstance(error, SystemExit):
+        return None
+    if "_CKDIFF_COMPLETE" in os.environ:
+        return int(error.code or 0)
+    if isinstance(error.__context__, BrokenPipeError):  # rich's own, which prints help: `--help | head`
+        close_stdout()
+        return ExitStatus.OK
+    return None
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
     limit_threads()
@@ -126,9 +138,8 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError:
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE, words)
     except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
-        if isinstance(error, SystemExit) and "_CKDIFF_COMPLETE" in os.environ:
-            # So ends what completes words in a shell.
-            return int(error.code or 0)
+        if (status := quiet_end(error)) is not None:
+            return status
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
             return fail(error.format_message(), ExitStatus.USAGE, words)
