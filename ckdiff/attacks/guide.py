@@ -72,7 +72,7 @@ def check_memory(base: LiveModel, unlearned: LiveModel) -> None:
 
 @dataclass(slots=True)
 class Guided:
-    """Two models that speak as one; see `generation.Speaker`.
+    """Two models that speak as one; see `together.Speaker`.
 
     Attributes:
         base, unlearned: both loaded, with one vocabulary.

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ckdiff.probes.live.together import greedy_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from ckdiff.probes.live.model import LiveModel
-
-
-class Speaker(Protocol):
-    """Whatever makes logits as a live model does."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where ids go."""
-
-    def forward(self, **inputs: Any) -> Any:
-        """Logits [prompt, position, d_vocab], and what may be given back as `past_key_values`."""
-
-    def regime(self, length: int) -> Hashable:
-        """Equal for two lengths of which the shorter one's cache serves the longer one."""
+    from ckdiff.probes.live.together import Speaker
 
 
 def greedy(

@@ -8,19 +8,31 @@ them. Texts that are done leave. Of a cache that holds more than keys and values
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from torch import Tensor
 
-    from ckdiff.probes.live.generation import Speaker
-
 PLAIN = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
 """Kinds of a cache's layers that hold keys and values [text, head, position, d_head], and nothing else of a text."""
+
+
+class Speaker(Protocol):
+    """Whatever makes logits as a live model does."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+
+    def forward(self, **inputs: Any) -> Any:
+        """Logits [prompt, position, d_vocab], and what may be given back as `past_key_values`."""
+
+    def regime(self, length: int) -> Hashable:
+        """Equal for two lengths of which the shorter one's cache serves the longer one."""
 
 
 @dataclass(slots=True)
