@@ -1,4 +1,4 @@
-"""`--margin REPORT`: two models that never knew say within what a third one counts as one."""
+"""`--margins REPORT`: two models that never knew say within what a third one counts as one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def second_of(ckdiff: Run, place: Path) -> Path:
 
 def test_a_second_model_that_never_knew_gives_the_margins(ckdiff: Run, place: Path) -> None:
     zero = second_of(ckdiff, place)
-    beside = ("--reference", "never", "--margin", zero)
+    beside = ("--reference", "never", "--margins", zero)
     status, out, err = ckdiff("attack", "base", "unlearned", *ASK, *beside, "--format", "json")
     assert status in (0, 3), err
     found = json.loads(out)["attack"]
@@ -53,9 +53,9 @@ def test_a_second_model_that_never_knew_gives_the_margins(ckdiff: Run, place: Pa
         assert (status, out, err.count("\n"), Path("other.h5").exists()) == (2, "", 1, False), err
         assert words in err
 
-    margin = ("--margin", zero)
+    margin = ("--margins", zero)
     refused(*margin, words="name the other one with --reference")
-    refused("--reference", "never", "--margin", "questions.txt", words="questions.txt")
+    refused("--reference", "never", "--margins", "questions.txt", words="questions.txt")
     refused("--reference", "second", *margin, words="another reference")
     refused("--reference", "never", *margin, unlearned="second", words="is about the unlearned model itself")
     refused("--reference", "never", *margin, base="unlearned", unlearned="base", words="of other weights")
@@ -63,4 +63,4 @@ def test_a_second_model_that_never_knew_gives_the_margins(ckdiff: Run, place: Pa
     Path("two.txt").write_text("\n".join(ASKED[:2]))
     refused("--reference", "never", *margin, "--questions", "two.txt", words="about other questions")
     assert ckdiff("attack", "base", "second", *ASK, "-o", "alone.h5")[0] in (0, 3)
-    refused("--reference", "never", "--margin", "alone.h5", words="holds no attacks beside a model that never knew")
+    refused("--reference", "never", "--margins", "alone.h5", words="holds no attacks beside a model that never knew")

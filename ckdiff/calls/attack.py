@@ -93,10 +93,10 @@ def open_reference(spec: Attacking, adapter_base: str | None) -> Checkpoint | No
 
     if spec.reference is None and spec.reference_kind is not None:
         raise AttackError("--reference-kind: says how a reference came about; name it with --reference")
-    if spec.margin is not None:
+    if spec.margins is not None:
         if spec.reference is None:
-            raise AttackError("--margin: is that of two models that never knew; name the other one with --reference")
-        read_second(spec.margin)
+            raise AttackError("--margins: is that of two models that never knew; name the other one with --reference")
+        read_second(spec.margins)
     return None if spec.reference is None else open_checkpoint(spec.reference, adapter_base)
 
 
@@ -106,9 +106,9 @@ def open_second(spec: Attacking, task: AskJob, provenance: Provenance, digest: s
     Raises:
         CkdiffError: it cannot be read, or is about other models.
     """
-    if spec.margin is None:
+    if spec.margins is None:
         return None
-    second = read_second(spec.margin)
+    second = read_second(spec.margins)
     target = task.asked.target
     check_second(second, provenance, digest, "" if target is None else target.digest)
     return second

@@ -38,8 +38,8 @@ KIND = Option(
     ATTACKING,
     known=KINDS,
 )
-MARGIN = Option(
-    "--margin",
+MARGINS = Option(
+    "--margins",
     "A report of a second model that never knew, beside the same reference: its margins.",
     ATTACKING,
 )
@@ -104,7 +104,7 @@ class Attacking:
         attacks: names of `attacks.table`, whatever their tier; None: all of the tiers.
         reference: a model that never knew, or None.
         reference_kind: how it came about, or None.
-        margin: a report of a second model that never knew, or None.
+        margins: a report of a second model that never knew, or None.
         samples: answers sampled for each question.
         seed: of whatever is drawn.
         training: how `relearn` trains.
@@ -119,7 +119,7 @@ class Attacking:
     attacks: Annotated[tuple[str, ...] | None, ATTACK] = None
     reference: Annotated[str | None, REFERENCE] = None
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
-    margin: Annotated[str | None, MARGIN] = None
+    margins: Annotated[str | None, MARGINS] = None
     samples: Annotated[int, SAMPLES] = 16
     seed: Annotated[int, SEED.but(panel=ATTACKING)] = 0
     training: Annotated[str, TRAINING] = "full"
@@ -161,10 +161,10 @@ class Tried:
         tiers: of `attacks.table`; an empty tuple: nothing is attacked; None: 0 and 1, and what the policy asks for.
         reference: a model that never knew, or None.
         reference_kind: how it came about, or None.
-        margin: a report of a second model that never knew, or None.
+        margins: a report of a second model that never knew, or None.
     """
 
     tiers: Annotated[tuple[int, ...] | None, TRIED] = None
     reference: Annotated[str | None, REFERENCE] = None
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
-    margin: Annotated[str | None, MARGIN] = None
+    margins: Annotated[str | None, MARGINS] = None

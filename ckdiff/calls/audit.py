@@ -176,7 +176,7 @@ def check_attacks(spec: AuditSpec) -> Checkpoint | None:
 
     attacking = spec.attack
     if attacking is None:
-        if spec.margin is not None or spec.reference is not None or spec.reference_kind is not None:
+        if spec.margins is not None or spec.reference is not None or spec.reference_kind is not None:
             raise OptionError("--reference: stands beside attacks; name questions with --questions, and no --tier none")
         return None
     check_options(attacking)

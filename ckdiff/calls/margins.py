@@ -25,7 +25,7 @@ def read_second(place: str) -> Report:
 
     report = read_report(Path(place))
     if report.attack is None or not report.attack.reference:
-        raise MarginError(f"--margin: {place} holds no attacks beside a model that never knew; {MADE_BY}")
+        raise MarginError(f"--margins: {place} holds no attacks beside a model that never knew; {MADE_BY}")
     margins_of(report.attack, report.depth)
     return report
 
@@ -39,18 +39,18 @@ def check_second(second: Report, provenance: Provenance, reference_digest: str, 
     theirs, attack = second.provenance, second.attack
     assert attack is not None
     if not (reference_digest and attack.reference_digest and provenance.base.digest and theirs.unlearned.digest):
-        raise MarginError("--margin: without sha256 nobody knows whose margins they are; leave out --no-hash")
+        raise MarginError("--margins: without sha256 nobody knows whose margins they are; leave out --no-hash")
     if theirs.base.digest != provenance.base.digest:
-        raise MarginError(f"--margin: its base is {theirs.base.location}, of other weights; {MADE_BY}")
+        raise MarginError(f"--margins: its base is {theirs.base.location}, of other weights; {MADE_BY}")
     if attack.reference_digest != reference_digest:
-        raise MarginError(f"--margin: it stands beside {attack.reference}, another reference; {MADE_BY}")
+        raise MarginError(f"--margins: it stands beside {attack.reference}, another reference; {MADE_BY}")
     if attack.settings.get("questions_digest") != questions:
-        raise MarginError("--margin: it is about other questions; ask the same ones")
+        raise MarginError("--margins: it is about other questions; ask the same ones")
     for name, side in (("unlearned model", provenance.unlearned), ("base", provenance.base)):
         if theirs.unlearned.digest == side.digest:
-            raise MarginError(f"--margin: it is about the {name} itself, and not about a model that never knew")
+            raise MarginError(f"--margins: it is about the {name} itself, and not about a model that never knew")
     if theirs.unlearned.digest == reference_digest:
-        raise MarginError("--margin: its second model is the reference itself; take one of another seed")
+        raise MarginError("--margins: its second model is the reference itself; take one of another seed")
 
 
 def join_margins(found: AttackReport, second: Report) -> AttackReport:

@@ -30,7 +30,6 @@ DETAILS = Option("--details", "Print every check and figure, not one screen.")
 KEY = Option("--key -k")
 BASE = Option("--base", "The model before: are its files those of the report?")
 UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")
-NEVER_KNEW = Option("--reference", "The model that never knew: are its files those of the report?")
 BASE_KEY = Option("--base-key", "The public key in PEM of whoever must have signed the base (model.sig).")
 UNLEARNED_KEY = Option("--unlearned-key", "The same of the unlearned model.")
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckdiff.calls.attacking import REFERENCE
 from ckdiff.calls.specs import ADAPTER_BASE
 from ckdiff.cli.console import remark, write
-from ckdiff.cli.options import BASE, BASE_KEY, KEY, NEVER_KNEW, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
+from ckdiff.cli.options import BASE, BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
 from ckdiff.options import CONCEPT, QUESTIONS, Option
 from ckdiff.version import __version__
@@ -25,6 +26,7 @@ MOST_LINES = 200
 
 
 ASKED_FOR = "The file of the target questions: are they the report's, and its facts those of the file?"
+NEVER_KNEW = "The model that never knew: are its files those of the report?"
 REQUIRE_PASSED = Option("--require-passed", "End in 1 where the report's gate failed, in 3 where it did not pass.")
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
@@ -33,7 +35,7 @@ def verify(
     report: Annotated[Path, REPORT],
     base: Annotated[str | None, BASE] = None,
     unlearned: Annotated[str | None, UNLEARNED] = None,
-    reference: Annotated[str | None, NEVER_KNEW] = None,
+    reference: Annotated[str | None, REFERENCE.but(NEVER_KNEW, "")] = None,
     key: Annotated[Path | None, KEY.but("The public key in PEM of whoever must have signed.")] = None,
     attestation: Annotated[Path | None, ATTESTATION] = None,
     policy: Annotated[Path | None, POLICY.but("The policy that the report must have been judged by.", "")] = None,

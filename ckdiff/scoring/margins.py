@@ -63,7 +63,7 @@ def margins_of(attack: AttackReport, depth: DepthReport | None) -> Margins:
     rows, clusters = attack.questions, [one.cluster for one in attack.questions]
     apart = np.array([one.log_p_unlearned - one.log_p_reference for one in rows])
     if not len(rows) or not np.abs(apart).max(initial=0) > ALIKE:
-        raise MarginError("--margin: its two models that never knew are too alike to be two; take one of another seed")
+        raise MarginError("--margins: its two models that never knew are too alike to be two; take one of another seed")
     chances = [leak_of(SAMPLES, np.log(np.maximum([getattr(one, f"leak_{side}") for one in rows], 1e-300)))
                for side in ("unlearned", "reference")]  # fmt: skip
     levels = [one.above.value for one in attack.rows if one.side == "unlearned" and one.decides and not one.wrecked]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IN_NATS = {"level": True, "probability": True, "behaviour": False, "depth": False}
 """By margin whether it is in nats a token, of which the rule holds a share of the gap."""
-REMEDY = "(--margin REPORT of two that were trained alike)"
+REMEDY = "(--margins REPORT of two that were trained alike)"
 
 
 def margin_of(found: AttackReport, name: str, gap: float) -> float:

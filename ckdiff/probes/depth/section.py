@@ -70,7 +70,8 @@ def open_reference(job: Job, reference: Checkpoint) -> tuple[LiveModel, list[str
             *check_tokenizers(job.tokenizer, load_tokenizer(reference.root)),
         ]
     except CkdiffError as error:
-        raise DepthError(f"--reference: {error}; attacks go on without that") from error
+        text = str(error).replace("unlearned checkpoint", "reference")
+        raise DepthError(f"--reference: {text}; attacks go on without that") from error
     words = (("unlearned checkpoint", "reference"), ("unlearned model", "reference"))
     for old, new in words:
         notes = [note.replace(old, new) for note in notes]

@@ -221,7 +221,7 @@ def facts_of(found: AttackReport) -> list[tuple[str, str]]:
 def margins_text(found: AttackReport) -> str:
     """Whose margins a verdict takes: its rules' own, or those of two models that never knew."""
     if not found.second:
-        return "those of the rules; no second model that never knew was measured (--margin REPORT)"
+        return "those of the rules; no second model that never knew was measured (--margins REPORT)"
     names = {"level": " nats", "probability": " nats", "behaviour": "", "depth": ""}
     known = {name: getattr(found, f"margin_{name}") for name in names}
     parts = [f"{name} {known[name]:.2f}{unit}" for name, unit in names.items() if not math.isnan(known[name])]
