@@ -193,13 +193,18 @@ def report_bug(words: Sequence[str] = ()) -> int:
     return fail("this is a bug in ckdiff; please report it with the lines above", ExitStatus.BUG, words)
 
 
+def watched(quiet: bool) -> bool:
+    """Whether somebody looks at progress: stderr is a terminal, and nobody asked for silence."""
+    return not quiet and sys.stderr.isatty()
+
+
 @contextlib.contextmanager
 def bars(quiet: bool, course: Course | None = None) -> Iterator[Show]:
     """Progress on stderr, only where that is a terminal: a line for each stage that is under way, and no other.
 
     What it gives is told (stage, done, in all, detail). A stage of one step has no share that is done: its bar moves.
     """
-    if quiet or not sys.stderr.isatty():
+    if not watched(quiet):
         yield lambda stage, done, total, detail: None
         return
     from rich.console import Console

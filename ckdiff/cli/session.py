@@ -12,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ckdiff.cli.console import bars, remark
+from ckdiff.cli.console import bars, remark, watched
 from ckdiff.cli.course import Course
 from ckdiff.errors import CkdiffError, ReportError, is_out_of_memory
 from ckdiff.locks import alone
@@ -277,7 +276,7 @@ def listen(quiet: bool) -> Iterator[Listener]:
 
     def expect(seconds: Callable[[], Mapping[str, float]]) -> None:
         # A few moments of measuring, for a terminal alone; what cannot be said beforehand is no reason to stop.
-        if not quiet and sys.stderr.isatty():
+        if watched(quiet):
             with contextlib.suppress(CkdiffError):
                 course.expected = dict(seconds())
 
