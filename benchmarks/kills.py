@@ -106,7 +106,10 @@ def wait(child: int, seconds: float) -> int | None:
 
 
 def _end(child: int) -> None:
-    os.killpg(child, signal.SIGKILL)
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group of its own yet
+        os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 

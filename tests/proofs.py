@@ -79,10 +79,14 @@ def rejudged(report: Report) -> Report:
 @pytest.fixture(scope="session")
 def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     """A pair whose every weight moved a little, audited for real."""
+    return make_proof(tmp_path_factory.mktemp("proof"))
+
+
+def make_proof(root: Path) -> Proof:
+    """The same, anywhere."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    root = tmp_path_factory.mktemp("proof")
     model = build("llama")
     model.save_pretrained(root / "base")
     disturbed(model, 0.05).save_pretrained(root / "unlearned")

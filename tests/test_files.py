@@ -95,7 +95,7 @@ def test_half_a_pair_of_keys_says_how_to_make_the_other(tmp_path: Path, gone: in
     with pytest.raises(KeyFileError, match=r"a key is never replaced; name another file$"):
         new_key(tmp_path / "k.pem")
     (tmp_path / "k.pem.pub").unlink()
-    left_by(tmp_path / "k.pem", gone)
+    left_by(tmp_path / "k.pem.pub", gone)
     with pytest.raises(KeyFileError, match="or make its missing public half: openssl pkey -in KEY -pubout"):
         new_key(tmp_path / "k.pem")
     assert os.listdir(tmp_path) == ["k.pem"]

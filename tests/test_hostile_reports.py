@@ -13,12 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+from ckdiff.audit.verify.report import check
 from ckdiff.errors import ReportError
 from ckdiff.report.hdf5 import apart
 from ckdiff.report.hdf5.file import read_report, seal_image, write_report
 from ckdiff.report.hdf5.report import from_tree, to_tree
 from ckdiff.report.schema.checks import check_record
-from tests.reports import behaviour, comparison, gate, probe, report, verdict
+from tests.reports import behaviour, comparison, depth, gate, probe, report, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,6 +255,22 @@ def test_a_record_of_another_kind_is_none(change: dict[str, Any], words: str) ->
     check_record(row)
     with pytest.raises(ValueError, match=words):
         check_record(replace(row, **change))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1.5])
+def test_an_array_has_bounds_even_where_nothing_in_it_is_finite(value: float) -> None:
+    check_record(depth())
+    with pytest.raises(ValueError, match=r"share is .*, and lies between"):
+        check_record(replace(depth(), share=np.full_like(depth().share, value)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_overflow_are_differences() -> None:
+    found = behaviour()
+    rows = tuple(replace(one, logprob_unlearned=-1e308) for one in found.answers[0].questions)
+    answers = (replace(found.answers[0], questions=rows), *found.answers[1:])
+    differences = check(replace(FULL, behaviour=replace(found, answers=answers)))
+    assert any("logprob_unlearned" in one.where for one in differences.found)
 
 
 def test_a_share_may_be_rounded_and_no_more() -> None:

@@ -85,6 +85,7 @@ def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
     beside = path.with_name(f"{path.name}.pub")
     for place in (path, beside):
         sweep(place)
+    for place in (path, beside):
         if os.path.lexists(place):
             half = place == path and not os.path.lexists(beside)
             remedy = f"name another file{HALF if half else ''}"

@@ -62,11 +62,13 @@ def check(report: Report, policy: Policy | None = None) -> Differences:
         policy: what its gate must have been judged by, or None for whatever it stores itself.
     """
     found = Differences()
-    for name, section in CHECKS.items():
-        try:
-            section(report, found)
-        except UNCOMPUTABLE as error:
-            found.add(name, "values", f"nothing: they cannot be computed with ({type(error).__name__}: {error})")
+    # Numbers of a file may be so large that nothing finite follows from them; then it is not what is stored.
+    with np.errstate(all="ignore"):
+        for name, section in CHECKS.items():
+            try:
+                section(report, found)
+            except UNCOMPUTABLE as error:
+                found.add(name, "values", f"nothing: they cannot be computed with ({type(error).__name__}: {error})")
     if policy is not None:
         _check_policy(report, policy, found)
     return found

@@ -112,7 +112,7 @@ def _check_array(field: Field, value: Any) -> None:
         bounds = bounds or WHOLE
         _check_bounds(field, int(value.min()), bounds)
         _check_bounds(field, int(value.max()), bounds)
-    elif bounds and np.isfinite(value).any():
+    elif bounds and not np.isnan(value).all():
         wide = Within(bounds.low - ROUNDING, bounds.high + ROUNDING)
         _check_bounds(field, float(np.nanmin(value)), wide)
         _check_bounds(field, float(np.nanmax(value)), wide)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.brief import Brief
-from ckdiff.report.schema.layout import Ids, Rows, Scale
+from ckdiff.report.schema.layout import Ids, Rows, Scale, Within
 from ckdiff.shapes import Int64, LayerQuestion, PerLayer
 
 LEAST_DROP = 0.05
@@ -76,9 +76,9 @@ class DepthReport(Brief):
     depth_lens: Mean
     questions: Annotated[tuple[DepthQuestion, ...], Rows("question")]
     layers: Annotated[Int64, Scale("layer")]
-    share: PerLayer
-    share_low: PerLayer
-    share_high: PerLayer
+    share: Annotated[PerLayer, Within(0, 1)]
+    share_low: Annotated[PerLayer, Within(0, 1)]
+    share_high: Annotated[PerLayer, Within(0, 1)]
     drop_unlearned: LayerQuestion
     drop_reference: LayerQuestion
     lens_unlearned: LayerQuestion
