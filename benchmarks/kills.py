@@ -9,24 +9,29 @@ moves and removals. After each, every file is as it was before, as an undisturbe
 four of them the command runs to its end, and nothing lies there that an undisturbed run does not leave. Each kill is a
 line in WORK/kills.jsonl, from where a later call goes on.
 
-With `--full` each command runs on a disk that takes so many bytes and no more (`RLIMIT_FSIZE`, whose refusal is handed
-on as a full disk's): it ends with one line and a status of its own, and leaves nothing half-written.
+With `--full` each command runs on a small disk (tmpfs, mounted by root) with room for nothing, for a part of what it
+writes, and for all: it ends with one line and a status of its own, and leaves nothing half-written.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUND = 4
@@ -40,22 +45,20 @@ ACTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncat
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
-def start(words: list[str], folder: Path, event: int, limit: int | None = None) -> int:
+def start(words: list[str], folder: Path, event: int) -> int:
     """A copy of this process that runs a command in a folder, and dies before its so-many-th change of a file."""
     child = os.fork()
     if child:
         return child
     os.setsid()
     os.chdir(folder)
-    sink = os.open(folder.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    sink = os.open(folder.parent.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.environ["TMPDIR"] = str(folder.parent / "tmp")
     status = 4
     try:
         _watch(folder.parent, event)
-        if limit is not None:
-            _fill(limit)
         from ckdiff.cli.app import run
 
         status = run(words)
@@ -83,14 +86,6 @@ def _watch(place: Path, event: int) -> None:
 
 
 COUNT = os.memfd_create("events") if hasattr(os, "memfd_create") else -1
-
-
-def _fill(limit: int) -> None:
-    """No file may have more bytes; who writes more is told what a full disk would tell."""
-    import resource
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def wait(child: int, seconds: float) -> int | None:
@@ -132,8 +127,9 @@ def undisturbed(case: Any, place: Path) -> dict[str, Any]:
 
 def fresh(case: Any, place: Path) -> Path:
     """A new folder with what the command needs."""
-    shutil.rmtree(place, ignore_errors=True)
     folder = place / "here"
+    for path in (folder, place / "tmp"):
+        shutil.rmtree(path, ignore_errors=True)
     (place / "tmp").mkdir(parents=True)
     shutil.copytree(case.folder, folder, symlinks=True)
     return folder
@@ -210,7 +206,7 @@ def kill_often(case: Any, place: Path, chance: random.Random, most: int, lines: 
         last = number % ROUND == ROUND - 1 or number == most - 1
         if last:
             row["end"] = wait(start([*case.words, *case.again], folder, -1), PATIENCE)
-            row["said"] = (place / "said").read_text()[-300:] if row["end"] not in (0, 1, 3) else ""
+            row["said"] = (place.parent / "said").read_text()[-300:] if row["end"] not in (0, 1, 3) else ""
             row["left"] = leftovers(folder, plain)
         if last or status in (0, 1, 3):
             folder = fresh(case, place)
@@ -230,26 +226,46 @@ def _ends_well(row: dict[str, Any]) -> bool:
 
 
 def fill_up(case: Any, place: Path) -> list[str]:
-    """Run a command with room for fewer bytes than it writes, in some places; what is wrong with how it ended."""
+    """Run a command on a disk that becomes full, in some places; what is wrong with how it ended."""
     plain = undisturbed(case, place)
-    sizes = [_size(place, name) for name, one in plain["after"].items() if plain["before"].get(name) != one]
-    wrong = []
-    for limit in sorted({0, 1, 4096, max(sizes, default=0) // 2, max(1, max(sizes, default=0)) - 1}):
+    need = sum(_room(place / name) for name, one in plain["after"].items() if plain["before"].get(name) != one)
+    wrong, statuses = [], []
+    for room in sorted({0, 1, need // 8, need // 4, need // 2, need - 1, need}):
+        with _small_disk(case, place, room) as folder:
+            status = wait(start(case.words, folder, -1), PATIENCE)
+            said = (place.parent / "said").read_text(errors="replace")
+            faults = [f"broken: {name}" for name in broken(folder, plain)]
+            faults += [f"left: {name}" for name in leftovers(folder, plain)]
+            rows = [line for line in said.splitlines() if line.startswith("ckdiff: ")]
+            if status not in STATUSES or "Traceback" in said or (status == 2 and len(rows) != 1):
+                faults.append(f"status {status}: {said[-300:]}")
+            wrong += [f"{room * PAGE} bytes left: {one}" for one in faults]
+            statuses.append(status)
+    return wrong or [f"statuses {' '.join(map(str, statuses))}"]
+
+
+PAGE = 4096
+
+
+def _room(path: Path) -> int:
+    """Pages of a small disk that a file takes."""
+    return -(-path.stat().st_size // PAGE) + 1 if path.is_file() else 1
+
+
+@contextlib.contextmanager
+def _small_disk(case: Any, place: Path, room: int) -> Iterator[Path]:
+    """The folder of a command on a disk of its own with so many pages left; who mounts it must be root."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1G", "tmpfs", str(place)], check=True)
+    try:
         folder = fresh(case, place)
-        status = wait(start(case.words, folder, -1, limit), PATIENCE)
-        said = (place / "said").read_text(errors="replace")
-        rows = [line for line in said.splitlines() if line.startswith("ckdiff: ")]
-        faults = [f"broken: {name}" for name in broken(folder, plain)]
-        faults += [f"left: {name}" for name in leftovers(folder, plain)]
-        if status not in STATUSES or "Traceback" in said or (status == 2 and not rows):
-            faults.append(f"status {status}: {said[-300:]}")
-        wrong += [f"{limit} bytes: {one}" for one in faults]
-    return wrong
-
-
-def _size(place: Path, name: str) -> int:
-    path = place / name
-    return path.stat().st_size if path.is_file() else 0
+        found = os.statvfs(place)
+        size = (found.f_blocks - found.f_bfree) * found.f_frsize + room * PAGE
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def main() -> int:
@@ -276,8 +292,8 @@ def main() -> int:
         case, place = cases[name], given.work.resolve() / "place"
         if given.full:
             wrong = fill_up(case, place)
-            faults += len(wrong)
-            sys.stdout.write(f"{name:14}{'; '.join(wrong) or 'one line, nothing half-written'}\n")
+            faults += not wrong[0].startswith("statuses")
+            sys.stdout.write(f"{name:14}{'; '.join(wrong)}\n")
         else:
             most = max(1, round(given.kills * case.weight / whole)) - done_before[name]
             with (given.work / "kills.jsonl").open("a") as lines:

@@ -50,22 +50,29 @@ def stage(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def create_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+def create_file(path: Path, content: bytes, mode: int = 0o666, aside: Path | None = None) -> None:
     """Write a file that was not there before, whole or not at all, whoever is killed meanwhile.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        mode: its rights.
+        aside: what the hidden file is named after that is written first, where none may lie in the same directory.
 
     Raises:
         OSError: it is there, or cannot be written; nothing is left behind.
     """
-    temporary = beside(path)
-    sweep(path)
+    named = aside or path
+    temporary = beside(named)
+    sweep(named)
     try:
-        write_synced(temporary, content, mode)
         try:
+            write_synced(temporary, content, mode)
             os.link(temporary, path)  # unlike a move, it never takes the place of another file
         except FileExistsError:
             raise
         except OSError:
-            write_synced(path, content, mode)  # a file system without links
+            write_synced(path, content, mode)  # a file system without links, or no place for the hidden file
         _sync_directory(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -156,12 +163,17 @@ def write_synced(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file and make its content last.
 
     Raises:
-        OSError: it exists, or cannot be written.
+        OSError: it exists, or cannot be written; then there is none.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _sync_directory(path: Path) -> None:

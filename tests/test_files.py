@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -54,6 +55,32 @@ def test_a_new_file_is_whole_and_never_takes_the_place_of_another(
         create_file(path, b"two")
     assert sorted(os.listdir(tmp_path)) == ["k.pem", "other"]
     assert (tmp_path / "other").read_bytes() == b"three"
+
+
+def test_what_is_hidden_meanwhile_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, seen = tmp_path / "model", []
+    folder.mkdir()
+    link = os.link
+
+    def look(*given: Path) -> None:
+        seen.append(sorted(os.listdir(folder)))
+        link(*given)
+
+    monkeypatch.setattr(os, "link", look)
+    create_file(folder / "model.sig", b"one", aside=tmp_path / "model.sig")
+    assert (seen, os.listdir(folder), os.listdir(tmp_path)) == ([[]], ["model.sig"], ["model"])
+    create_file(folder / "other", b"two", aside=tmp_path / "nowhere" / "other")
+    assert (folder / "other").read_bytes() == b"two"
+
+
+def test_no_half_of_a_new_file_stays_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        create_file(tmp_path / "k.pem", b"one")
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_raises_leaves_the_older_file(tmp_path: Path) -> None:

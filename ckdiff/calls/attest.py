@@ -105,9 +105,10 @@ def _check_place(spec: AttestSpec) -> Path:
         CkdiffError: something is there that is no attestation.
     """
     from ckdiff.audit.verify.verify import sidecar
-    from ckdiff.files import read_small
+    from ckdiff.files import read_small, sweep
 
     place = spec.output or sidecar(spec.report)
+    sweep(place)
     if place.resolve() in (spec.report.resolve(), spec.key.resolve()):
         raise CkdiffError(f"{place}: is the report or the key itself; name another file with -o FILE")
     if place.is_file() and b'"payloadType"' not in read_small(place, MOST_ENVELOPE):

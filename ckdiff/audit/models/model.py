@@ -11,7 +11,7 @@ from ckdiff.audit.models.bundle import check_bundle, make_bundle, read_bundle
 from ckdiff.audit.models.manifest import SIGNATURE, Flaw, compare_folder, manifest_of, read_manifest, statement_of
 from ckdiff.audit.signing import SignatureError
 from ckdiff.errors import CkdiffError
-from ckdiff.files import create_file
+from ckdiff.files import create_file, sweep
 from ckdiff.hub import fetch_listed
 from ckdiff.untrusted import printable
 from ckdiff.weights.around import settings_digests
@@ -138,11 +138,14 @@ def sign_model(folder: Path, signer: CryptoSigner, more: Iterable[Path] = ()) ->
         CkdiffError: there is a signature, something that cannot be signed lies there, or it cannot be written.
     """
     path = folder / SIGNATURE
+    # A hidden file that a killed run left in the directory itself would be one that nobody signed.
+    aside = folder.resolve().with_name(f"{folder.resolve().name}.{SIGNATURE}")
+    sweep(aside)
     if path.exists() or path.is_symlink():
         raise CkdiffError(f"{printable(path)}: is there already, and a signature is never replaced; take it away")
     try:
         listed = manifest_of(folder, [PurePosixPath(path.as_posix()) for path in more])
-        create_file(path, make_bundle(statement_of(listed, folder.resolve().name), signer))
+        create_file(path, make_bundle(statement_of(listed, folder.resolve().name), signer), aside=aside)
     except SignatureError as error:
         raise CkdiffError(f"{printable(folder)}: {error}; take it away before the model is signed") from error
     except OSError as error:
