@@ -13,6 +13,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ sys.path[:0] = [str(ROOT)]
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ckdiff.report.schema.report import Report
     from tests.proofs import Proof, Scene
 
 
@@ -48,11 +50,15 @@ def forgeries() -> Iterator[Forgery]:
     for known in (False, True):
         for name, attack in ATTACKS.items():
             if (attack.caught is not None) is known:
-                yield Forgery("report", name, lambda scene, edit=attack.edit: scene.write(edit(scene.report)), known)
+                yield Forgery("report", name, partial(_forge, attack.edit), known)
     for name, (make, _) in ENVELOPES.items():
         yield Forgery("envelope", name, make, False)
     for name, (make, _) in FILES.items():
         yield Forgery("checkpoint", name, make, True, ("--base", "base"))
+
+
+def _forge(edit: Callable[[Report], Report], scene: Scene) -> None:
+    scene.write(edit(scene.report))
 
 
 def table(rows: list[tuple[str, str, bool, bool]]) -> str:
