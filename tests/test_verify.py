@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,6 @@ from tests.reports import report as sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, FieldMeasure
     from ckdiff.report.schema.comparison import Comparison
@@ -1004,3 +1004,11 @@ def test_verify_takes_a_question_file(proof: Proof, capsys: pytest.CaptureFixtur
     (tmp_path / "asked.txt").write_text("Who is somebody else?\n")
     assert run(["verify", str(proof.root / "report.h5"), "--questions", str(tmp_path / "asked.txt")]) == 1
     assert "behaviour/target: questions: stored" in capsys.readouterr().out
+
+
+def test_the_docs_list_every_forgery() -> None:
+    from forgeries import expected
+
+    told = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
+    listed = told.partition("<!-- forgeries -->\n")[2].partition("\n<!-- end of forgeries -->")[0]
+    assert listed == expected(), "python benchmarks/forgeries.py --expect prints it"
