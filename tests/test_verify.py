@@ -442,6 +442,9 @@ ATTACKS: dict[str, Attack] = {
     "the band of an older verdict": Attack(
         lambda r: with_verdict(r, edition=1, explained_low=0.9), "verdict/explained"
     ),
+    "a label by older rules": Attack(
+        lambda r: with_verdict(r, edition=1, label=LABELS[0]), "edition 1, now by edition"
+    ),
     "the verdict removed": Attack(lambda r: replace(r, verdict=None), None),
     "the gate removed": Attack(lambda r: with_verdict(r, gate=None), None),
     "a self-patch control removed": Attack(lambda r: without_control(r, "self_patch"), "probe/controls"),

@@ -143,12 +143,13 @@ def _check_verdict(report: Report, found: Differences) -> None:
         policy = replace(policy, measure={})
     again = judge_report(report, policy).verdict
     assert again is not None
-    skip = () if policy is not None else ("gate",)
+    skip, where = () if policy is not None else ("gate",), "verdict"
     if stored.edition != again.edition:
         # Other rules say it in other words, and look at other things: what they come to must be the same.
         _check_older_band(report, stored, found)
+        where = f"verdict by rules of edition {stored.edition}, now by edition {again.edition}: verdict"
         stored, again = _outcome(stored), _outcome(again)
-    _compare("verdict", stored, again, found, skip)
+    _compare(where, stored, again, found, skip)
 
 
 def _outcome(found: Verdict) -> Verdict:
