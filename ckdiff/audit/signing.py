@@ -83,13 +83,7 @@ def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     beside = path.with_name(f"{path.name}.pub")
-    for place in (path, beside):
-        sweep(place)
-    for place in (path, beside):
-        if os.path.lexists(place):
-            half = place == path and not os.path.lexists(beside)
-            remedy = f"name another file{HALF if half else ''}"
-            raise KeyFileError(f"{printable(place)}: is there already, and a key is never replaced; {remedy}")
+    _check_free(path, beside)
     _write_new(path, secret, 0o600)
     try:
         _write_new(beside, public, 0o644)
@@ -97,6 +91,17 @@ def new_key(path: Path, kind: KeyKind = "ed25519") -> str:
         path.unlink()
         raise
     return str(SSlibKey.from_crypto(private.public_key()).keyid)
+
+
+def _check_free(path: Path, beside: Path) -> None:
+    """No half of a key is there, once what a killed command left is swept."""
+    for place in (path, beside):
+        sweep(place)
+    for place in (path, beside):
+        if os.path.lexists(place):
+            half = place == path and not os.path.lexists(beside)
+            remedy = f"name another file{HALF if half else ''}"
+            raise KeyFileError(f"{printable(place)}: is there already, and a key is never replaced; {remedy}")
 
 
 HALF = ", or make its missing public half: openssl pkey -in KEY -pubout -out KEY.pub"
