@@ -443,7 +443,7 @@ ATTACKS: dict[str, Attack] = {
         lambda r: with_verdict(r, edition=1, explained_low=0.9), "verdict/explained"
     ),
     "a label by older rules": Attack(
-        lambda r: with_verdict(r, edition=1, label=LABELS[0]), "edition 1, now by edition"
+        lambda r: with_verdict(r, edition=1, label=LABELS[0]), "by edition 1 of the rules, now"
     ),
     "the verdict removed": Attack(lambda r: replace(r, verdict=None), None),
     "the gate removed": Attack(lambda r: with_verdict(r, gate=None), None),

@@ -147,7 +147,7 @@ def _check_verdict(report: Report, found: Differences) -> None:
     if stored.edition != again.edition:
         # Other rules say it in other words, and look at other things: what they come to must be the same.
         _check_older_band(report, stored, found)
-        where = f"verdict by rules of edition {stored.edition}, now by edition {again.edition}: verdict"
+        where = f"verdict/by edition {stored.edition} of the rules, now {again.edition}"
         stored, again = _outcome(stored), _outcome(again)
     _compare(where, stored, again, found, skip)
 
