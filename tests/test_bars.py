@@ -126,9 +126,23 @@ def test_the_rest_of_the_whole_stands_behind_that_of_a_stage(terminal: Terminal)
     assert any("1/2 compare: comparing 0% 0:00 so far, about 17 min of all" in line for line in terminal.lines())
 
 
-def test_where_nobody_looks_nothing_is_expected() -> None:
+def test_where_nobody_looks_nothing_is_expected(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure() -> dict[str, float]:
+        measured.append("here")
+        return {"compare": 1.0}
+
     with listen(quiet=True) as listener:
-        listener.expect(lambda: pytest.fail("measured for nobody"))
+        listener.expect(measure)
+    monkeypatch.setattr(terminal, "isatty", lambda: False)
+    with redirect_stderr(terminal), listen(quiet=False) as listener:
+        listener.expect(measure)
+    assert measured == []
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    with redirect_stderr(terminal), listen(quiet=False) as listener:
+        listener.expect(measure)
+    assert measured == ["here"]
 
 
 @pytest.mark.parametrize(

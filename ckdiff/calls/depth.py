@@ -15,8 +15,8 @@ from ckdiff.options import check_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.probes.depth.outline import DepthOutline
     from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.outline import Outline
     from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import CheckpointRecord, Report
@@ -81,7 +81,7 @@ def prepare_depth(spec: DepthSpec) -> tuple[Job, LiveModel]:
     return job, live
 
 
-def outline(spec: DepthSpec) -> DepthOutline:
+def outline(spec: DepthSpec) -> Outline:
     """An outline of a depth: its runs, the memory it wants, about how long it takes; no weights are read."""
     from ckdiff.probes.depth.outline import outline as look
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ckdiff.calls.specs import AuditSpec
     from ckdiff.probes.behaviour.behaviour import AskJob
-    from ckdiff.probes.outline import Outline
+    from ckdiff.probes.outline import ProbeOutline
     from ckdiff.probes.preparation import Job
     from ckdiff.weights.checkpoint import Checkpoint
 
@@ -69,14 +69,14 @@ def _asking(task: AskJob) -> float:
     prompts = [*job.prompts, *task.choices, *task.texts, *(one for rows in task.given for one in rows)]
     read = sum(len(one.ids) + len(one.answer) for one in prompts)
     said = ONE_BY_ONE * len(job.prompts) * job.settings.tokens
-    return 2 * 2 * weights * (read + said) / (cost.speed(job.device, DTYPES[job.settings.dtype]) / 2)
+    return 2 * 2 * weights * (read + said) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
 
 
-def _probing(seen: Outline) -> float:
+def _probing(seen: ProbeOutline) -> float:
     least = seen.seconds if seen.least is None else seen.least[1]
     return least + SWEPT * (seen.seconds - least)
 
 
-def _tracing(seen: Outline) -> float:
+def _tracing(seen: ProbeOutline) -> float:
     """A depth is two runs a layer, which begin in the middle on average."""
     return seen.layers * seen.plain / seen.runs * (seen.seconds / seen.operations if seen.operations else 0.0)

@@ -15,7 +15,7 @@ from ckdiff.scoring.settings import EVERY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.probes.outline import Outline
+    from ckdiff.probes.outline import ProbeOutline
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
@@ -57,7 +57,7 @@ def probe(
     return merge_reports(existing, replace(found, probe=result))
 
 
-def outline(spec: ProbeSpec) -> Outline:
+def outline(spec: ProbeSpec) -> ProbeOutline:
     """An outline of a probe: its runs, the memory it wants, about how long it takes; no weights are read."""
     from ckdiff.probes.outline import outline as look
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from ckdiff.calls.attack import AttackOutline
     from ckdiff.cli.course import Course
-    from ckdiff.probes.depth.outline import DepthOutline
-    from ckdiff.probes.outline import Outline
+    from ckdiff.probes.outline import Outline, ProbeOutline
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
 
@@ -277,39 +276,34 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def write_outline(outline: Outline) -> None:
+def write_outline(outline: ProbeOutline) -> None:
     """Print what `--plan` says: the work, the memory and the time of a probe."""
     share = outline.operations / outline.plain
     runs, seconds, more = str(outline.runs), duration(outline.seconds), ""
     if outline.least is not None:
         runs, more = f"{outline.least[0]} to {runs}", f": of {NEEDED} modes, those that the verdict places"
         seconds = f"{duration(outline.least[1])} to {seconds}"
+    runs = f"{runs} (controls included), {len(outline.windows)} windows{more}"
+    _write_work(outline, runs, f", {share:.2f} of one full forward a run", "both", seconds)
+
+
+def write_depth(outline: Outline) -> None:
+    """Print what `--plan` says of a depth: the work, the memory and the time."""
+    runs = f"{outline.runs}: two models' states behind each layer"
+    _write_work(outline, runs, "", "all three", duration(outline.seconds))
+
+
+def _write_work(outline: Outline, runs: str, more: str, models: str, seconds: str) -> None:
     lines = [
         ("model", f"{outline.model_type}, {outline.layers} layers"),
         ("questions", f"{outline.questions}, {outline.positions} positions of which {outline.scored} are scored"),
-        ("runs", f"{runs} (controls included), {len(outline.windows)} windows{more}"),
-        ("work", f"{outline.operations / 1e12:.3g} TFLOP, {share:.2f} of one full forward a run"),
+        ("runs", runs),
+        ("work", f"{outline.operations / 1e12:.3g} TFLOP{more}"),
         ("memory", f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"),
-        ("streaming", "one layer at a time" if outline.stream else "no, both models stay in memory"),
+        ("streaming", "one layer at a time" if outline.stream else f"no, {models} models stay in memory"),
         ("passes", str(outline.passes)),
         ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
         ("time", f"about {seconds}, loading aside"),
-    ]
-    write_lines(f"{name:<11}{text}" for name, text in lines)
-
-
-def write_depth(outline: DepthOutline) -> None:
-    """Print what `--plan` says of a depth: the work, the memory and the time."""
-    lines = [
-        ("model", f"{outline.model_type}, {outline.layers} layers"),
-        ("questions", f"{outline.questions}, {outline.positions} positions of which {outline.scored} are scored"),
-        ("runs", f"{outline.runs}: two models' states behind each layer"),
-        ("work", f"{outline.operations / 1e12:.3g} TFLOP"),
-        ("memory", f"about {outline.memory / 1e9:.3g} GB of {outline.free / 1e9:.3g} GB free"),
-        ("streaming", "one layer at a time" if outline.stream else "no, all three models stay in memory"),
-        ("passes", str(outline.passes)),
-        ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
-        ("time", f"about {duration(outline.seconds)}, loading aside"),
     ]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 

@@ -18,41 +18,50 @@ if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """The work of a probe that has not begun.
+    """Work that has not begun.
 
     Attributes:
-        windows: window centres.
         runs: forwards through upper layers, controls included.
-        operations: floating-point operations of the sweep and the losses.
-        plain: the same, by one full forward a run.
+        operations: floating-point operations.
         memory: bytes of weights and states at the peak.
         passes: over the layers.
-        bytes_read: stored bytes read from the checkpoints.
+        bytes_read: stored bytes read from the checkpoints, without hashing them.
         seconds: about how long, without loading.
-        least: where only windows that a verdict needs are swept, the runs and the seconds of one that needs none.
     """
 
     model_type: str
     layers: int
-    windows: tuple[int, ...]
     questions: int
     positions: int
     scored: int
     runs: int
     operations: float
-    plain: float
     memory: int
     free: int
     stream: bool
     passes: int
     bytes_read: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOutline(Outline):
+    """The work of a probe.
+
+    Attributes:
+        windows: window centres.
+        plain: the operations of one full forward a run.
+        least: where only windows that a verdict needs are swept, the runs and the seconds of one that needs none.
+    """
+
+    windows: tuple[int, ...]
+    plain: float
     least: tuple[int, float] | None = None
 
 
-def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> Outline:
+def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> ProbeOutline:
     """The runs of a probe, the memory that it wants and about how long it takes; no weights are read.
 
     Answers that would be generated are counted at their full length.
@@ -71,25 +80,25 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         work += windows * cost.plain_operations(cost.NEURON_FORWARDS, size)
         reads += windows * cost.NEURON_READS if job.stream else 0
     work += _answering(job, size)
-    rate = _rate(job)
+    rate = cost.layer_speed(job.device, DTYPES[job.settings.dtype])
     largest = max(sum(states[number] for number in group) for group in job.passes)
-    return Outline(
-        job.pair.base.row.model_type,
-        size.layers,
-        job.centres,
-        len(job.prompts),
-        size.positions,
-        size.scored,
-        len(job.plan.runs),
-        work,
-        cost.plain_operations(len(job.plan.runs), size),
-        weights + largest,
-        cost.free_memory(job.device),
-        job.stream,
-        len(job.passes),
-        reads * sum(stored) + generation,
-        work / rate,
-        None if first is None else _least(job, first, size, work, rate),
+    return ProbeOutline(
+        model_type=job.pair.base.row.model_type,
+        layers=size.layers,
+        windows=job.centres,
+        questions=len(job.prompts),
+        positions=size.positions,
+        scored=size.scored,
+        runs=len(job.plan.runs),
+        operations=work,
+        plain=cost.plain_operations(len(job.plan.runs), size),
+        memory=weights + largest,
+        free=cost.free_memory(job.device),
+        stream=job.stream,
+        passes=len(job.passes),
+        bytes_read=reads * sum(stored) + generation,
+        seconds=work / rate,
+        least=None if first is None else _least(job, first, size, work, rate),
     )
 
 
@@ -97,11 +106,6 @@ def _answering(job: Job, size: Sizes) -> float:
     """Operations of the answers that are generated; a streamed base keeps no cache: each token takes the whole text."""
     rows = size.positions if job.stream else len(job.prompts)
     return 2.0 * job.settings.tokens * size.layers * (size.attention + size.mlp) * rows if job.generate else 0.0
-
-
-def _rate(job: Job) -> float:
-    """Operations a second: products of a layer's size run at half the speed of a large one, with all around them."""
-    return cost.speed(job.device, DTYPES[job.settings.dtype]) / 2
 
 
 def _least(job: Job, first: Schedule, size: Sizes, work: float, rate: float) -> tuple[int, float]:

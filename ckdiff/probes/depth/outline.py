@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.probes import cost
 from ckdiff.probes.depth.runs import MODELS, Trio, split_groups
 from ckdiff.probes.depth.section import how_of
+from ckdiff.probes.outline import Outline
 from ckdiff.probes.preparation import DTYPES, settle
 
 if TYPE_CHECKING:
@@ -15,36 +16,10 @@ if TYPE_CHECKING:
     from ckdiff.probes.preparation import Job
 
 
-@dataclass(frozen=True, slots=True)
-class DepthOutline:
-    """The work of a depth that has not begun.
-
-    Attributes:
-        runs: passes of the base with another model's states put in, one a layer and model.
-        operations: floating-point operations.
-        memory: bytes of weights and states at the peak.
-        passes: over the layers.
-        bytes_read: stored bytes read from the checkpoints, without hashing them.
-        seconds: about how long, without loading.
-    """
-
-    model_type: str
-    layers: int
-    questions: int
-    positions: int
-    scored: int
-    runs: int
-    operations: float
-    memory: int
-    free: int
-    stream: bool
-    passes: int
-    bytes_read: int
-    seconds: float
-
-
-def outline(job: Job, reference: LiveModel) -> DepthOutline:
+def outline(job: Job, reference: LiveModel) -> Outline:
     """The runs of a depth, the memory that it wants and about how long it takes; no weights are read.
+
+    A run is the base with the states of another model put in behind one layer.
 
     Answers that would be generated are counted at their full length.
     """
@@ -61,21 +36,20 @@ def outline(job: Job, reference: LiveModel) -> DepthOutline:
     if job.generate:
         rows = size.positions if job.stream else len(job.prompts)
         work += 2.0 * job.settings.tokens * layers * (size.attention + size.mlp) * rows
-    return DepthOutline(
-        job.pair.base.row.model_type,
-        layers,
-        len(job.prompts),
-        size.positions,
-        size.scored,
-        2 * layers,
-        work,
-        _weights(models, itemsize, how.stream) + max(state),
-        cost.free_memory(job.device),
-        how.stream,
-        passes,
-        passes * stored + generation,
-        # Products of a layer's size run at half the speed of a large one, with all around them.
-        2 * work / cost.speed(job.device, DTYPES[job.settings.dtype]),
+    return Outline(
+        model_type=job.pair.base.row.model_type,
+        layers=layers,
+        questions=len(job.prompts),
+        positions=size.positions,
+        scored=size.scored,
+        runs=2 * layers,
+        operations=work,
+        memory=_weights(models, itemsize, how.stream) + max(state),
+        free=cost.free_memory(job.device),
+        stream=how.stream,
+        passes=passes,
+        bytes_read=passes * stored + generation,
+        seconds=work / cost.layer_speed(job.device, DTYPES[job.settings.dtype]),
     )
 
 
