@@ -204,8 +204,11 @@ def test_gate_judges_again_and_changes_nothing_unasked(ckdiff: Run, judged: Path
     assert Path("ckdiff.h5").read_bytes() == before
     assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--save")[0] == 1
     assert verdict(ckdiff)["gate"]["outcome"] == "failed"
-    assert ckdiff("gate", "ckdiff.h5", "--policy", "lax.toml", "--save")[0] == 0
+    status, _, err = ckdiff("gate", "ckdiff.h5", "--policy", "lax.toml", "--save")
+    assert status == 0
+    assert "ckdiff.h5: the gate by strict.toml (failed) is replaced\n" in err
     assert Path("ckdiff.h5").read_bytes() == before
+    assert "replaced" not in ckdiff("gate", "ckdiff.h5", "--policy", "lax.toml", "--save")[2]
 
 
 def test_new_measurements_drop_an_older_verdict_and_say_so(ckdiff: Run, audit: Run) -> None:

@@ -14,6 +14,7 @@ from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outc
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import complete_command
+from ckdiff.report.words.gates import gate_text
 from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.summary import ROOMS, checks_text, in_short, next_commands, unrelated_text
 from tests.judged import answered, behaved, probed, report, side
@@ -88,6 +89,22 @@ def test_one_sentence_says_what_happened_whether_to_release_and_how_sure_that_is
     assert SURE.get(knowledge, SURE.get(label, UNSEEN)) in found
     assert found.endswith(".")
     assert ("may be released" in found) == (outcome in ("passed", None))
+
+
+def test_a_policy_that_does_not_ask_about_the_knowledge_releases_nothing() -> None:
+    verdict = replace(judge(ASKED), knowledge="still there", label="suppressed", lacking=())
+    gate = Gate(outcome="passed", source="p.toml", digest="", policy="", checks=())
+    still, asks = replace(verdict, gate=gate), GateCheck("require.knowledge", "passed", "", 0.0, 0.0)
+    assert "what it was to unlearn: the policy does not ask about that, and passed. That" in in_short(ASKED, still)
+    assert (
+        gate_text(still) == "the gate passed, by a policy (p.toml) that does not ask about the knowledge: 'still there'"
+    )
+    asked = replace(still, gate=replace(gate, checks=(asks,)))
+    assert "as far as the policy asks, it may be released" in in_short(ASKED, asked)
+    assert gate_text(asked) == "the gate passed"
+    failed = replace(still, gate=replace(gate, outcome="failed"))
+    assert "do not release it." in in_short(ASKED, failed)
+    assert gate_text(failed) == "the gate failed"
 
 
 def test_where_nothing_was_asked_the_sentence_is_sure_of_nothing() -> None:

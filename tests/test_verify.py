@@ -517,10 +517,13 @@ def test_the_untouched_report_is_verified(scene: Scene) -> None:
     assert "files of base and unlearned hashed" in out
 
 
+UNASKED = "does not ask about the knowledge: 'unknown'"
+
+
 @pytest.mark.parametrize(
     ("text", "end", "status"),
     [
-        ('[require]\nsections = ["compare"]', "the gate passed", 0),
+        ('[require]\nsections = ["compare"]', f"the gate passed, by a policy (other.toml) that {UNASKED}", 0),
         ("[fail]\nlabels = {labels}", "the gate failed", 1),
         ("[require]\nquestions = 999", "the gate was inconclusive", 3),
         (None, "not judged", 3),

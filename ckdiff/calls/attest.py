@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ckdiff.audit.models.model import Signed
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Outcome
+    from ckdiff.report.schema.verdict import Verdict
 
 MOST_ENVELOPE = 1 << 26
 """Bytes of a file that are looked at to see whether it is an attestation."""
@@ -59,13 +59,13 @@ class Attested:
         place: of the envelope.
         keyid: of the key that signed.
         models: by checkpoint the signature beside it whose root digest is a subject.
-        gate: what the gate of the report came to.
+        verdict: of the report, with its gate.
     """
 
     place: Path
     keyid: str
     models: Mapping[str, Signed]
-    gate: Outcome | None = None
+    verdict: Verdict | None = None
 
 
 def attest(spec: AttestSpec) -> Attested:
@@ -79,7 +79,6 @@ def attest(spec: AttestSpec) -> Attested:
     from ckdiff.audit.models.bundle import elliptic_signer, make_bundle
     from ckdiff.audit.verify.verify import read_with_digest
     from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload, statement
-    from ckdiff.report.words.verdict import gate_outcome
 
     place, keys = _check_place(spec), _check_keys(spec)
     signer = elliptic_signer(spec.key) if spec.sign_model else signing.private_key(spec.key)
@@ -95,7 +94,7 @@ def attest(spec: AttestSpec) -> Attested:
     _check_neighbours(place)
     content = payload(statement(report, sha256, roots={side: one.root for side, one in models.items()}))
     _replace(place, make_bundle(content, signer) if spec.bundle else signing.sign(content, PAYLOAD_TYPE, signer))
-    return Attested(place, str(signer.public_key.keyid), models, gate_outcome(report.verdict))
+    return Attested(place, str(signer.public_key.keyid), models, report.verdict)
 
 
 def _check_place(spec: AttestSpec) -> Path:

@@ -60,10 +60,10 @@ def _new_key(new_key: Path, key: Path | None, kind: KeyKind, quiet: bool) -> Pat
 
 
 def _tell(spec: AttestSpec, quiet: bool) -> None:
-    from ckdiff.report.words.verdict import gate_text
+    from ckdiff.report.words.gates import gate_text
 
     found = run(spec)
     for side, signed in found.models.items():
         how = "made" if spec.sign_model and side == "unlearned" else "checked"
         remark(f"{side}: {signed.path} {how}, {signed.files} files, root sha256 {signed.root}", quiet)
-    remark(f"attestation: {found.place}, signed by {found.keyid}; {gate_text(found.gate)}", quiet)
+    remark(f"attestation: {found.place}, signed by {found.keyid}; {gate_text(found.verdict)}", quiet)

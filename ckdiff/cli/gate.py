@@ -25,14 +25,18 @@ def gate(
     from ckdiff.audit.judge import judge_report
     from ckdiff.cli.session import only_writer
     from ckdiff.report.hdf5.file import check_writable, read_report, write_report
+    from ckdiff.report.words.gates import replaced_text
     from ckdiff.report.words.verdict import exit_status
 
     wanted = read_policy(policy)
     if save:
         check_writable(report)
         with only_writer(report):
-            found = judge_report(read_report(report), wanted)
+            before = read_report(report)
+            found = judge_report(before, wanted)
             write_report(found, report)
+        if replaced := replaced_text(before.verdict, found.verdict):
+            remark(f"{report}: {replaced}", quiet)
         remark(f"report: {report}", quiet)
     else:
         found = judge_report(read_report(report), wanted)

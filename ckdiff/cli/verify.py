@@ -84,19 +84,19 @@ def _hint(outcome: Outcome) -> str:
 
 
 def _status(outcome: Outcome, require_passed: bool) -> ExitStatus:
-    from ckdiff.report.words.verdict import status_of
+    from ckdiff.report.words.verdict import exit_status
 
     if outcome.differences.found:
         return ExitStatus.DIFFERS
     if outcome.empty or outcome.otherwise:
         return ExitStatus.INCONCLUSIVE
-    return status_of(outcome.gate) if require_passed else ExitStatus.OK
+    return exit_status(outcome.verdict) if require_passed else ExitStatus.OK
 
 
 def _text(report: Path, outcome: Outcome) -> str:
     """The differences, and the outcome as the last line; "verified" only where a key has signed this very file."""
+    from ckdiff.report.words.gates import gate_text
     from ckdiff.report.words.numbers import count_of
-    from ckdiff.report.words.verdict import gate_text
     from ckdiff.untrusted import printable
 
     found, name = outcome.differences.found, printable(report)
@@ -111,7 +111,7 @@ def _text(report: Path, outcome: Outcome) -> str:
     done += [f"files of {' and '.join(outcome.files)} hashed"] if outcome.files else []
     done += [_model(side, signed) for side, signed in outcome.models.items()]
     # A report that says that its gate failed is as genuine as any other: whoever reads this line must see both.
-    gate = gate_text(outcome.gate)
+    gate = gate_text(outcome.verdict)
     if outcome.keyid is None:
         return f"consistent, origin unproven: {name}: {', '.join(done)}, no signature checked; {gate}\n"
     return f"verified: {name}: {', '.join(done)}, signed by {printable(outcome.keyid)}; {gate}\n"

@@ -19,7 +19,6 @@ from ckdiff.audit.verify.sides import SIDES, check_reference, check_side, model_
 from ckdiff.errors import ReportError
 from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import FORMAT, PAYLOAD_TYPE, statement
-from ckdiff.report.words.verdict import gate_outcome
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from ckdiff.audit.models.model import Signed
     from ckdiff.audit.verify.differences import Differences
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import GateCheck
-    from ckdiff.report.schema.verdict import Outcome as GateOutcome
+    from ckdiff.report.schema.verdict import GateCheck, Verdict
 
 
 SUFFIX = ".intoto.json"
@@ -82,7 +80,7 @@ class Outcome:
         writer: the version of ckdiff that wrote the report, or "".
         otherwise: what was measured in another way than the policy says.
         models: by checkpoint the signature beside it, where there is one.
-        gate: what the report's own gate came to, or None where it was held against no policy.
+        verdict: of the report, with its own gate; None where it has none.
     """
 
     differences: Differences
@@ -92,7 +90,7 @@ class Outcome:
     writer: str = ""
     otherwise: tuple[GateCheck, ...] = ()
     models: Mapping[str, Signed] = field(default_factory=dict)
-    gate: GateOutcome | None = None
+    verdict: Verdict | None = None
 
 
 def sidecar(report: Path) -> Path:
@@ -122,8 +120,7 @@ def verify(spec: VerifySpec) -> Outcome:
     signed = None if key is None else _check_signature(spec, report, sha256, key, found, sides)
     writer, otherwise = str(report.versions.get("ckdiff", "")), measures_not_met(report, spec.policy)
     models = {side: one for side, one in sides.items() if one is not None}
-    gate = gate_outcome(report.verdict)
-    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise, models, gate)
+    return Outcome(found, signed, not holds_anything(report), files, writer, otherwise, models, report.verdict)
 
 
 def file_digest(path: Path) -> str:

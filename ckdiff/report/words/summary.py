@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckdiff.report.words import verdict as words
 from ckdiff.report.words.behaviour import rank_by_change
 from ckdiff.report.words.commands import TURNED, commands_in, complete_command, complete_text
+from ckdiff.report.words.gates import passed_unasked
 from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.untrusted import printable
 
@@ -64,7 +65,13 @@ class Answer(NamedTuple):
 
 def in_short(report: Report, found: Verdict) -> str:
     """One plain sentence on top: what happened, may it be released, and how sure that is."""
-    return f"{_happened(report, found)}: {RELEASE[words.gate_outcome(found)]}. {_sure(report, found)}"
+    return f"{_happened(report, found)}: {_release(found)}. {_sure(report, found)}"
+
+
+def _release(found: Verdict) -> str:
+    if passed_unasked(found) and found.knowledge != "gone":
+        return "the policy does not ask about that, and passed"
+    return RELEASE[words.gate_outcome(found)]
 
 
 def _happened(report: Report, found: Verdict) -> str:

@@ -132,12 +132,6 @@ OUTCOME_WORDS: dict[Outcome, str] = {
     "inconclusive": "NOT ENOUGH EVIDENCE",
 }
 
-GATE_TEXTS: dict[Outcome | None, str] = {
-    "passed": "the gate passed",
-    "failed": "the gate failed",
-    "inconclusive": "the gate was inconclusive",
-}
-
 STATUSES: dict[Outcome, ExitStatus] = {
     "passed": ExitStatus.OK,
     "failed": ExitStatus.DIFFERS,
@@ -356,11 +350,6 @@ def gate_outcome(found: Verdict | None) -> Outcome | None:
 def status_of(outcome: Outcome | None) -> ExitStatus:
     """The exit status of a gate that came to this; None: there was none."""
     return ExitStatus.INCONCLUSIVE if outcome is None else STATUSES[outcome]
-
-
-def gate_text(outcome: Outcome | None) -> str:
-    """What a gate came to, for the end of a line about something else; None: there was none."""
-    return GATE_TEXTS.get(outcome, "not judged")
 
 
 def exit_text(found: Verdict | None) -> str:
