@@ -25,280 +25,34 @@ import argparse
 import statistics
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+from probe_contenders import AGREE, CHECKED, WINDOW, Curves, Plain, Taken, ckdiff, differences, intervals, load_all
 
 from ckdiff.probes import cost
 from ckdiff.probes.live.generation import greedy, stop_tokens
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
-from ckdiff.probes.losses import PositionLosses, Scorer
 from ckdiff.probes.preparation import CHUNK
-from ckdiff.probes.prompts import Prompt, batches
-from ckdiff.probes.sweep import SIDES, Pair, Sweep, ends_of
+from ckdiff.probes.sweep import Pair
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.runs import Schedule, plan_runs, window_of
-from ckdiff.scoring.scores import QuestionLosses, probe_run
+from ckdiff.scoring.runs import Schedule, plan_runs
 from ckdiff.weights.opening import open_checkpoint
 from ckdiff.weights.reader import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor
+    from ckdiff.probes.prompts import Prompt
 
 OPEN = ("coeff", "values", "attn", "attn+coeff")
-WINDOW = 5
-BATCH = 32
-AGREE = 1e-4
-CHECKED = ("krs", "krs_centred")
-"""What the contenders must agree on; plain's KL is a float32 sum, which is rounding where two models hardly differ."""
 TARGETS = {"open": 0.45, "isolated": 0.22, "kl": 0.60}
-LOSSES = ("krs", "krs_centred", "krs_kl")
-
-Curves = dict[tuple[str, str], list[float]]
-"""(mode, score) -> that score at every window centre."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Seconds of one contender's parts: forwards or sweep, raw and centred losses (ckdiff: all losses), KL and top1."""
-
-    forwards: float
-    losses: float
-    kl: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return self.forwards + self.losses + self.kl
-
-
-# -------------------------------------------------------------------------------------------------- the plain script
-
-
-@dataclass
-class Recorded:
-    """States of one model: by layer m and A; logits at the scored positions."""
-
-    m: list[Tensor]
-    attention: list[Tensor]
-    logits: Tensor
-
-
-class Plain:
-    """One full forward a window and mode, with hooks. `base` and `unlearned` are transformers' Llama-like models."""
-
-    def __init__(self, base: Any, unlearned: Any, asked: Sequence[Prompt], clock: Callable[[], float]) -> None:
-        self.base, self.unlearned, self.clock = base, unlearned, clock
-        device = next(base.parameters()).device
-        # The answer's last token predicts nothing: the plain script is spared its position.
-        rows = [(prompt.ids + prompt.answer)[:-1] for prompt in asked]
-        self.ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        for number, row in enumerate(rows):
-            self.ids[number, : len(row)] = torch.tensor(row)
-        self.ids = self.ids.to(device)
-        places = [(number, place) for number, prompt in enumerate(asked) for place in prompt.scored]
-        self.question, self.position = torch.tensor(places, device=device).T
-        self.counts = [len(prompt.answer) for prompt in asked]
-
-    def record(self, model: Any) -> Recorded:
-        """One forward, with hooks that keep what they see."""
-        m: list[Tensor] = []
-        attention: list[Tensor] = []
-        handles = []
-        for layer in model.model.layers:
-            handles.append(layer.mlp.down_proj.register_forward_pre_hook(lambda _, given: m.append(given[0])))
-            handles.append(layer.self_attn.o_proj.register_forward_hook(lambda _, given, made: attention.append(made)))
-        logits = self.forward(model, handles)
-        return Recorded(m, attention, logits)
-
-    def restored(
-        self, m: Mapping[int, Tensor], attention: Mapping[int, Tensor], swaps: Sequence[tuple[Any, Any]]
-    ) -> Tensor:
-        """Logits of the unlearned model with some layers' m and A, and some modules' weights, from elsewhere."""
-        handles = []
-        for number, layer in enumerate(self.unlearned.model.layers):
-            if number in m:
-                handles.append(layer.mlp.down_proj.register_forward_pre_hook(lambda *_, state=m[number]: (state,)))
-            if number in attention:
-                handles.append(layer.self_attn.o_proj.register_forward_hook(lambda *_, state=attention[number]: state))
-        kept = [module.weight for module, _ in swaps]
-        for module, donor in swaps:
-            module.weight = donor.weight
-        try:
-            return self.forward(self.unlearned, handles)
-        finally:
-            for (module, _), weight in zip(swaps, kept, strict=True):
-                module.weight = weight
-
-    def forward(self, model: Any, handles: Sequence[Any]) -> Tensor:
-        """Logits at the scored positions [position, d_vocab]; removes the hooks."""
-        try:
-            logits: Tensor = model(input_ids=self.ids, use_cache=False).logits
-        finally:
-            for handle in handles:
-                handle.remove()
-        return logits[self.question, self.position]
-
-    def run(self, modes: Sequence[str], variant: str, centres: Sequence[int], kl: bool) -> tuple[Curves, Taken]:
-        """All windows of some modes."""
-        start = self.clock()
-        base, unlearned = self.record(self.base), self.record(self.unlearned)
-        forwards, losses, divergences = self.clock() - start, 0.0, 0.0
-
-        def scored(logits: Tensor) -> list[float]:
-            nonlocal losses, divergences
-            start = self.clock()
-            change = logits - base.logits
-            raw, shift = change.square().mean(-1), change.mean(-1)
-            found = [self.mean(raw), self.mean(raw - shift**2)]
-            losses += self.clock() - start
-            if kl:
-                start = self.clock()
-                found.append(self.mean((probability * (expected - logits.log_softmax(-1))).sum(-1)))
-                (logits.argmax(-1) == favourite).float().mean().item()
-                divergences += self.clock() - start
-            return found
-
-        if kl:
-            start = self.clock()
-            expected, favourite = base.logits.log_softmax(-1), base.logits.argmax(-1)
-            probability = expected.exp()
-            divergences += self.clock() - start
-        whole = scored(unlearned.logits)
-        curves: Curves = {}
-        for mode in modes:
-            for centre in centres:
-                start = self.clock()
-                logits = self.restored(*self.patches(mode, variant, centre, base, unlearned))
-                forwards += self.clock() - start
-                for name, loss, reference in zip(LOSSES, scored(logits), whole, strict=False):
-                    curves.setdefault((mode, name), []).append(1 - loss / reference)
-        return curves, Taken(forwards, losses, divergences)
-
-    def patches(
-        self, mode: str, variant: str, centre: int, base: Recorded, unlearned: Recorded
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor], list[tuple[Any, Any]]]:
-        """What `restored` takes: base states in the window; isolated: the unlearned model's own for all else."""
-        layers = self.unlearned.model.layers
-        first, last = window_of(centre, WINDOW, len(layers))
-        m: dict[int, Tensor] = {}
-        attention: dict[int, Tensor] = {}
-        swaps: list[tuple[Any, Any]] = []
-        for number in range(first, len(layers)):
-            inside, own = number <= last, layers[number].mlp
-            donor = self.base.model.layers[number].mlp
-            if inside and mode in ("coeff", "attn+coeff", "mlp"):
-                m[number] = base.m[number]
-            elif variant == "isolated" and mode in ("values", "attn"):
-                m[number] = unlearned.m[number]
-            if inside and mode in ("attn", "attn+coeff"):
-                attention[number] = base.attention[number]
-            elif variant == "isolated" and mode in ("coeff", "values", "keys", "mlp"):
-                attention[number] = unlearned.attention[number]
-            if inside and mode in ("values", "mlp"):
-                swaps.append((own.down_proj, donor.down_proj))
-            if inside and mode == "keys":
-                swaps += [(own.gate_proj, donor.gate_proj), (own.up_proj, donor.up_proj)]
-        return m, attention, swaps
-
-    def mean(self, values: Tensor) -> float:
-        """Over a question's positions, then over questions."""
-        return float(torch.stack([part.mean() for part in values.split(self.counts)]).mean())
-
-
-# -------------------------------------------------------------------------------------------------------------- ckdiff
-
-
-@dataclass
-class Swept:
-    """What ckdiff found: curves by variant, and the losses that intervals rest on."""
-
-    curves: dict[str, Curves]
-    losses: list[QuestionLosses]
-    unlearned: QuestionLosses
-    taken: Taken
-
-
-def ckdiff(pair: Pair, asked: Sequence[Prompt], plan: Schedule, kl: bool, clock: Callable[[], float]) -> Swept:
-    """Sweep and losses, called as `probes.probing` calls them."""
-    start = clock()
-    device = pair.base.device
-    sweep = Sweep(pair, batches(asked, BATCH, device), plan, range(len(plan.runs)), CHUNK[device.type])
-    state = sweep.begin()
-    while state.layer < plan.layers:
-        sweep.advance(state)
-    own, finals = sweep.finals(state)
-    heads = {side: pair.side(side).unembedding(sweep.own_scored(state, side)) for side in SIDES}
-    middle = clock()
-    scorer = Scorer(own["base"], heads, len(finals), kl)
-    whole = scorer.losses("unlearned", [own["unlearned"]])
-    scorer.logit_size()
-    found: dict[int, PositionLosses] = {}
-    for side in SIDES:
-        members = [number for number in sorted(finals) if ends_of(plan.runs[number]) == side]
-        found |= dict(zip(members, scorer.losses(side, [finals[number] for number in members]), strict=True))
-    counts = [len(prompt.answer) for prompt in asked]
-
-    def by_question(runs: Sequence[Any]) -> QuestionLosses:
-        names = ("mse", "mse_centred", "kl", "top1")
-        parts = ([[float(part.mean()) for part in getattr(run, name).split(counts)] for run in runs] for name in names)
-        return QuestionLosses(*(np.array(part) for part in parts))
-
-    unlearned = by_question(whole)
-    losses = [by_question([found[number] for number in each.runs]) for each in plan.sweeps]
-    curves: dict[str, Curves] = {}
-    for each, values in zip(plan.sweeps, losses, strict=True):
-        for name, kind in zip(LOSSES, ("mse", "mse_centred", "kl"), strict=True):
-            score = 1 - getattr(values, kind).mean(1) / getattr(unlearned, kind).mean()
-            curves.setdefault(each.variant, {})[each.mode, name] = score.tolist()
-    whole_losses = QuestionLosses(*(getattr(unlearned, name)[0] for name in ("mse", "mse_centred", "kl", "top1")))
-    return Swept(curves, losses, whole_losses, Taken(middle - start, clock() - middle))
-
-
-def intervals(swept: Swept, plan: Schedule) -> float:
-    """CPU seconds of the intervals and bands of every curve."""
-    start = time.process_time()
-    for each, losses in zip(plan.sweeps, swept.losses, strict=True):
-        centres = np.array(each.centres, dtype=np.int64)
-        windows = np.array([window_of(centre, WINDOW, plan.layers) for centre in each.centres], dtype=np.int64)
-        probe_run(
-            direction=each.direction,
-            mode=each.mode,
-            variant=each.variant,
-            window=WINDOW,
-            layers=centres,
-            first=windows[:, 0],
-            last=windows[:, 1],
-            losses=losses,
-            unlearned=swept.unlearned,
-        )
-    return time.process_time() - start
-
-
-def load_all(pair: Pair) -> None:
-    for side in SIDES:
-        live = pair.side(side)
-        live.load_ends()
-        for number in range(len(live.layers)):
-            live.load_layer(number)
-
-
-def differences(a: Curves, b: Curves) -> Iterator[tuple[str, float]]:
-    """By score, the largest difference between the curves that both have."""
-    for name in LOSSES:
-        found = [np.abs(np.array(a[key]) - np.array(b[key])).max() for key in a.keys() & b.keys() if key[1] == name]
-        if found and not np.isnan(found).all():
-            yield name, float(np.max(found))
-
-
-# -------------------------------------------------------------------------------------------------------- this script
+"""Ratios to the plain script that are aimed at, by comparison."""
 
 
 def speed(live: LiveModel) -> float:
@@ -331,98 +85,122 @@ def main() -> None:
         sys.exit(measure(options))
 
 
-def measure(options: argparse.Namespace) -> int:
+@dataclass
+class Contest:
+    """Both contenders on one pair, and what they took and found so far."""
+
+    pair: Pair
+    asked: Sequence[Prompt]
+    plain: Plain
+    size: cost.Sizes
+    seconds: dict[str, list[Taken]] = field(default_factory=dict)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    interval_seconds: list[float] = field(default_factory=list)
+
+    def plan(self, modes: Sequence[str], variant: str, last: bool = False, controls: bool = False) -> Schedule:
+        """Runs of some modes over all windows, or over the last one."""
+        layers = range(self.size.layers)[-1 if last else 0 :]
+        return plan_runs(("restore",), modes, (variant,), layers, WINDOW, self.size.layers, controls)
+
+    def plans(self) -> tuple[tuple[str, Schedule, bool], ...]:
+        """The comparisons by name, and whether every logit is needed."""
+        four = self.plan(OPEN, "open")
+        return ("open", four, False), ("isolated", self.plan(("coeff",), "isolated"), False), ("kl", four, True)
+
+    def warm(self) -> None:
+        """A last window through everything, so that nobody pays for what happens once."""
+        self.plain.run(OPEN[:1], "open", range(self.size.layers)[-1:], True)
+        ckdiff(self.pair, self.asked, self.plan(OPEN, "open", last=True), True, time.process_time)
+
+    def run(self) -> None:
+        """One round: everything once."""
+        self._run_plain()
+        for name, plan, kl in (*self.plans(), ("controls", self.plan(OPEN, "open", controls=True), False)):
+            swept = ckdiff(self.pair, self.asked, plan, kl, time.process_time)
+            (self.curves[f"ckdiff {name}"],) = swept.curves.values()
+            self._note(f"ckdiff {name}", swept.taken)
+            if name == "kl":
+                self.interval_seconds.append(intervals(swept, plan))
+
+    def _run_plain(self) -> None:
+        windows = range(self.size.layers)
+        self.curves["plain open"], taken = self.plain.run(OPEN, "open", windows, True)
+        self.curves["plain kl"] = self.curves["plain open"]
+        self._note("plain open", replace(taken, kl=0.0))
+        self._note("plain kl", taken)
+        self.curves["plain isolated"], taken = self.plain.run(("coeff",), "isolated", windows, False)
+        self._note("plain isolated", replace(taken, kl=0.0))
+
+    def _note(self, name: str, taken: Taken) -> None:
+        self.seconds.setdefault(name, []).append(taken)
+
+    def tell(self, per_second: float) -> float:
+        """Print every comparison; the largest difference of what the contenders must agree on."""
+        print(f"{'CPU seconds':24s} {'min':>8s} {'median':>8s} {'max':>8s}")
+        worst = max(self._tell(name, plan, kl, per_second) for name, plan, kl in self.plans())
+        print("not in the ratios")
+        print(row("open with controls", [taken.total for taken in self.seconds["ckdiff controls"]]))
+        print(row("intervals and bands", self.interval_seconds))
+        print(f"products run at {per_second / 1e9:.1f} GFLOP a CPU second")
+        return worst
+
+    def _tell(self, name: str, plan: Schedule, kl: bool, per_second: float) -> float:
+        ours, theirs = self.seconds[f"ckdiff {name}"], self.seconds[f"plain {name}"]
+        work, plain_work = cost.operations(plan, self.size, kl), cost.plain_operations(len(plan.runs), self.size)
+        print(f"{name}: {', '.join(each.mode for each in plan.sweeps)}; {len(plan.runs)} windows")
+        print(row("plain", [taken.total for taken in theirs]))
+        print(row("ckdiff", [taken.total for taken in ours]))
+        ratio = median(ours, "total") / median(theirs, "total")
+        print(f"  ratio of medians {ratio:.3f} (target {TARGETS[name]:.2f}), of operations {work / plain_work:.3f}")
+        for side, parts, products in (("plain", theirs, plain_work), ("ckdiff", ours, work)):
+            losses = statistics.median([taken.losses + taken.kl for taken in parts])
+            print(
+                f"  {side + ':':7s} {'forwards' if side == 'plain' else 'sweep'} {median(parts, 'forwards'):.2f},"
+                f" losses {losses:.2f}; products alone would take {products / per_second:.2f}"
+            )
+        found = dict(differences(self.curves[f"ckdiff {name}"], self.curves[f"plain {name}"]))
+        print(f"  largest difference: {', '.join(f'{score} {value:.1e}' for score, value in found.items())}")
+        return max(found[score] for score in CHECKED)
+
+
+def median(parts: Sequence[Taken], name: str) -> float:
+    """Of one figure of many measurements."""
+    return float(statistics.median([getattr(taken, name) for taken in parts]))
+
+
+def load(options: argparse.Namespace) -> Contest:
+    """Both contenders with their models, and the questions with the answers that both score."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    device = torch.device("cpu")
-    pair = Pair(
-        *(LiveModel(open_checkpoint(str(path)), torch.float32, device) for path in (options.base, options.unlearned))
-    )
+    paths, device = (options.base, options.unlearned), torch.device("cpu")
+    pair = Pair(*(LiveModel(open_checkpoint(str(path)), torch.float32, device) for path in paths))
     load_all(pair)
-    models = [
-        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
-        for path in (options.base, options.unlearned)
-    ]
+    read = partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32, local_files_only=True)
+    models = [read(path).eval() for path in paths]
     asked = Wording(load_tokenizer(options.base)).prompts(read_questions(options.questions).questions)
     stops = stop_tokens(pair.base, read_json(options.base, "generation_config.json"))
     answers = greedy(pair.base, [prompt.ids for prompt in asked], options.tokens, stops)
     asked = [replace(prompt, answer=tuple(answer)) for prompt, answer in zip(asked, answers, strict=True)]
-    plain = Plain(models[0], models[1], asked, time.process_time)
-    size = cost.sizes(pair.base, asked)
-    centres = range(size.layers)
+    return Contest(pair, asked, Plain(models[0], models[1], asked, time.process_time), cost.sizes(pair.base, asked))
 
-    def planned(
-        modes: Sequence[str], variant: str, layers: Sequence[int] = centres, controls: bool = False
-    ) -> Schedule:
-        return plan_runs(("restore",), modes, (variant,), layers, WINDOW, size.layers, controls)
 
-    four, isolated, controlled = (
-        planned(OPEN, "open"),
-        planned(("coeff",), "isolated"),
-        planned(OPEN, "open", controls=True),
-    )
+def measure(options: argparse.Namespace) -> int:
+    """All rounds, and what came of them; 1 where the contenders disagree."""
+    contest = load(options)
+    size, plain = contest.size, contest.plain
     print(
-        f"{pair.base.row.model_type}, {size.layers} layers, {len(asked)} questions, {size.positions} positions"
-        f" ({plain.ids.numel()} padded), {size.scored} scored; {options.threads} threads, torch {torch.__version__}",
+        f"{contest.pair.base.row.model_type}, {size.layers} layers, {len(contest.asked)} questions,"
+        f" {size.positions} positions ({plain.ids.numel()} padded), {size.scored} scored; {options.threads} threads,"
+        f" torch {torch.__version__}",
         flush=True,
     )
-    # A last window through everything, so that nobody pays for what happens once.
-    plain.run(OPEN[:1], "open", centres[-1:], True)
-    ckdiff(pair, asked, planned(OPEN, "open", centres[-1:]), True, time.process_time)
-
-    seconds: dict[str, list[Taken]] = {}
-    curves: dict[str, Curves] = {}
-    interval_seconds = []
+    contest.warm()
     for number in range(options.rounds):
-        for name, modes, variant, kl in (("open", OPEN, "open", True), ("isolated", ("coeff",), "isolated", False)):
-            curves[f"plain {name}"], taken = plain.run(modes, variant, centres, kl)
-            seconds.setdefault(f"plain {name}", []).append(replace(taken, kl=0.0))
-            if kl:
-                curves["plain kl"] = curves["plain open"]
-                seconds.setdefault("plain kl", []).append(taken)
-        for name, plan, kl in (
-            ("open", four, False),
-            ("isolated", isolated, False),
-            ("kl", four, True),
-            ("controls", controlled, False),
-        ):
-            swept = ckdiff(pair, asked, plan, kl, time.process_time)
-            (curves[f"ckdiff {name}"],) = swept.curves.values()
-            seconds.setdefault(f"ckdiff {name}", []).append(swept.taken)
-            if name == "kl":
-                interval_seconds.append(intervals(swept, plan))
+        contest.run()
         print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
-
-    per_second = speed(pair.base)
-    worst = 0.0
-    print(f"{'CPU seconds':24s} {'min':>8s} {'median':>8s} {'max':>8s}")
-    for name, plan, kl in (("open", four, False), ("isolated", isolated, False), ("kl", four, True)):
-        ours, theirs = seconds[f"ckdiff {name}"], seconds[f"plain {name}"]
-        operations, plain_operations = cost.operations(plan, size, kl), cost.plain_operations(len(plan.runs), size)
-        medians = [statistics.median([taken.total for taken in side]) for side in (ours, theirs)]
-        print(f"{name}: {', '.join(each.mode for each in plan.sweeps)}; {len(plan.runs)} windows")
-        print(row("plain", [taken.total for taken in theirs]))
-        print(row("ckdiff", [taken.total for taken in ours]))
-        print(
-            f"  ratio of medians {medians[0] / medians[1]:.3f} (target {TARGETS[name]:.2f}),"
-            f" of operations {operations / plain_operations:.3f}"
-        )
-        for side, parts, work in (("plain", theirs, plain_operations), ("ckdiff", ours, operations)):
-            print(
-                f"  {side + ':':7s} {'forwards' if side == 'plain' else 'sweep'}"
-                f" {statistics.median([taken.forwards for taken in parts]):.2f}, losses"
-                f" {statistics.median([taken.losses + taken.kl for taken in parts]):.2f};"
-                f" products alone would take {work / per_second:.2f}"
-            )
-        found = dict(differences(curves[f"ckdiff {name}"], curves[f"plain {name}"]))
-        worst = max(worst, *(found[score] for score in CHECKED))
-        print(f"  largest difference: {', '.join(f'{score} {value:.1e}' for score, value in found.items())}")
-    print("not in the ratios")
-    print(row("open with controls", [taken.total for taken in seconds["ckdiff controls"]]))
-    print(row("intervals and bands", interval_seconds))
-    print(f"products run at {per_second / 1e9:.1f} GFLOP a CPU second")
+    worst = contest.tell(speed(contest.pair.base))
     if not worst <= AGREE:
         print(f"the contenders disagree: {worst:.1e} is more than {AGREE:.0e}", file=sys.stderr)
         return 1

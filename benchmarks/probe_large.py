@@ -13,7 +13,7 @@ afterwards. 32 layers want 27 GB of disk. Then one of two things:
                       from --dir (a tmpfs leaves the disk out). Mode ancillary is ckdiff's alone: it has no windows.
 
   python benchmarks/probe_large.py                                  # command, on the CPU
-  python benchmarks/probe_large.py --device cuda                    # process, all modes, open and isolated
+  python benchmarks/probe_large.py --device cuda                    # process, modes that plain has
   python benchmarks/probe_large.py --measure process --layers 2 --d-model 256 --d-ff 512 --heads 4     # tries it
 
 With random weights the scores mean nothing; the work is that of real ones.
@@ -25,7 +25,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,28 +35,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from probe import AGREE, CHECKED, WINDOW, Plain, ckdiff, differences, load_all
+from probe_contenders import SCRIPTED
+from probe_loaded import measure_process
 
-from ckdiff.modes import MODES
-from ckdiff.probes import cost
-from ckdiff.probes.live.model import LiveModel
-from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES
-from ckdiff.probes.sweep import SIDES, Pair
-from ckdiff.probes.wording.wording import Wording
-from ckdiff.questions.questions import read_questions
-from ckdiff.scoring.runs import plan_runs
-from ckdiff.weights.opening import open_checkpoint
+from ckdiff.probes.sweep import SIDES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ckdiff.scoring.runs import Schedule
 
 D_VOCAB = 32000
 SHARD = 1_000_000_000
 WORDS = 500
 PROMPT_WORDS = 20
+COMPARED = (*SCRIPTED, "ancillary")
 STD = 0.02
 COUNTING = """
 import atexit, os, sys
@@ -278,81 +270,6 @@ def measure_command(directory: Path, total: int, asked: Sequence[str], options: 
 # ---------------------------------------------------------------------------------------------------------- in process
 
 
-def measure_process(directory: Path, options: argparse.Namespace) -> int:
-    """Both contenders on the same loaded models, in turn; 1 where they disagree."""
-    device, dtype = torch.device(options.device), DTYPES[options.dtype]
-
-    def clock() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    start = clock()
-    pair = Pair(*(LiveModel(open_checkpoint(str(directory / side)), dtype, device) for side in SIDES))
-    load_all(pair)
-    on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"loading: {clock() - start:.1f} s wall, {options.dtype}, {device} ({on}), torch {torch.__version__}")
-    tokenizer = load_tokenizer(directory / "base")
-    asked = Wording(tokenizer).answered(read_questions(directory / "questions.jsonl").questions, options.tokens)
-    size = cost.sizes(pair.base, asked)
-    modes, variants = options.mode.split(","), options.variants.split(",")
-    windowed = [mode for mode in modes if not MODES[mode].ancillary]
-    centres = range(size.layers)
-
-    def planned(layers: Sequence[int]) -> Schedule:
-        return plan_runs(("restore",), modes, variants, layers, WINDOW, size.layers, controls=False)
-
-    plan, plain = planned(centres), Plain(pair.base.model, pair.unlearned.model, asked, clock)
-    windows = len(windowed) * len(variants) * size.layers
-    print(
-        f"{len(asked)} questions, {size.positions} positions, {size.scored} scored; {', '.join(modes)};"
-        f" {', '.join(variants)}: {len(plan.runs)} runs of ckdiff, {windows} windows of the plain script"
-    )
-    # A last window through both, so that neither pays for what happens once.
-    ckdiff(pair, asked, planned(centres[-1:]), True, clock)
-    plain.run(windowed, variants[0], centres[-1:], True)
-    seconds: dict[str, list[float]] = {"plain": [], "ckdiff": []}
-    memory: dict[str, float] = {}
-    worst: dict[str, float] = {}
-    for _ in range(options.rounds):
-        reset_peak(device)
-        swept = ckdiff(pair, asked, plan, True, clock)
-        seconds["ckdiff"].append(swept.taken.total)
-        memory["ckdiff"] = peak(device)
-        reset_peak(device)
-        spent = 0.0
-        for variant in variants:
-            curves, taken = plain.run(windowed, variant, centres, True)
-            spent += taken.total
-            for score, value in differences(swept.curves[variant], curves):
-                worst[score] = max(worst.get(score, 0.0), value)
-        seconds["plain"].append(spent)
-        memory["plain"] = peak(device)
-    for name, values in seconds.items():
-        text = f"min {min(values):.2f}, median {statistics.median(values):.2f}, max {max(values):.2f}"
-        allocated = f"; most memory allocated {memory[name]:.2f} GB" if device.type == "cuda" else ""
-        print(f"{name:7s} seconds after loading: {text}{allocated}")
-    ratio = statistics.median(seconds["ckdiff"]) / statistics.median(seconds["plain"])
-    work = cost.operations(plan, size, kl=True) / cost.plain_operations(windows, size)
-    print(f"ratio of medians {ratio:.3f}, of operations {work:.3f}")
-    print(f"largest difference: {', '.join(f'{score} {value:.1e}' for score, value in worst.items())}")
-    print("(krs_kl aside: the divergence of such near models is below what the plain script's float32 sum can tell)")
-    if dtype in (torch.float32, torch.float64) and not max(worst[score] for score in CHECKED) <= AGREE:
-        print(f"the contenders disagree by more than {AGREE:.0e}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak(device: torch.device) -> float:
-    """Most memory allocated on the device since the last reset, in GB; NaN on a CPU."""
-    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else float("nan")
-
-
 # --------------------------------------------------------------------------------------------------------- this script
 
 
@@ -367,7 +284,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--questions", type=int, help="by default 2, in process 10")
     parser.add_argument("--tokens", type=int, help="by default 10, in process 30")
-    parser.add_argument("--mode", help="by default coeff, in process all")
+    parser.add_argument("--mode", help="by default coeff, in process all that the plain script knows")
     parser.add_argument("--variants", help="by default open, in process open,isolated")
     parser.add_argument("--rounds", type=int, default=1, help="in process only")
     parser.add_argument(
@@ -379,7 +296,9 @@ def main() -> None:
         parser.error("--measure command is about the CPU")
     options.questions = options.questions or (10 if in_process else 2)
     options.tokens = options.tokens or (30 if in_process else 10)
-    options.mode = options.mode or (",".join(MODES) if in_process else "coeff")
+    options.mode = options.mode or (",".join(COMPARED) if in_process else "coeff")
+    if in_process and (others := set(options.mode.split(",")) - set(COMPARED)):
+        parser.error(f"--mode {','.join(sorted(others))}: the plain script knows {', '.join(COMPARED)}")
     options.variants = options.variants or ("open,isolated" if in_process else "open")
     shape = Shape(options.layers, options.d_model, options.d_ff, options.heads)
     directory = Path(tempfile.mkdtemp(prefix="ckdiff-benchmark-", dir=options.dir))
