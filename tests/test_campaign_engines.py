@@ -212,11 +212,12 @@ def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
     rng = random.Random(6)
     over = threading.Event()
     killed: list[int] = []
+    before = children()
 
     def kill() -> None:
         # No more than so many: where processes start slowly, the last job would be killed again and again.
         while len(killed) < 8 and not over.wait(rng.uniform(0.05, 0.3)):
-            if victims := sorted(children()):
+            if victims := sorted(children() - before):
                 killed.append(rng.choice(victims))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(killed[-1], signal.SIGKILL)

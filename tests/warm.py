@@ -3,7 +3,6 @@
 A command that asks models spends five seconds on importing torch and transformers, and one on a tiny pair. Each of
 these is a process of its own all the same, with its own arguments, directory, environment, streams and exit status.
 That a command finds what it imports from a cold start is tested elsewhere (`tests/test_cli.py`, `examples/quickstart`).
-Where that process has come to an end, commands start cold.
 """
 
 from __future__ import annotations
@@ -36,12 +35,7 @@ import json, os, signal, socket, sys
 there = [number for number, stream in enumerate([sys.stdin, sys.stdout, sys.stderr]) if stream is not None]
 order = {{"words": {own} + sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "streams": there}}
 with socket.socket(socket.AF_UNIX) as line:
-    try:
-        line.connect({place!r})
-    except ConnectionRefusedError:
-        # The process that imported everything was ended: the same command from a cold start.
-        os.environ["PYTHONPATH"] = {root!r}
-        os.execv(sys.executable, [sys.executable, *order["words"]])
+    line.connect({place!r})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os.kill(process, number))
     socket.send_fds(line, [json.dumps(order).encode() + b"\\n"], there)
@@ -59,9 +53,7 @@ def warm_commands(folder: Path) -> Iterator[Path]:
     folder.mkdir()
     place = str(folder / SOCKET)
     for name, own in OWN.items():
-        (folder / name).write_text(
-            CLIENT.format(python=sys.executable, own=own, place=place, root=str(ROOT)), encoding="utf-8"
-        )
+        (folder / name).write_text(CLIENT.format(python=sys.executable, own=own, place=place), encoding="utf-8")
         (folder / name).chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.warm", place]
