@@ -180,21 +180,21 @@ def write(directory: Path, shape: Shape, drifted: int) -> int:
     return total
 
 
-def write_tokenizer(directory: Path) -> None:
+def write_tokenizer(directory: Path, known_words: int = WORDS) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = ["<unk>", "Question", "Answer", ":", *(f"word{number}" for number in range(WORDS))]
+    known = ["<unk>", "Question", "Answer", ":", *(f"word{number}" for number in range(known_words))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(directory)
 
 
-def write_questions(path: Path, questions: int, tokens: int) -> None:
+def write_questions(path: Path, questions: int, tokens: int, known_words: int = WORDS) -> None:
     rng = np.random.default_rng(3)
 
     def text(count: int) -> str:
-        return " ".join(f"word{number}" for number in rng.integers(0, WORDS, count))
+        return " ".join(f"word{number}" for number in rng.integers(0, known_words, count))
 
     lines = [json.dumps({"question": text(PROMPT_WORDS), "answer": text(tokens)}) for _ in range(questions)]
     path.write_text("\n".join(lines) + "\n")
