@@ -25,7 +25,10 @@ KNOWN_WORDS = 60
 CURVES = ("krs", "krs_centred", "krs_kl")
 NOISE = 0.3
 """Of the unlearned model, on every parameter: far more than what rounding to 16 bits changes."""
-TOLERANCES = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
+TOLERANCES = {"float32": 1e-5, "float16": 0.01, "bfloat16": 0.1}
+"""Of a score. On a CPU the worst of eleven dense tiny families were 4e-7, 2e-3 and 2e-2."""
+ROUTED = {"float32": 1e-5, "float16": 0.1, "bfloat16": 0.3}
+"""Of a mixture, where rounding may choose another expert. On a CPU the worst of three were 8e-7, 3e-2 and 6e-2."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,14 @@ class Found:
     @property
     def passed(self) -> bool:
         """Every score is there and within the tolerance."""
-        return not self.error and self.difference <= TOLERANCES[self.dtype]
+        return not self.error and self.difference <= tolerance(self.family, self.dtype)
+
+
+def tolerance(family: str, dtype: str) -> float:
+    """What a family's scores may differ by in a dtype."""
+    from tests.tiny_families import ALL
+
+    return (ROUTED if "num_experts" in ALL[family][1] else TOLERANCES)[dtype]
 
 
 def check(families: Sequence[str], dtypes: Sequence[str], device: str, root: Path) -> list[Found]:
