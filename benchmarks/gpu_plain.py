@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from probe import Plain
+from probe_contenders import Plain
 
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.wording.wording import Wording
