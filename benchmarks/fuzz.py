@@ -69,6 +69,9 @@ def run_batch(name: str, first: int, count: int, folder: Path) -> None:
 
 def _run_copy(act: Any, name: str, numbers: range, at: mmap.mmap, lines: int) -> None:
     """Try mutants, and end the process; `at` counts those that are done."""
+    from fuzz_reports import COPY
+
+    COPY[0] = True
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     faulthandler.disable()
     done, before = int.from_bytes(at, "little"), _peak()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 READING = mmap.mmap(-1, 1)
 """1 while a copy of `fuzz` is in a library that ckdiff would call in a process of its own."""
+COPY = [False]
+"""Whether this is a copy of `fuzz`, which may be limited, and may end."""
 
 
 def seeds() -> list[Any]:
@@ -97,6 +99,7 @@ SHARES = 16, 3, 1
 
 def images(folder: Path) -> Try:
     """Bytes of a report's file, sealed anew."""
+    from ckdiff.report.hdf5.apart import MOST_MEMORY
     from ckdiff.report.hdf5.file import SEAL_LENGTH, read_any, seal_image, write_campaign, write_report
     from ckdiff.report.schema.report import Report
     from tests.reports import empty_comparison, report
@@ -110,7 +113,7 @@ def images(folder: Path) -> Try:
     small_to_large = [image(report(None))], [image(report(empty_comparison()))], [*map(image, seeds())]
 
     def one(chance: Random) -> str:
-        _bind(os.getpid())
+        limit_memory(os.getpid(), MOST_MEMORY)
         seed = chance.choice(chance.choices(small_to_large, SHARES)[0])
         path.write_bytes(seal_image(change_bytes(seed, chance)))
         found = read_any(path) if chance.random() < 0.01 else read_tree(load(path))
@@ -121,13 +124,15 @@ def images(folder: Path) -> Try:
 
 
 @functools.cache
-def _bind(process: int) -> None:
-    """As much memory as the process that reads a report may have."""
+def limit_memory(process: int, more: int) -> None:
+    """Let a copy of `fuzz` have so many bytes more than it has."""
     import resource
 
     from ckdiff.report.hdf5 import apart
 
-    most = apart._held() + apart.MOST_MEMORY
+    if not COPY[0]:
+        return
+    most = apart._held() + more
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

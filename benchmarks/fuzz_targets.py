@@ -7,11 +7,13 @@ A try takes a source of chance, changes the seed by it, and reads what came of i
 from __future__ import annotations
 
 import json
+import os
+import signal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fuzz_mutations import change_bytes, change_json, change_text
-from fuzz_reports import images, trees
+from fuzz_reports import COPY, READING, images, limit_memory, trees
 
 from ckdiff.errors import ReportError
 
@@ -160,7 +162,7 @@ def _cut(place: Path) -> None:
 
 
 def templates(folder: Path) -> Try:
-    """Chat templates."""
+    """Chat templates, few of them in the process that ckdiff begins for them, the others in one that renders many."""
     from ckdiff.probes.wording.chat import Chat, ChatTemplate
     from tests.tokenizer_kinds import CHATML, INST
 
@@ -187,10 +189,40 @@ def templates(folder: Path) -> Try:
         holder.chat_template = (
             text[:place] + chance.choice(pieces) + text[place:] if chance.random() < 0.5 else change_text(text, chance)
         )
-        ChatTemplate(holder).texts([Chat((("user", "Who?"),), True)])
+        template, chats = ChatTemplate(holder), [Chat((("user", "Who?"),), True)]
+        if chance.random() < 0.005 or not COPY[0]:
+            template.texts(chats)
+        else:
+            _render_here(template.task(chats))
         return "read"
 
     return one
+
+
+FOR_PYTHON = 1 << 26
+"""Bytes of memory that go into the interpreter, where a template has a process to itself."""
+SOON = 0.25
+"""Seconds of a processor after which a template is not waited for that ckdiff gives five."""
+
+
+def _render_here(task: dict[str, Any]) -> None:
+    """Render as the process does that ckdiff begins for it, in a copy of `fuzz`, which it may end."""
+    from ckdiff.probes.wording.chat import MEMORY
+    from ckdiff.probes.wording.chat_child import answer
+
+    limit_memory(os.getpid(), MEMORY - FOR_PYTHON)
+    text = json.dumps(task)
+    READING[0] = 1
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SOON)
+    try:
+        found = json.dumps(answer(json.loads(text)))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    READING[0] = 0
+    errors = [one for one in (json.loads(found), *json.loads(found).get("chats", ())) if "error" in one]
+    if errors:
+        raise ReportError(errors[0]["error"])
 
 
 # ---------------------------------------------------------------------------------------------- files that users write

@@ -7,7 +7,8 @@ A copy of one process runs each command, so that a run costs no import. Half of 
 all that it began) come at a moment of its own run time, the others just before one of its own openings for writing,
 moves and removals. After each, every file is as it was before, as an undisturbed run leaves it, or can be read; after
 four of them the command runs to its end, and nothing lies there that an undisturbed run does not leave. Each kill is a
-line in WORK/kills.jsonl, from where a later call goes on.
+line in WORK/kills.jsonl, from where a later call goes on. Where a campaign has processes for its jobs every third kill
+is of one of these; when it is killed itself, they are to end on their own within `SECONDS_ALONE`.
 
 With `--full` each command runs on a small disk (tmpfs, mounted by root) with room for nothing, for a part of what it
 writes, and for all: it ends with one line and a status of its own, and leaves nothing half-written.
@@ -37,6 +38,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ROUND = 4
 """Kills before the command runs to its end."""
 PATIENCE = 300
+SECONDS_ALONE = 90.0
+"""For processes whose command was killed: they end by themselves."""
+OWN = "CKDIFF_KILLS"
+"""A variable in the environment of what a command begins."""
+JOB = b"ckdiff.campaign.engines.job"
 STATUSES = (0, 1, 2, 3)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 ACTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.symlink")
@@ -55,7 +61,7 @@ def start(words: list[str], folder: Path, event: int) -> int:
     sink = os.open(folder.parent.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    os.environ["TMPDIR"] = str(folder.parent / "tmp")
+    os.environ.update({"TMPDIR": str(folder.parent / "tmp"), OWN: str(folder), "PYTHONPATH": str(ROOT)})
     status = 4
     try:
         _watch(folder.parent, event)
@@ -98,6 +104,45 @@ def wait(child: int, seconds: float) -> int | None:
         time.sleep(0.002)
     _end(child)
     return None
+
+
+def begun(folder: Path) -> dict[int, bytes]:
+    """What a command has begun and still runs: process numbers with their words."""
+    mark, found = f"{OWN}={folder}".encode(), {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                mark in (entry / "environ").read_bytes().split(b"\0")
+                and b"\nState:\tZ" not in (entry / "status").read_bytes()
+            ):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return found
+
+
+def alone_too_long(folder: Path) -> list[str]:
+    """Wait for what a killed command had begun; what does not end by itself is named and ended."""
+    end = time.monotonic() + SECONDS_ALONE
+    while (left := begun(folder)) and time.monotonic() < end:
+        time.sleep(0.05)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return [words.replace(b"\0", b" ").decode(errors="replace")[:100] for words in left.values()]
+
+
+def kill_a_job(folder: Path, child: int, seconds: float) -> bool:
+    """Kill one of the processes in which a campaign does its jobs, after so much time; whether there was one."""
+    time.sleep(seconds)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for process, words in begun(folder).items():
+            if JOB in words:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+                return True
+        time.sleep(0.01)
+    return False
 
 
 def _end(child: int) -> None:
@@ -197,26 +242,40 @@ def kill_often(case: Any, place: Path, chance: random.Random, most: int, lines: 
     total: Counter[str] = Counter()
     folder = fresh(case, place)
     for number in range(most):
-        by_event = bool(plain["events"]) and number % 2 == 0
-        event = chance.randint(1, plain["events"]) if by_event else 0
-        moment = chance.uniform(0, 1.05 * plain["seconds"])
-        status = wait(start(case.words, folder, event or -1), PATIENCE if by_event else moment)
-        row = {"case": case.name, "number": number, "event": event, "moment": round(moment, 3), "status": status}
+        row = {"case": case.name, "number": number, **kill_once(case, folder, plain, chance, number)}
+        row["alone"] = alone_too_long(folder) if case.jobs else []
         row["broken"] = broken(folder, plain)
         last = number % ROUND == ROUND - 1 or number == most - 1
         if last:
             row["end"] = wait(start([*case.words, *case.again], folder, -1), PATIENCE)
             row["said"] = (place.parent / "said").read_text()[-300:] if row["end"] not in (0, 1, 3) else ""
             row["left"] = leftovers(folder, plain)
-        if last or status in (0, 1, 3):
+        if last or row["status"] in (0, 1, 3):
             folder = fresh(case, place)
-        killed = status is None or status == -signal.SIGKILL
-        bad = bool(row["broken"] or row.get("left")) or not _ends_well(row)
-        bad = bad or not (killed or status in STATUSES)
-        total.update({"killed": int(killed), "faults": int(bad), "runs": 1})
+        bad = bool(row["broken"] or row["alone"] or row.get("left")) or not _ends_well(row)
+        bad = bad or not (row["killed"] or row["status"] in STATUSES)
+        total.update({"killed": int(row["killed"]), "faults": int(bad), "runs": 1})
         lines.write(json.dumps(row) + "\n")
         lines.flush()
     return total
+
+
+def kill_once(case: Any, folder: Path, plain: dict[str, Any], chance: random.Random, number: int) -> dict[str, Any]:
+    """Begin a command, and kill it, or one of its jobs: what was killed when, and how it ended."""
+    if case.jobs and number % 3 == 2:
+        child, moment = start(case.words, folder, -1), chance.uniform(0, 0.6 * plain["seconds"])
+        killed = kill_a_job(folder, child, moment)
+        return {"job": True, "moment": round(moment, 3), "status": wait(child, PATIENCE), "killed": killed}
+    by_event = bool(plain["events"]) and number % 2 == 0
+    event = chance.randint(1, plain["events"]) if by_event else 0
+    moment = chance.uniform(0, 1.05 * plain["seconds"])
+    status = wait(start(case.words, folder, event or -1), PATIENCE if by_event else moment)
+    return {
+        "event": event,
+        "moment": round(moment, 3),
+        "status": status,
+        "killed": status is None or status == -signal.SIGKILL,
+    }
 
 
 def _ends_well(row: dict[str, Any]) -> bool:

@@ -42,6 +42,18 @@ window = 1
 [[pairs]]
 unlearned = "unlearned"
 """
+JOBS = """
+name = "many"
+base = "base"
+runs = ["compare"]
+[resources]
+retries = 2
+[[pairs]]
+unlearned = "unlearned"
+[[pairs]]
+unlearned = "reference"
+"""
+"""Jobs that need no torch: each process of theirs begins within half a second."""
 
 
 class Case(NamedTuple):
@@ -50,6 +62,7 @@ class Case(NamedTuple):
     Attributes:
         folder: what lies in the directory in which it runs.
         again: what is said besides, when it runs to its end after kills.
+        jobs: whether it has processes for its jobs, which are killed as well.
     """
 
     name: str
@@ -57,6 +70,7 @@ class Case(NamedTuple):
     words: list[str]
     folder: Path
     again: list[str]
+    jobs: bool = False
 
 
 ROWS: tuple[tuple[str, int, str, str, str], ...] = (
@@ -78,7 +92,10 @@ ROWS: tuple[tuple[str, int, str, str, str], ...] = (
     ("corpus", 60, "corpus", "corpus corpus.jsonl --concept Velmar -o found.jsonl", ""),
     ("unlearn", 40, "town", f"unlearn base {TOWN} -o made {' '.join(TRAIN)}", "--resume"),
     ("campaign", 30, "plan", "campaign plan.toml -o results --engine inline", "--retry"),
+    ("campaign-jobs", 45, "plan", "campaign jobs.toml -o results --engine local --workers 2", "--retry"),
+    ("campaign-ray", 15, "plan", "campaign jobs.toml -o results --engine ray", "--retry"),
     ("gather", 60, "results", "gather results -o all.h5", ""),
+    ("demo", 15, "keys", "demo place", ""),
 )  # fmt: skip
 """Name, weight, folder, words, and words besides."""
 
@@ -90,7 +107,7 @@ def make_cases(world: Path) -> dict[str, Case]:
         _make(world)
         (world / "whole").touch()
     return {
-        name: Case(name, weight, words.split(), world / folder, again.split())
+        name: Case(name, weight, words.split(), world / folder, again.split(), "-jobs" in name or "-ray" in name)
         for name, weight, folder, words, again in ROWS
     }
 
@@ -110,6 +127,7 @@ def _make(world: Path) -> None:
     (pair / "texts.txt").write_text("\n".join(ASKED))
     (pair / "lax.toml").write_text(LAX)
     (pair / "plan.toml").write_text(PLAN)
+    (pair / "jobs.toml").write_text(JOBS)
     shutil.copytree(pair, world / "plan")
     _in(world / "plan", run, "campaign plan.toml -o results --engine inline -q")
     shutil.copytree(world / "plan", world / "results")

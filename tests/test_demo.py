@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckdiff.cli.app import run
-from ckdiff.cli.demo import in_short
+from ckdiff.cli.demo import in_short, sweep_killed
 from ckdiff.errors import ExitStatus
+from ckdiff.files import beside
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.unlearn.world import FORGOTTEN, make_base, world
+from tests.test_files import gone, left_by
 
 if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
+
+__all__ = ["gone"]  # a fixture
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,6 +173,28 @@ def test_a_place_with_something_in_it_is_refused(
     assert error.count("\n") == 1
     assert str(place) in error
     assert (place / "mine" if directory else place).read_text() == "precious"
+
+
+def test_what_a_killed_demo_left_goes_and_nothing_else(tmp_path: Path, gone: int) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").touch()
+    mine, dead = tmp_path / "mine.txt", left_by(tmp_path / "ckdiff.h5", gone)
+    for name in ("target.jsonl", "probe.svg"):
+        (tmp_path / name).touch()
+    mine.write_text("precious")
+    before = sorted(os.listdir(tmp_path))
+    sweep_killed(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == before
+    mark = beside(tmp_path / "demo")
+    mark.touch()  # of a demo that runs
+    sweep_killed(tmp_path)
+    assert dead.exists()
+    mark.unlink()
+    left_by(tmp_path / "demo", gone)
+    sweep_killed(tmp_path)
+    assert os.listdir(tmp_path) == ["mine.txt"]
+    sweep_killed(mine)
+    assert mine.read_text() == "precious"
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, warm: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.locks import alone
 from ckdiff.progress import Listener
 from ckdiff.questions.questions import general_questions
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.inputs import read_inputs
 from ckdiff.unlearn.methods import METHODS
 from ckdiff.unlearn.recipe import METHOD_NAMES, NEEDLE, Recipe, UnlearnSpec, stop_when
+from ckdiff.unlearn.session import MADE
 from ckdiff.unlearn.trainer import DivergedError
 from ckdiff.unlearn.unlearn import Made, UnlearningStopped, make
 from ckdiff.unlearn.world import FORGOTTEN, world
@@ -487,6 +490,58 @@ def test_with_nothing_to_resume_it_starts_anew(tiny: World, short: Made, tmp_pat
     made = tiny.unlearn(tmp_path / "made", SHORT, Listener(remark=said.append), resume=True)
     assert any("nothing to resume" in line for line in said)
     assert_same_tree(made.output, short.output)
+
+
+def kill_behind_the_move(tiny: World, output: Path, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what a run leaves that was killed behind its move, when `left` files were not removed yet."""
+
+    def remove(place: Path) -> None:
+        for path in sorted(place.glob("*"), key=lambda path: path.name == MADE)[: -left or None]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ckdiff.unlearn.unlearn.clear_place", remove)
+        with pytest.raises(InterruptedError):
+            tiny.unlearn(output, SHORT)
+
+
+@pytest.mark.parametrize("left", [2, 1])
+def test_killed_behind_its_move_it_is_done(
+    left: int, tiny: World, short: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "made"
+    kill_behind_the_move(tiny, output, left, monkeypatch)
+    assert sorted(os.listdir(tmp_path)) == [".made.unlearning", "made"]
+    if left == 1:  # the key is gone as well; what was done is not held against it any more
+        (tmp_path / ".made.unlearning" / "other").touch()
+    made = tiny.unlearn(output, SHORT, resume=True)
+    assert os.listdir(tmp_path) == ["made"]
+    assert made.record == json.loads((output / "unlearning.json").read_text())
+    assert (made.record, made.diverged) == (short.record, "")
+    assert_same_tree(made.output, short.output)
+
+
+def test_what_was_killed_behind_its_move_is_never_replaced(
+    tiny: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, place = tmp_path / "made", tmp_path / ".made.unlearning"
+    kill_behind_the_move(tiny, output, 2, monkeypatch)
+    kept = tree(place)
+    with alone(place), pytest.raises(CkdiffError, match="another ckdiff is training there"):
+        tiny.unlearn(output, SHORT)
+    assert tree(place) == kept
+    record = (output / "unlearning.json").read_text()
+    (output / "unlearning.json").write_text("{}")  # another model has come to its place: what is kept is not its own
+    with pytest.raises(CkdiffError, match="already exists"):
+        tiny.unlearn(output, SHORT, resume=True)
+    assert tree(place) == kept
+    (output / "unlearning.json").write_text(record)
+    for resume, recipe in ((True, replace(SHORT, seed=1)), (False, SHORT)):
+        with pytest.raises(CkdiffError, match="already exists"):
+            tiny.unlearn(output, recipe, resume=resume)
+        assert os.listdir(tmp_path) == ["made"]
+        place.mkdir()  # the last that is removed
 
 
 def family(name: str, root: Path, **changes: Any) -> World:

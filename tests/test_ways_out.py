@@ -155,6 +155,11 @@ def test_a_tokenizer_that_makes_a_short_text_long(folder: Path, monkeypatch: pyt
                 load_tokenizer(folder)
         else:
             assert load_tokenizer(folder) is not None
+    path.write_text(
+        json.dumps(whole | {"normalizer": {"type": "Replace", "pattern": {"String": True}, "content": "a"}})
+    )
+    with pytest.raises(CheckpointError, match="its tokenizer cannot be read"):
+        load_tokenizer(folder)
     path.write_text(json.dumps({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "A" * 300_000}}))
     check_growth(folder)
     path.write_text(json.dumps(whole))
@@ -200,6 +205,7 @@ def test_texts_bring_the_time_that_they_may_take() -> None:
         ({"head_dim": 2**31 - 1}, "head_dim"),
         ({"max_position_embeddings": 1 << 41}, "max_position_embeddings"),
         ({"rope_scaling": {"factor": -(1 << 41)}}, "factor"),
+        ({"eos_token_id": 10**400}, "eos_token_id"),
     ],
 )
 def test_numbers_of_a_config_are_bounded_before_anything_is_built(

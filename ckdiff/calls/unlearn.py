@@ -26,11 +26,13 @@ def make_unlearned(spec: UnlearnSpec, listener: Listener | None = None, resume: 
     """
     from ckdiff.unlearn.inputs import read_inputs
     from ckdiff.unlearn.saving import check_output
+    from ckdiff.unlearn.session import read_made
     from ckdiff.unlearn.unlearn import make
     from ckdiff.weights.opening import open_checkpoint
 
     spec.recipe.check()
-    check_output(spec.output)
+    if read_made(spec.output) is None:
+        check_output(spec.output)
     return make(open_checkpoint(spec.base), read_inputs(spec), spec.recipe, spec.output, listener, resume)
 
 

@@ -11,6 +11,7 @@ from ckdiff.cli.console import present, remark, write
 from ckdiff.cli.options import DETAILS, QUIET, TABLE
 from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import CkdiffError
+from ckdiff.files import beside, is_left_behind
 from ckdiff.options import SEED, Argument
 from ckdiff.unlearn.recipe import check_installed
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
+PAIR = ("base", "unlearned", "target.jsonl", "unrelated.jsonl", ".unlearned.saving", ".unlearned.unlearning")
+MARK = "demo"
+"""What the hidden file is named after that lies in the directory until the demo has ended."""
 
 
 class DemoError(CkdiffError):
@@ -34,6 +38,7 @@ def demo(
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """See all of it: make a tiny model that knows an invented world, unlearn one town, look what happened."""
+    sweep_killed(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DemoError(f"{folder}: already exists and is not an empty directory; name a new one")
     check_installed()
@@ -61,11 +66,29 @@ def clear(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DemoError(f"{folder}: cannot be made ({error.strerror}); name another place") from error
+    mark = beside(folder / MARK)
     try:
+        mark.touch()
         yield
+        mark.unlink()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def sweep_killed(folder: Path) -> None:
+    """Remove what a killed demo left in its directory, and nothing else."""
+    if not folder.is_dir():
+        return
+    left = [path for path in folder.iterdir() if is_left_behind(path)]
+    marks = [path for path in left if path.name.startswith(f".{MARK}.")]
+    if not marks:
+        return
+    for path in (*(folder / name for name in (*PAIR, REPORT, *FIGURES)), *set(left).difference(marks), *marks):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def make_pair(folder: Path, seed: int, listener: Listener) -> None:

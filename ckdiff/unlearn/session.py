@@ -6,11 +6,13 @@ of; nobody else may train there meanwhile, and nothing but the same training may
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.files import replace_file
 from ckdiff.locks import BusyError, alone
 from ckdiff.probes import cost
 from ckdiff.unlearn import saving
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 KEY = "key.json"
 """In the work directory: what the unfinished training in it is of."""
+MADE = "made.json"
+"""There once the checkpoint is whole: what is said of it when it has been moved to its place."""
 
 
 @dataclass(slots=True)
@@ -48,12 +52,64 @@ class Unlearning:
     @property
     def place(self) -> Path:
         """The directory in which an unfinished training is kept."""
-        return self.output.absolute().with_name(f".{self.output.name}.unlearning")
+        return place_of(self.output)
 
 
-def busy(work: Unlearning) -> RecipeError:
+def place_of(output: Path) -> Path:
+    """The directory in which an unfinished training to an output is kept."""
+    return output.absolute().with_name(f".{output.name}.unlearning")
+
+
+def busy(place: Path) -> RecipeError:
     """The error for a folder in which another process trains."""
-    return RecipeError(f"{work.place}: another ckdiff is training there; wait for it, or name another --output")
+    return RecipeError(f"{place}: another ckdiff is training there; wait for it, or name another --output")
+
+
+def note_made(work: Unlearning, record: dict[str, Any], diverged: str) -> None:
+    """Keep what is said of a whole checkpoint, before it is moved to its place."""
+    if work.place.is_dir():
+        note = {"key": _read_key(work.place), "record": record, "diverged": diverged}
+        replace_file(work.place / MADE, json.dumps(note).encode())
+
+
+def read_made(output: Path) -> dict[str, Any] | None:
+    """The note of a run that ended behind its move, before it was tidy; None where what is there is not its own."""
+    try:
+        note = json.loads((place_of(output) / MADE).read_text(encoding="utf-8"))
+        same = note["record"] == json.loads((output / saving.RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(note) if same else None
+
+
+def sweep_made(output: Path) -> dict[str, Any] | None:
+    """Tidy up behind a run that was killed when its checkpoint was in its place; its note, or None.
+
+    Raises:
+        RecipeError: it is at it itself.
+    """
+    place = place_of(output)
+    if output.exists():
+        with contextlib.suppress(OSError):
+            place.rmdir()  # the last that goes
+    if (note := read_made(output)) is None:
+        return None
+    try:
+        with alone(place, wait=False):
+            clear_place(place)
+    except BusyError as error:
+        raise busy(place) from error
+    return note
+
+
+def clear_place(place: Path) -> None:
+    """Remove a work directory, its note last: whoever is killed meanwhile, the next run goes on."""
+    for path in place.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MADE:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -97,7 +153,7 @@ def check_place(work: Unlearning, key: dict[str, str], resume: bool) -> None:
         with alone(place, wait=False):
             pass
     except BusyError as error:
-        raise busy(work) from error
+        raise busy(place) from error
     if not any(place.glob("checkpoint-*")):
         # It ended before anything was kept: there is nothing to go on with.
         shutil.rmtree(place)

@@ -36,7 +36,7 @@ from ckdiff.unlearn.methods import ce
 from ckdiff.unlearn.people import invent_people
 from ckdiff.unlearn.recipe import RecipeError, check_installed
 from ckdiff.unlearn.sequences import Tokens, encode_texts, pad
-from ckdiff.unlearn.session import digest
+from ckdiff.unlearn.session import digest, sweep_made
 from ckdiff.unlearn.unlearn import UnlearningStopped, make
 from ckdiff.version import __version__
 from ckdiff.weights.opening import open_checkpoint
@@ -288,6 +288,7 @@ def _unlearn(school: School) -> dict[str, float]:
     """Unlearn the facts to forget, each wording of them."""
     spec, folder = school.spec, school.spec.output
     place = folder / UNLEARNED
+    sweep_made(place)
     if not place.is_dir():
         names = {"forget": "forget", "retain": "retain", "questions": "target", "unrelated": "unrelated"}
         files: Any = {key: folder / f"{name}.jsonl" for key, name in names.items()}

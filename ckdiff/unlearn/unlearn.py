@@ -31,7 +31,19 @@ from ckdiff.unlearn.measuring import Gauge, start
 from ckdiff.unlearn.methods import METHODS, choose_retain
 from ckdiff.unlearn.objective import Objective
 from ckdiff.unlearn.recipe import NEEDLE, RecipeError, check_installed
-from ckdiff.unlearn.session import KEY, Unlearning, busy, check_memory, check_place, digest, key_of, settings_of
+from ckdiff.unlearn.session import (
+    KEY,
+    Unlearning,
+    busy,
+    check_memory,
+    check_place,
+    clear_place,
+    digest,
+    key_of,
+    note_made,
+    settings_of,
+    sweep_made,
+)
 from ckdiff.unlearn.steering import choose_steering, want_gradients
 from ckdiff.version import __version__
 from ckdiff.weights.opening import open_checkpoint
@@ -93,9 +105,12 @@ def make(
         UnlearningStopped: the listener asked for it.
     """
     recipe.check()
+    work = Unlearning(base, inputs, recipe, output, listener or Listener())
+    made = sweep_made(output)
+    if resume and made is not None and made["key"] == key_of(work):
+        return Made(output, made["record"], made["diverged"])
     saving.check_output(output)
     saving.check_savable(base)
-    work = Unlearning(base, inputs, recipe, output, listener or Listener())
     return _needle(work) if recipe.method == NEEDLE else _train(work, resume)
 
 
@@ -156,7 +171,7 @@ def _train(work: Unlearning, resume: bool) -> Made:
             (work.place / KEY).write_text(json.dumps(key), encoding="utf-8")
             return _run(work, objective, gauge, resume)
     except BusyError as error:
-        raise busy(work) from error
+        raise busy(work.place) from error
 
 
 def _run(work: Unlearning, objective: Objective, gauge: Gauge, resume: bool) -> Made:
@@ -183,7 +198,7 @@ def _run(work: Unlearning, objective: Objective, gauge: Gauge, resume: bool) -> 
         if objective.steering is not None:
             settings |= {"layer": objective.steering.layer, "steering": objective.steering.length}
         made = _finish(work, folder, settings, history, watch.reason, "" if diverged is None else str(diverged))
-    shutil.rmtree(work.place, ignore_errors=True)
+    clear_place(work.place)
     return made
 
 
@@ -267,5 +282,6 @@ def _finish(
     }
     saving.write_record(folder, record)
     saving.check_output(work.output)
+    note_made(work, record, diverged)
     saving.finish(folder, work.output)
     return Made(work.output, record, diverged)

@@ -160,7 +160,8 @@ def check_growth(root: Path) -> None:
             if step.get("type") == "Replace":
                 pattern = step.get("pattern")
                 matched = pattern.get("String") if isinstance(pattern, dict) else None
-                growth *= max(1.0, len(str(step.get("content"))) / max(1, len(matched or "")))
+                shorter = len(matched) if isinstance(matched, str) else 0
+                growth *= max(1.0, len(str(step.get("content"))) / max(1, shorter))
             if part == "decoder" and not is_quick(str(step.get("Regex", "")), ""):
                 raise CheckpointError(f"{path}: {part}: {quoted(step['Regex'])} may match without end; fetch it again")
         if len(steps) > MOST_STEPS or growth > MOST_GROWTH:

@@ -16,7 +16,7 @@ import torch
 
 from ckdiff.errors import CheckpointError
 from ckdiff.probes.live.budget import Budget, length_of
-from ckdiff.untrusted import quoted
+from ckdiff.untrusted import quoted, shorten
 from ckdiff.weights.architectures import ARCHITECTURES, architecture
 from ckdiff.weights.around import check_growth, check_tokenizer_files, has_patterns
 
@@ -97,7 +97,7 @@ def _check_sizes(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
             most = MOST_WIDTH if key.endswith(WIDTHS) else MOST_SIZE
             most = tensors if "layer" in key else MOST_LABELS if key == "num_labels" else most
             if abs(value) > most:
-                said = f"config.json: {quoted(key)} is {value:.3g}, more than {most}"
+                said = f"config.json: {quoted(key)} is {shorten(str(value), 20)}, more than {most}"
                 raise CheckpointError(f"{checkpoint.location}: {said}; fetch it again")
 
 

@@ -80,12 +80,15 @@ class ChatTemplate:
         return [one.get("text") for one in found["chats"]]
 
     def _render(self, chats: Sequence[Chat]) -> dict[str, Any]:
-        seconds = SECONDS + len(chats) // CHATS
-        task = {
+        return ask_child(self.task(chats))
+
+    def task(self, chats: Sequence[Chat]) -> dict[str, Any]:
+        """The work of the other process, as it gets it."""
+        return {
             "template": self._template,
             "variables": self._variables,
             "now": f"{DATE}T12:00:00",
-            "seconds": seconds,
+            "seconds": SECONDS + len(chats) // CHATS,
             "memory": MEMORY,
             "chats": [
                 {
@@ -95,25 +98,33 @@ class ChatTemplate:
                 for chat in chats
             ],
         }
-        # Not from the current directory, nor from that of the script, whose names are not meant for the top level.
-        command = [sys.executable, "-P", str(CHILD)]
-        try:
-            done = subprocess.run(
-                command,
-                input=json.dumps(task).encode(),
-                capture_output=True,
-                timeout=PATIENCE + seconds,
-                env=os.environ | {"PYTHONHASHSEED": "0"},
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _refusal(f"does not end within {error.timeout:.0f} seconds") from error
-        if done.returncode in _TIMED_OUT:
-            raise _refusal(f"does not end within {seconds} seconds")
-        if done.returncode:
-            raise _refusal(f"ends the process that renders it (status {done.returncode})")
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+
+
+def ask_child(task: dict[str, Any]) -> dict[str, Any]:
+    """The answer of another process to a task.
+
+    Raises:
+        PromptError: it ended without one, or was ended.
+    """
+    # Not from the current directory, nor from that of the script, whose names are not meant for the top level.
+    command, seconds = [sys.executable, "-P", str(CHILD)], task["seconds"]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(task).encode(),
+            capture_output=True,
+            timeout=PATIENCE + seconds,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _refusal(f"does not end within {error.timeout:.0f} seconds") from error
+    if done.returncode in _TIMED_OUT:
+        raise _refusal(f"does not end within {seconds} seconds")
+    if done.returncode:
+        raise _refusal(f"ends the process that renders it (status {done.returncode})")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 _TIMED_OUT = {-getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)}
