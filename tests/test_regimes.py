@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ckdiff import BehaveSpec, ProbeSpec, behave, probe
+from ckdiff.probes.behind import read_answers
 from ckdiff.probes.forcing import Way, forced_logprobs, greedy_streamed
 from ckdiff.probes.live.generation import context_length, greedy
 from ckdiff.probes.live.model import LiveModel
@@ -151,6 +152,11 @@ def test_texts_beside_each_other_are_those_alone(made: Made, name: str) -> None:
             found = forced_logprobs(model, [asked[number] for number in order], Way(size))
             for number, logprobs in zip(order, found, strict=True):
                 assert torch.allclose(logprobs, expected[number], atol=2e-5), (size, number)
+        # Two answers behind each prompt, of which the longer one may be in another regime.
+        shorter = [replace(one, answer=one.answer[:1]) for one in asked]
+        expected += [alone(folder, one.prompt)[-1, list(one.answer[:1])] for one in ASKED]
+        for read, logprobs in zip(read_answers(model, [*asked, *shorter], Way(8)), expected, strict=True):
+            assert torch.allclose(read.log_p, logprobs, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -18,7 +18,7 @@ import torch
 from ckdiff.attacks.replies import hits
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
-from ckdiff.probes.forcing import read_answers
+from ckdiff.probes.behind import read_answers
 from ckdiff.probes.prompts import Prompt
 from ckdiff.progress import Stopped
 from ckdiff.questions.questions import Question
@@ -230,9 +230,12 @@ class Case:
         asked = [one.ids for one in self.sought] if ids is None else list(ids)
         wanted = range(len(self.sought)) if only is None else sorted(only)
         own = [(place, self.sought[place].answer) for place in wanted]
-        pairs = dict.fromkeys([*own, *(self._pairs(wanted) if matching else ())])
+        # Of an answer behind another question no more is needed than what is matched.
+        pairs = (self._pairs(wanted) if matching else {}) | dict.fromkeys(own)
         prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
-        reads = read_answers(live, [*prompts, *self.own.get(side, ())], self.way)
+        unrelated = self.own.get(side, [])
+        looked = [*pairs.values(), *[None] * len(unrelated)]
+        reads = read_answers(live, [*prompts, *unrelated], self.way, wanted=looked)
         found = dict(zip(pairs, reads[: len(prompts)], strict=True))
         mine = {place: found[place, answer] for place, answer in own}
         nothing = np.full(len(self.sought), np.nan)
@@ -283,11 +286,14 @@ class Case:
                 back[place] = one.text
         return back
 
-    def _pairs(self, wanted: Collection[int]) -> Iterator[tuple[int, Ids]]:
-        """Every wanted question with every answer of its group that belongs to one."""
+    def _pairs(self, wanted: Collection[int]) -> dict[tuple[int, Ids], tuple[int, ...] | None]:
+        """Every wanted question with every answer of its group that belongs to one, and what is scored of that."""
+        found: dict[tuple[int, Ids], tuple[int, ...] | None] = {}
         for group in self.groups:
             places = [place for place in wanted if self.sought[place].cluster in group]
-            yield from ((i, self.sought[j].matched) for i in places for j in places if self.sought[j].scored)
+            answers = {self.sought[j].matched: self.sought[j].scored for j in places if self.sought[j].scored}
+            found |= {(i, answer): scored for i in places for answer, scored in answers.items()}
+        return found
 
     def _table(self, log_p: Mapping[tuple[int, Ids], Float64]) -> Float64:
         scored = {one.matched: one.scored for one in self.sought if one.scored}

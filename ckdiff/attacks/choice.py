@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckdiff.attacks.case import AttackError, Outcome
-from ckdiff.probes.forcing import read_answers
+from ckdiff.probes.behind import read_answers
 from ckdiff.report.words.numbers import with_interval
 from ckdiff.scoring.means import mean
 

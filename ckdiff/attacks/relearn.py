@@ -25,7 +25,7 @@ from ckdiff.attacks.evidence import wrecked
 from ckdiff.attacks.training import check_trainable, descend, sample, share_changed, trainable, widened
 from ckdiff.probes.assembly import NotFiniteError
 from ckdiff.probes.base_answers import generate_answers
-from ckdiff.probes.forcing import read_answers
+from ckdiff.probes.behind import read_answers
 from ckdiff.questions.questions import general_questions
 from ckdiff.scoring.matching import LEAST
 from ckdiff.unlearn.sequences import Tokens

@@ -21,7 +21,7 @@ from ckdiff.probes.losses import Scorer
 from ckdiff.probes.prompts import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torch import Tensor
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Tick = Callable[[int], None]
     Watch = Callable[[int, Batch, Tensor], None]
+    Wanted = Sequence[Collection[int] | None]
 
 ROWS = {"cpu": 64, "cuda": 256}
 """Positions whose logits are there at one time, by kind of device."""
@@ -125,18 +126,51 @@ def token_logprobs(forced: Forced, prompts: Sequence[Prompt]) -> list[Tensor]:
     return [read.log_p for read in read_forced(forced, prompts)]
 
 
-def read_forced(forced: Forced, prompts: Sequence[Prompt]) -> list[Read]:
-    """What one model makes of each prompt's answer, from what goes into its unembedding."""
+def read_forced(forced: Forced, prompts: Sequence[Prompt], wanted: Wanted | None = None) -> list[Read]:
+    """What one model makes of each prompt's answer, from what goes into its unembedding.
+
+    Args:
+        forced: what goes into it, prompt by prompt.
+        prompts: with their answers.
+        wanted: by prompt which tokens of its answer are looked at, None: all of them. Of the others log p is NaN and
+            none comes first, unless all that are wanted do: then they are looked at as well.
+    """
+    sizes = [len(prompt.answer) for prompt in prompts]
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=forced.hidden.device)
-    found, first = [], []
-    for part, logits in logits_of(forced):
-        own = logits.gather(1, targets[part, None])[:, 0]
+    found = torch.full((len(targets),), torch.nan, dtype=torch.float64, device=targets.device)
+    first = torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
+    reads = [*map(Read, found.split(sizes), first.split(sizes))]
+    _look(forced, targets, found, first, _places(sizes, wanted))
+    if wanted is not None:
+        left = [read.log_p.isnan().nonzero()[:, 0].tolist() for read in reads]
+        _look(forced, targets, found, first, _places(sizes, [
+            rest if some is not None and bool(read.first[list(some)].all()) else ()
+            for rest, some, read in zip(left, wanted, reads, strict=True)
+        ]))  # fmt: skip
+    return [*map(Read, found.cpu().split(sizes), first.cpu().split(sizes))]
+
+
+def _places(sizes: Sequence[int], wanted: Wanted | None) -> Tensor:
+    """Numbers of tokens among those of all answers."""
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    each = [range(size) for size in sizes] if wanted is None else wanted
+    return torch.tensor([
+        start + place
+        for start, size, some in zip(starts, sizes, each, strict=True)
+        for place in (range(size) if some is None else some)
+    ], dtype=torch.long)  # fmt: skip
+
+
+def _look(forced: Forced, targets: Tensor, found: Tensor, first: Tensor, places: Tensor) -> None:
+    """Write log p of some tokens, and whether each comes first."""
+    places = places.to(targets.device)
+    for part, logits in logits_of(Forced(forced.hidden[places], forced.head)):
+        some = places[part]
+        own = logits.gather(1, targets[some, None])[:, 0]
         largest, best = logits.max(1)
         spread = torch.exp(logits - largest[:, None]).sum(1, dtype=torch.float64).log()
-        found.append((own - largest).double() - spread)
-        first.append(best == targets[part])
-    sizes = [len(prompt.answer) for prompt in prompts]
-    return [*map(Read, torch.cat(found).cpu().split(sizes), torch.cat(first).cpu().split(sizes))]
+        found[some] = (own - largest).double() - spread
+        first[some] = best == targets[some]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +186,14 @@ class Read:
     first: Tensor
 
 
-def read_answers(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> list[Read]:
-    """Each prompt's answer as one model reads it, without keeping hidden states of more than a batch."""
+def read_apart(
+    live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None, wanted: Wanted | None = None
+) -> list[Read]:
+    """Each prompt's answer as one model reads it, every text by itself; `behind.read_answers` is quicker."""
     rows: dict[int, Read] = {}
     for numbers, part in _finals(live, prompts, way, tick):
-        rows |= dict(zip(numbers, read_forced(part, [prompts[number] for number in numbers]), strict=True))
+        some = None if wanted is None else [wanted[number] for number in numbers]
+        rows |= dict(zip(numbers, read_forced(part, [prompts[number] for number in numbers], some), strict=True))
     return [rows[number] for number in range(len(prompts))]
 
 
@@ -169,7 +206,7 @@ def watch_layers(live: LiveModel, prompts: Sequence[Prompt], way: Way, watch: Wa
         NotFiniteError: the model computes NaN or infinity.
     """
     for batch, states in _through(live, in_order(prompts)[1], way, watch):
-        _check_finite(live, states.flatten(0, 1)[batch.scored])
+        check_finite(live, states.flatten(0, 1)[batch.scored])
 
 
 def in_order(prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt]]:
@@ -201,14 +238,19 @@ def _finals(
     for batch, states in _through(live, sorted_prompts, way):
         last = batch.first + len(batch.lengths)
         scored = states.flatten(0, 1)[batch.scored]
-        _check_finite(live, scored)
+        check_finite(live, scored)
         head = live.unembedding(scored) if head is None else head
         yield order[batch.first : last], Forced(live.tail(scored), head)
         if tick is not None:
             tick(last)
 
 
-def _check_finite(live: LiveModel, states: Tensor) -> None:
+def check_finite(live: LiveModel, states: Tensor) -> None:
+    """Refuse states that are no numbers.
+
+    Raises:
+        NotFiniteError: see there.
+    """
     if not torch.isfinite(states).all():
         exact = live.dtype in (torch.float32, torch.float64)
         raise NotFiniteError(

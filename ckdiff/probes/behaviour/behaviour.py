@@ -23,8 +23,9 @@ from ckdiff.probes.behaviour.answer_scores import Said, answer_set
 from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
 from ckdiff.probes.behaviour.field_scores import given_prompts
 from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
+from ckdiff.probes.behind import read_answers
 from ckdiff.probes.checks import PairError
-from ckdiff.probes.forcing import Way, divergences, force, read_answers, read_forced
+from ckdiff.probes.forcing import Way, divergences, force, read_forced
 from ckdiff.probes.live.generation import context_length
 from ckdiff.probes.preparation import DTYPES, ONE_QUESTION, prepare
 from ckdiff.probes.sweep import SIDES

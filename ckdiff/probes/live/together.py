@@ -7,6 +7,7 @@ them. Texts that are done leave. Of a cache that holds more than keys and values
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,14 +83,26 @@ class _Texts:
 
     def keep(self, places: Sequence[int]) -> None:
         """Leave the other texts, where the cache can be cut."""
-        layers = layers_of(self.cache)
-        if not layers or len(places) == len(self.rows):
+        if not layers_of(self.cache) or len(places) == len(self.rows):
             return
         index = torch.tensor(places, device=self.ids.device)
         self.rows, self.ids, self.logits = [self.rows[place] for place in places], self.ids[index], self.logits[index]
-        for layer in layers:
-            if layer.keys is not None:
-                layer.keys, layer.values = layer.keys[index], layer.values[index]
+        self.cache = fork(self.cache, index)
+
+
+def fork(cache: Any, index: Tensor) -> Any:
+    """A cache of some of the texts of one that `layers_of` knows, any of them as often as it is named.
+
+    Args:
+        cache: of texts; it stays as it is.
+        index: their numbers [text].
+    """
+    found = copy(cache)
+    found.layers = [copy(layer) for layer in cache.layers]
+    for layer in found.layers:
+        if layer.keys is not None:
+            layer.keys, layer.values = layer.keys[index], layer.values[index]
+    return found
 
 
 def layers_of(cache: Any) -> list[Any]:

@@ -1,0 +1,131 @@
+"""Prompts read once for all their answers: what each text has by itself, in every family, in fewer positions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from ckdiff.probes.assembly import NotFiniteError
+from ckdiff.probes.behind import read_answers
+from ckdiff.probes.forcing import Way, read_apart
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.prompts import Prompt
+from ckdiff.questions.questions import Question
+from ckdiff.weights.opening import open_checkpoint
+from tests.test_live_model import live, loaded
+from tests.tiny_families import ALL
+from tests.tiny_pairs import CPU
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.tiny_pairs import Folders
+
+    Pairs = Callable[[str], Folders]
+
+# Windows that slide (of four tokens), positions that are learned, ALiBi, windows of gpt_neo's own, mixtures.
+FEW = ("llama", "mistral", "gemma3_text", "gpt2", "bloom", "falcon-heads", "gpt_neo", "gpt_oss")
+NAMES = [name if name in FEW else pytest.param(name, marks=pytest.mark.thorough) for name in ALL]
+DRAWN = np.random.default_rng(0)
+ASKED = [tuple(DRAWN.integers(3, 70, size).tolist()) for size in (5, 12, 30, 3, 31)]
+SAID = [tuple(DRAWN.integers(3, 70, size).tolist()) for size in (1, 2, 14, 6, 9)]
+ALONE = Prompt(Question(""), (7, 8, 9, 10), (11, 12))
+TEXTS = [*(Prompt(Question(""), ids, answer) for ids in ASKED for answer in SAID), ALONE]
+
+
+def sizes(model: LiveModel, way: Way, texts: list[Prompt] = TEXTS) -> list[tuple[int, ...]]:
+    """Rows and positions of every forward through the layers."""
+    found: list[tuple[int, ...]] = []
+
+    def note(module: Any, args: Any) -> None:
+        # Not where a stub stands for the layer, to try what comes behind.
+        if "forward" not in vars(module):
+            found.append(tuple(args[0].shape[:2]))
+
+    hook = model.layers[0].register_forward_pre_hook(note)
+    try:
+        read_answers(model, texts, way)
+    finally:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_answer_is_read_as_by_itself(pairs: Pairs, name: str) -> None:
+    model, done = loaded(pairs(name).base), list[int]()
+    with torch.inference_mode():
+        for way in (Way(32), Way(2)):
+            found, expected = read_answers(model, TEXTS, way, done.append), read_apart(model, TEXTS, Way(1))
+            assert done.pop() == len(TEXTS)
+            for one, other in zip(found, expected, strict=True):
+                assert torch.allclose(one.log_p, other.log_p, atol=1e-5)
+                assert torch.equal(one.first, other.first)
+
+
+def test_no_prompt_is_read_twice(pairs: Pairs) -> None:
+    model = loaded(pairs("llama").base)
+    with torch.inference_mode():
+        found = sizes(model, Way(32))
+        # Three, five and twelve tokens go together, and so do thirty and one more, which each answer brings along.
+        assert [one for one in found if one in ((3, 3), (2, 30))] == [(3, 3), (2, 30)]
+        assert found[-1] == (1, ALONE.length)
+        positions = sum(rows * width for rows, width in found)
+        assert positions < 0.75 * sum(one.length for one in TEXTS)
+        assert max(rows for rows, _ in sizes(model, Way(2))) == 2
+        # A prompt with one answer is nothing to share.
+        single = [one for one in TEXTS if one.answer == SAID[2]]
+        assert sum(rows for rows, _ in sizes(model, Way(32), single)) == len(single)
+
+
+class Remembering(LiveModel):
+    """A model whose cache holds what nobody knows."""
+
+    def forward(self, **inputs: Any) -> Any:
+        out = super().forward(**inputs)
+        return SimpleNamespace(logits=out.logits, past_key_values=SimpleNamespace(layers=[object()]))
+
+
+def test_what_cannot_be_handed_on_is_read_text_by_text(pairs: Pairs) -> None:
+    folder = pairs("mistral").base
+    model, streamed = Remembering(open_checkpoint(str(folder)), torch.float32, CPU), live(folder)
+    model.load()
+    streamed.load_ends()
+    with torch.inference_mode():
+        expected = read_apart(loaded(folder), TEXTS, Way(8))
+        found = read_answers(model, TEXTS, Way(8)), read_answers(streamed, TEXTS, Way(8, stream=True))
+    for reads in found:
+        assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(reads, expected, strict=True))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_only_what_is_wanted_is_looked_at(pairs: Pairs, apart: bool) -> None:
+    """Where all that is wanted comes first, the rest is looked at too: does the whole answer?"""
+    model = loaded(pairs("llama").base)
+    read = read_apart if apart else read_answers
+    with torch.inference_mode():
+        out = model.forward(input_ids=torch.tensor([ASKED[0]])).logits[0, -1]
+        likely, other = int(out.argmax()), int(out.argmin())
+        answers = [(likely, 5, 6, 7), (other, 5, 6, 7), (5, 6, 7, likely)]
+        texts = [Prompt(Question(""), ASKED[0], answer) for answer in answers]
+        whole = read(model, texts, Way(8))
+        found = read(model, texts, Way(8), wanted=[(0,), (0, 2), None])
+    assert [one.log_p.isnan().tolist() for one in found] == [[False] * 4, [False, True, False, True], [False] * 4]
+    for one, other_one in zip(found, whole, strict=True):
+        known = ~one.log_p.isnan()
+        assert torch.allclose(one.log_p[known], other_one.log_p[known], atol=1e-6)
+        assert torch.equal(one.first[known], other_one.first[known])
+        assert bool(one.first.all()) == bool(other_one.first.all())
+    assert not found[1].first.any()
+
+
+@pytest.mark.parametrize("where", [ASKED[1][4], SAID[2][3]])
+def test_states_that_are_no_numbers_are_refused(pairs: Pairs, where: int) -> None:
+    model = loaded(pairs("llama").base)
+    with torch.inference_mode():
+        model.model.get_input_embeddings().weight[where] = torch.inf
+        with pytest.raises(NotFiniteError, match="not finite in float32"):
+            read_answers(model, TEXTS[5:10], Way(8))
