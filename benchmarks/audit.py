@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--questions", help="of the pair")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--work", type=Path, help="where pair and reports are kept; else they are removed")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
