@@ -501,6 +501,35 @@ def test_what_was_never_known_does_not_and_the_twin_does(place: Path, capfd: pyt
     assert f"control {tier['control_returned']} of {tier['control_asked']}" in page
 
 
+@pytest.mark.parametrize(("same", "words"), [("base", "base"), ("suppressed", "unlearned model")])
+@pytest.mark.parametrize("command", ["attack", "audit"])
+def test_a_reference_that_is_one_of_the_pair_is_refused_before_the_work(
+    place: Path, capfd: pytest.CaptureFixture[str], command: str, same: str, words: str
+) -> None:
+    shutil.copytree(same, "copy")
+    asked = ("--questions", "target.jsonl", "--reference", "copy", "--device", "cpu")
+    assert run([command, "base", "suppressed", *asked, "-o", "new.h5", "--quiet"]) == 2
+    printed = capfd.readouterr()
+    assert (printed.out, len(printed.err.splitlines())) == ("", 1)
+    assert f"copy is the {words} itself; name a model that never knew" in printed.err
+    assert not (place / "new.h5").exists()
+
+
+def test_attacks_go_on_without_a_reference_of_another_tokenizer(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tree = json.loads((place / "never/tokenizer.json").read_text())
+    vocabulary = tree["model"]["vocab"]
+    one, two = list(vocabulary)[-2:]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    (place / "never/tokenizer.json").write_text(json.dumps(tree))
+    beside = ("--reference", "never", "--reference-kind", "retrained", "--attack", "prune")
+    status, found, err = attacked(capfd, "suppressed", *beside)
+    assert (status, found["reference"], found["reference_digest"]) == (0, "", "")
+    assert {row["side"] for row in found["rows"]} == {"base", "unlearned"}
+    (note,) = (note for note in found["notes"] if note.startswith("--reference: token id"))
+    assert "in the reference; with two vocabularies" in note
+    assert note in err.replace("\n", " ")
+
+
 def test_a_control_that_nothing_undoes_is_no_power(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """At a rate that moves nothing the twin's answers stay away: nothing was shown, and the exit status says so."""
     status, found, err = attacked(capfd, "never", "--arms", "others", "--train-steps", 1, "--rates", "1e-12")

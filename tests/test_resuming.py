@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ckdiff.attacks.battery import settings_of
 from ckdiff.attacks.table import ATTACKS
@@ -176,7 +177,10 @@ def test_attacks_that_nobody_named_are_not_made_in_the_place_of_more(place: Path
     told = Told()
     assert audit_pair(usual, told.listener(), replace(more, attack=every)).attack == every
     assert [one for one in told.remarks if one.startswith("attacked already")]
-    for changes in ({"tiers": (0, 1)}, {"reference": "base"}):
+    shutil.copytree("base", "never")
+    values = load_file("never/model.safetensors")
+    save_file(values | {"model.norm.weight": values["model.norm.weight"] * 1.5}, "never/model.safetensors")
+    for changes in ({"tiers": (0, 1)}, {"reference": "never"}):
         with pytest.raises(KeyboardInterrupt):
             audit_pair(replace(usual, **changes), Told("attacking the base").listener(), replace(more, attack=every))
 

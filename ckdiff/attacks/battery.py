@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.attack import Attacked
     from ckdiff.weights.checkpoint import Checkpoint
 
+SET_ASIDE = "it was set aside, and attacks went on without it"
 WEIGHTS = 2
 """The tier whose attacks the suppressed twin is the control of."""
 
@@ -100,14 +101,19 @@ def run(
     Raises:
         AttackError: the base answers nothing.
         PartialError: what is kept is damaged, or is of another attack.
-        CkdiffError: the reference does not fit the pair.
+        CkdiffError: a model cannot be read.
     """
     listener = listener or Listener()
     kept = _open_kept(task, plan, keeping or Keeping())
     lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
     notes = list(task.notes)
     if plan.reference is not None:
-        lives["reference"], more = open_reference(task, plan.reference)
+        try:
+            lives["reference"], more = open_reference(task, plan.reference)
+        except AttackError as error:
+            plan = replace(plan, reference=None, reference_kind="", reference_digest="")
+            more = [f"--reference: {error}; {SET_ASIDE}"]
+            listener.remark(more[0])
         notes += more
     with torch.inference_mode():
         case, more = begin_case(task, plan.options, listener, known if kept.answers is None else kept.answers)

@@ -13,6 +13,7 @@ import torch
 from ckdiff.attacks.answers import sought
 from ckdiff.attacks.case import UNRELATED, AttackError, Case
 from ckdiff.attacks.kept import Side
+from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.checks import check_tokenizers
 from ckdiff.probes.live.model import LiveModel
@@ -37,13 +38,20 @@ if TYPE_CHECKING:
 
 
 def open_reference(task: AskJob, reference: Checkpoint) -> tuple[LiveModel, list[str]]:
-    """The reference as a live model, whose ids mean the same."""
+    """The reference as a live model, whose ids mean the same; its shape may be another.
+
+    Raises:
+        AttackError: it has another tokenizer, or too few tokens.
+    """
     settings = task.job.settings
     live = LiveModel(reference, DTYPES[settings.dtype], task.job.device, settings.attention)
-    notes = check_tokenizers(task.job.tokenizer, load_tokenizer(reference.root))
+    try:
+        notes = check_tokenizers(task.job.tokenizer, load_tokenizer(reference.root))
+    except CkdiffError as error:
+        raise AttackError(str(error).replace("unlearned checkpoint", "reference")) from error
     rows = live.model.get_input_embeddings().num_embeddings
     if rows < max(max(prompt.ids) for prompt in task.job.prompts) + 1:
-        raise AttackError(f"--reference: {reference.location} has {rows} tokens, too few for the base's tokenizer")
+        raise AttackError(f"{reference.location} has {rows} tokens, too few for the base's tokenizer")
     return live, [note.replace("unlearned checkpoint", "reference") for note in notes]
 
 

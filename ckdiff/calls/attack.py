@@ -9,7 +9,8 @@ from ckdiff.calls.ask import read_asked
 from ckdiff.calls.margins import check_second, join_margins, read_second
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, digest_of, identity, open_pair
+from ckdiff.calls.provenance import begin_report, identity, open_pair
+from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.options import check_options
 
@@ -55,10 +56,12 @@ def attack(
     if resume and listener is not None and not (keep is not None and keep.exists()):
         listener.remark("nothing to resume: starting anew")
     keeping = Keeping(keep, "" if keep is None else identity(base, unlearned, found.provenance), resume)
-    digest = digest_of_reference(reference, spec.hash, listener)
+    digest = digest_of_reference(reference, found.provenance, spec.hash, listener)
     second = open_second(spec, task, found.provenance, digest)
     attacked = attack_open(task, spec, reference, listener, keeping=keeping, digest=digest)
-    found = replace(found, attack=attacked if second is None else join_margins(attacked, second))
+    if second is not None and attacked.reference:
+        attacked = join_margins(attacked, second)
+    found = replace(found, attack=attacked)
     return merge_reports(existing, found)
 
 
@@ -112,13 +115,6 @@ def open_second(spec: Attacking, task: AskJob, provenance: Provenance, digest: s
     target = task.asked.target
     check_second(second, provenance, digest, "" if target is None else target.digest)
     return second
-
-
-def digest_of_reference(reference: Checkpoint | None, hashing: bool, listener: Listener | None) -> str:
-    """The digest of a reference's weight files; "" without one, or where nothing is hashed."""
-    if reference is None or not hashing:
-        return ""
-    return digest_of(reference, None if listener is None else listener.cache)
 
 
 def attack_open(

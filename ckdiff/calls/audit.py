@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_asked, read_questions_of
-from ckdiff.calls.attack import attack_open, digest_of_reference, is_attacked, open_reference, open_second
+from ckdiff.calls.attack import attack_open, is_attacked, open_reference, open_second
 from ckdiff.calls.compare import compare_open
 from ckdiff.calls.expected import expected_seconds
 from ckdiff.calls.margins import join_margins
 from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
+from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -77,14 +78,14 @@ def audit_pair(
     work = replace(work, done=_find_done(work, existing, listener) if resume and spec.hash else None)
     report = _compare(work, spec, listener)
     if existing is not None:
-        # Refused before the work, not after it.
-        check_same_weights(existing, report)
+        check_same_weights(existing, report)  # refused before the work, not after it
+    digest = digest_of_reference(work.reference, report.provenance, spec.hash, listener)
     if idle := _reason_to_stop(report):
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume, existing)
         attacking = _attacks_to_make(work, spec, existing, resume, listener)
-        report = report if attacking is None else _attack_and_trace(work, attacking, report, spec.hash, listener)
+        report = report if attacking is None else _attack_and_trace(work, attacking, report, digest, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
@@ -284,12 +285,11 @@ def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, liste
         return report
 
 
-def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, hashing: bool, listener: Listener) -> Report:
+def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
     """The report with what comes back under attack, and how deep the unlearning goes beside a reference."""
-    digest = digest_of_reference(work.reference, hashing, listener)
     second = open_second(attacking, work.task, report.provenance, digest)
     report = _attack(work, attacking, report, digest, listener)
-    if second is not None and report.attack is not None:
+    if second is not None and report.attack is not None and report.attack.reference:
         report = replace(report, attack=join_margins(report.attack, second))
     return _depth(work, attacking, report, digest, listener)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, digest_of, identity, identity_of, open_pair
+from ckdiff.calls.provenance import begin_report, identity, identity_of, open_pair
+from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.specs import DepthSpec
 from ckdiff.options import check_options
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from ckdiff.probes.outline import Outline
     from ckdiff.probes.preparation import Job
     from ckdiff.progress import Listener
-    from ckdiff.report.schema.report import CheckpointRecord, Report
-    from ckdiff.weights.checkpoint import Checkpoint
+    from ckdiff.report.schema.report import Report
 
 
 @take_paths(DepthSpec)
@@ -43,15 +43,12 @@ def depth(
     Raises:
         CkdiffError: the models, the questions or the settings do not allow it.
     """
-    from ckdiff.probes.depth.section import Beside, DepthError, Keeping, run
+    from ckdiff.probes.depth.section import Beside, Keeping, run
 
     job, live = prepare_depth(spec)
     base, unlearned, reference = job.pair.base.checkpoint, job.pair.unlearned.checkpoint, live.checkpoint
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    digest = digest_of(reference, None if listener is None else listener.cache) if spec.hash else ""
-    for side, record in (("base", found.provenance.base), ("unlearned model", found.provenance.unlearned)):
-        if is_same(reference, digest, record):
-            raise DepthError(f"--reference: {reference.location} is the {side} itself; name a model that never knew")
+    digest = digest_of_reference(reference, found.provenance, spec.hash, listener)
     beside = Beside(reference, spec.reference_kind or "", digest)
     weights = f"{identity(base, unlearned, found.provenance)} {digest or identity_of(reference)}"
     keeping = None if keep is None else Keeping(keep, weights, resume)
@@ -86,10 +83,3 @@ def outline(spec: DepthSpec) -> Outline:
     from ckdiff.probes.depth.outline import outline as look
 
     return look(*prepare_depth(spec))
-
-
-def is_same(reference: Checkpoint, digest: str, record: CheckpointRecord) -> bool:
-    """Whether a reference holds the very files of a side, by digest, or by place where nothing was hashed."""
-    if digest and record.digest:
-        return digest == record.digest
-    return (reference.location, reference.revision) == (record.location, record.revision)
