@@ -204,6 +204,9 @@ QUESTION = Option("--question", "Such a question; may be repeated.", ASKED, repe
 CONCEPT = Option("--concept", "Which concept or subject of the file.", ASKED)
 UNRELATED = Option("--unrelated", "A file of other questions; else the concept's own, else general ones.", ASKED)
 MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED, least=1)
+DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
+CHAT_PROMPT = "chat template of the base"
+"""What a report records as its prompt where that is no template of our own."""
 TOKENS = Option("--tokens", "The most tokens of an answer.", ASKED, least=1)
 TEMPLATE = Option("--prompt-template", "Text around {q}.", ASKED, read=unescape)
 TOKENIZER = Option("--tokenizer", "A directory with a tokenizer, where the base has none.", ASKED)

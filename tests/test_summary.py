@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from ckdiff.audit.gate.policy import read_policy
+from ckdiff.audit.judge import judge_report
+from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.audit.verdict.verdict import judge
-from ckdiff.options import USUAL_REPORT
-from ckdiff.report.schema.report import Provenance
+from ckdiff.cli.attack import attack
+from ckdiff.cli.audit import audit
+from ckdiff.cli.groups import slots_of
+from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT, Option
+from ckdiff.report.schema.report import Provenance, Report
 from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, Verdict
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import asking_text
-from ckdiff.report.words.commands import complete_command
+from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, complete_command
 from ckdiff.report.words.gates import gate_text
 from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.summary import ROOMS, checks_text, in_short, next_commands, unrelated_text
+from ckdiff.report.words.verdict import advice_text
 from tests.judged import answered, behaved, probed, report, side
 from tests.reports import attacks
 from tests.test_tables import rendered
+
+if TYPE_CHECKING:
+    from ckdiff.report.schema.behaviour import AnswerSet
 
 
 def gated(*checks: tuple[str, Outcome]) -> Verdict:
@@ -180,7 +192,8 @@ def test_what_to_type_next() -> None:
 )
 def test_a_command_names_the_questions_that_the_report_knows(source: str, given: str, file: str) -> None:
     asked = replace(probed({}), settings={"questions_digest": "", "questions_source": source})
-    command = complete_command("ckdiff attack --questions FILE --tier 0", report(probe=asked), USUAL_REPORT, given)
+    typed = {"--questions": f"--questions {given}"} if given else {}
+    command = complete_command("ckdiff attack --questions FILE --tier 0", report(probe=asked), USUAL_REPORT, typed)
     assert command == f"ckdiff attack --questions {file} --tier 0"
 
 
@@ -201,6 +214,140 @@ def test_a_swapped_pair_is_told_the_right_order(details: bool) -> None:
     found = replace(found, verdict=judge(found))
     text = rendered(to_view(found, Selection("verdict", brief="" if details else "r.h5")), 500)
     command = "ckdiff audit org/old@ab '/my pair/new' --questions FILE --output turned.h5"
-    assert f"to do      The two checkpoints were probably swapped: give them the other way round, `{command}`." in text
+    told = f", `{command}`" if details else ""
+    assert f"to do      The two checkpoints were probably swapped: give them the other way round{told}." in text
     assert ("The two checkpoints were probably swapped: no policy" in text) is not details
     assert (f"$ {command}" in text) is not details
+
+
+def told_apart(found: AnswerSet) -> AnswerSet:
+    """The same, with an answer of its own to each question."""
+    rows = enumerate(found.questions)
+    said = ((f"yes, {n}", row) for n, row in rows)
+    return replace(
+        found,
+        questions=tuple(
+            replace(row, answer_base=text, answer_unlearned=text if row.exact else row.answer_unlearned)
+            for text, row in said
+        ),
+    )
+
+
+def said_of(kept: int, lost: int, count: int = 10, **sources: str) -> Report:
+    """A pair of which so many answers to target questions are kept, and so many to unrelated ones lost."""
+    sets = {"target": answered("target", 1.0, 0.9, 1.0, count, kept)}
+    sets["unrelated"] = answered("unrelated", 0.1, 0.0, 0.2, count, count - lost)
+    files = {"target": "other.jsonl, JSON lines", "unrelated": "my towns.jsonl, JSON lines"} | sources
+    found = report(behaviour=behaved(*(told_apart(replace(one, source=files[name])) for name, one in sets.items())))
+    return replace(found, verdict=judge(found))
+
+
+LOST = "The unrelated answers are lost and the asked ones are not: are --questions and --unrelated swapped? "
+
+
+@pytest.mark.parametrize(
+    ("found", "swapped"),
+    [
+        (said_of(10, 10), True),
+        (said_of(9, 5), True),
+        (said_of(8, 10), False),  # some of what was asked is lost as well: the model was wrecked
+        (said_of(10, 4), False),
+        (said_of(0, 0), False),
+        (said_of(3, 3, 3), True),
+        (said_of(2, 2, 2), False),
+        (said_of(10, 10, unrelated="general questions of ckdiff"), False),
+        (said_of(10, 10, target="command line"), False),
+        (said_of(10, 10, unrelated="towns.json, towns, unrelated questions"), False),
+    ],
+)
+def test_files_of_questions_in_each_others_place_are_told_and_no_others(found: Report, swapped: bool) -> None:
+    assert found.verdict is not None
+    assert in_short(found, found.verdict).startswith(f"{LOST}No policy") == swapped
+    typed = {"--questions": "--questions 'q 1'", "--unrelated": "--unrelated u", "--concept": "--concept x",
+             "--window": "--window 1", "--output": "--output r.h5", "--question": ""}  # fmt: skip
+    command = "ckdiff audit /models/base /models/unlearned --questions u --unrelated 'q 1' --window 1 --output r.h5"
+    assert (next_commands(found, found.verdict, "r.h5", typed)[0] == command) == swapped
+    recorded = "ckdiff audit /models/base /models/unlearned --questions 'my towns.jsonl' --unrelated other.jsonl"
+    assert (next_commands(found, found.verdict, USUAL_REPORT)[0] == recorded) == swapped
+    text = rendered(to_view(found, Selection("verdict", brief="r.h5")), 500)
+    assert (
+        "to do      Were --questions and --unrelated swapped? Then give them the other way round." in text
+    ) == swapped
+
+
+TYPED = {
+    "--questions": "--questions q.csv",
+    "--unrelated": "--unrelated u.csv",
+    "--chat-template": "--chat-template",
+    "--window": "--window 3",
+    "--policy": "--policy p.toml",
+    "--resume": "--resume",
+    "--format": "--format json",
+}
+
+
+def test_a_command_keeps_what_was_typed() -> None:
+    pair, asked = report(), "--questions q.csv --unrelated u.csv --chat-template"
+    turned = f"ckdiff audit /models/unlearned /models/base {asked} --window 3 --policy p.toml --output turned.h5"
+    assert complete_command(TURNED, pair, USUAL_REPORT, TYPED) == turned
+    attack = "ckdiff attack --questions FILE --tier 0,1,2"
+    assert (
+        complete_command(attack, pair, USUAL_REPORT, TYPED)
+        == f"ckdiff attack {asked.replace(' --u', ' --tier 0,1,2 --u')}"
+    )
+    assert (
+        complete_command("ckdiff behave --questions FILE", pair, USUAL_REPORT, TYPED)
+        == "ckdiff behave --questions q.csv"
+    )
+    one = {"--question": "--question 'Who?' --question 'When?'"}
+    assert complete_command(attack, pair, USUAL_REPORT, one) == f"ckdiff attack {one['--question']} --tier 0,1,2"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "option"),
+    [(DEFAULT_TEMPLATE, ""), (CHAT_PROMPT, " --chat-template"), ("Q: {q}\nA:", r" --prompt-template 'Q: {q}\nA:'")],
+)
+def test_a_command_asks_and_puts_back_as_the_report_records_it(prompt: str, option: str) -> None:
+    said = behaved(replace(answered("unrelated", 1.0, 1.0, 1.0), source="u.csv, CSV"), settings={"prompt": prompt})
+    found = report(probe=replace(probed({}), settings={"questions_digest": "", "window": "3"}), behaviour=said)
+    command = f"--questions FILE --unrelated u.csv --window 3{option} --output turned.h5"
+    assert complete_command(TURNED, found, USUAL_REPORT).endswith(f"/models/base {command}")
+
+
+def test_every_option_that_an_attack_shares_with_an_audit_is_kept() -> None:
+    audits, attacks = (
+        {slot.option.name for slot in slots_of(command) if isinstance(slot.option, Option)}
+        for command in (audit, attack)
+    )
+    again = {"--tier", "--reference", "--reference-kind"}  # the command names the first, the report the others
+    assert {*SHARED} == (audits & attacks) - again - {*SAID_ONCE}
+    assert audits >= {*SAID_ONCE}
+
+
+def test_one_number_of_facts_is_wanted_wherever_few_were_asked() -> None:
+    wanted = RULES["facts"].threshold
+    for name in (None, Path("not-recovered")):
+        assert read_policy(name).checks["require.questions"] == wanted
+    target, unrelated = answered("target", 0.1, 0.0, 0.6, count=3), answered("unrelated", 1.0, 1.0, 1.0, same=10)
+    found = judge_report(report(behaviour=behaved(target, unrelated)), read_policy())
+    assert found.verdict is not None
+    assert "3 facts were asked about, 7 are wanted" in " ".join(found.verdict.lacking)
+    assert asking_text(found.verdict) == "Ask about 7 facts (--questions FILE)."
+    assert asking_text(replace(found.verdict, gate=None)) == "Ask about 7 facts (--questions FILE)."
+    assert found.verdict.gate is not None
+    said = " ".join(one.text for one in found.verdict.gate.checks)
+    assert "3 facts are too few to tell, about 7 would settle it" in said
+    assert next_commands(found, found.verdict, "r.h5")[0].startswith("ckdiff show")
+    enough = judge_report(report(behaviour=behaved(answered("target", 0.1, 0.0, 0.6, count=7))), read_policy())
+    assert enough.verdict is not None
+    assert "are wanted (" not in " ".join(enough.verdict.lacking)
+    assert asking_text(enough.verdict) == "Ask about 5 facts (--unrelated FILE) and 11 facts (--questions FILE)."
+    assert next_commands(enough, enough.verdict, "r.h5")[0].startswith("ckdiff attack")
+
+
+def test_of_one_model_twice_that_is_said_first() -> None:
+    verdict = replace(judge(report()), label="identical")
+    few = GateCheck("require.questions", "inconclusive", "", 0.0, 7.0)
+    gate = Gate(outcome="failed", source="", digest="", policy="", checks=(few,))
+    assert advice_text(replace(verdict, gate=gate)).startswith("Both are the same model: check")
+    assert advice_text(replace(verdict, gate=gate, label="mixed")).startswith("Ask about 7 facts")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from ckdiff.attacks.forms import AS_ASKED
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verdict import verdict as module
 from ckdiff.audit.verdict.case import Case
 from ckdiff.audit.verdict.evidence import Evidence
+from ckdiff.audit.verdict.knowledge import PLAINLY
 from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
@@ -37,7 +39,7 @@ from tests.judged import (
     probed,
     report,
 )
-from tests.reports import attacks, empty_comparison, identical_comparison, same
+from tests.reports import attack_row, attacks, empty_comparison, identical_comparison, same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,6 +225,12 @@ def test_what_decides_is_there_in_every_architecture() -> None:
     assert all(MODES[name].applies is everywhere for name in decisive())
 
 
+def exchanged_files() -> Behaviour:
+    """Answers of which those to --questions are kept, and those to --unrelated lost."""
+    kept = said([f"Ada {n}" for n in range(10)], "Ada", other=["Ada"] * 10).answers[0]
+    return behaved(*(replace(one, source="q.csv, CSV") for one in (kept, answered("unrelated", 0.0, 0.0, 0.1))))
+
+
 def test_every_rule_is_looked_at_by_some_verdict() -> None:
     seen = {rule.name for case in CASES for rule in judge(case[2]).rules}
     wrong = Control("wrong_prompt", "restore", 0.1, np.nan, "shown", True, "coeff", "whole", None, "krs_kl", 0.9)
@@ -248,6 +256,7 @@ def test_every_rule_is_looked_at_by_some_verdict() -> None:
         erased(attack=guessed),
         erased(attack=alone()),
         suppressed(attack=attacks(tiers=tuple(quiet))),
+        report(behaviour=exchanged_files()),
     ):
         seen |= {rule.name for rule in judge(one).rules}
     assert seen == RULES.keys()
@@ -273,6 +282,28 @@ def test_what_attacks_bring_back_is_still_there(changes: dict[str, Any], knowled
     verdict = judge(suppressed(attack=found))
     assert verdict.knowledge == knowledge
     assert any("trained the unlearned model's weights" in line for line in verdict.lacking) == (knowledge == "unknown")
+
+
+@pytest.mark.parametrize(
+    ("plain", "told"),
+    [
+        ({"z": 3.0, "p": 0.002}, "simply asked, answers match their questions (z 3.0) as 0.002 of random pairings"
+         " would, most clearly under forms: plain (z 3.5)."),
+        ({"z": 3.6, "p": 0.002}, "asked, answers match their questions (z 3.6) as 0.002 of random pairings would."),
+        ({"z": 3.0, "p": 0.02}, "under forms: plain answers match their questions (z 3.5) as 0.004 of random pairings"),
+        ({"side": "base"}, "under forms: plain answers match"),
+        ({"setting": "plain"}, "under forms: plain answers match"),
+    ],
+)  # fmt: skip
+def test_the_plainest_way_that_decides_is_named(plain: dict[str, Any], told: str) -> None:
+    first, _ = attacks().tiers
+    found = attacks(
+        tiers=(replace(first, returned=0),), rows=(replace(attack_row(PLAINLY[0], 0, PLAINLY[1]), **plain),)
+    )
+    assert PLAINLY[1] == AS_ASKED
+    assert told in judge(suppressed(attack=found)).knowledge_reason
+    weights = replace(found, tiers=(replace(first, returned=0, tier=1),))
+    assert "under forms: plain answers match" in judge(suppressed(attack=weights)).knowledge_reason
 
 
 def test_attacks_that_could_not_be_made_are_lacking() -> None:

@@ -278,7 +278,7 @@ def settings_of(task: AskJob, plan: Battery) -> dict[str, str]:
     return {
         "attacks": ",".join(plan.attacks),
         "tokens": str(settings.tokens),
-        "prompt": "chat template of the base" if settings.chat else settings.template,
+        "prompt": settings.prompt,
         "answers": "greedy, of the base, up to the end of their first line",
         "questions_source": target.source,
         "questions_digest": target.digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from ckdiff.calls.specs import (
     settings_in,
 )
 from ckdiff.cli.console import present, write_attacks, write_outline
-from ckdiff.cli.groups import Given
+from ckdiff.cli.groups import Given, Retold
 from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import CkdiffError
@@ -36,6 +37,7 @@ def audit(
     tried: Tried,
     texts: Texts,
     output: Output,
+    typed: Annotated[Mapping[str, str], Retold()],
     policy: Annotated[Path | None, POLICY] = None,
     threads: Annotated[int, THREADS] = 0,
     plan: Annotated[bool, PLAN] = False,
@@ -62,10 +64,16 @@ def audit(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
         )
         session.replace(report)
-    asked = str(measures.get("questions") or "")
-    present(report, output_format, 10, "verdict", brief="" if details else str(output.output), asked=asked)
+    typed = _with_files(typed, measures)
+    present(report, output_format, 10, "verdict", brief="" if details else str(output.output), typed=typed)
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
+
+
+def _with_files(typed: Mapping[str, str], measures: Mapping[str, Any]) -> Mapping[str, str]:
+    """The options that were typed, with the files of questions that a policy names."""
+    files = {f"--{name}": measures.get(name) for name in ("questions", "unrelated")}
+    return {name: f"{name} {shlex.quote(str(file))}" for name, file in files.items() if file} | dict(typed)
 
 
 def print_plan(spec: AuditSpec) -> None:

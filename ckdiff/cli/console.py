@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.cli.course import Rest
@@ -87,13 +87,13 @@ def present(
     section: str | None = None,
     show_questions: int = 0,
     brief: str = "",
-    asked: str = "",
+    typed: Mapping[str, str] | None = None,
 ) -> None:
     """Print a report, or one section of it where the format can, or a campaign, on stdout."""
     from ckdiff.report.formats import say
     from ckdiff.report.words.sections import Selection
 
-    said = say(found, output_format, Selection(section, top, show_questions, brief, asked))
+    said = say(found, output_format, Selection(section, top, show_questions, brief, typed or {}))
     if isinstance(said, str):
         sys.stdout.write(said)
     else:

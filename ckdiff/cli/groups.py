@@ -3,13 +3,15 @@
     def probe(pair: StoredPair, restoring: Restoring, plan: Annotated[bool, PLAN] = False) -> None: ...
 
 A parameter is a frozen group, whose fields carry their options (`ckdiff.options`), an option of its own, or `Given`:
-the options of some groups, of which only those that were typed arrive.
+the options of some groups, of which only those that were typed arrive. `Retold` is no option: it is given all of them,
+as they can be typed again.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -34,6 +36,11 @@ class Given:
     kinds: tuple[type, ...]
     plain: Callable[[], Any]
     without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retold:
+    """Marks a mapping of every option that was typed, by its long name: `{"--window": "--window 1"}`, ready to type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,22 @@ class Slot:
         return (str | None, None) if self.default in (None, ()) else (str, show(self.default, self.option))
 
 
+def retell(slots: Iterable[Slot], typed: Typed) -> dict[str, str]:
+    """The options that were typed, by long name, each as it can be typed again; those at their default are left out."""
+    said = {slot.option.name: _retell(slot, typed[slot.name]) for slot in slots if isinstance(slot.option, Option)}
+    return {name: text for name, text in said.items() if text}
+
+
+def _retell(slot: Slot, value: Any) -> str:
+    assert isinstance(slot.option, Option)
+    if value is None or value == slot.parameter.default:
+        return ""
+    if isinstance(value, bool):
+        return slot.option.name if value else slot.option.names.partition("/")[2]
+    values = value if slot.option.repeated else [",".join(value) if isinstance(value, list) else value]
+    return " ".join(f"{slot.option.name} {shlex.quote(str(one))}" for one in values)
+
+
 def show(value: Any, option: Option) -> str:
     """A value as it would be typed."""
     if isinstance(value, tuple):
@@ -184,17 +207,33 @@ class Mentioned:
 
 def flatten(command: Callable[..., None]) -> Callable[..., None]:
     """A command of groups as a command of options: what Typer reads of it, and what it calls."""
-    hints = get_type_hints(command, include_extras=True)
-    parts = [_part(one, hints[name]) for name, one in inspect.signature(command).parameters.items()]
+    parts, slots, again = _parts_of(command), slots_of(command), _retold(command)
 
     def run(**typed: Any) -> None:
-        command(**{part.name: part.build(typed) for part in parts})
+        command(**{part.name: part.build(typed) for part in parts}, **{name: retell(slots, typed) for name in again})
 
-    parameters = [slot.parameter for slot in _under_headings([slot for part in parts for slot in part.slots()])]
+    parameters = [slot.parameter for slot in slots]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
+
+
+def slots_of(command: Callable[..., None]) -> list[Slot]:
+    """The options and arguments of a command of groups, in the order of `--help`."""
+    return _under_headings([slot for part in _parts_of(command) for slot in part.slots()])
+
+
+def _parts_of(command: Callable[..., None]) -> list[Slot | Group | Mentioned]:
+    hints, left_out = get_type_hints(command, include_extras=True), _retold(command)
+    signature = inspect.signature(command).parameters.items()
+    return [_part(one, hints[name]) for name, one in signature if name not in left_out]
+
+
+def _retold(command: Callable[..., None]) -> list[str]:
+    """The parameters that are given what was typed."""
+    hints = get_type_hints(command, include_extras=True)
+    return [name for name, hint in hints.items() if any(isinstance(mark, Retold) for mark in get_args(hint))]
 
 
 def _under_headings(slots: list[Slot]) -> list[Slot]:

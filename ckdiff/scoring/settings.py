@@ -27,13 +27,8 @@ from ckdiff.options import (
     names,
     numbers,
 )
-
-DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
-
-
-CHAT_PROMPT = "chat template of the base"
-"""What a report records as its prompt where that is no template of our own."""
-
+from ckdiff.options import CHAT_PROMPT as CHAT_PROMPT
+from ckdiff.options import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
 
 GREEDY, GIVEN = "greedy, of the base", "of the question file"
 """What a report records as the answers that were scored."""

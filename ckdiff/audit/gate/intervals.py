@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ckdiff.audit.gate.results import FAILED, PASSED, UNKNOWN, Result
+from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.scoring.power import count_needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TARGETS = "--questions FILE"
+"""The option that asks more of what was to be unlearned."""
 MOST = 100_000
 """Nobody asks more questions than that."""
 
@@ -63,4 +66,6 @@ def _settling(found: Sequence[Mean], limit: float, asked: Asked) -> str:
     wanted = max(count_needed(one, limit, asked.number) for one in found if not one.high <= limit)
     if not wanted <= MOST:
         return f"so near it that more {asked.things} may not settle it"
-    return f"{asked.number} {asked.things} are too few to tell, about {wanted} would settle it ({asked.option})"
+    if asked.option == TARGETS:  # fewer say nothing of the knowledge, and one number is enough
+        wanted = max(wanted, RULES["facts"].threshold)
+    return f"{asked.number} {asked.things} are too few to tell, about {wanted:g} would settle it ({asked.option})"

@@ -87,7 +87,12 @@ def hindrances(case: Case) -> Iterator[str]:
     facts = facts_right(found)
     text = f"{facts} facts were attacked that the base answers right"
     if not case.rule("facts", facts, text):
-        yield f"{text}, {RULES['facts'].threshold:g} are wanted (--questions FILE with more of them, and their answers)"
+        yield few_facts(text)
+
+
+def few_facts(text: str) -> str:
+    """How many facts an absence takes, behind how many there are."""
+    return f"{text}, {RULES['facts'].threshold:g} are wanted (--questions FILE with more of them, and their answers)"
 
 
 def facts_right(found: AttackReport) -> int:

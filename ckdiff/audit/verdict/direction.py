@@ -1,4 +1,8 @@
-"""Whether a pair looks as if it had been given the wrong way round: `wrong_way(case)`, a sentence or nothing."""
+"""Whether two things look as if each had been given in the other's place: a sentence, or nothing.
+
+wrong_way(case)       base and unlearned model
+exchanged(case)       the files of target and of unrelated questions
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.answers import share_right
+from ckdiff.audit.verdict.answers import HALF, share_right, share_said
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.scoring.settings import GIVEN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckdiff.audit.verdict.case import Case
+    from ckdiff.report.schema.behaviour import AnswerRecord, AnswerSet
 
 
 def wrong_way(case: Case) -> str:
@@ -24,6 +31,41 @@ def wrong_way(case: Case) -> str:
     if case.swapped is None:
         case.swapped = _knows_less(case) or _finds_less_probable(case) or _says_so(case)
     return case.swapped
+
+
+OWN = ", unrelated questions"
+"""How the source of unrelated questions ends that stand in one file with the target's."""
+
+
+def exchanged(case: Case) -> str:
+    """Why the two files of questions may have been exchanged, in one sentence; "" where nothing says so.
+
+    Unlearning that leaves every target answer as it was and loses others instead is conspicuous. Of one file, of
+    ckdiff's own questions, or of so few questions that it may be chance, nothing is said.
+    """
+    target, other = (case.evidence.answers.get(name) for name in ("target", "unrelated"))
+    if target is None or other is None or not all(map(_could_be_exchanged, (target, other))):
+        return ""
+    kept, lost = _share_lost(target.questions), _share_lost(other.questions)
+    text = f"{lost:.0%} of the unrelated answers are lost, and {kept:.0%} of those to --questions"
+    looks = case.rule("exchanged.lost", lost, text) and case.rule("exchanged.kept", kept, text)
+    return f"{text}: {EXCHANGED_FILES}" if looks else ""
+
+
+EXCHANGED_FILES = "are --questions and --unrelated swapped?"
+
+
+def _could_be_exchanged(found: AnswerSet) -> bool:
+    named = ", " in found.source and not found.source.endswith(OWN)
+    return named and RULES["questions"].holds(len(found.questions))
+
+
+def _share_lost(rows: Sequence[AnswerRecord]) -> float:
+    """The share of the answers of which the unlearned model says less than half, of those that the base gives."""
+    given = [(row, row.answer_given.strip() or row.answer_base) for row in rows]
+    known = [(row, answer) for row, answer in given if share_said(row.answer_base, answer, row.text) >= HALF]
+    lost = [share_said(row.answer_unlearned, answer, row.text) < HALF for row, answer in known]
+    return float(np.mean(lost)) if lost else float("nan")
 
 
 def _knows_less(case: Case) -> str:

@@ -22,16 +22,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.audit.verdict.absence import BESIDE, COMMAND, doubts, hindrances, nearer, unproven, untried
+from ckdiff.audit.verdict.absence import BESIDE, COMMAND, doubts, few_facts, hindrances, nearer, unproven, untried
 from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
-from ckdiff.audit.verdict.direction import wrong_way
-from ckdiff.report.words.commands import TURNED
+from ckdiff.audit.verdict.direction import exchanged, wrong_way
+from ckdiff.audit.verdict.rules import RULES
+from ckdiff.report.words.commands import EXCHANGED, TURNED
+from ckdiff.scoring.clusters import cluster_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ckdiff.audit.verdict.case import Case
-    from ckdiff.report.schema.attack import TierEvidence
+    from ckdiff.report.schema.attack import AttackRow, TierEvidence
     from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.report.schema.verdict import Knowledge, Label
 
@@ -93,7 +95,11 @@ def answers_as_before(case: Case, label: Label) -> Statement | None:
     of = f"{len(kept)} of {len(given)} questions it answers as the base does"
     if not given or not case.rule("answers kept", len(kept) / len(given), of):
         return None
-    return Statement("still there", f"The unlearned model still says it when it is simply asked: {of}.")
+    said, reason = f"The unlearned model still says it when it is simply asked: {of}", exchanged(case)
+    if not reason:
+        return Statement("still there", f"{said}.")
+    turned = f"the two files of questions were not asked in each other's place (`{EXCHANGED}`)"
+    return Statement("still there", f"{said}. But {reason}", (turned,))
 
 
 def comes_back(case: Case, label: Label) -> Statement | None:
@@ -112,16 +118,35 @@ def comes_back(case: Case, label: Label) -> Statement | None:
     telling = [one for one in tiers if one.informative and not one.z <= one.floor and not one.p_reference <= one.p]
     if not telling:
         return None
-    least = min(telling, key=lambda one: one.p)
-    chance = min(1.0, least.p * len(tiers))
-    text = (
-        f"under {least.worst} answers match their questions (z {least.z:.1f}) as {chance:.2g} of random pairings would"
-    )
+    chance, text = _least_matched(case, telling, len(tiers))
     if case.rule("matched", chance, text):
         return Statement(
             "still there", f"The unlearned model still tells which answer belongs to which question: {text}."
         )
     return None
+
+
+def _least_matched(case: Case, telling: Sequence[TierEvidence], tiers: int) -> tuple[float, str]:
+    """The share of random pairings that match as well, and how; where that decides, the plainest way that does."""
+    least, greatest = min(telling, key=lambda one: one.p), max(telling, key=lambda one: one.z)
+    chance, plain = min(1.0, least.p * tiers), _asked_plainly(case, telling)
+    said = "answers match their questions (z {:.1f}) as {:.2g} of random pairings would"
+    enough = RULES["matched"]
+    if plain is None or not enough.holds(chance) or not enough.holds(plainly := min(1.0, plain.p * tiers)):
+        return chance, f"under {least.worst} {said.format(least.z, chance)}"
+    more = f", most clearly under {greatest.worst} (z {greatest.z:.1f})" if greatest.z > plain.z else ""
+    return plainly, f"simply asked, {said.format(plain.z, plainly)}{more}"
+
+
+def _asked_plainly(case: Case, telling: Sequence[TierEvidence]) -> AttackRow | None:
+    """What the unlearned model says as it is asked, under no attack; None where its tier tells nothing."""
+    found = case.report.attack
+    rows = () if found is None or all(one.tier for one in telling) else found.rows
+    return next((row for row in rows if (row.attack, row.setting, row.side) == (*PLAINLY, "unlearned")), None)
+
+
+PLAINLY = ("forms", "as asked")
+"""The attack, and its setting, that changes nothing."""
 
 
 def _beyond(one: TierEvidence) -> int:
@@ -236,6 +261,9 @@ def unasked(case: Case) -> Iterator[str]:
         yield "what the unlearned model says by itself was not asked (`ckdiff behave --questions FILE`)"
     elif not any(row.answer_given.strip() for row in rows):
         yield "whether the base answers right is not known: the questions have no given answers (--questions FILE)"
+    facts, attacked = cluster_count(row.cluster for row in rows), case.report.attack is not None
+    if rows and not attacked and not RULES["facts"].holds(facts):
+        yield few_facts(f"{facts} facts were asked about")
     if equal_answers(rows):
         yield "the base says the same to every question: such answers tell nothing (--questions FILE with other ones)"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
-EDITION = 10
+EDITION = 11
 """Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
 
 
@@ -61,6 +61,19 @@ RULES: dict[str, Rule] = {
         "at_most",
         "mean over questions of log p of the given answer, unlearned model less base, in nats; where these are scored",
         "what is forgotten becomes less probable",
+    ),
+    "exchanged.lost": Rule(
+        0.5,
+        "at_least",
+        "share of the answers to a file of unrelated questions that are lost, of those that the base gives",
+        "who unlearns spares what is unrelated: with half of it lost either the model was wrecked, or the files of"
+        " questions were exchanged",
+    ),
+    "exchanged.kept": Rule(
+        0.1,
+        "at_most",
+        "the same share of the answers about what was to be unlearned",
+        "a wrecked model has lost these as well; where they are all there, they were not what was to be unlearned",
     ),
     "divergence": Rule(
         0.01,

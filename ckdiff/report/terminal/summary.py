@@ -12,7 +12,7 @@ from ckdiff.report.words import summary as words
 from ckdiff.report.words.verdict import gate_line, verdict_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -37,21 +37,21 @@ class Screen:
                 return
 
 
-def parts(report: Report, found: Verdict, place: str, questions: str) -> Iterator[RenderableType]:
+def parts(report: Report, found: Verdict, place: str, typed: Mapping[str, str]) -> Iterator[RenderableType]:
     """One screen, its sentences as long as there is room for."""
-    yield Screen([list(_parts(report, found, place, questions, room)) for room in words.ROOMS])
+    yield Screen([list(_parts(report, found, place, typed, room)) for room in words.ROOMS])
 
 
-def _parts(report: Report, found: Verdict, place: str, questions: str, room: int) -> Iterator[RenderableType]:
+def _parts(report: Report, found: Verdict, place: str, typed: Mapping[str, str], room: int) -> Iterator[RenderableType]:
     """Gate, a plain sentence, finding, facts, three answers, and what to type; the rest is read from `place`."""
     if found.gate is not None:
         yield Text(gate_line(found.gate), style=STYLES[found.gate.outcome])
     yield Text(words.in_short(report, found))
     yield Text(verdict_line(found), style="bold")
-    yield facts(words.summary_facts(report, found, place, questions, room))
+    yield facts(words.summary_facts(report, found, place, typed, room))
     if answers := words.summary_answers(report):
         yield side_by_side(answers)
-    for command in words.next_commands(report, found, place, questions):
+    for command in words.next_commands(report, found, place, typed):
         yield Text(f"$ {command}", overflow="fold")
 
 

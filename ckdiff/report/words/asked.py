@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SETTLES = re.compile(r"about ([1-9]\d{0,5}) would settle it \((--[a-z]+) FILE\)$")
 """How a check ends that so few questions cannot tell."""
 
+WANTED = re.compile(r", ([1-9]\d{0,5}) are wanted \((--[a-z]+) FILE")
+"""How a verdict says how many facts it takes to say more of the knowledge."""
+
 FEWEST = {"require.questions": "--questions", "require.unrelated": "--unrelated"}
 """Checks of how many facts were asked, with the option that asks more."""
 
@@ -32,10 +35,16 @@ def question_sets(report: Report) -> Iterator[tuple[str, str, str]]:
             yield "behaviour/neutral", report.behaviour.neutral.digest, report.behaviour.neutral.source
 
 
+def lacks_facts(found: Verdict) -> bool:
+    """Whether too few facts were asked for any statement that the knowledge is absent."""
+    return any(map(WANTED.search, found.lacking))
+
+
 def asking_text(found: Verdict) -> str:
-    """How many facts would meet the checks that too few were asked for; empty where that would meet none."""
+    """How many facts would do for every check and statement that too few were asked for; empty where none lacks any."""
     wanted: dict[str, int] = {}
-    for option, number in (one for check in _lacking(found) for one in _asks(check)):
+    said = [(match[2], int(match[1])) for match in map(WANTED.search, found.lacking) if match]
+    for option, number in (*said, *(one for check in _lacking(found) for one in _asks(check))):
         wanted[option] = max(number, wanted.get(option, 0))
     asks = " and ".join(f"{number:,} facts ({option} FILE)" for option, number in wanted.items())
     return f"Ask about {asks}." if asks else ""

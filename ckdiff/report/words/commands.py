@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckdiff.options import USUAL_REPORT
+from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT
 from ckdiff.report.words.asked import question_sets
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.report.schema.verdict import Verdict
@@ -22,8 +23,20 @@ TURNED = "ckdiff audit UNLEARNED BASE --questions FILE"
 """What a pair asks for that was probably given the wrong way round."""
 TURNED_REPORT = "turned.h5"
 """Its report: no report takes two pairs."""
+EXCHANGED = "ckdiff audit BASE UNLEARNED --questions UNRELATED --unrelated FILE"
+"""What two files of questions ask for of which each was probably given in the other's place."""
 CONCEPT = re.compile(r', concept ("(?:[^"\\]|\\.)+")')
-TARGETS = ("probe", "behaviour/target")
+TARGETS, OTHERS = ("probe", "behaviour/target"), ("behaviour/unrelated",)
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+"""Where nobody knows what was typed."""
+SAID_ONCE = ("--questions", "--question", "--concept", "--plan", "--resume", "--overwrite", "--output", "--format",
+             "--details", "--quiet")  # fmt: skip
+"""Options that a command has already, or that are about the one run they were typed for."""
+SHARED = ("--unrelated", "--most-unrelated", "--choices", "--tokens", "--prompt-template", "--chat-template",
+          "--tokenizer", "--stream", "--device", "--dtype", "--batch-size", "--margins", "--threads", "--hash",
+          "--adapter-base")  # fmt: skip
+"""Options of an audit that mean the same to its attacks; they keep their reference by themselves."""
 
 
 def commands_in(found: Verdict) -> list[str]:
@@ -31,55 +44,96 @@ def commands_in(found: Verdict) -> list[str]:
     return [command for text in found.lacking for command in COMMAND.findall(text)]
 
 
-def complete_text(text: str, report: Report, place: str, questions: str = "") -> str:
+def is_turned(found: Verdict) -> bool:
+    """Whether two things were probably given in each other's place, so that nothing else is to be done first."""
+    return not {TURNED, EXCHANGED}.isdisjoint(commands_in(found))
+
+
+def complete_text(text: str, report: Report, place: str, typed: Mapping[str, str] = NOTHING) -> str:
     """A text with each of its commands as it can be typed; see `complete_command`."""
-    return COMMAND.sub(lambda match: f"`{complete_command(match[1], report, place, questions)}`", text)
+    return COMMAND.sub(lambda match: f"`{complete_command(match[1], report, place, typed)}`", text)
 
 
-def complete_command(command: str, report: Report, place: str, questions: str = "") -> str:
+def complete_command(command: str, report: Report, place: str, typed: Mapping[str, str] = NOTHING) -> str:
     """A command that can be typed as it stands, as far as the report knows what its capitals stand for.
 
     Args:
-        command: as a verdict has it, with BASE, UNLEARNED and FILE for both checkpoints and the questions' file.
+        command: as a verdict has it, with BASE, UNLEARNED, FILE and UNRELATED for both checkpoints and the files of
+            target and unrelated questions.
         report: that was judged.
         place: its file.
-        questions: the file of the target questions, where the caller knows it; else its name in the report.
+        typed: the options that measured it, by long name and ready to type, where the caller knows them; they are
+            kept. Else what the report records of them.
     """
-    words = dict(_words(report, questions))
+    recorded = dict(_recorded(report))
+    if typed:
+        recorded.pop("--window", None)  # what was typed, or a policy's
+    typed = recorded | dict(typed)
+    words = dict(_words(command, report, typed))
     said = (words.get(word, word) for word in command.split())
-    return printable(" ".join((*said, *_beside(command, report), *_output(command, place))))
+    parts = (*said, *_kept(command, typed), *_beside(command, report), *_output(command, place))
+    asked = typed.get("--question", "")
+    return printable(" ".join(parts).replace("--questions FILE", asked or "--questions FILE"))
 
 
-def _words(report: Report, questions: str) -> Iterator[tuple[str, str]]:
+def _words(command: str, report: Report, typed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """What the capitals of a command stand for."""
     yield "BASE", _location(report.provenance.base)
     yield "UNLEARNED", _location(report.provenance.unlearned)
-    if file := questions or next(_file_names(report), ""):
-        yield "FILE", " ".join((shlex.quote(file), *_concept(report)))
+    concept = _concept(report) if "--questions FILE" in command else ()
+    if file := _value(typed, "--questions"):
+        yield "FILE", " ".join((file, *concept))
+    if file := _value(typed, "--unrelated"):
+        yield "UNRELATED", file
+
+
+def _value(typed: Mapping[str, str], name: str) -> str:
+    return typed.get(name, "").removeprefix(f"{name} ")
 
 
 def _location(side: CheckpointRecord) -> str:
     return shlex.quote(f"{side.location}@{side.revision}" if side.revision else side.location)
 
 
-def _sources(report: Report) -> Iterator[str]:
-    """Where the target questions came from, in the words of the report."""
-    yield from (source for name, _, source in question_sets(report) if name in TARGETS)
+def _recorded(report: Report) -> Iterator[tuple[str, str]]:
+    """What a report records of how it was measured, as options that say it."""
+    for name, kinds in (("--questions", TARGETS), ("--unrelated", OTHERS)):
+        if file := file_of_questions(report, *kinds):
+            yield name, f"{name} {shlex.quote(file)}"
+    if report.probe is not None and (window := report.probe.settings.get("window", "")).isdecimal():
+        yield "--window", f"--window {window}"
+    prompt = "" if report.behaviour is None else report.behaviour.settings.get("prompt", "")
+    if prompt == CHAT_PROMPT:
+        yield "--chat-template", "--chat-template"
+    elif prompt not in ("", DEFAULT_TEMPLATE):
+        told = prompt.replace("\n", r"\n").replace("\t", r"\t")
+        yield "--prompt-template", f"--prompt-template {shlex.quote(told)}"
 
 
-def _file_names(report: Report) -> Iterator[str]:
-    """The names of the files of questions: what was typed, and ckdiff's own questions, are of no kind."""
-    for source in _sources(report):
-        name, kind, _ = source.partition(", ")
-        if kind and name and name.isprintable() and not name.startswith("-"):
-            yield name
+def file_of_questions(report: Report, *kinds: str) -> str:
+    """The name of the file of questions; empty where they were typed, are ckdiff's own, or have no name to type."""
+    for kind, _, source in question_sets(report):
+        name, comma, _ = source.partition(", ")
+        if kind in kinds and comma and name and name.isprintable() and not name.startswith("-"):
+            return name
+    return ""
 
 
 def _concept(report: Report) -> Iterator[str]:
     """The option that picks the same concept from the file."""
-    found = next(filter(None, map(CONCEPT.search, _sources(report))), None)
+    sources = (source for name, _, source in question_sets(report) if name in TARGETS)
+    found = next(filter(None, map(CONCEPT.search, sources)), None)
     if found is not None:
         yield f"--concept {shlex.quote(json.loads(found[1]))}"
+
+
+def _kept(command: str, typed: Mapping[str, str]) -> Iterator[str]:
+    """The options that measured it, of those that this command has and does not set itself."""
+    words, audits = command.split(), command.startswith("ckdiff audit ")
+    if audits or command.startswith("ckdiff attack "):
+        for name, text in typed.items():
+            if name not in words and (name not in SAID_ONCE if audits else name in SHARED):
+                yield text
 
 
 def _beside(command: str, report: Report) -> Iterator[str]:

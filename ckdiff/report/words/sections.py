@@ -6,9 +6,12 @@ A new section is a row here, a record in `schema`, and a file of its name in the
 from __future__ import annotations
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ckdiff.report.schema.report import Report
 
 
@@ -64,14 +67,14 @@ class Selection(NamedTuple):
         top: how many tensors and neurons a list holds.
         questions: how many questions are listed with their answers.
         brief: the file in which the rest can be read, where one screen is to say it all; empty: everything is said.
-        asked: the file of the target questions, for commands that ask them again; empty: its name in the report.
+        typed: the options that the command was given, by long name and ready to type, for commands that measure again.
     """
 
     section: str | None = None
     top: int = 10
     questions: int = 0
     brief: str = ""
-    asked: str = ""
+    typed: Mapping[str, str] = MappingProxyType({})
 
 
 WHOLE = Selection()

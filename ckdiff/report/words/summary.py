@@ -12,14 +12,15 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.words import verdict as words
+from ckdiff.report.words.asked import lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
-from ckdiff.report.words.commands import TURNED, commands_in, complete_command, complete_text
+from ckdiff.report.words.commands import EXCHANGED, NOTHING, TURNED, commands_in, complete_command, is_turned
 from ckdiff.report.words.gates import passed_unasked
 from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.behaviour import AnswerRecord
     from ckdiff.report.schema.report import Report
@@ -33,7 +34,7 @@ SHOWN_ANSWERS = 3
 SHOWN_CHECKS = 4
 CHECKED: tuple[tuple[str, Outcome], ...] = (("failed", "failed"), ("lacking", "inconclusive"))
 CLAUSE = re.compile(r"(?<=[.;:])\s+")
-TYPED = re.compile(r" \(`[^`]*`\)|:? `ckdiff [^`]*`")
+TYPED = re.compile(r" \(`[^`]*`\)|[:,]? `ckdiff [^`]*`")
 """Commands within a sentence; on one screen they stand below it."""
 
 KNOWN: dict[Knowledge, str] = {
@@ -65,7 +66,9 @@ class Answer(NamedTuple):
 
 def in_short(report: Report, found: Verdict) -> str:
     """One plain sentence on top: what happened, may it be released, and how sure that is."""
-    return f"{_happened(report, found)}: {_release(found)}. {_sure(report, found)}"
+    happened, release = _happened(report, found), _release(found)
+    release = f" {release.capitalize()}" if happened.endswith("?") else f": {release}"
+    return f"{happened}{release}. {_sure(report, found)}"
 
 
 def _release(found: Verdict) -> str:
@@ -77,6 +80,8 @@ def _release(found: Verdict) -> str:
 def _happened(report: Report, found: Verdict) -> str:
     if TURNED in commands_in(found):
         return "The two checkpoints were probably swapped"
+    if EXCHANGED in commands_in(found):
+        return "The unrelated answers are lost and the asked ones are not: are --questions and --unrelated swapped?"
     rows = answers_of(report, "target")
     unknown = f"The model changed {len(rows) - sum(row.exact for row in rows)} of {count_of(len(rows), 'answer')}, and "
     unknown += "whether it still knows what it was to unlearn was not shown"
@@ -88,6 +93,8 @@ def _happened(report: Report, found: Verdict) -> str:
 def _sure(report: Report, found: Verdict) -> str:
     if found.label == "identical":
         return "Every stored value was compared."
+    if EXCHANGED in commands_in(found):
+        return "What became of the knowledge is not known before they are asked the other way round."
     if found.knowledge == "still there":
         return "That was shown, and other questions cannot unsay it."
     if math.isnan(found.detectable):
@@ -104,7 +111,7 @@ def answers_of(report: Report, name: str) -> list[AnswerRecord]:
 
 
 def summary_facts(
-    report: Report, found: Verdict, place: str, questions: str = "", room: int = ROOMS[0]
+    report: Report, found: Verdict, place: str, typed: Mapping[str, str] = NOTHING, room: int = ROOMS[0]
 ) -> Iterator[tuple[str, str]]:
     """The facts that a reader needs first, as names and short sentences of so many characters."""
     if where := words.where_text(found):
@@ -116,12 +123,8 @@ def summary_facts(
     for name, outcome in CHECKED:
         if checks := checks_text(found, outcome, room):
             yield name, checks
-    action = words.advice_text(found)
-    # A command that is cut cannot be typed.
-    yield (
-        "to do",
-        complete_text(action, report, place, questions) if "`" in action else shorten(action, max(room, ROOMS[-2])),
-    )
+    # A command that is cut cannot be typed: it stands below.
+    yield "to do", shorten(TYPED.sub("", words.advice_text(found)), max(room, ROOMS[-2]))
 
 
 def unrelated_text(report: Report) -> str:
@@ -150,9 +153,14 @@ def summary_answers(report: Report) -> list[Answer]:
     return [Answer(*map(_line, (row.text, row.answer_base, row.answer_unlearned))) for row in rows]
 
 
-def next_commands(report: Report, found: Verdict, place: str, questions: str = "") -> list[str]:
-    """Two commands that lead on from a verdict: what would measure what is lacking, and where the rest is read."""
-    lacking = [complete_command(command, report, place, questions) for command in commands_in(found)[:1]]
+def next_commands(report: Report, found: Verdict, place: str, typed: Mapping[str, str] = NOTHING) -> list[str]:
+    """Two commands that lead on from a verdict: what would measure what is lacking, and where the rest is read.
+
+    Where more facts have to be asked first, attacks on the same ones would show nothing.
+    """
+    few = lacks_facts(found) and not is_turned(found)
+    wanted = () if few else commands_in(found)[:1]
+    lacking = [complete_command(command, report, place, typed) for command in wanted]
     name = printable(shlex.quote(place))
     return [*lacking, f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"][:2]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
 from ckdiff.report.words.asked import asking_text
-from ckdiff.report.words.commands import TURNED, commands_in
+from ckdiff.report.words.commands import EXCHANGED, TURNED, commands_in, is_turned
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
 from ckdiff.untrusted import printable
@@ -59,7 +59,7 @@ HEADLINES: dict[Label, Headline] = {
     "identical": Headline(
         "The two checkpoints are the same",
         "Everything that was compared is equal, so that nothing can have been unlearned.",
-        "Check that the right two checkpoints were given. If they were, the unlearning did not happen.",
+        "Both are the same model: check that the right two were given. If they were, the unlearning did not happen.",
     ),
     "no effect on these questions": Headline(
         "The answers did not change beyond rounding",
@@ -183,7 +183,7 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
 
 def action_text(found: Verdict) -> str:
     """Advice: the outcome of the gate first, then what more to ask, and what the finding itself asks for."""
-    gate = found.gate if TURNED not in commands_in(found) else None
+    gate = None if is_turned(found) else found.gate
     return f"{'' if gate is None else TO_DO[gate.outcome]}{advice_text(found)}"
 
 
@@ -191,7 +191,10 @@ def advice_text(found: Verdict) -> str:
     """Advice without the outcome of the gate; of a swapped pair the right order alone."""
     if TURNED in commands_in(found):
         return f"The two checkpoints were probably swapped: give them the other way round, `{TURNED}`."
-    return " ".join(part for part in (asking_text(found), headline(found).action) if part)
+    if EXCHANGED in commands_in(found):
+        return f"Were --questions and --unrelated swapped? Then give them the other way round, `{EXCHANGED}`."
+    asking = asking_text(found) if found.label != "identical" else ""  # more questions would show the same
+    return " ".join(part for part in (asking, headline(found).action) if part)
 
 
 def finding(found: Verdict) -> Outcome:
