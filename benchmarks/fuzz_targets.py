@@ -396,11 +396,21 @@ def models(folder: Path) -> Try:
     return one
 
 
+def evaluations(folder: Path) -> Try:
+    """What OpenUnlearning's evaluator wrote."""
+    from ckdiff.report.exports.evaluation import read_evaluation
+
+    entry = {"agg_value": 0.5, "value_by_index": {"0": {"score": 0.5}}}
+    path = folder / "TOFU_EVAL.json"
+    path.write_text(json.dumps({"forget_Q_A_Prob": entry, "forget_quality": {"agg_value": None}, "privleak": -3.5}))
+    return _of_json(folder, path.name, lambda: read_evaluation(path))
+
+
 TARGETS: dict[str, Callable[[Path], Try]] = {
     one.__name__: one
     for one in (
         trees, images, headers, indexes, configs, adapters,
-        tokenizers, templates, policies, plans, questions, candidates, envelopes, models,
+        tokenizers, templates, policies, plans, questions, candidates, envelopes, models, evaluations,
     )
 }  # fmt: skip
 """Every target by its name."""

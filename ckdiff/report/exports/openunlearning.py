@@ -45,6 +45,13 @@ def to_openunlearning(found: Report | Campaign, selection: Selection = WHOLE) ->
     return json.dumps(tree, indent=4, allow_nan=False) + "\n"
 
 
+def metrics_by_name(report: Report) -> dict[str, tuple[float, float]]:
+    """The figures of base and unlearned model, by OpenUnlearning's name of each metric that a report holds."""
+    sets = () if report.behaviour is None else report.behaviour.answers
+    rows = {(found.name, one.name): (one.base.value, one.unlearned.value) for found in sets for one in found.field}
+    return dict(sorted((NAMES[key], both) for key, both in rows.items() if key in NAMES))
+
+
 def _metrics(report: Report) -> dict[str, Any]:
     base, unlearned = pair_names(report.provenance)
     sets = () if report.behaviour is None else report.behaviour.answers
