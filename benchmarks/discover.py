@@ -2,10 +2,12 @@
 
     python benchmarks/discover.py demo --seeds 20          # the invented world: is the forgotten town first?
     python benchmarks/discover.py false --seeds 20         # noise, fp16 and int8 copies, and a base beside itself
-    python benchmarks/discover.py pairs --base DIR --concepts CONCEPTS.json --topics A,B --methods graddiff,npo_kl
+    python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --pair "graddiff=Star Wars" --pair ...
 
-`pairs` unlearns each topic from a real base by each method with `ckdiff unlearn` and ranks it among all the concepts of
-a ConceptVectors file. Rows are JSON lines on stdout; the last one sums up.
+`pairs` unlearns a topic from a real base by a method, as `ckdiff unlearn` does, and ranks it among all the concepts of
+some ConceptVectors files, by their names alone: their texts are those that were trained on (`--with-texts` gives them
+all the same). With `--made DIR` the models stay there and are used again, and pairs whose rows are in `--rows FILE` are
+not looked at again. Rows are JSON lines on stdout; the last one sums up.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import math
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.discovery.candidates import Candidate, Candidates, read_candidates
+from ckdiff.discovery.null import COPIES
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.section import How, run
 from ckdiff.progress import Listener
@@ -42,10 +46,14 @@ def main() -> None:
     parser.add_argument("mode", choices=("demo", "false", "pairs"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--base")
-    parser.add_argument("--concepts", type=Path)
-    parser.add_argument("--topics", default="")
-    parser.add_argument("--methods", default="graddiff,npo_kl")
-    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--concepts", type=Path, nargs="+")
+    parser.add_argument("--pair", action="append", default=[], metavar="METHOD=TOPIC")
+    parser.add_argument("--with-texts", action="store_true")
+    parser.add_argument("--made", type=Path)
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--copies", type=int, default=COPIES)
     parser.add_argument("--count", type=int, default=16, help="texts of each kind that are sampled")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -181,21 +189,55 @@ def save_copy(base: Path, copy: Path, change: Callable[[Tensor], Tensor]) -> Non
 
 
 def pairs(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    every = join_candidates(chosen.concepts, chosen.with_texts)
+    done = read_rows(chosen.rows)
+    for method, _, topic in (pair.partition("=") for pair in chosen.pair):
+        if (row := done.get((method, topic))) is not None:
+            yield row
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            output = (chosen.made or Path(place)) / f"{method}-{topic.split()[0].casefold()}"
+            if not output.exists():
+                unlearn(chosen, method, topic, output)
+            record = json.loads((output / "unlearning.json").read_text())["history"]
+            how = How(count=chosen.count, copies=chosen.copies)
+            found = look(chosen.base, output, how, every)
+            bleu = {name: round(record[-1][f"{name}_bleu"], 3) for name in ("target", "unrelated")}
+            row = row_of(method, found, topic, concept=topic, bleu=bleu, seconds=round(time.process_time(), 1))
+        if chosen.rows is not None:
+            with chosen.rows.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        yield row
+
+
+def read_rows(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of an earlier run, by method and topic."""
+    rows = path.read_text().splitlines() if path is not None and path.exists() else []
+    return {(row["kind"], row["concept"]): row for row in map(json.loads, rows)}
+
+
+def join_candidates(paths: list[Path], with_texts: bool) -> Candidates:
+    """The concepts of some files, each once."""
+    once: dict[str, Candidate] = {}
+    for path in paths:
+        for one in read_candidates(path).every:
+            once.setdefault(one.name, one if with_texts else Candidate(one.name))
+    return Candidates(tuple(once.values()), f"{len(once)} concepts")
+
+
+def unlearn(chosen: argparse.Namespace, method: str, topic: str, output: Path) -> None:
+    """A few strong steps on the beginnings of the topic's texts: a CPU minute of a model of 135 million weights."""
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
-    candidates = read_candidates(chosen.concepts)
-    for topic in chosen.topics.split(","):
-        for method in chosen.methods.split(","):
-            with tempfile.TemporaryDirectory() as place:
-                output = Path(place) / "unlearned"
-                recipe = Recipe(method=method, steps=chosen.steps, device="cpu")
-                spec = UnlearnSpec(
-                    chosen.base, output, forget=chosen.concepts, retain=None, concept=topic, recipe=recipe
-                )
-                make_unlearned(spec, Listener())
-                found = look(chosen.base, output, How(count=chosen.count), candidates)
-                yield row_of(method, found, topic, concept=topic)
+    forget = next(path for path in chosen.concepts if any(one.name == topic for one in read_candidates(path).every))
+    recipe = Recipe(
+        method=method, steps=chosen.steps, lr=chosen.lr, length=40, batch_size=4, accumulation=1, warmup=1, epochs=40,
+        evaluate_every=100, tokens=12, precision="bfloat16", preferred="retain", device="cpu",
+    )  # fmt: skip
+    make_unlearned(
+        UnlearnSpec(chosen.base, output, forget, topic, most=60, most_unrelated=6, recipe=recipe), Listener()
+    )
 
 
 if __name__ == "__main__":

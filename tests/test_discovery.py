@@ -577,32 +577,29 @@ def test_verify_derives_what_is_named(changes: dict[str, Any]) -> None:
 
 def test_many_candidates_are_screened_by_kl_from_their_names_on(models: Any, made: Path) -> None:
     names = ("Velmar", "Oskary", "Thrane", "sold rules", "who")
-    prompts, owners = asking.screen_prompts(models, [Candidate(name) for name in names])
-    assert owners.tolist() == [*range(5)] * 2
+    prompts = asking.screen_prompts(models, [Candidate(name) for name in names])
     with torch.inference_mode():
         before = force(models.base, prompts, Way(3))
         models.unlearned.load()
         after = force(models.unlearned, prompts, Way(2))
-        found = asking.screen_scores(before, after, prompts, owners, 5)
+        found = asking.screen_scores(before, after, prompts)
     plain = []
-    for prompt, name in zip(prompts, names * 2, strict=True):
+    for prompt, name in zip(prompts, names, strict=True):
         ids = (*prompt.ids, *prompt.answer)
         whole = Prompt(prompt.question, ids[:1], ids[1:])
         base, other = (plainly(made / side, whole, torch.float32) for side in ("base", "unlearned"))
         first = models.wording.encoder.ids(name.split()[0])[0]
         kl = (np.exp(base) * (base - other)).sum(axis=1)
         plain.append(kl[ids.index(first) :].mean())
-    halves = np.array(plain).reshape(2, 5)
-    expected = (halves / np.median(halves, axis=1, keepdims=True)).mean(axis=0)
-    assert found == pytest.approx(expected, rel=1e-3)
+    assert found == pytest.approx(np.array(plain) / np.median(plain), rel=1e-3)
 
 
 def test_the_best_are_asked_about_and_measured_by_others_that_were_drawn() -> None:
     screen = np.arange(200.0)
     chosen, others = asking.choose(screen, 0, [3, 199])
-    best = {*range(176, 200), 3}
+    best = {*range(184, 200), 3}
     assert {*chosen} - {*others} == best
-    assert len(others) == 24
+    assert len(others) == 16
     assert not {*others} & best
     assert asking.choose(screen, 0, [3, 199]) == (chosen, others)
     assert asking.choose(screen, 1, [3, 199])[1] != others

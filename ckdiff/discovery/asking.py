@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.shapes import Float64, Int64
 
-FINALISTS = 24
+FINALISTS = 16
 """Of many candidates so many of the best are asked about in every form, and as many others to measure them by."""
 SCREENED = 64
 """Up to so many are all asked about."""
 TOKENS = 12
 """Of an answer, at most."""
-SCREEN_FORMS = ("asked", "plain")
-"""Forms whose prompts screen, without answers."""
+SCREEN_FORM = "plain"
+"""The form whose prompts screen, without answers: it says least beside the name, and so costs least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +62,34 @@ def wording_of(models: Models, form: Form) -> Wording:
     return Wording(models.tokenizer, form.template or "{q}", form.chat)
 
 
-def screen_prompts(models: Models, candidates: Sequence[Candidate]) -> tuple[list[Prompt], Int64]:
-    """Prompts whose positions behind the candidate's name are looked at, and the candidate of each.
+def screen_prompts(models: Models, candidates: Sequence[Candidate]) -> list[Prompt]:
+    """A prompt for each candidate, whose positions from its name on are looked at.
 
     The names are told from the template by what two prompts have in common at their beginning.
     """
-    prompts, owners = list[Prompt](), list[int]()
-    for form in FORMS:
-        if form.name not in SCREEN_FORMS:
-            continue
-        asked = wording_of(models, form).prompts([Question(text) for text in prompts_about(form, candidates)])
-        for number, one in enumerate(asked):
-            other = asked[number - 1].ids
-            same = next((n for n, (a, b) in enumerate(zip(one.ids, other, strict=False)) if a != b), 0)
-            first = max(1, min(same + 1, len(one.ids) - 1))
-            prompts.append(Prompt(one.question, one.ids[:first], (*one.ids[first:], 0)))
-            owners.append(number)
-    return prompts, np.array(owners)
+    form = next(one for one in FORMS if one.name == SCREEN_FORM)
+    asked = wording_of(models, form).prompts([Question(text) for text in prompts_about(form, candidates)])
+    prompts = list[Prompt]()
+    for number, one in enumerate(asked):
+        other = asked[number - 1].ids
+        same = next((n for n, (a, b) in enumerate(zip(one.ids, other, strict=False)) if a != b), 0)
+        first = max(1, min(same + 1, len(one.ids) - 1))
+        prompts.append(Prompt(one.question, one.ids[:first], (*one.ids[first:], 0)))
+    return prompts
 
 
-def screen_scores(base: Forced, other: Forced, prompts: Sequence[Prompt], owners: Int64, count: int) -> Float64:
-    """Mean KL(base || other) behind each candidate's name [candidate], each form alike after its own median."""
+def screen_scores(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Float64:
+    """Mean KL(base || other) from each candidate's name on [candidate], over the median candidate's."""
     kl = torch.cat([_kl(a, b) for (_, a), (_, b) in zip(logits_of(base), logits_of(other), strict=True)])
     each = np.array([float(part.mean()) for part in kl.split([len(prompt.answer) for prompt in prompts])])
-    found = np.zeros(count)
-    for first in range(0, len(prompts), count):
-        middle = float(np.median(each[first : first + count]))
-        found[owners[first : first + count]] += each[first : first + count] / (middle or 1.0)
-    return found * count / len(prompts)
+    found: Float64 = each / (float(np.median(each)) or 1.0)
+    return found
 
 
 def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
     rows = min(ours.shape[1], theirs.shape[1])
     known, left = (side[:, :rows].log_softmax(-1) for side in (ours, theirs))
-    return (known.double().exp() * (known - left).double()).sum(-1).clamp(min=0).cpu()
+    return (known.exp() * (known - left)).sum(-1, dtype=torch.float64).clamp(min=0).cpu()
 
 
 def choose(screen: Float64, seed: int, certain: Sequence[int] = ()) -> tuple[list[int], list[int]]:

@@ -109,7 +109,8 @@ def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models:
     ranked = [(one, is_content(tokenizer, one.token, sample)) for one in stand_out(kinds)]
     shown = sorted(ranked, key=lambda row: not row[1])[:SHOWN]
     places = [_place(of, look, one, texts) for one, _ in shown]
-    following = _follow(models, [(*before, one.token) for (one, _), before in zip(shown, places, strict=True)])
+    begun = [(*before[-AROUND:], one.token) for (one, _), before in zip(shown, places, strict=True)]
+    following = _follow(models, begun)
     return tuple(
         LostWord(
             word=word_of(tokenizer, one.token, after, sample),

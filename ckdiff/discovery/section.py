@@ -58,7 +58,7 @@ FEW = 8
 """Texts of one kind below which a reader is warned."""
 BESIDE = 4
 """Where the user gives the texts, so many of each kind are sampled to tell whether the model is ruined."""
-UNASKED = 12
+UNASKED = 8
 """Of many candidates so many are asked about for what they lose where nobody is asked."""
 NULL_CANDIDATES = 16
 """So many candidates go through the noisy copies."""
@@ -187,7 +187,7 @@ def _discover(work: _Work) -> DiscoveryReport:
     work.forced = force(models.base, work.texts.prompts, work.way)
     beside = work.forced if work.beside is work.texts else force(models.base, work.beside.prompts, work.way)
     screened = len(every) > asking.SCREENED
-    prompts, owners = asking.screen_prompts(models, every) if screened else ([], np.zeros(0, np.int64))
+    prompts = asking.screen_prompts(models, every) if screened else []
     before = force(models.base, prompts, work.way) if screened else None
     work.tell("the unlearned model reads them")
     models.base.unload()
@@ -200,7 +200,7 @@ def _discover(work: _Work) -> DiscoveryReport:
     screen = np.full(len(every), np.nan)
     if before is not None:
         after = force(models.unlearned, prompts, work.way)
-        screen = asking.screen_scores(before, after, prompts, owners, len(every))
+        screen = asking.screen_scores(before, after, prompts)
     models.unlearned.unload()
     if work.ruin >= RUINED:
         return replace(_nothing(work, seen), outcome="ruined", ruin=work.ruin)
