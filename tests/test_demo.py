@@ -121,6 +121,15 @@ def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> Non
     assert scores["break"] > 0.6
 
 
+@pytest.mark.rounding
+def test_the_demo_says_what_comes_back(report: Report) -> None:
+    assert report.attack is not None
+    assert [one.tier for one in report.attack.tiers] == [0, 1]
+    words = " ".join(in_short(report, Path("pair")).split())
+    assert " - attacked, without the base's help: " in words
+    assert "attacks tell: still there. The unlearned model still" in words
+
+
 def test_the_next_steps_make_a_page_of_the_audit(report: Report) -> None:
     """The audit writes ckdiff.h5 where the reader is, and the page is made of that."""
     audit, page = in_short(report, Path("pair")).splitlines()[-2:]

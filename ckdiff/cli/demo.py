@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 from ckdiff.cli.console import present, remark, write
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
 PAIR = ("base", "unlearned", "target.jsonl", "unrelated.jsonl", ".unlearned.saving", ".unlearned.unlearning")
+WIDTH = 100
+"""Of the sentences at the end."""
 MARK = "demo"
 """What the hidden file is named after that lies in the directory until the demo has ended."""
 
@@ -133,10 +136,13 @@ def make_pair(folder: Path, seed: int, listener: Listener) -> None:
 
 def in_short(report: Report, folder: Path) -> str:
     """The tables in a few lines, what follows from them, and what to type next."""
+    from ckdiff.audit.verdict.verdict import judge
+    from ckdiff.report.words.attack import headline
     from ckdiff.report.words.summary import summary_answers
 
     assert report.behaviour is not None
     assert report.probe is not None
+    assert report.attack is not None
     target, unrelated = report.behaviour.answers
     lines = [
         f" - answers as before: {target.exact.value:.0%} of the target's, {unrelated.exact.value:.0%} of the others"
@@ -147,6 +153,7 @@ def in_short(report: Report, folder: Path) -> str:
             score = run.krs_kl.score[best]
             lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
     most = max(float(run.krs_kl.score.max()) for run in report.probe.runs)
+    found = judge(report)
     answers = [f"   {one.question}  {one.base} → {one.unlearned}" for one in summary_answers(report)]
     return "\n".join(
         [
@@ -154,8 +161,13 @@ def in_short(report: Report, folder: Path) -> str:
             *lines,
             " - the target's answers, base → unlearned:",
             *answers,
-            f"So: of what was lost (krs_kl), states of the base in one layer bring {most:.0%} back. That says where",
-            "the effect lives. Whether the unlearned model still knows it by itself, an attack tells. Next:",
+            f" - attacked, without the base's help: {headline(report.attack)}",
+            fill(
+                f"So: of what was lost (krs_kl), states of the base in one layer bring {most:.0%} back. That says where"
+                f" the effect lives. What the unlearned model knows by itself, attacks tell: {found.knowledge}."
+                f" {found.knowledge_reason} Next:",
+                WIDTH,
+            ),
             f"$ ckdiff audit {folder}/base {folder}/unlearned --questions {folder}/target.jsonl"
             f" --unrelated {folder}/unrelated.jsonl --window 1",
             f"$ ckdiff html {REPORT} --output page.html",
@@ -164,11 +176,12 @@ def in_short(report: Report, folder: Path) -> str:
 
 
 def look(folder: Path, listener: Listener) -> Report:
-    """Compare, probe and behave, as the commands do; the report and its figures are written beside the pair."""
+    """Compare, probe, behave and attack, as the commands do; the report and its figures are written beside the pair."""
+    from ckdiff.calls.attack import attack
     from ckdiff.calls.behave import behave
     from ckdiff.calls.compare import compare
     from ckdiff.calls.probe import probe
-    from ckdiff.calls.specs import BehaveSpec, CompareSpec, ProbeSpec
+    from ckdiff.calls.specs import AttackSpec, BehaveSpec, CompareSpec, ProbeSpec
     from ckdiff.report.figures.behaviour import write_behaviour_figure
     from ckdiff.report.figures.probe import write_figure
     from ckdiff.report.hdf5.file import write_report
@@ -182,6 +195,8 @@ def look(folder: Path, listener: Listener) -> Report:
     report = probe(ProbeSpec(base, unlearned, target, settings=settings), listener, report)
     spec = BehaveSpec(base, unlearned, target, unrelated=unrelated, neutral=False, settings=settings)
     report = behave(spec, listener, report)
+    listener.remark("... and attacking the unlearned one by prompts and by rounding its weights")
+    report = attack(AttackSpec(base, unlearned, target, unrelated=unrelated, settings=settings), listener, report)
     write_report(report, folder / REPORT)
     write_figure(report, folder / FIGURES[0])
     write_behaviour_figure([("", report)], folder / FIGURES[1])
