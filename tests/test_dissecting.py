@@ -239,7 +239,16 @@ def test_a_correlation_needs_three_points_that_move(scripts: Any) -> None:
 def test_the_summary_writes_every_file_and_the_same_ones_again(scripts: Any, place: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text((FOLDER / "README.md").read_text())
-    wanted = {"figure1.svg", "figure2.svg", "figure3.svg", "claims.md", "claims.json", "table.md", "digests.json"}
+    wanted = {
+        "figure1.svg",
+        "figure2.svg",
+        "figure3.svg",
+        "claims.md",
+        "claims.json",
+        "table.md",
+        "digests.json",
+        "attacks.md",
+    }
     written = []
     for name in ("one", "two"):
         arguments = [str(place / "out" / "campaign.h5"), "-o", str(tmp_path / name), "--readme", str(readme)]
@@ -252,6 +261,11 @@ def test_the_summary_writes_every_file_and_the_same_ones_again(scripts: Any, pla
     assert {row["claim"]["variant"] for row in claims["scores"]} == {"open", "isolated"}
     assert claims["scores"][0]["krs"]["low"] is None
     assert [(row["method"], row["concepts"]) for row in claims["behaviour"]] == [("graddiff", 1)]
+    attacks = written[0]["attacks.md"].decode().splitlines()
+    assert [line.split(" | ")[1:3] for line in attacks[2:4]] == [
+        ["graddiff", "0, prompts"],
+        ["graddiff", "1, deployment"],
+    ]
     assert "1 pairs, 1 concepts: Velmar; complete" in readme.read_text()
     assert readme.read_text().count(scripts.summary.MARK) == 2
     assert str(place) not in b"".join(written[0].values()).decode()
@@ -276,7 +290,7 @@ def test_digests_are_those_of_the_files(scripts: Any, place: Path, found: Campai
     assert list(digests["questions"].values()) == [making["data"]["target"]["digest"]]
     assert digests["base"] == making["base_digest"]
     assert digests["unlearned"] == {"velmar-graddiff": making["digest"]}
-    assert digests["reports"].keys() == {f"velmar-graddiff, {run}" for run in ("compare", "behave", "probe")}
+    assert digests["reports"].keys() == {f"velmar-graddiff, {run}" for run in ("compare", "behave", "probe", "attack")}
     assert set(digests["reports"].values()) == files
 
 
@@ -321,7 +335,11 @@ def test_the_plan_is_about_the_pairs_wherever_it_is_read(scripts: Any, place: Pa
 
     plan = read_plan(place / "out" / "campaign.toml")
     (pair,) = plan.pairs
-    assert (pair.name, pair.group, pair.runs) == ("velmar-graddiff", "graddiff", ("compare", "behave", "probe"))
+    assert (pair.name, pair.group, pair.runs) == (
+        "velmar-graddiff",
+        "graddiff",
+        ("compare", "behave", "probe", "attack"),
+    )
     assert pair.unlearned == str(place / "out" / "velmar-graddiff" / "unlearned")
     assert [(topic.questions, topic.concept) for topic in pair.topics] == [(place / "data.json", "Velmar")]
     assert plan.results == place / "out" / "campaign"

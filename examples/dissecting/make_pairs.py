@@ -51,7 +51,7 @@ RECIPES = {
     "npo_kl": {"--steps": "30", "--retain-weight": "400"},
 }
 """By method what `ckdiff unlearn` is told."""
-WHOLE = ("compare", "behave", "probe")
+WHOLE = ("compare", "behave", "probe", "attack")
 RUNS = {"graddiff": WHOLE, "dpo": WHOLE, "npo": ("behave",), "npo_kl": ("behave",)}
 """By method what is measured; NPO stands in Figure 2 alone, for the first concept."""
 MEASURE = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from claims import cosines, falls, findings
 from pairs import first_concept, read_pairs
-from wording import claims_text, pairs_table
+from wording import attacks_table, claims_text, pairs_table
 
 from ckdiff.campaign.gather.averages import CAUTION
 from ckdiff.errors import CkdiffError
@@ -52,6 +52,7 @@ def summarise(found: Campaign, pairs: Sequence[Pair], results: Path) -> str:
     text = claims_text(found, pairs)
     (results / "claims.md").write_text(text, encoding="utf-8")
     (results / "table.md").write_text(pairs_table(pairs), encoding="utf-8")
+    (results / "attacks.md").write_text(attacks_table(pairs), encoding="utf-8")
     _write_json(results / "claims.json", claims_tree(found, pairs))
     _write_json(results / "digests.json", digests(found, pairs))
     return text

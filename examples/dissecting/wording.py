@@ -1,4 +1,4 @@
-"""What was found as Markdown: `claims_text(campaign, pairs)`, `pairs_table(pairs)`."""
+"""What was found as Markdown: `claims_text(campaign, pairs)`, `pairs_table(pairs)`, `attacks_table(pairs)`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from claims import COSINE_BOUND, LOST, TOGETHER, cosines, falls, findings
 
 from ckdiff.campaign.gather.averages import CAUTION
+from ckdiff.report.words.attack import TIER_HEADS, tier_cells
 from ckdiff.report.words.campaign import complete_text
 from ckdiff.report.words.numbers import UNDEFINED, with_interval
 from ckdiff.untrusted import printable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import Campaign
 
 STATISTICS = {"best": "best window", "last": "last three windows"}
+UNUSED = ("attacks", "level over reference")
 WORDS = {"<=": "at most", ">=": "at least", ">": "more than"}
 
 
@@ -136,6 +138,31 @@ def _bleus(pair: Pair, name: str, *points: HistoryPoint | None) -> str:
     values = [math.nan if point is None else getattr(point, f"{name}_bleu") for point in points]
     answers = pair.answers(name)
     return " / ".join(map(number, [*values, math.nan if answers is None else answers.bleu.value]))
+
+
+# ------------------------------------------------------------------------------------------------------------ attacks
+
+
+def attacks_table(pairs: Sequence[Pair]) -> str:
+    """What comes back of every pair without the base's help, tier by tier; empty where nothing was attacked."""
+    rows = [
+        [cell(pair.concept), pair.method, *map(cell, without_reference(tier_cells(tier)))]
+        for pair in pairs
+        if pair.report.attack is not None
+        for tier in pair.report.attack.tiers
+    ]
+    note = (
+        "back: facts whose answer comes back word for word; z, p: whether answers match their questions better than in"
+        " random pairings, at the worst setting of the tier, all settings paid for; could have shown: the smallest"
+        " share of the base's own matching that would have been seen."
+    )
+    head = ("concept", "method", *without_reference(TIER_HEADS))
+    return "\n".join([*table(head, rows), "", note, ""]) if rows else ""
+
+
+def without_reference(row: Sequence[str]) -> Sequence[str]:
+    """A row of tiers without the names of its attacks, and without the model that no pair here has beside it."""
+    return [text for head, text in zip(TIER_HEADS, row, strict=True) if head not in UNUSED]
 
 
 # --------------------------------------------------------------------------------------------------------------- text
