@@ -32,9 +32,12 @@ from ckdiff.report.schema.behaviour import (
     ChoiceSet,
     FieldMeasure,
     HistoryPoint,
+    HoldOut,
     Mean,
+    MemberScore,
     NeutralRecord,
     NeutralSet,
+    ReferenceRecord,
 )
 from ckdiff.report.schema.comparison import (
     Comparison,
@@ -420,6 +423,27 @@ def behaviour(**changes: Any) -> Behaviour:
         notes=("the unlearned answers are shorter",),
     )
     return dataclasses.replace(found, **changes)
+
+
+def behaviour_beside() -> Behaviour:
+    """As `behaviour`, beside a model that never knew and hold-out questions."""
+    found = behaviour()
+    target = found.answers[0]
+    ratios = FieldMeasure("truth_ratio", mean(0.5), mean(0.4), (0.5,) * 4, (0.2, 0.9, math.nan, 1.5))
+    ratios = dataclasses.replace(ratios, reference=mean(0.75), each_reference=(1.0, 0.75, math.nan, 2.0))
+    level = FieldMeasure("probability", mean(1.0), mean(0.25), (1.0,) * 4, (0.25,) * 4)
+    level = dataclasses.replace(level, reference=mean(0.5), each_reference=(0.5,) * 4)
+    each = ((-0.5, -1.5), (-3.0, -1.0), (-3.0, -2.0), (-2.0,), (-2.0,), (-2.5,))
+    scores = (
+        MemberScore("min_k", 1.0, 0.5, 0.25, -100 / 3, *each),
+        MemberScore("min_k_plus", 1.0, 0.5, math.nan, 0.0, *each[:2], (), *each[3:5], ()),
+    )
+    return dataclasses.replace(
+        found,
+        answers=(dataclasses.replace(target, field=(level, ratios)), *found.answers[1:]),
+        holdout=HoldOut("holdout.jsonl, JSON lines", "ab" * 32, scores),
+        reference=ReferenceRecord("/models/never", "cd" * 32, "retrained", 1.0),
+    )
 
 
 def undefined_behaviour() -> Behaviour:

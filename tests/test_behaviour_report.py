@@ -44,6 +44,7 @@ from tests.reports import (
     answer_set,
     answer_sets,
     behaviour,
+    behaviour_beside,
     choice_set,
     comparison,
     empty_behaviour,
@@ -71,6 +72,7 @@ REPORTS = {
     "undefined": report(None, None, undefined_behaviour()),
     "empty": report(None, None, empty_behaviour()),
     "no questions": report(None, None, behaviour(answers=(answer_set("unrelated"),), history=(), notes=())),
+    "beside a model that never knew": report(None, None, behaviour_beside()),
     "only choices": report(None, None, behaviour(answers=(), neutral=None)),
     "only neutral": report(None, None, behaviour(answers=(), choices=None)),
 }
@@ -121,12 +123,12 @@ def test_every_group_opens_in_xarray(name: str, engine: str, tmp_path: Path) -> 
     with h5py.File(path) as file:
         groups: list[str] = []
         file["behaviour"].visititems(lambda _, item: groups.append(item.name) if hasattr(item, "keys") else None)
-    parts = {"target", "unrelated", "choices", "neutral", "history", "notes"}
+    parts = {"target", "unrelated", "choices", "neutral", "history", "notes", "holdout", "reference"}
     assert {group.split("/")[2] for group in groups} <= parts
     with opened(path, engine) as found:
         for group in groups:
             data = found[group.strip("/")]
-            assert list(data.variables)
+            assert list(data.variables) or data.attrs
             assert all(dimension in data.coords for dimension in data.dims), group
             assert all(len(data[name].dims) == 1 for name in data.coords), group
 

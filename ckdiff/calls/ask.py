@@ -41,9 +41,10 @@ def read_asked(spec: BehaveSpec) -> Asked:
         note = "no questions about what was to be unlearned were given: nothing is said about it"
         unrelated = replace(unrelated, notes=(*unrelated.notes, note))
     choices = None if spec.choices is None else read_choices(spec.choices)
+    holdout = None if spec.holdout is None else read_questions(spec.holdout)
     if isinstance(spec.neutral, bool):
-        return Asked(target, unrelated, choices, neutral_texts() if spec.neutral else None)
-    return Asked(target, unrelated, choices, read_texts(spec.neutral))
+        return Asked(target, unrelated, choices, neutral_texts() if spec.neutral else None, holdout)
+    return Asked(target, unrelated, choices, read_texts(spec.neutral), holdout)
 
 
 def _check_asked(spec: ProbeSpec | DepthSpec | BehaveSpec) -> None:

@@ -98,6 +98,19 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Questions with answers that no model here was trained on.
+
+    Attributes:
+        holdout: a file of them, or None.
+    """
+
+    holdout: Annotated[
+        Path | None, Option("--holdout", "Questions with answers that nothing was trained on: min-k, PrivLeak.", ASKED)
+    ] = None
+
+
+@dataclass(frozen=True)
 class CompareSpec(Pair):
     """The spec of `compare`."""
 
@@ -116,7 +129,7 @@ class ProbeSpec(Target, Pair):
 
 
 @dataclass(frozen=True)
-class BehaveSpec(Beside, Target, Pair):
+class BehaveSpec(Reference, HeldOut, Beside, Target, Pair):
     """The spec of `behave`; without questions, nothing is asked about what was to be unlearned.
 
     Attributes:

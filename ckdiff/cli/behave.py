@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.calls.specs import BehaveSpec, Beside, Target
+from ckdiff.calls.attacking import Reference
+from ckdiff.calls.specs import BehaveSpec, Beside, HeldOut, Target
 from ckdiff.cli.console import inconclusive, present
 from ckdiff.cli.options import FORMAT, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
@@ -24,6 +25,8 @@ def behave(
     target: Target,
     beside: Beside,
     texts: Texts,
+    held_out: HeldOut,
+    never_knew: Reference,
     answering: Answering,
     machine: Machine,
     output: Output,
@@ -40,7 +43,8 @@ def behave(
     settings.check()
     session = Session(output)
     existing, sides = session.open_pair(pair, "behave")
-    spec = assemble(BehaveSpec, sides, target, beside, neutral=True if neutral is None else neutral, settings=settings)
+    parts = sides, target, beside, held_out, never_knew
+    spec = assemble(BehaveSpec, *parts, neutral=True if neutral is None else neutral, settings=settings)
     set_threads(threads)
     with session.keep(resume) as place:
         report = session.work(lambda listener: run(spec, listener, existing, place, resume))

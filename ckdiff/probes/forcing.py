@@ -174,6 +174,43 @@ def _look(forced: Forced, targets: Tensor, found: Tensor, first: Tensor, places:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """One answer beside what one model expects at each of its positions; float64 on the CPU.
+
+    Attributes:
+        log_p: of each token, in nats.
+        mean: of log p over the model's own distribution there.
+        deviation: its standard deviation.
+    """
+
+    log_p: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+
+def read_spread(live: LiveModel, prompts: Sequence[Prompt], way: Way, tick: Tick | None = None) -> list[Spread]:
+    """Each prompt's answer, and how log p is spread over the vocabulary at each of its positions."""
+    rows: dict[int, Spread] = {}
+    for numbers, part in _finals(live, prompts, way, tick):
+        answers = [prompts[number].answer for number in numbers]
+        targets = torch.tensor([token for answer in answers for token in answer], device=part.hidden.device)
+        found = torch.cat([_spread(logits, targets[some]) for some, logits in logits_of(part)]).cpu()
+        each = found.split([len(answer) for answer in answers])
+        rows |= {number: Spread(*one.T) for number, one in zip(numbers, each, strict=True)}
+    return [rows[number] for number in range(len(prompts))]
+
+
+def _spread(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log p of a token, the mean of log p and its deviation [position, 3]; what cannot come adds nothing."""
+    log_p = logits.double().log_softmax(1)
+    p = log_p.exp()
+    known = torch.where(p > 0, log_p, 0.0)
+    mean = (p * known).sum(1)
+    deviation = (p * (known - mean[:, None]).square()).sum(1).sqrt()
+    return torch.stack([log_p.gather(1, targets[:, None])[:, 0], mean, deviation], 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """One answer as one model reads it.
 

@@ -11,6 +11,7 @@ from ckdiff.questions.records import name_in_errors, read_records
 from ckdiff.questions.values import count_note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ckdiff.questions.choices import ChoiceQuestions
@@ -26,18 +27,31 @@ class Asked:
         unrelated: questions about anything else.
         choices: multiple-choice questions, or None.
         neutral: neutral texts, or None.
+        holdout: questions with answers that nothing here was trained on, or None; they are read, and not asked.
     """
 
     target: QuestionSet | None
     unrelated: QuestionSet
     choices: ChoiceQuestions | None = None
     neutral: Texts | None = None
+    holdout: QuestionSet | None = None
 
     @property
     def open(self) -> dict[str, QuestionSet]:
         """The sets of open questions by name, target first."""
         found = {} if self.target is None else {"target": self.target}
         return found | {"unrelated": self.unrelated}
+
+    def narrow(self, kept: Sequence[int]) -> Asked:
+        """The same with some of the open questions alone; `kept` has their numbers among all of them."""
+        sets, first = {}, 0
+        for name, one in self.open.items():
+            last = first + len(one.questions)
+            rest = tuple(one.questions[number - first] for number in kept if first <= number < last)
+            whole = len(rest) == len(one.questions)
+            sets[name] = one if whole else one.narrow(rest)
+            first = last
+        return replace(self, target=sets.get("target"), unrelated=sets["unrelated"])
 
 
 def own_unrelated(path: Path, concept: str | None) -> QuestionSet | None:

@@ -247,6 +247,19 @@ def privacy_leak(unlearned: float, reference: float = 0.5) -> float:
     return 100 * (reference - unlearned) / (1 - reference)
 
 
+def leak_beside(unlearned: float, reference: float | None) -> float:
+    """`privacy_leak` beside a reference's AUC, or beside 0.5 where there is none; NaN where the reference's is 1."""
+    if reference is None or math.isnan(reference):
+        return privacy_leak(unlearned)
+    return math.nan if reference == 1 else privacy_leak(unlearned, reference)
+
+
+def forget_quality(unlearned: Float64, reference: Float64) -> float:
+    """`same_distribution` of truth ratios, of questions that have one; NaN where none has."""
+    left, right = unlearned[~np.isnan(unlearned)], reference[~np.isnan(reference)]
+    return same_distribution(left, right) if len(left) and len(right) else math.nan
+
+
 def mean_measure(name: str, values: Float64, clusters: Sequence[int], target: bool) -> Mean:
     """The mean of a measure over the questions that have it, with its 95 % interval over clusters; NaN of none.
 

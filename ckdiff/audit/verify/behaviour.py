@@ -16,7 +16,7 @@ import numpy as np
 from ckdiff.audit.verify.probe import answerless, texts_digest
 from ckdiff.questions.values import canonical_digest
 from ckdiff.scoring.bleu import APART, answer_bleu, answer_chrf
-from ckdiff.scoring.field import mean_measure
+from ckdiff.scoring.field import forget_quality, leak_beside, mean_measure, member_auc
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import method_of
 
@@ -38,6 +38,7 @@ def check_behaviour(found: Behaviour, differences: Differences) -> None:
         differences.exact("behaviour/settings/bootstrap", said, method_of(said, clusters))
     for one in found.answers:
         _check_answers(one, found.settings, differences)
+    _check_privacy(found, differences)
     if found.choices is not None:
         _check_choices(found.choices, differences)
     if found.neutral is not None:
@@ -124,7 +125,7 @@ def _check_answers(found: AnswerSet, settings: Mapping[str, str], differences: D
 def _check_field(found: AnswerSet, clusters: Sequence[int], differences: Differences) -> None:
     """Means of what benchmarks report follow from the values of questions."""
     for one in found.field:
-        for side in ("base", "unlearned"):
+        for side in ("base", "unlearned", *(("reference",) if one.each_reference else ())):
             where = f"behaviour/{found.name}/field/{one.name}_{side}"
             values = np.array(getattr(one, f"each_{side}"), dtype=np.float64)
             if len(values) != len(found.questions):
@@ -133,6 +134,22 @@ def _check_field(found: AnswerSet, clusters: Sequence[int], differences: Differe
             again = mean_measure(one.name, values, clusters, found.name == "target")
             for part in ("value", "low", "high"):
                 differences.close(f"{where}/{part}", getattr(getattr(one, side), part), getattr(again, part), **NEAR)
+
+
+def _check_privacy(found: Behaviour, differences: Differences) -> None:
+    """Forget quality follows from truth ratios, AUC from the scores of answers, and PrivLeak from AUC."""
+    if found.reference is not None:
+        rows = [row for one in found.answers if one.name == "target" for row in one.field if row.name == "truth_ratio"]
+        each = [np.array(getattr(rows[0], f"each_{side}")) for side in ("unlearned", "reference")] if rows else []
+        quality = forget_quality(*each) if each else math.nan
+        differences.close("behaviour/reference/forget_quality", found.reference.forget_quality, quality, **NEAR)
+    for one in () if found.holdout is None else found.holdout.scores:
+        where = f"behaviour/holdout/{one.name}"
+        for side in ("base", "unlearned", "reference"):
+            mine, others = (np.array(getattr(one, f"{kind}_{side}")) for kind in ("target", "holdout"))
+            auc = member_auc(mine, others) if len(mine) and len(others) else math.nan
+            differences.close(f"{where}/auc_{side}", getattr(one, f"auc_{side}"), auc, **NEAR)
+        differences.close(f"{where}/leak", one.leak, leak_beside(one.auc_unlearned, one.auc_reference), **NEAR)
 
 
 def _alike(score: Callable[[str, str], float], row: AnswerRecord, stored: float) -> float:

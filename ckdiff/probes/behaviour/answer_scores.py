@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.forcing import Read
     from ckdiff.probes.preparation import Job
     from ckdiff.questions.questions import QuestionSet
-    from ckdiff.report.schema.report import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Said:
     given: Sequence[Sequence[Read]]
 
 
-def answer_set(job: Job, name: str, questions: QuestionSet, part: slice, said: Mapping[Side, Said]) -> AnswerSet:
+def answer_set(job: Job, name: str, questions: QuestionSet, part: slice, said: Mapping[str, Said]) -> AnswerSet:
     """One set of open questions, scored; `part` says where among all open questions it stands."""
     rows = [_answer_record(job, number, said) for number in range(part.start, part.stop)]
     clusters = find_clusters(questions.questions, [row.answer_base for row in rows])
@@ -65,16 +64,16 @@ def answer_set(job: Job, name: str, questions: QuestionSet, part: slice, said: M
         given_digest=questions.whole,
         field_against=against,
         field=field_measures(
-            {side: _told(rows, one, part, against, side) for side, one in said.items()}, clusters, name == "target"
+            {side: _told(job, one, part, rows, against) for side, one in said.items()}, clusters, name == "target"
         ),
     )
 
 
-def _told(rows: Sequence[AnswerRecord], said: Said, part: slice, against: str, side: Side) -> list[Told]:
+def _told(job: Job, said: Said, part: slice, rows: Sequence[AnswerRecord], against: str) -> list[Told]:
     """By question what one model says, and how it reads what that is held against."""
     found = []
-    for row, read, given in zip(rows, said.reads[part], said.given[part], strict=True):
-        answer = row.answer_base if side == "base" else row.answer_unlearned
+    for row, ids, read, given in zip(rows, said.answers[part], said.reads[part], said.given[part], strict=True):
+        answer = job.decode(ids)
         if against == "given":
             found.append(Told(answer, row.answer_given, given[0], given[1:]))
         else:
@@ -82,7 +81,7 @@ def _told(rows: Sequence[AnswerRecord], said: Said, part: slice, against: str, s
     return found
 
 
-def _answer_record(job: Job, number: int, said: Mapping[Side, Said]) -> AnswerRecord:
+def _answer_record(job: Job, number: int, said: Mapping[str, Said]) -> AnswerRecord:
     base, unlearned = said["base"].answers[number], said["unlearned"].answers[number]
     texts = [job.decode(ids) for ids in (base, unlearned)]
     return AnswerRecord(

@@ -20,12 +20,14 @@ import torch
 from ckdiff.probes import cost
 from ckdiff.probes.base_answers import generate_answers, recall_or_make
 from ckdiff.probes.behaviour.answer_scores import Said, answer_set
+from ckdiff.probes.behaviour.beside import stand_beside
 from ckdiff.probes.behaviour.choice_scores import choice_prompts, choice_records
 from ckdiff.probes.behaviour.field_scores import given_prompts
+from ckdiff.probes.behaviour.member_scores import holdout_set, member_prompts
 from ckdiff.probes.behaviour.neutral_scores import neutral_records, perplexity, text_prompts
 from ckdiff.probes.behind import read_answers
 from ckdiff.probes.checks import PairError
-from ckdiff.probes.forcing import Way, divergences, force, read_forced
+from ckdiff.probes.forcing import Way, divergences, force, read_forced, read_spread
 from ckdiff.probes.live.generation import context_length
 from ckdiff.probes.preparation import DTYPES, ONE_QUESTION, prepare
 from ckdiff.probes.sweep import SIDES
@@ -33,7 +35,7 @@ from ckdiff.probes.wording.remarks import recorded_date, silence
 from ckdiff.progress import Listener
 from ckdiff.questions.clusters import clusters_note
 from ckdiff.questions.questions import QuestionSet
-from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, ChoiceSet, NeutralSet
+from ckdiff.report.schema.behaviour import AnswerSet, Behaviour, ChoiceSet, HoldOut, NeutralSet
 from ckdiff.scoring.bleu import CHRF, bleu_signature
 from ckdiff.scoring.means import mean
 from ckdiff.scoring.scores import METHOD
@@ -44,12 +46,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.cache import Cache
-    from ckdiff.probes.forcing import Forced, Read
+    from ckdiff.probes.behaviour.beside import NeverKnew
+    from ckdiff.probes.forcing import Forced, Read, Spread
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
     from ckdiff.questions.asked import Asked
-    from ckdiff.report.schema.report import Side
     from ckdiff.scoring.settings import Settings
     from ckdiff.weights.checkpoint import Checkpoint
     from ckdiff.weights.making import Making
@@ -64,6 +66,7 @@ class AskJob:
         choices: prompts of every choice of every question.
         given: of each open question the file's answers that are scored beside the base's own.
         texts: prompts of the neutral texts.
+        members: answers that are held against each other: `member_prompts`.
         notes: plain sentences for the report.
         way: how questions go through a model.
     """
@@ -73,17 +76,19 @@ class AskJob:
     choices: list[Prompt]
     given: list[list[Prompt]]
     texts: list[Prompt]
+    members: list[Prompt]
     notes: list[str]
     way: Way
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """One model's answers, and how it reads the base's answers, the choices, the file's answers and the texts."""
+    """One model's answers, and how it reads the base's, the choices, the file's answers, the texts and the members."""
 
     answers: list[tuple[int, ...]]
     reads: list[Read]
     texts: Forced | None
+    spreads: list[Spread]
 
 
 def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, settings: Settings) -> AskJob:
@@ -111,7 +116,7 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
     )
     least = replace(least, given_answers=False, controls=False)
     job = prepare(base, unlearned, together, least, [len(one.questions) for one in sets])
-    asked = _once(asked, job.kept)
+    asked = asked.narrow(job.kept)
     context = context_length(job.pair.base)
     choices = [] if asked.choices is None else choice_prompts(job.wording, asked.choices.questions)
     _check_choices(choices, context)
@@ -119,13 +124,13 @@ def prepare_behaviour(base: Checkpoint, unlearned: Checkpoint, asked: Asked, set
         ([], ()) if asked.neutral is None else text_prompts(job.wording.encoder, asked.neutral.texts, context)
     )
     given = [prompts for one in asked.open.values() for prompts in given_prompts(job.wording, one.questions, context)]
-    _check_ids(job, [*choices, *chain.from_iterable(given), *texts])
+    members = member_prompts(job.wording, asked, given, context)
+    _check_ids(job, [*choices, *chain.from_iterable(given), *texts, *members])
     # What it says of a single question is about intervals and controls of a probe.
     own = [note for note in job.notes if note != ONE_QUESTION]
     notes = (*own, *(() if asked.neutral is None else asked.neutral.notes), *notes)
-    task = AskJob(job, asked, choices, given, texts, list(notes), Way(settings.batch_size))
-    task.way = _choose_way(task)
-    return task
+    task = AskJob(job, asked, choices, given, texts, members, list(notes), Way(settings.batch_size))
+    return replace(task, way=_choose_way(task))
 
 
 def _check_choices(choices: Sequence[Prompt], context: int | None) -> None:
@@ -138,47 +143,43 @@ def _check_choices(choices: Sequence[Prompt], context: int | None) -> None:
             )
 
 
-def _once(asked: Asked, kept: Sequence[int]) -> Asked:
-    """The same without the questions whose prompts are those of others; `kept` numbers all open questions."""
-    sets, first = {}, 0
-    for name, one in asked.open.items():
-        last = first + len(one.questions)
-        rest = tuple(one.questions[number - first] for number in kept if first <= number < last)
-        whole = len(rest) == len(one.questions)
-        sets[name] = one if whole else one.narrow(rest)
-        first = last
-    return replace(asked, target=sets.get("target"), unrelated=sets["unrelated"])
-
-
-def run(task: AskJob, making: Making, listener: Listener | None = None) -> Behaviour:
+def run(
+    task: AskJob, making: Making, listener: Listener | None = None, reference: NeverKnew | None = None
+) -> Behaviour:
     """Ask both models, one after the other, and put together what they said.
 
     Args:
         task: from `prepare_behaviour`.
         making: what the unlearned checkpoint says of its own making.
         listener: told of progress; its cache may know what the base answers.
+        reference: asked as well, where there is one.
 
     Raises:
         NotFiniteError: a model computes NaN or infinity.
     """
     listener = listener or Listener()
     with torch.inference_mode():
-        base = _ask_model(task, "base", None, listener)
-        unlearned = _ask_model(task, "unlearned", base.answers, listener)
+        pair = task.job.pair
+        heard = {"base": _ask_model(task, "base", pair.base, None, listener)}
+        answers = heard["base"].answers
+        heard["unlearned"] = _ask_model(task, "unlearned", pair.unlearned, answers, listener)
+        if reference is not None:
+            heard["reference"] = _ask_model(task, "reference", reference.live, answers, listener)
         listener.progress("numbers", 0, 1, "probabilities of both models")
-        result = _assemble(task, base, unlearned, making)
+        result = _assemble(task, heard, making, reference)
         listener.progress("numbers", 1, 1, "")
         return result
 
 
 def _ask_model(
     task: AskJob,
-    side: Side,
+    side: str,
+    live: LiveModel,
     base_answers: list[tuple[int, ...]] | None,
     listener: Listener,
 ) -> _Heard:
     """Let one model answer, measure it on the base's answers, and give its layers' memory back."""
-    job, live, way = task.job, task.job.pair.side(side), task.way
+    job, way = task.job, task.way
     with _stage(listener, f"loading the {side}", len(live.layers)) as tick:
         live.load_ends()
         for number in range(0 if way.stream else len(live.layers)):
@@ -189,22 +190,25 @@ def _ask_model(
         if side == "base" and cache is not None and not cache.both:
             found = _answer_by_set(task, live, cache, tick)
         else:
-            kept = cache if cache is not None and cache.both else None
+            kept = cache if cache is not None and cache.both and side in SIDES else None
             make = partial(generate_answers, live, job, job.prompts, way, tick)
-            found = recall_or_make(job, job.prompts, way, kept, make, side)
+            found = recall_or_make(job, job.prompts, way, kept, make, "base" if side == "base" else "unlearned")
     answers = [tuple(answer) for answer in found]
     given = _scored_prompts(task, base_answers or answers)
     with _stage(listener, f"the {side} reads", len(given)) as tick:
         reads = read_answers(live, given, way, tick)
-    texts = None
-    if task.texts:
+    spreads, texts = [], None
+    if task.members:
+        with _stage(listener, f"the {side} reads hold-out answers", len(task.members)) as tick:
+            spreads = read_spread(live, task.members, way, tick)
+    if task.texts and side in SIDES:
         with _stage(listener, f"the {side} reads neutral texts", len(task.texts)) as tick:
             texts = force(live, task.texts, way, tick)
             reads += read_forced(texts, task.texts)
     for number in range(len(live.layers)):
         live.unload_layer(number)
     live.unload_embedding()
-    return _Heard(answers, reads, texts)
+    return _Heard(answers, reads, texts, spreads)
 
 
 def _answer_by_set(task: AskJob, live: LiveModel, cache: Cache, tick: Callable[[int], None]) -> list[list[int]]:
@@ -251,7 +255,7 @@ def _choose_way(task: AskJob) -> Way:
     job, live = task.job, task.job.pair.base
     settings, itemsize = job.settings, DTYPES[job.settings.dtype].itemsize
     head = live.model.get_submodule(live.row.sites.unembed).weight
-    given = [*_scored_prompts(task, [(0,) * settings.tokens] * len(job.prompts)), *task.texts]
+    given = [*_scored_prompts(task, [(0,) * settings.tokens] * len(job.prompts)), *task.texts, *task.members]
     lengths = sorted(prompt.length for prompt in given)
     # The widest states inside a layer are those of its MLP.
     inner = max(8 * int(head.shape[1]), 4 * int(getattr(live.config, "intermediate_size", None) or 0))
@@ -272,8 +276,7 @@ def _choose_way(task: AskJob) -> Way:
     return Way(settings.batch_size, stream, job.room // 8)
 
 
-def _assemble(task: AskJob, base: _Heard, unlearned: _Heard, making: Making) -> Behaviour:
-    heard: dict[Side, _Heard] = {"base": base, "unlearned": unlearned}
+def _assemble(task: AskJob, heard: Mapping[str, _Heard], making: Making, reference: NeverKnew | None) -> Behaviour:
     said = {side: _said(task, one) for side, one in heard.items()}
     opened, picked = len(task.job.prompts), len(task.job.prompts) + len(task.choices)
     texts = picked + sum(map(len, task.given))
@@ -288,16 +291,25 @@ def _assemble(task: AskJob, base: _Heard, unlearned: _Heard, making: Making) -> 
         for one in sets
         for note in clusters_note([row.cluster for row in one.questions])
     ]
-    return Behaviour(
+    found = Behaviour(
         model_type=task.job.pair.base.row.model_type,
         answers=tuple(sets),
         choices=_choice_set(task, *(logprobs[side][opened:picked] for side in SIDES)),
-        neutral=_neutral_set(task, (base, unlearned), {side: logprobs[side][texts:] for side in SIDES}),
+        neutral=_neutral_set(task, heard, {side: logprobs[side][texts:] for side in SIDES}),
         method=making.method,
         history=making.history,
         settings=settings_record(task, sets),
         notes=tuple(dict.fromkeys((*task.notes, *alike, *_silences(task, sets), *making.notes))),
+        holdout=_holdout(task, heard),
     )
+    return found if reference is None else stand_beside(found, reference)
+
+
+def _holdout(task: AskJob, heard: Mapping[str, _Heard]) -> HoldOut | None:
+    asked, target = task.asked.holdout, task.asked.target
+    if asked is None or target is None:
+        return None
+    return holdout_set(asked, len(target.questions), {side: one.spreads for side, one in heard.items()})
 
 
 def _said(task: AskJob, heard: _Heard) -> Said:
@@ -323,9 +335,9 @@ def _choice_set(task: AskJob, base: Sequence[Tensor], unlearned: Sequence[Tensor
     )
 
 
-def _neutral_set(job: AskJob, said: tuple[_Heard, _Heard], logprobs: Mapping[Side, list[Tensor]]) -> NeutralSet | None:
+def _neutral_set(job: AskJob, said: Mapping[str, _Heard], logprobs: Mapping[str, list[Tensor]]) -> NeutralSet | None:
     asked = job.asked.neutral
-    base, unlearned = (side.texts for side in said)
+    base, unlearned = (said[side].texts for side in SIDES)
     if asked is None or base is None or unlearned is None:
         return None
     kl = divergences(base, unlearned, job.texts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.prompts import Prompt
     from ckdiff.probes.wording.wording import Wording
     from ckdiff.questions.questions import Question
-    from ckdiff.report.schema.report import Side
 
 
 class Told(NamedTuple):
@@ -63,16 +62,22 @@ def _cut(prompt: Prompt, context: int | None) -> Prompt:
 
 
 def field_measures(
-    told: Mapping[Side, Sequence[Told]], clusters: Sequence[int], target: bool
+    told: Mapping[str, Sequence[Told]], clusters: Sequence[int], target: bool
 ) -> tuple[FieldMeasure, ...]:
-    """Every measure that there is a value of, in the order of the table; one a question may lack is NaN there."""
+    """Every measure that there is a value of, in the order of the table; one a question may lack is NaN there.
+
+    Args:
+        told: of base and unlearned model, and of the reference where there is one.
+        clusters: of the questions.
+        target: they are about what was to be forgotten.
+    """
     found = []
     for name, value in MEASURES.items():
         each = {side: np.array([value(one) for one in every]) for side, every in told.items()}
         if any(np.isfinite(values).any() for values in each.values()):
-            means = {side: field.mean_measure(name, values, clusters, target) for side, values in each.items()}
-            base, unlearned = (tuple(map(float, each[side])) for side in ("base", "unlearned"))
-            found.append(FieldMeasure(name, means["base"], means["unlearned"], base, unlearned))
+            sides: dict[str, Any] = {f"each_{side}": tuple(map(float, values)) for side, values in each.items()}
+            sides |= {side: field.mean_measure(name, values, clusters, target) for side, values in each.items()}
+            found.append(FieldMeasure(name, **sides))
     return tuple(found)
 
 

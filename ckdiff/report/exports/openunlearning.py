@@ -20,9 +20,9 @@ from ckdiff.report.words.names import pair_names
 from ckdiff.report.words.sections import WHOLE, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from ckdiff.report.schema.behaviour import AnswerSet
+    from ckdiff.report.schema.behaviour import AnswerSet, Behaviour
     from ckdiff.report.schema.report import Report
     from ckdiff.report.words.metrics import Metric
 
@@ -37,6 +37,10 @@ NAMES = {
     ("unrelated", "truth_ratio"): "retain_Truth_Ratio",
 }
 """OpenUnlearning's name of a set's measure."""
+MEMBERS = {"min_k": "mia_min_k", "min_k_plus": "mia_min_k_plus_plus"}
+"""OpenUnlearning's name of a score of hold-out answers."""
+LEAKS = "min_k"
+"""The score whose PrivLeak is its `privleak`."""
 
 
 def to_openunlearning(found: Report | Campaign, selection: Selection = WHOLE) -> str:
@@ -47,9 +51,21 @@ def to_openunlearning(found: Report | Campaign, selection: Selection = WHOLE) ->
 
 def metrics_by_name(report: Report) -> dict[str, tuple[float, float]]:
     """The figures of base and unlearned model, by OpenUnlearning's name of each metric that a report holds."""
-    sets = () if report.behaviour is None else report.behaviour.answers
-    rows = {(found.name, one.name): (one.base.value, one.unlearned.value) for found in sets for one in found.field}
-    return dict(sorted((NAMES[key], both) for key, both in rows.items() if key in NAMES))
+    found = report.behaviour
+    if found is None:
+        return {}
+    rows = {
+        (part.name, one.name): (one.base.value, one.unlearned.value) for part in found.answers for one in part.field
+    }
+    own = {NAMES[key]: both for key, both in rows.items() if key in NAMES}
+    for one in () if found.holdout is None else found.holdout.scores:
+        if one.name in MEMBERS:
+            own[MEMBERS[one.name]] = one.auc_base, one.auc_unlearned
+        if one.name == LEAKS:
+            own["privleak"] = math.nan, one.leak
+    if found.reference is not None and not math.isnan(found.reference.forget_quality):
+        own["forget_quality"] = math.nan, found.reference.forget_quality
+    return dict(sorted(own.items()))
 
 
 def _metrics(report: Report) -> dict[str, Any]:
@@ -63,7 +79,26 @@ def _metrics(report: Report) -> dict[str, Any]:
         "sets": {one.name: _own(one) for one in sets},
         "figures": _figures(metrics_of(report)),
     }
-    return dict(sorted(entry for one in sets for entry in _entries(one))) | {"ckdiff": own}
+    beside = () if report.behaviour is None else _privacy(report.behaviour)
+    return dict(sorted([*(entry for one in sets for entry in _entries(one)), *beside])) | {"ckdiff": own}
+
+
+def _privacy(found: Behaviour) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is said beside hold-out answers, and beside a model that never knew; their scores have their sign."""
+    for one in () if found.holdout is None else found.holdout.scores:
+        if one.name in MEMBERS:
+            auc = {"auc": _number(one.auc_unlearned), "agg_value": _number(one.auc_unlearned)}
+            parts = {"forget": one.target_unlearned, "holdout": one.holdout_unlearned}
+            yield MEMBERS[one.name], {name: _scored(each) for name, each in parts.items()} | auc
+        if one.name == LEAKS:
+            yield "privleak", {"agg_value": _number(one.leak)}
+    if found.reference is not None and not math.isnan(found.reference.forget_quality):
+        yield "forget_quality", {"agg_value": _number(found.reference.forget_quality)}
+
+
+def _scored(each: Sequence[float]) -> dict[str, Any]:
+    rows = {str(number): {"score": _number(-value)} for number, value in enumerate(each)}
+    return {"agg_value": _number(-math.fsum(each) / len(each)) if each else None, "value_by_index": rows}
 
 
 def _own(found: AnswerSet) -> dict[str, Any]:

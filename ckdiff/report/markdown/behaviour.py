@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import behaviour as words
+from ckdiff.report.words import members
 from ckdiff.report.words.intervals import means_text, texts_text
 from ckdiff.untrusted import shorten
 
@@ -46,8 +47,9 @@ def _numbers(found: Behaviour) -> Iterator[str]:
         yield escape(f"In brackets: {means_text(found.settings)}.")
     if rows := list(words.field_rows(found.answers)):
         yield "### As benchmarks report it"
-        yield table(words.FIELD_HEADS, rows, left=2)
+        yield table(words.field_heads(found.answers), rows, left=2)
         yield escape(words.field_note(found.answers))
+    yield from _members(found)
     if found.choices is not None:
         yield "### Multiple choice"
         count, *right, chance, before, after = words.choice_cells(found.choices)
@@ -59,6 +61,15 @@ def _numbers(found: Behaviour) -> Iterator[str]:
         count, _, *figures = words.neutral_cells(found.neutral)
         yield table(("texts", "KL a token, nats", "perplexity, base → unlearned"), [[count, *figures]], left=0)
         yield escape(f"In brackets: {texts_text(found.settings)}.")
+
+
+def _members(found: Behaviour) -> Iterator[str]:
+    if lines := list(members.reference_lines(found)):
+        yield bullet_list(lines)
+    if rows := list(members.member_rows(found)):
+        yield f"### {members.TITLE}"
+        yield table(members.HEADS, rows, left=1)
+        yield escape(" ".join((members.member_note(found), *members.LEGEND)))
 
 
 def _texts(found: Behaviour) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.page.parts import Part, cut, question_anchor
 from ckdiff.report.page.svg import Steps, steps
+from ckdiff.report.words import members
 from ckdiff.report.words.behaviour import (
     Piece,
     arrow,
@@ -22,7 +23,14 @@ from ckdiff.report.words.intervals import means_text, texts_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ckdiff.report.schema.behaviour import AnswerRecord, ChoiceRecord, ChoiceSet, HistoryPoint, NeutralSet
+    from ckdiff.report.schema.behaviour import (
+        AnswerRecord,
+        Behaviour,
+        ChoiceRecord,
+        ChoiceSet,
+        HistoryPoint,
+        NeutralSet,
+    )
     from ckdiff.report.schema.report import Report
 
 FIRST = 3
@@ -46,10 +54,23 @@ def show(report: Report) -> Mapping[str, object] | None:
         "anchor": question_anchor,
         "same": _same,
         "whole": _whole,
+        **_members(found),
         "choices": found.choices,
         "picks": list(_picks(found.choices)) if found.choices is not None else [],
         "neutral": found.neutral,
         "texts": list(_texts(found.neutral)) if found.neutral is not None else [],
+    }
+
+
+def _members(found: Behaviour) -> Mapping[str, object]:
+    rows = list(members.member_rows(found))
+    return {
+        "title": members.TITLE if rows else "Beside a model that never knew",
+        "beside": list(members.reference_lines(found)),
+        "members": rows,
+        "member_heads": members.HEADS,
+        "member_note": members.member_note(found),
+        "member_legend": " ".join(members.LEGEND),
     }
 
 

@@ -64,6 +64,7 @@ class FieldMeasure:
         base, unlearned: means over questions, in [0, 1]; of a truth ratio r those of min(r, 1/r) for what was to be
             unlearned, and of max(0, 1 - r) elsewhere.
         each_base, each_unlearned: the value of each question, in their order; NaN where a question lacks what it takes.
+        reference, each_reference: the same of a model that never knew; NaN, and none, without one.
     """
 
     name: str
@@ -71,6 +72,8 @@ class FieldMeasure:
     unlearned: Mean
     each_base: Annotated[tuple[float, ...], Ragged("answer")]
     each_unlearned: Annotated[tuple[float, ...], Ragged("answer")]
+    reference: Mean = Mean(math.nan, math.nan, math.nan)
+    each_reference: Annotated[tuple[float, ...], Ragged("answer_of_reference")] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -185,6 +188,68 @@ class NeutralSet(Brief):
 
 
 @dataclass(frozen=True, slots=True)
+class MemberScore:
+    """How well a score that is greater for texts that a model was trained on tells target answers from hold-out ones.
+
+    Attributes:
+        name: a key of `probes.behaviour.member_scores.SCORES`.
+        auc_base, auc_unlearned, auc_reference: chance that a target answer has the greater score, in [0, 1]; 0.5: it
+            tells nothing. NaN of no reference.
+        leak: MUSE's PrivLeak of the unlearned model, in per cent: beside the reference's AUC, else beside 0.5. Below 0:
+            the answers still look trained on; above: they look stranger than ones that were never seen.
+        target_base, target_unlearned, target_reference: the score of each target question's answer.
+        holdout_base, holdout_unlearned, holdout_reference: the same of each hold-out question's.
+    """
+
+    name: str
+    auc_base: float
+    auc_unlearned: float
+    auc_reference: float
+    leak: float
+    target_base: Annotated[tuple[float, ...], Ragged("member")]
+    target_unlearned: Annotated[tuple[float, ...], Ragged("member")]
+    target_reference: Annotated[tuple[float, ...], Ragged("member_of_reference")]
+    holdout_base: Annotated[tuple[float, ...], Ragged("other")]
+    holdout_unlearned: Annotated[tuple[float, ...], Ragged("other")]
+    holdout_reference: Annotated[tuple[float, ...], Ragged("other_of_reference")]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HoldOut(Brief):
+    """Questions with answers that no model here was trained on: do those of the target questions look otherwise?
+
+    Attributes:
+        source: one line for people.
+        digest: of the questions.
+        scores: see there.
+    """
+
+    GIST = ("scores",)
+
+    source: str
+    digest: str
+    scores: Annotated[tuple[MemberScore, ...], Rows("score", "name", inside=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """A model that never knew what was to be unlearned.
+
+    Attributes:
+        location: where it is.
+        digest: over its weight files, or "".
+        kind: how it came about, or "".
+        forget_quality: TOFU's, in (0, 1]: the p-value of the Kolmogorov-Smirnov test of the target questions' truth
+            ratios, unlearned model against this one; NaN without them.
+    """
+
+    location: str
+    digest: str
+    kind: str
+    forget_quality: float
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryPoint:
     """How far unlearning had come at one step, as `ckdiff unlearn` measured it.
 
@@ -219,6 +284,8 @@ class Behaviour(Brief):
         history: what its maker measured while making it; empty where it says nothing.
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
+        holdout: hold-out questions, or None where there were none.
+        reference: a model that never knew, which was asked as well, or None.
     """
 
     GIST = ("answers",)
@@ -231,3 +298,5 @@ class Behaviour(Brief):
     history: Annotated[tuple[HistoryPoint, ...], Rows("point")]
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
+    holdout: HoldOut | None = None
+    reference: ReferenceRecord | None = None

@@ -24,6 +24,7 @@ from ckdiff.report.terminal.parts import (
     words_column,
 )
 from ckdiff.report.words import behaviour as words
+from ckdiff.report.words import members
 from ckdiff.report.words.intervals import means_text, texts_text
 from ckdiff.untrusted import printable, shorten
 
@@ -79,6 +80,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
         yield from _numbers(found)
         yield from _texts(found, selection.questions)
         yield from _field(found)
+        yield from _members(found)
 
 
 def _facts_of(found: Behaviour) -> Iterator[tuple[str, str]]:
@@ -108,7 +110,14 @@ def _numbers(found: Behaviour) -> Iterator[RenderableType]:
 def _field(found: Behaviour) -> Iterator[RenderableType]:
     if rows := list(words.field_rows(found.answers)):
         note = words.field_note(found.answers)
-        yield with_title("As benchmarks report it", _table(words.FIELD_HEADS, rows, left=2), dim(note))
+        yield with_title("As benchmarks report it", _table(words.field_heads(found.answers), rows, left=2), dim(note))
+    if lines := list(members.reference_lines(found)):
+        yield with_title("Beside a model that never knew", bullets(lines))
+
+
+def _members(found: Behaviour) -> Iterator[RenderableType]:
+    if rows := list(members.member_rows(found)):
+        yield with_title(members.TITLE, _table(members.HEADS, rows), dim(members.member_note(found), *members.LEGEND))
 
 
 def _on_two_lines(name: str, *figures: str) -> list[str | Text]:

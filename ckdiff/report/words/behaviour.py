@@ -132,14 +132,22 @@ def answer_cells(found: AnswerSet) -> tuple[str, ...]:
     return found.name, f"{len(found.questions):,}", mean_text(found.bleu), mean_text(found.exact), logs, perplexity
 
 
-FIELD_HEADS = ("set", "measure", "base", "unlearned")
+def field_heads(sets: Sequence[AnswerSet]) -> tuple[str, ...]:
+    """Headings of `field_rows`: with the reference's column where there is one."""
+    return ("set", "measure", "base", "unlearned", *(("reference",) if _stands_beside(sets) else ()))
+
+
+def _stands_beside(sets: Sequence[AnswerSet]) -> bool:
+    return any(one.each_reference for found in sets for one in found.field)
 
 
 def field_rows(sets: Sequence[AnswerSet]) -> Iterator[tuple[str, ...]]:
-    """What benchmarks of the field report, a row each: set, measure, mean before and after."""
+    """What benchmarks of the field report, a row each: set, measure, mean before and after, and of the reference."""
+    beside = _stands_beside(sets)
     for found in sets:
         for one in found.field:
-            yield found.name, one.name.replace("_", " "), mean_text(one.base), mean_text(one.unlearned)
+            means = (one.base, one.unlearned, *((one.reference,) if beside else ()))
+            yield found.name, one.name.replace("_", " "), *map(mean_text, means)
 
 
 def field_note(sets: Sequence[AnswerSet]) -> str:

@@ -89,6 +89,12 @@ def _behaviour(found: Behaviour) -> Iterator[Metric]:
             for side, mean in (("base", measure.base), ("unlearned", measure.unlearned)):
                 name = f"behaviour.{measure.name}_{side}"
                 yield Metric(name, f"{one.name} questions", mean.value, mean.low, mean.high)
+    if found.reference is not None:
+        yield Metric("behaviour.forget_quality", "target questions", found.reference.forget_quality)
+    for score in () if found.holdout is None else found.holdout.scores:
+        for side in ("base", "unlearned", "reference"):
+            yield Metric(f"behaviour.{score.name}_auc_{side}", "target answers", getattr(score, f"auc_{side}"))
+        yield Metric(f"behaviour.{score.name}_leak", "target answers, per cent", score.leak)
     if found.choices is not None:
         yield from _means("behaviour", found.choices, "choices")
     if found.neutral is not None:
