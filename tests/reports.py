@@ -579,6 +579,8 @@ def hostile_behaviour() -> Behaviour:
     )
     questions = tuple(ChoiceRecord(text, (text, text), 0, (-1.0, -2.0), (-1.0, -2.0), 0, 7) for text in HOSTILE)
     points = tuple(dataclasses.replace(point, state=HOSTILE[0]) for point in history())  # type: ignore[arg-type]
+    odd = (math.inf, -math.inf, math.nan, 1e300)
+    scores = tuple(MemberScore(text, *odd, odd, odd, (), odd, odd, ()) for text in HOSTILE)
     return Behaviour(
         model_type=HOSTILE[0],
         answers=answers,
@@ -588,6 +590,8 @@ def hostile_behaviour() -> Behaviour:
         history=points,
         settings={name: name for name in HOSTILE},
         notes=HOSTILE,
+        holdout=HoldOut(HOSTILE[1], HOSTILE[2], scores),
+        reference=ReferenceRecord(*HOSTILE[:3], math.inf),
     )
 
 

@@ -45,7 +45,19 @@ from ckdiff.report.words.summary import in_short
 from ckdiff.report.words.terms import TERMS
 from ckdiff.report.words.verdict import HEADLINES, TO_DO
 from tests import reports
-from tests.reports import attacks, behaviour, comparison, depth, discovery, gate, probe, report, run, verdict
+from tests.reports import (
+    attacks,
+    behaviour,
+    behaviour_beside,
+    comparison,
+    depth,
+    discovery,
+    gate,
+    probe,
+    report,
+    run,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +139,8 @@ def full(**changes: Any) -> Report:
         layer=3, kind="neurons", units=64, moved=60, rescaled=2, cosine_before=0.1, cosine_after=0.99
     )
     ranked = LowRank("model.layers.3.mlp.down_proj.weight", 1, 64, 1.0)
-    found = report(comparison(alignment=(moved,), low_rank=(ranked,)), probe(), behaviour(), None, attacks(), depth())
+    compared, said = comparison(alignment=(moved,), low_rank=(ranked,)), behaviour_beside()
+    found = report(compared, probe(), said, None, attacks(), depth())
     return dataclasses.replace(found, discovery=discovery(), verdict=verdict(gate=gate()), **changes)
 
 

@@ -63,7 +63,7 @@ def metrics_by_name(report: Report) -> dict[str, tuple[float, float]]:
             own[MEMBERS[one.name]] = one.auc_base, one.auc_unlearned
         if one.name == LEAKS:
             own["privleak"] = math.nan, one.leak
-    if found.reference is not None and not math.isnan(found.reference.forget_quality):
+    if found.reference is not None and math.isfinite(found.reference.forget_quality):
         own["forget_quality"] = math.nan, found.reference.forget_quality
     return dict(sorted(own.items()))
 
@@ -92,7 +92,7 @@ def _privacy(found: Behaviour) -> Iterator[tuple[str, dict[str, Any]]]:
             yield MEMBERS[one.name], {name: _scored(each) for name, each in parts.items()} | auc
         if one.name == LEAKS:
             yield "privleak", {"agg_value": _number(one.leak)}
-    if found.reference is not None and not math.isnan(found.reference.forget_quality):
+    if found.reference is not None and math.isfinite(found.reference.forget_quality):
         yield "forget_quality", {"agg_value": _number(found.reference.forget_quality)}
 
 
