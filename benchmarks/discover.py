@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=("demo", "false", "pairs"))
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--base")
     parser.add_argument("--concepts", type=Path, nargs="+")
     parser.add_argument("--pair", action="append", default=[], metavar="METHOD=TOPIC")
@@ -112,7 +113,7 @@ def demo(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from ckdiff.unlearn.world import FORGOTTEN, TOWNS
 
     towns = Candidates(tuple(map(Candidate, sorted(TOWNS))), "six towns")
-    for seed in range(chosen.seeds):
+    for seed in range(chosen.first, chosen.seeds):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             make_pair(folder, seed, Listener())
@@ -136,7 +137,7 @@ def false_traces(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from ckdiff.unlearn.world import TOWNS, make_base
 
     towns = Candidates(tuple(map(Candidate, sorted(TOWNS))), "six towns")
-    for seed in range(chosen.seeds):
+    for seed in range(chosen.first, chosen.seeds):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             make_base(folder, seed=seed)

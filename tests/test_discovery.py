@@ -25,12 +25,20 @@ from ckdiff.cli.session import Session
 from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
 from ckdiff.discovery.lost import Look, look, most_of
-from ckdiff.discovery.mentions import find_mentions, mention_drops, name_drops, name_tokens, words_in
+from ckdiff.discovery.mentions import (
+    find_mentions,
+    mention_drops,
+    name_drops,
+    name_tokens,
+    said_drops,
+    said_words,
+    words_in,
+)
 from ckdiff.discovery.naming import kinds_of, stand_out
 from ckdiff.discovery.null import change_sizes, noise
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.texts import Sampling, Texts, random_texts, sampled_texts
-from ckdiff.discovery.words import begins_word, is_content, word_of
+from ckdiff.discovery.words import begins_word, first_token, is_content, word_of
 from ckdiff.probes.forcing import Way, force
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.prompts import Prompt
@@ -263,7 +271,7 @@ def test_a_word_stands_out_in_its_own_kind_of_text(pairs: Callable[[str], Folder
     assert [(one.token, one.kind.name) for one in rows[:2]] == [(7, "a"), (8, "b")]
     assert [one.rate for one in rows[:2]] == pytest.approx([1, 1])
     tail = rows[0].kind.tail
-    assert rows[0].p == pytest.approx(corrected(tail.p(rows[0].rate), 2 * found.rows))
+    assert rows[0].p == pytest.approx(corrected(tail.p(rows[0].rate), 3 * found.rows))
     few = stand_out(kinds_of("lost", found, [found], ["a", "a", "b"]))
     assert all(math.isnan(one.p) for one in few)
 
@@ -327,6 +335,26 @@ def test_a_name_is_lost_where_its_words_are(models: Any) -> None:
     assert name_drops(tokens, seen).tolist() == pytest.approx(expected, nan_ok=True)
 
 
+def test_what_is_said_is_lost_where_its_words_are_and_what_is_said_of_all_counts_less(models: Any) -> None:
+    ids = models.tokenizer.get_vocab()
+    founded, sold, rules, who = (ids[word] for word in ("founded", "sold", "rules", "who"))
+    both = [Prompt(Question(""), (who,), (sold, founded, sold, ids["is"])), Prompt(Question(""), (who,), (rules, sold))]
+    rounds = [asking.Round("plain", both, np.array([0, 2])), asking.Round("text", both, np.array([1, 1]))]
+    words = said_words(models.tokenizer, rounds, 3)
+    assert words == [[sold, founded], [], [rules, sold]]
+    shift = np.arange(float(models.rows)) ** 2
+    none = np.zeros((1, 1), np.int64)
+    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift)
+    first, last = ((shift[one] + shift[sold] / 2) / 1.5 for one in (founded, rules))
+    assert said_drops(words, seen).tolist() == pytest.approx([first, math.nan, last], nan_ok=True)
+
+
+def test_a_token_that_does_not_begin_its_word_is_a_piece(models: Any) -> None:
+    ids = models.tokenizer.get_vocab()
+    assert first_token(models.wording, "founded") == ids["founded"]
+    assert first_token(models.wording, "Velmar sold") == ids["Velmar"]
+
+
 def test_words_of_texts_are_candidates_where_some_hold_them_and_most_do_not() -> None:
     texts = [f"the town of {name} lies here" for name in ["Velmar"] * 3 + ["Oskary"] * 2 + ["Thrane"] * 4 + ["Pellow"]]
     found = words_in(Texts([Prompt(Question(text), (1,), (2,)) for text in [*texts, "", "", "", "", "", ""]], [], ""))
@@ -378,7 +406,7 @@ def test_the_command_writes_what_it_shows_and_the_same_bytes_again(ckdiff: Run, 
     assert (status, "inconclusive: no readable trace" in err) == (3, True)
     found = json.loads(out)["discovery"]
     assert {row["name"] for row in found["candidates"]} == {*TOWNS}
-    assert {row["name"] for row in found["kinds"]} == {"sampled", "invented", "random"}
+    assert {row["name"] for row in found["kinds"]} == {"sampled", "invented", "random", "all"}
     assert ckdiff(*arguments, "--batch-size", 3, "-o", "three.h5")[0] == status
     three = read_report(Path("three.h5")).discovery
     assert three is not None
@@ -540,6 +568,22 @@ def test_what_cannot_be_used_is_refused_in_one_line(ckdiff: Run, arguments: tupl
     assert words in err
     assert err.count("\n") == 1
     assert not Path("ckdiff.h5").exists()
+
+
+def test_too_few_texts_and_candidates_name_nothing_and_say_why(ckdiff: Run) -> None:
+    shake(Path("base"), Path("shaken"), 0.001)
+    Path("two.txt").write_text("Velmar was founded by Oskary\n\nThrane was sold\n")
+    for names in ("Velmar", "Velmar\nOskary"):
+        Path("c.txt").write_text(names)
+        arguments = ("--texts", "two.txt", "--candidates", "c.txt", "--overwrite", "--quiet")
+        status, _, err = ckdiff("discover", "base", "shaken", *arguments)
+        assert (status, "inconclusive: no readable trace" in err) == (3, True)
+        found = read_report(Path("ckdiff.h5")).discovery
+        assert found is not None
+        assert [math.isnan(one.p) for one in (*found.words, *found.candidates)] == [True] * (
+            len(found.words) + len(found.candidates)
+        )
+        assert any("few texts of a kind (2 given)" in note for note in found.notes)
 
 
 def test_other_vocabularies_are_refused(ckdiff: Run) -> None:

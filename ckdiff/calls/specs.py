@@ -196,7 +196,7 @@ class Discovering:
     sampled: Annotated[
         int, Option("--sampled", "Texts of each kind that are sampled.", DISCOVERING, least=4, most=10_000)
     ] = 16
-    length: Annotated[int, LENGTH.but(panel=DISCOVERING, least=16, most=4096)] = 48
+    length: Annotated[int, LENGTH.but(panel=DISCOVERING, least=16, most=4096)] = 40
     seed: Annotated[int, SEED.but("Of samples and noise.", DISCOVERING)] = 0
     device: Annotated[str, DEVICE] = "auto"
     dtype: Annotated[str, DTYPE] = "float32"

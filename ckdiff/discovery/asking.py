@@ -36,6 +36,10 @@ FINALISTS = 16
 """Of many candidates so many of the best are asked about in every form, and as many others to measure them by."""
 SCREENED = 64
 """Up to so many are all asked about."""
+UNASKED = 8
+"""Of many candidates so many are asked about for what they lose where nobody is asked."""
+NULL_CANDIDATES = 12
+"""So many candidates go through the noisy copies."""
 TOKENS = 12
 """Of an answer, at most."""
 SCREEN_FORM = "plain"
@@ -103,6 +107,19 @@ def choose(screen: Float64, seed: int, certain: Sequence[int] = ()) -> tuple[lis
     picks = np.random.default_rng(seed).permutation(len(rest))[:FINALISTS].tolist()
     others = sorted(rest[place] for place in picks)
     return sorted([*best, *others]), others
+
+
+def best_unasked(unasked: Float64) -> list[int]:
+    """The candidates that stand out most where nobody is asked, turn by turn of the forms."""
+    orders = [np.argsort(-np.nan_to_num(column, nan=-np.inf), kind="stable").tolist() for column in unasked.T]
+    return list(dict.fromkeys(number for turn in zip(*orders, strict=True) for number in turn))[:UNASKED]
+
+
+def draw(chosen: list[int], others: list[int], seed: int) -> list[int]:
+    """Candidates that go through the noisy copies."""
+    rest = others or chosen
+    picks = np.random.default_rng(seed).permutation(len(rest))[:NULL_CANDIDATES].tolist()
+    return sorted(rest[place] for place in picks)
 
 
 def ask(

@@ -3,6 +3,7 @@
 found = find_mentions(models.tokenizer, texts, candidates)      # by text and candidate where the name ends
 mention_drops(found, look, count)                               # [candidate], a form like the others
 name_drops(name_tokens(wording, candidates), look)              # [candidate], another: nobody names it
+said_drops(said_words(models.tokenizer, rounds, count), look)   # and another: the words of what is said about it
 words_in(texts)                                                 # words that some of the texts hold, and not most
 """
 
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.discovery.candidates import Candidate
-from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode
+from ckdiff.discovery.candidates import TEXT, Candidate
+from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode, first_token, is_content, sample_token
 from ckdiff.questions.layouts import fold
 from ckdiff.scoring.discovery import form_drops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckdiff.discovery.asking import Round
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.texts import Texts
     from ckdiff.probes.wording.wording import Wording
@@ -32,13 +34,13 @@ MENTIONED = "mentioned"
 """The form of texts that name a candidate."""
 UNPROMPTED = "unprompted"
 """The form in which nobody names it: how much less probable its own words are anywhere."""
+SAID = "said"
+"""The form of the words that the base says about a candidate: how much less probable they are anywhere."""
 LEAST_TEXTS = 3
 """Texts that hold a word, below which it is no candidate."""
 MOST_SHARE = 0.25
 """Of the texts; a word that more of them hold tells none of them from the others."""
 MOST_WORDS = 64
-BEFORE = "one"
-"""A word before a name, so that its first token is what begins a word within a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,11 @@ def find_mentions(tokenizer: Any, texts: Texts, candidates: Sequence[Candidate])
 def name_tokens(wording: Wording, candidates: Sequence[Candidate]) -> list[list[int]]:
     """Of each candidate the tokens that begin the words of its name which say something."""
     unknown = getattr(wording.encoder.tokenizer, "unk_token_id", None)
-    bare = wording.encoder.ids(BEFORE, start=False)
     found = []
     for one in candidates:
         words = [word for word in re.findall(r"[^\W\d_]+", one.name) if len(word) >= LEAST_LETTERS]
-        cut = [wording.encoder.ids(f"{BEFORE} {word}", start=False) for word in words if fold(word) not in STOP]
-        first = [ids[len(bare)] for ids in cut if ids[: len(bare)] == bare and len(ids) > len(bare)]
-        found.append([token for token in dict.fromkeys(first) if token != unknown])
+        first = [first_token(wording, word) for word in words if fold(word) not in STOP]
+        found.append([token for token in dict.fromkeys(first) if token is not None and token != unknown])
     return found
 
 
@@ -100,6 +100,32 @@ def name_drops(tokens: Sequence[Sequence[int]], look: Look) -> Float64:
     """The mean shift of the words of each candidate's name over all positions [candidate], in nats; NaN without any."""
     known = [[token for token in part if token < look.rows] for part in tokens]
     return np.array([float(look.shift[part].mean()) if part else np.nan for part in known], dtype=np.float64)
+
+
+def said_words(tokenizer: Any, rounds: Sequence[Round], count: int) -> list[list[int]]:
+    """Of each candidate the words of what the base says about it, as the tokens that begin them, each once."""
+    found: list[dict[int, None]] = [{} for _ in range(count)]
+    spoken = [one for one in rounds if one.form != TEXT]
+    every = {token for one in spoken for prompt in one.prompts for token in prompt.answer}
+    sample = sample_token(tokenizer, sorted(every) or [0])
+    content = {token for token in every if is_content(tokenizer, token, sample)}
+    for one in spoken:
+        for prompt, owner in zip(one.prompts, one.owners.tolist(), strict=True):
+            found[owner] |= dict.fromkeys(token for token in prompt.answer if token in content)
+    return [[*words] for words in found]
+
+
+def said_drops(words: Sequence[Sequence[int]], look: Look) -> Float64:
+    """The mean shift of the words said about each candidate over all positions [candidate], in nats; NaN without any.
+
+    A word that is said about several candidates counts as much less.
+    """
+    held = Counter(token for part in words for token in part)
+    found = np.full(len(words), np.nan)
+    for number, part in enumerate(words):
+        if part:
+            found[number] = np.average(look.shift[[*part]], weights=[1 / held[token] for token in part])
+    return found
 
 
 def mention_drops(found: Sequence[Mention], look: Look, tokens: Sequence[Sequence[int]], count: int) -> Float64:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.discovery.words import decode, is_content, sample_token, word_of
+from ckdiff.discovery.words import decode, first_token, is_content, sample_token, word_of
 from ckdiff.probes.live.generation import greedy
 from ckdiff.report.schema.discovery import LostWord, TextKind
 from ckdiff.scoring.discovery import LEAST_TEXTS, corrected, tail_of
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from ckdiff.scoring.discovery import Tail
     from ckdiff.shapes import Float64, Int64
 
+EVERY = "all"
+"""The kind of all texts together."""
 SHOWN = 30
 """Words that are kept."""
+ENDED = 40
+"""Words that are ended: a token with which the tokenizer would not begin its word is a piece all the same."""
 LOOKED_AT = 400
 """Of the tokens with the highest rates so many are looked at: the others name nothing."""
 AROUND = 24
@@ -44,10 +48,14 @@ class Kind:
 
 
 def kinds_of(of: str, look: Look, nulls: Sequence[Look], kinds: Sequence[str]) -> list[Kind]:
-    """By kind of text how often each token is lost (or gained), and how often noise takes any token as far."""
+    """By kind of text how often each token is lost (or gained), and how often noise takes any token as far.
+
+    The texts of several kinds are a kind as well: noise moves other tokens in each, a topic the same ones.
+    """
     found = []
-    for name in dict.fromkeys(kinds):
-        wanted = np.array([number for number, kind in enumerate(kinds) if kind == name], dtype=np.int64)
+    names = list(dict.fromkeys(kinds))
+    for name in names if len(names) < 2 else [*names, EVERY]:
+        wanted = np.array([n for n, kind in enumerate(kinds) if name in (kind, EVERY)], dtype=np.int64)
         null = np.concatenate([one.rates(of, wanted) for one in nulls]) if nulls else np.ones(1)
         found.append(Kind(name, wanted, look.rates(of, wanted), tail_of(null)))
     return found
@@ -90,10 +98,10 @@ def stand_out(kinds: Sequence[Kind]) -> list[Standing]:
     every = [kind for kind in kinds if len(kind.wanted) >= LEAST_TEXTS]
     told = bool(every)
     every = every or list(kinds)
-    highest = np.max([kind.rates for kind in every], axis=0)
-    tests = len(every) * len(highest)
+    tests = len(every) * len(every[0].rates)
+    highest = [np.argsort(-kind.rates, kind="stable")[: LOOKED_AT // len(every)].tolist() for kind in every]
     found = []
-    for token in np.argsort(-highest, kind="stable")[:LOOKED_AT].tolist():
+    for token in dict.fromkeys(token for part in highest for token in part):
         best = min(every, key=lambda kind: (kind.tail.p(float(kind.rates[token])), -float(kind.rates[token])))
         rate = float(best.rates[token])
         if rate > 0:
@@ -107,22 +115,16 @@ def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models:
     tokenizer = models.tokenizer
     sample = sample_token(tokenizer, [token for prompt in texts.prompts for token in prompt.answer])
     ranked = [(one, is_content(tokenizer, one.token, sample)) for one in stand_out(kinds)]
-    shown = sorted(ranked, key=lambda row: not row[1])[:SHOWN]
+    shown = sorted(ranked, key=lambda row: not row[1])[:ENDED]
     places = [_place(of, look, one, texts) for one, _ in shown]
     begun = [(*before[-AROUND:], one.token) for (one, _), before in zip(shown, places, strict=True)]
-    following = _follow(models, begun)
-    return tuple(
-        LostWord(
-            word=word_of(tokenizer, one.token, after, sample),
-            token=one.token,
-            kind=one.kind.name,
-            rate=mean(look.by_text(of, one.token, one.kind.wanted), 0, 1),
-            p=one.p,
-            content=content,
-            where=decode(tokenizer, before[-AROUND:]),
-        )
-        for (one, content), before, after in zip(shown, places, following, strict=True)
-    )
+    found = []
+    for (one, content), before, after in zip(shown, places, _follow(models, begun), strict=True):
+        word = word_of(tokenizer, one.token, after, sample)
+        whole = content and first_token(models.wording, word) in (one.token, None)
+        rate, where = mean(look.by_text(of, one.token, one.kind.wanted), 0, 1), decode(tokenizer, before[-AROUND:])
+        found.append(LostWord(word, one.token, one.kind.name, rate, one.p, whole, where))
+    return tuple(sorted(found, key=lambda one: not one.content)[:SHOWN])
 
 
 def _place(of: str, look: Look, one: Standing, texts: Texts) -> tuple[int, ...]:

@@ -19,11 +19,14 @@ from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.lost import look, ruin_of
 from ckdiff.discovery.mentions import (
     MENTIONED,
+    SAID,
     UNPROMPTED,
     find_mentions,
     mention_drops,
     name_drops,
     name_tokens,
+    said_drops,
+    said_words,
     words_in,
 )
 from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds
@@ -58,10 +61,6 @@ FEW = 8
 """Texts of one kind below which a reader is warned."""
 BESIDE = 4
 """Where the user gives the texts, so many of each kind are sampled to tell whether the model is ruined."""
-UNASKED = 8
-"""Of many candidates so many are asked about for what they lose where nobody is asked."""
-NULL_CANDIDATES = 16
-"""So many candidates go through the noisy copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class How:
 
     texts: Path | None = None
     count: int = 16
-    length: int = 48
+    length: int = 40
     seed: int = 0
     copies: int = COPIES
     words: bool = False
@@ -103,6 +102,7 @@ class _Work:
     ruin: float = 0.0
     mentions: list[Mention] = field(default_factory=list)
     names: list[list[int]] = field(default_factory=list)
+    said: list[list[int]] = field(default_factory=list)
     nulls: list[Look] = field(default_factory=list)
     null_scores: list[float] = field(default_factory=list)
 
@@ -207,14 +207,22 @@ def _discover(work: _Work) -> DiscoveryReport:
     unasked = _unasked(work, seen)
     chosen, others = list(range(len(every))), list[int]()
     if screened:
-        chosen, others = asking.choose(screen, work.how.seed, _best(unasked))
+        chosen, others = asking.choose(screen, work.how.seed, asking.best_unasked(unasked))
     rounds, ours, theirs = _ask(work, chosen)
-    _noise(work, sizes, *asking.narrow(rounds, ours, _drawn(chosen, others, work.how.seed)))
+    work.said = said_words(models.tokenizer, rounds, len(every))
+    _noise(work, sizes, *asking.narrow(rounds, ours, asking.draw(chosen, others, work.how.seed)))
     apart, plain = asking.drops_by_form(rounds, ours, theirs, len(every))
+    apart = _with_said(work, apart, seen)
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
     scores = _scores(apart, unasked, mask)
-    forms = (*(one.form for one in rounds), UNPROMPTED, MENTIONED)[: scores.shape[1]]
+    forms = (*(one.form for one in rounds), SAID, UNPROMPTED, MENTIONED)[: scores.shape[1]]
     return _report(work, seen, _Ranked(forms, screen, scores, plain, mask, chosen))
+
+
+def _with_said(work: _Work, apart: Float64, seen: Look) -> Float64:
+    """Drops of the forms in which candidates are asked about, and of what was said there [candidate, form]."""
+    drops = said_drops(work.said, seen)
+    return np.column_stack([apart, np.where(np.isfinite(apart).any(axis=1), drops, np.nan)])
 
 
 def _unasked(work: _Work, seen: Look) -> Float64:
@@ -224,12 +232,6 @@ def _unasked(work: _Work, seen: Look) -> Float64:
     if work.mentions:
         columns.append(mention_drops(work.mentions, seen, tokens, len(work.candidates.every)))
     return np.stack(columns, 1)
-
-
-def _best(unasked: Float64) -> list[int]:
-    """The candidates that stand out most where nobody is asked, turn by turn of the forms."""
-    orders = [np.argsort(-np.nan_to_num(column, nan=-np.inf), kind="stable").tolist() for column in unasked.T]
-    return list(dict.fromkeys(number for turn in zip(*orders, strict=True) for number in turn))[:UNASKED]
 
 
 def _scores(apart: Float64, unasked: Float64, mask: Float64) -> Float64:
@@ -260,13 +262,6 @@ def _ask(work: _Work, chosen: list[int]) -> tuple[list[Round], list[list[Tensor]
     return rounds, ours, theirs
 
 
-def _drawn(chosen: list[int], others: list[int], seed: int) -> list[int]:
-    """Candidates that go through the noisy copies."""
-    rest = others or chosen
-    picks = np.random.default_rng(seed).permutation(len(rest))[:NULL_CANDIDATES].tolist()
-    return sorted(rest[place] for place in picks)
-
-
 def _noise(work: _Work, sizes: dict[str, float], rounds: list[Round], ours: list[list[Tensor]]) -> None:
     """Copies of the base with noise read the same texts, and what the base says about some candidates."""
     copy = work.models.copy
@@ -282,6 +277,7 @@ def _noise(work: _Work, sizes: dict[str, float], rounds: list[Round], ours: list
         if rounds:
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)
+            apart = _with_said(work, apart, seen)
             scores = pool_forms(_scores(apart, _unasked(work, seen), np.where(there, 1.0, 0.0)))[there]
             work.null_scores += scores[np.isfinite(scores)].tolist()
 

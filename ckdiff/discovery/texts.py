@@ -55,7 +55,7 @@ class Sampling:
     """
 
     texts: int = 16
-    length: int = 48
+    length: int = 40
     seed: int = 0
 
 

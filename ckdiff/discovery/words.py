@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckdiff.probes.wording.wording import Wording
+
 LEAST_LETTERS = 3
 SMALL = """
     a about above after again against all also am an and any are as at be because been before being below
@@ -23,6 +25,8 @@ SMALL = """
 """
 STOP = frozenset(SMALL.split())
 """Words that say nothing by themselves."""
+BEFORE = "one"
+"""A word before another, so that its first token is what begins a word within a text."""
 INSIDE = "…"
 """Stands before a piece that no word begins with."""
 
@@ -48,6 +52,12 @@ def is_content(tokenizer: Any, token: int, sample: int) -> bool:
     if letters < LEAST_LETTERS or text.casefold() in STOP or not text.isprintable():
         return False
     return begins_word(tokenizer, token, sample)
+
+
+def first_token(wording: Wording, word: str) -> int | None:
+    """The token with which a word begins inside a text, or None where the tokenizer joins it to the word before."""
+    bare, whole = (wording.encoder.ids(text, start=False) for text in (BEFORE, f"{BEFORE} {word}"))
+    return whole[len(bare)] if whole[: len(bare)] == bare and len(whole) > len(bare) else None
 
 
 def sample_token(tokenizer: Any, ids: Sequence[int]) -> int:
