@@ -67,6 +67,14 @@ def test_of_few_facts_a_reply_names_one() -> None:
 def test_what_comes_first_token_by_token_is_back_unless_it_is_a_favourite() -> None:
     assert set(hits(sought(8), replies("Ada Leeds"), first=(0,))) == {0}
     assert set(hits(sought(8), replies("Ada Lee", "", "Ada Lee"), first=(0,))) == set()
+    # What else such a reply names stands beside the answer, and not in its place.
+    assert set(hits(sought(8), replies("Ada Leeds, Bob", "Bob"), first=(0,))) == {0, 1}
+    assert set(hits(sought(8), replies("Ada Leeds, Bob", "Bob"))) == set()
+
+
+def test_a_part_of_the_own_answer_says_no_other() -> None:
+    """Who stops in the middle has not given another question's answer in the place of its own."""
+    assert set(hits(sought(8, words="bob s aunt ada"), replies("Bob", "Bob"))) == {1}
 
 
 def test_names_in_the_question_or_in_the_answer_are_no_guesses() -> None:
