@@ -98,6 +98,8 @@ def test_a_quarter_of_the_samples_brings_back_what_others_rarely_hold() -> None:
     # Said once of sixteen times in another's place, four times may be chance, and six are none.
     once = ["Ada Lee"] + ["none"] * 15
     assert set(back(every, [right, once, *[none] * 6])) == set()
+    # Five times would be beyond chance for a single fact, and not for one of eight.
+    assert set(back(every, [["Ada Lee"] * 5 + ["none"] * 11, once, *[none] * 6])) == set()
     assert set(back(every, [["Ada Lee"] * 6 + ["none"] * 10, once, *[none] * 6])) == {0}
     # In a reply that is right it is no favourite, and in the middle of a list it is not said.
     assert set(back(every, [right, ["Bob, Ada Lee"] * 16, *[none] * 6])) == {0, 1}
