@@ -445,6 +445,22 @@ def test_a_span_of_the_file_is_what_is_scored(ckdiff: Run, place: Path, referenc
     assert "1 of 1 spans are not a part of their scored answer" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("mark", [{"span": [4, 40]}, {"span": [4, 4]}, {"entity": "Oskary"}, {"span": "nowhere"}])
+def test_a_span_that_is_not_in_the_answer_is_named_and_all_of_it_scored(
+    ckdiff: Run, place: Path, reference: str, mark: dict[str, object]
+) -> None:
+    rows = [{"question": ASKED[0], "answer": "who founded Thrane", **mark}, {"question": ASKED[1], "answer": "Velmar"}]
+    Path("marked.json").write_text(json.dumps(rows))
+    asked = ("--questions", "marked.json", "--given-answers", "--device", "cpu", "--reference", reference)
+    status, out, _ = ckdiff("depth", "base", "unlearned", *asked, "--format", "json")
+    found = json.loads(out)["depth"]
+    assert status in (0, 3)
+    assert "1 question whose span or entity is no part of the answer: depth scores all of it" in found["notes"]
+    # the other answer is one token, behind the very last one of its prompt
+    assert [row["places"] for row in found["questions"]] == [[0, 1, 2], [0]]
+    assert all(row["log_p_reference"] < 0 for row in found["questions"])
+
+
 @pytest.mark.parametrize(
     ("reference", "said"),
     [

@@ -168,9 +168,32 @@ def test_a_leak_beside_one_that_tells_all_is_not_defined() -> None:
     assert math.isnan(field.forget_quality(np.array([math.nan]), np.array([1.0])))
 
 
+def unfit(reference: str, place: Path, how: str) -> Path:
+    """The reference with two words in each other's place, or with 40 rows in its embedding."""
+    shutil.copytree(reference, place)
+    if how == "other words":
+        tree = json.loads((place / "tokenizer.json").read_text())
+        words = tree["model"]["vocab"]
+        one, two = (next(word for word, number in words.items() if number == which) for which in (60, 61))
+        words[one], words[two] = 61, 60
+        (place / "tokenizer.json").write_text(json.dumps(tree))
+        return place
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "vocab_size": 40}))
+    weights = load_file(place / "model.safetensors")
+    cut = {name: one[:40].clone() if len(one) == config["vocab_size"] else one for name, one in weights.items()}
+    save_file(cut, place / "model.safetensors", {"format": "pt"})
+    return place
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            {"reference": "other words"},
+            "^--reference: token id 60 is .* in the reference; .*; name one with the base's",
+        ),
+        ({"reference": "few"}, "^--reference: .*few has 40 tokens, too few for the base's tokenizer; name one"),
         ({"reference": "base"}, "is the base itself; name a model that never knew"),
         ({"reference": "unlearned"}, "is the unlearned model itself"),
         ({"reference": ""}, "--reference-kind: says how a reference came about"),
@@ -186,6 +209,8 @@ def test_what_cannot_stand_beside_is_refused(
     spec: BehaveSpec, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "plain").write_text("who sold iron\n")
+    if changes.get("reference") in ("few", "other words"):
+        changes = {"reference": str(unfit(spec.reference, tmp_path / "few", changes["reference"]))}
     places = {"facts": spec.questions, "plain": tmp_path / "plain", "base": spec.base, "unlearned": spec.unlearned}
     with pytest.raises(CkdiffError, match=words):
         behave(replace(spec, **{name: places.get(value, value) for name, value in changes.items()}))

@@ -49,10 +49,15 @@ def open_reference(task: AskJob, reference: Checkpoint) -> tuple[LiveModel, list
         notes = check_tokenizers(task.job.tokenizer, load_tokenizer(reference.root))
     except CkdiffError as error:
         raise AttackError(str(error).replace("unlearned checkpoint", "reference")) from error
-    rows = live.model.get_input_embeddings().num_embeddings
-    if rows < max(max(prompt.ids) for prompt in task.job.prompts) + 1:
+    rows = _rows(live)
+    # Answers are the base's: any id that it can give.
+    if rows < min(_rows(task.job.pair.base), max(task.job.tokenizer.get_vocab().values()) + 1):
         raise AttackError(f"{reference.location} has {rows} tokens, too few for the base's tokenizer")
     return live, [note.replace("unlearned checkpoint", "reference") for note in notes]
+
+
+def _rows(live: LiveModel) -> int:
+    return int(live.model.get_input_embeddings().num_embeddings)
 
 
 def begin_case(

@@ -77,6 +77,7 @@ def _open_reference(spec: BehaveSpec, task: AskJob) -> NeverKnew | None:
     Raises:
         CkdiffError: it cannot stand beside these two, or nothing is asked that it could be asked.
     """
+    from ckdiff.attacks.case import AttackError
     from ckdiff.attacks.opening import open_reference
     from ckdiff.options import OptionError
     from ckdiff.probes.behaviour.beside import NeverKnew
@@ -88,5 +89,8 @@ def _open_reference(spec: BehaveSpec, task: AskJob) -> NeverKnew | None:
         return None
     if task.asked.target is None:
         raise OptionError("--reference: is asked what was to be unlearned; name questions with --questions")
-    live, notes = open_reference(task, open_checkpoint(spec.reference, spec.adapter_base))
+    try:
+        live, notes = open_reference(task, open_checkpoint(spec.reference, spec.adapter_base))
+    except AttackError as error:
+        raise OptionError(f"--reference: {error}; name one with the base's tokenizer") from error
     return NeverKnew(live, kind=spec.reference_kind or "", notes=notes)

@@ -167,13 +167,14 @@ def _collect(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()) 
     rows = filter(None, (question_layout(item.value) for item in items if isinstance(item.value, dict)))
     notes += tuple(dict.fromkeys(row.note for row in rows if row.note))
     asked: dict[str, Question] = {}
-    empty = repeated = contradicted = 0
+    empty = repeated = contradicted = unplaced = 0
     for item in items:
         question = _question(item.place, item.value)
         first = asked.setdefault(question.text, question)
         empty += not question.text
         repeated += bool(question.text) and first is not question
         contradicted += bool(question.text) and first.answer != question.answer
+        unplaced += question.span is None and isinstance(item.value, dict) and any(map(item.value.get, SPAN))
     questions = tuple(question for text, question in asked.items() if text)
     if not questions:
         raise ValueError("no question found; write at least one")
@@ -182,6 +183,7 @@ def _collect(items: Iterable[Record], source: str, notes: tuple[str, ...] = ()) 
     notes += count_note(
         sum(bool(one.others) for one in questions), "question", "with several answers; the first is used"
     )
+    notes += count_note(unplaced, "question", "whose span or entity is no part of the answer: depth scores all of it")
     return QuestionSet(questions, source, digest_of(questions), notes)
 
 
