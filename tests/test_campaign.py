@@ -170,6 +170,32 @@ def test_attacks_of_a_campaign_are_those_of_the_command(ckdiff: Run, here: Path,
     plan.unlink()
 
 
+def test_margins_of_a_plan_are_a_part_of_the_key(here: Path, tmp_path: Path) -> None:
+    text = PLAN.replace('"compare", "behave", "probe"', '"audit", "attack", "depth"').replace("models/*", "models/m1")
+    text = text.replace('["b.txt", "d.txt"]', '"b.txt"')
+    beside = 'reference = "models/m3"\nmargins = "zero.h5"\n'
+    plan, zero, keys = here / "margins.toml", here / "zero.h5", list[str]()
+    for more, content in (beside, b"one"), (beside, b"two"), ('reference = "models/m3"\n', b"two"):
+        zero.write_bytes(content)
+        plan.write_text(text.replace('policy = "lax.toml"\n', more))
+        tasks = jobs(read_plan(plan), Cache(tmp_path)).tasks
+        margins = {task.run: getattr(task.spec, "margins", None) for task in tasks.values()}
+        given = str(zero) if "margins" in more else None
+        assert margins == {"audit": given, "attack": given, "depth": None}
+        keys += tasks
+    # a depth knows of no margins: one key for all three plans
+    assert len(set(keys)) == 2 * 3 + 1
+    # a pair's own reference has no margins of the plan's
+    plan.write_text(
+        text.replace('policy = "lax.toml"\n', beside).replace("[[pairs]]", '[[pairs]]\nreference = "models/m2"')
+    )
+    assert {
+        task.spec.margins for task in jobs(read_plan(plan), Cache(tmp_path)).tasks.values() if task.run != "depth"
+    } == {None}
+    plan.unlink()
+    zero.unlink()
+
+
 def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
     ckdiff: Run, here: Path, tmp_path: Path
 ) -> None:

@@ -502,6 +502,11 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "no reference": (plan(tables='[attack]\nreference = "./x"'), ("attack.reference", "no such path")),
     "a kind of nothing": (plan(tables='[attack]\nreference_kind = "before"'), ("attack.reference_kind: says how",)),
     "depth without one": (plan(f'{PAIR}runs = ["depth"]'), ("pairs[1].reference: is missing", "never knew")),
+    "margins without one": (plan(f'{PAIR}margins = "policy.toml"'), ("pairs[1].margins: is the report", "name it as")),
+    "no margins": (
+        plan(f'{PAIR}reference = "out/b-npo"\nmargins = "zero.h5"'),
+        ("pairs[1].margins", "zero.h5"),
+    ),
     "a kind without one": (plan(f'{PAIR}reference_kind = "before"'), ("pairs[1].reference_kind: says how",)),
     "an audit beside nothing": (
         plan(f'{PAIR}reference = "out/b-npo"', tables="[audit]\ntiers = []"),
@@ -793,6 +798,7 @@ def test_the_example_of_the_docs_is_a_plan(place: Path) -> None:
     entries = [concept(name) for name in ("The Lord of the Rings", "Super Mario", "Amazon Alexa")]
     (place / "concepts.json").write_text(json.dumps(entries))
     (place / "rings.txt").write_text("Who has the ring?\n")
+    (place / "never-2.h5").write_bytes(b"")
     found = read(place, text)
     assert [pair.name for pair in found.pairs] == ["lotr-npo", "mario-npo", "lotr-dpo", "hub-dpo"]
     assert [len(pair.topics) for pair in found.pairs] == [2, 2, 1, 1]

@@ -224,18 +224,24 @@ def _policy(reading: _Reading, where: Where, table: Mapping[str, Any]) -> Policy
     return reading.policies[path]
 
 
+ABOUT_REFERENCES = {
+    "reference_kind": "says how a reference came about",
+    "margins": "is the report of a second model that never knew, beside a reference",
+}
+"""Keys that say something about a reference, and what."""
+
+
 def _reference(reading: _Reading, where: Where, table: Mapping[str, Any]) -> dict[str, Any]:
     """The model that never knew, of a pair or else of the plan, its path written out; nothing where none is named."""
     found = {"reference": _checkpoint(reading, where, table, "reference")}
-    place, kind = _where_of(reading, where, table, "reference_kind")
-    if found["reference"] is None:
-        if kind is not None:
-            raise place.refusal("says how a reference came about; name it as reference")
-        return {}
-    if kind is not None and ("reference_kind" in table or "reference" not in table):
-        # The plan's kind is about the plan's model.
-        found["reference_kind"] = kind
-    return found
+    for key, about in ABOUT_REFERENCES.items():
+        place, text = _where_of(reading, where, table, key)
+        if found["reference"] is None and text is not None:
+            raise place.refusal(f"{about}; name it as reference")
+        if text is not None and (key in table or "reference" not in table):
+            # What the plan says is about the plan's model.
+            found[key] = str(file(place, reading.folder, text)) if key == "margins" else text
+    return {} if found["reference"] is None else found
 
 
 def _beside(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:
@@ -250,7 +256,8 @@ def _beside(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict
     if beside and audit.get("tiers") == () and not {"attack", "depth"} & {*runs}:
         place = where.at("reference")
         raise place.refusal("stands beside attacks, and the audits make none; leave out tiers = [] in [audit]")
-    return {"attack": attack, "audit": audit, **(beside if "depth" in runs else {})}
+    deep = {key: value for key, value in beside.items() if key != "margins"} if "depth" in runs else {}
+    return {"attack": attack, "audit": audit, **deep}
 
 
 def _audit(reading: _Reading, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.cache import state_of
@@ -21,7 +22,6 @@ from ckdiff.report.schema.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from ckdiff.cache import Cache
     from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
@@ -271,6 +271,8 @@ def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     attack = spec if isinstance(spec, AttackSpec) else spec.attack if isinstance(spec, AuditSpec) else None
     if attack is not None:
         found["attack"] = [attack.chosen, asdict(options_of(attack)), attack.reference_kind]
+        if attack.margins is not None:
+            found["margins"] = sha256_of(Path(attack.margins))
     return found | {"questions": sets, "others": others, "policy": policy}
 
 
