@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.ask import read_questions_of
+from ckdiff.calls.margins import check_second, join_depth, read_second_depth
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, identity, identity_of, open_pair
@@ -49,10 +50,15 @@ def depth(
     base, unlearned, reference = job.pair.base.checkpoint, job.pair.unlearned.checkpoint, live.checkpoint
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
     digest = digest_of_reference(reference, found.provenance, spec.hash, listener)
+    second = None if spec.margins is None else read_second_depth(spec.margins, spec.compat)
+    if second is not None:
+        check_second(second, found.provenance, digest, job.questions.digest, "depth")
     beside = Beside(reference, spec.reference_kind or "", digest)
     weights = f"{identity(base, unlearned, found.provenance)} {digest or identity_of(reference)}"
     keeping = None if keep is None else Keeping(keep, weights, resume)
-    return merge_reports(existing, replace(found, depth=run(job, live, beside, listener, spec.compat, keeping)))
+    deep = run(job, live, beside, listener, spec.compat, keeping)
+    deep = deep if second is None else join_depth(deep, second)
+    return merge_reports(existing, replace(found, depth=deep))
 
 
 def prepare_depth(spec: DepthSpec) -> tuple[Job, LiveModel]:

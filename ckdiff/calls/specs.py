@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from ckdiff.calls.attacking import COMPAT, Attacking, Reference, Tried
+from ckdiff.calls.attacking import COMPAT, MARGINS, Attacking, Reference, Tried
 from ckdiff.modes import DIRECTIONS, MODES
 from ckdiff.options import (
     ASKED,
@@ -161,11 +161,13 @@ class DepthSpec(Reference, Target, Pair):
 
     Attributes:
         compat: patch the last layer behind the final norm, as the published code does.
+        margins: a report of the depth of a second model that never knew, or None.
         unrelated: of the concept the unrelated questions.
         settings: tokens, template, device and the rest; what is about probes alone is not looked at.
     """
 
     compat: Annotated[bool, COMPAT] = False
+    margins: Annotated[str | None, MARGINS] = None
     unrelated: bool = False
     settings: Settings = field(default_factory=Settings)
 

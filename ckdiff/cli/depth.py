@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckdiff.calls.attacking import COMPAT, Reference
+from ckdiff.calls.attacking import COMPAT, MARGINS, Reference
 from ckdiff.calls.specs import DepthSpec, Target
 from ckdiff.cli.console import inconclusive, present, write_depth
 from ckdiff.cli.options import FORMAT, PLAN, RESUME, SHOW_QUESTIONS, TABLE, THREADS, Output
@@ -28,6 +28,7 @@ def depth(
     machine: Machine,
     output: Output,
     compat: Annotated[bool, COMPAT] = False,
+    margins: Annotated[str | None, MARGINS] = None,
     given_answers: Annotated[bool, GIVEN_ANSWERS] = False,
     threads: Annotated[int, THREADS] = 0,
     plan: Annotated[bool, PLAN] = False,
@@ -43,7 +44,7 @@ def depth(
     settings.check()
     session = Session(output)
     existing, sides = session.open_pair(pair, "depth")
-    spec = assemble(DepthSpec, sides, beside, target, compat=compat, settings=settings)
+    spec = assemble(DepthSpec, sides, beside, target, compat=compat, margins=margins, settings=settings)
     set_threads(threads)
     if plan:
         write_depth(outline(spec))

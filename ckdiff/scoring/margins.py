@@ -76,6 +76,18 @@ def margins_of(attack: AttackReport, depth: DepthReport | None) -> Margins:
     )
 
 
+def margin_of_depth(depth: DepthReport) -> float:
+    """The 95th percentile of what the depth of a second model that never knew lacks of 1, over questions.
+
+    Raises:
+        MarginError: no question tells the two apart.
+    """
+    found = _percentile(1 - one.depth for one in depth.questions)
+    if math.isnan(found):
+        raise MarginError("--margins: no question of it has a depth; ask questions whose answers the base knows")
+    return found
+
+
 def _by_fact(values: Float64, clusters: list[int]) -> Float64:
     """The mean over the questions about each fact."""
     return by_cluster(values, clusters) / by_cluster(np.ones(len(values)), clusters)

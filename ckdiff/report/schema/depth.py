@@ -1,5 +1,6 @@
 """Records of how deep an unlearning goes, beside a model that never knew."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -67,6 +68,9 @@ class DepthReport(Brief):
         compat: the last layer was patched behind the final norm, as the published code does.
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
+        second, second_digest: of a second model that never knew, whose depth beside the same reference gives the
+            margin; "" without one.
+        margin: the 95th percentile of what the depth of that one lacks of 1, over questions; NaN without one.
     """
 
     GIST = ("questions",)
@@ -89,3 +93,6 @@ class DepthReport(Brief):
     compat: bool
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
+    second: str = ""
+    second_digest: str = ""
+    margin: float = math.nan

@@ -45,8 +45,18 @@ def facts_of(found: DepthReport) -> Iterator[tuple[str, str]]:
     count = len({one.cluster for one in found.questions})
     source = printable(found.settings.get("questions_source", "")) or "unnamed"
     yield "questions", f"{len(found.questions)} about {count_of(count, 'fact')}, from {source}"
+    if not math.isnan(found.margin):
+        yield "margin", printable(_margin_text(found))
     if found.compat:
         yield "last layer", "patched behind the final norm, as the published code does"
+
+
+def _margin_text(found: DepthReport) -> str:
+    """Whether it is as deep as a second model that never knew."""
+    within = found.depth.low >= 1 - found.margin
+    said = "as deep as that, within its interval" if within else "not shown to be as deep as that"
+    other = f"is the depth of {found.second}, which never knew (95 % of its questions)"
+    return f"{1 - found.margin:.2f} or more {other}; {said}"
 
 
 def layer_cells(found: DepthReport) -> list[tuple[str, ...]]:
