@@ -401,7 +401,8 @@ def test_bundled_topics_are_many_and_each_once() -> None:
 def test_the_command_writes_what_it_shows_and_the_same_bytes_again(ckdiff: Run, demo_base: Path) -> None:
     shake(demo_base, Path("shaken"), 0.02)
     Path("c.txt").write_text("\n".join(TOWNS))
-    arguments = ("discover", demo_base, "shaken", "--candidates", "c.txt", *SMALL)
+    # Of so few tokens some draws say that everything is lost.
+    arguments = ("discover", demo_base, "shaken", "--candidates", "c.txt", *SMALL, "--seed", 1)
     status, out, err = ckdiff(*arguments, "-o", "one.h5", "--format", "json")
     assert (status, "inconclusive: no readable trace" in err) == (3, True)
     found = json.loads(out)["discovery"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ckdiff.probes.live.generation import greedy
-from ckdiff.probes.live.together import layers_of
+from ckdiff.probes.live.together import Draws, draws, layers_of
 from tests.test_live_model import loaded
 
 if TYPE_CHECKING:
@@ -64,3 +64,43 @@ def test_prompts_join_when_they_are_as_long(pairs: Callable[[str], Folders], nam
         assert greedy(pairwise, PROMPTS, 6, frozenset({stop}), 2) == stopped
         assert max(pairwise.texts) == 2
         assert layers_of(SimpleNamespace(layers=[])) == []
+
+
+def test_samples_are_those_of_each_alone(pairs: Callable[[str], Folders]) -> None:
+    """Whoever goes together; the same prompts are read once, and part where their draws first differ."""
+    model, asked = loaded(pairs("llama").base), [PROMPTS[1], *[PROMPTS[0]] * 3, PROMPTS[2], PROMPTS[0]]
+    drawn = draws(torch.Generator().manual_seed(3), len(asked), 6, (1e-4, 3.0))
+    with torch.inference_mode():
+        alone = [
+            greedy(model, [prompt], 6, frozenset(), drawn=Draws(drawn.numbers[[row]], drawn.heat[[row]]))[0]
+            for row, prompt in enumerate(asked)
+        ]
+        likely = greedy(model, asked, 6, frozenset())
+        together, apart = Counted(model, []), Counted(model, [], wrap=True)
+        assert greedy(together, asked, 6, frozenset(), drawn=drawn) == alone
+        assert greedy(apart, asked, 6, frozenset(), drawn=drawn) == alone
+        stop = alone[1][1]
+        stopped = [answer[: answer.index(stop) + 1] if stop in answer else answer for answer in alone]
+        for model_ in (model, Counted(model, [], wrap=True)):
+            assert greedy(model_, asked, 6, frozenset({stop}), drawn=drawn) == stopped
+    # Where it is cold the likeliest tokens are drawn, and samples are alike.
+    assert likely[0] == alone[0]
+    assert likely[2] == alone[2]
+    assert len({tuple(answer) for answer in alone}) > 3
+    assert together.texts[0] == 2
+    assert max(together.texts) > 2
+    # What cannot be parted is read again, with each sample by itself.
+    assert apart.texts[:2] == [2, 5]
+
+
+def test_draws_are_shares_of_probability() -> None:
+    count, heat = 2000, 0.7
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -30.0]])
+    numbers = (torch.arange(count, dtype=torch.float64)[:, None] + 0.5) / count
+    found = Draws(numbers, torch.full((count,), heat)).pick(logits.expand(count, -1), range(count), [0] * count)
+    expected = torch.softmax(logits[0].double() / heat, -1) * count
+    assert torch.allclose(torch.bincount(torch.tensor(found), minlength=5).double(), expected, atol=1.0)
+    edges = Draws(torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64), torch.ones(2))
+    assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[0] == 0
+    assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[1] in (3, 4)
+    assert draws(torch.Generator(), 5, 2, (0.7, 1.0)).heat.tolist() == pytest.approx([0.7, 1.0, 0.7, 1.0, 0.7])

@@ -19,13 +19,12 @@ from ckdiff.attacks.case import Outcome
 from ckdiff.attacks.replies import statements
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.live.together import draws
 from ckdiff.scoring.guesses import at_least
 from ckdiff.scoring.leaks import leak_at, leak_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import Tensor
+    from collections.abc import Iterator, Sequence
 
     from ckdiff.attacks.answers import Sought
     from ckdiff.attacks.case import Case
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from ckdiff.shapes import Float64
 
 
+TOGETHER = 2
+"""Batches of samples that go together: a step of them is a token each."""
 OFTEN = 0.25
 """An answer counts as back where this share of the samples holds it: a guess is right now and then."""
 
@@ -53,27 +54,20 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
 
 def sample(case: Case, live: LiveModel) -> list[list[str]]:
     """Texts sampled for each question, the same ones for the same seed."""
-    count = case.options.samples
-    generator = torch.Generator(live.device).manual_seed(case.options.seed)
-    tokens = min(case.job.settings.tokens, max(len(one.answer) for one in case.sought) + 2)
-    found = []
-    for done, one in enumerate(case.sought):
+    case.pause()
+    count, asked = case.options.samples, case.sought
+    tokens = min(case.job.settings.tokens, max(len(one.answer) for one in asked) + 2)
+    drawn = draws(torch.Generator().manual_seed(case.options.seed), count * len(asked), tokens)
+
+    def tick(done: int) -> None:
         case.pause()
-        case.listener.progress("sampling", done, len(case.sought), "questions")
-        answers = greedy(live, [one.ids] * count, tokens, case.job.stops, count, choose=drawing(generator))
-        found.append([case.decode(answer) for answer in answers])
-    case.listener.progress("sampling", len(case.sought), len(case.sought), "questions")
-    return found
+        case.listener.progress("sampling", done, count * len(asked), "answers")
 
-
-def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """A function that draws a token a row from logits [row, d_vocab], at temperature 1."""
-
-    def choose(logits: Tensor) -> Tensor:
-        shares = torch.softmax(logits.double(), -1)
-        return torch.multinomial(shares, 1, generator=generator)[:, 0]
-
-    return choose
+    tick(0)
+    prompts = [one.ids for one in asked for _ in range(count)]
+    answers = greedy(live, prompts, tokens, case.job.stops, TOGETHER * case.way.batch_size, tick, drawn)
+    texts = [case.decode(answer) for answer in answers]
+    return [texts[first : first + count] for first in range(0, len(texts), count)]
 
 
 def back(every: Sequence[Sought], said: Sequence[Sequence[str]]) -> dict[int, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.live.together import draws
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.chat import Chat, ChatTemplate
 from ckdiff.questions.questions import Question, read_questions
@@ -23,10 +24,8 @@ from ckdiff.questions.segments import read_segments
 from ckdiff.questions.streams import RecordsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from torch import Tensor
 
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.probes.wording.wording import Wording
@@ -37,7 +36,7 @@ ASKING = "Question:"
 """Behind this a model that answers questions invents one."""
 TEMPERATURES = (0.7, 1.0)
 TOGETHER = 32
-"""Texts that are drawn in one go, whatever the batch size: it must not decide what is drawn."""
+"""Texts that are drawn in one go."""
 MARK = "ckdiff-mark"
 """Stands in a chat for what the user says, to see where that begins."""
 UNKNOWN = 0.5
@@ -117,11 +116,12 @@ def sampled_texts(live: LiveModel, wording: Wording, stops: frozenset[int], how:
 
     All parameters must be loaded. The same seed gives the same texts on one machine.
     """
-    generator = torch.Generator(live.device).manual_seed(how.seed)
+    generator = torch.Generator().manual_seed(how.seed)
     prompts, kinds = list[Prompt](), list[str]()
     for kind, openings in _openings(wording):
         begun = [openings[number % len(openings)] for number in range(how.texts)]
-        said = greedy(live, begun, how.length, stops, TOGETHER, choose=drawing(generator))
+        drawn = draws(generator, len(begun), how.length, TEMPERATURES)
+        said = greedy(live, begun, how.length, stops, TOGETHER, drawn=drawn)
         for ids, answer in zip(begun, said, strict=True):
             kept = tuple(token for token in answer if token not in stops)
             if kept:
@@ -140,18 +140,6 @@ def _openings(wording: Wording) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
         before, found, _ = (written or "").partition(MARK)
         if found and before:
             yield "chat", [encoder.ids(before, start=False)]
-
-
-def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """A function that draws a token a row from logits [row, d_vocab], at each temperature in turn."""
-
-    def choose(logits: Tensor) -> Tensor:
-        heat = torch.tensor(TEMPERATURES, device=logits.device, dtype=torch.float64)
-        turns = heat[torch.arange(len(logits), device=logits.device) % len(heat)]
-        shares = torch.softmax(logits.double() / turns[:, None], -1)
-        return torch.multinomial(shares, 1, generator=generator)[:, 0]
-
-    return choose
 
 
 def random_texts(wording: Wording, rows: int, how: Sampling) -> Texts:

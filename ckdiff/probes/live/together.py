@@ -2,7 +2,8 @@
 
 A step of few texts costs about as much as one of many, since every weight is read for it. So prompts of several lengths
 go together without a pad between them: the shorter ones are gone on with until they are as long as the next, which join
-them. Texts that are done leave. Of a cache that holds more than keys and values each length goes by itself.
+them. Texts that are done leave, and those that are alike so far are one: samples of one question part where they first
+differ. Of a cache that holds more than keys and values each length goes by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -36,20 +37,54 @@ class Speaker(Protocol):
         """Equal for two lengths of which the shorter one's cache serves the longer one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What decides where tokens are drawn instead of the most likely ones taken; who goes together does not.
+
+    Attributes:
+        numbers: uniform ones from [0, 1), one a token [prompt, token].
+        heat: the temperature of each prompt [prompt].
+    """
+
+    numbers: Tensor
+    heat: Tensor
+
+    def pick(self, logits: Tensor, rows: Sequence[int], places: Sequence[int]) -> list[int]:
+        """The tokens of some prompts: each is the one within whose share of all probability its number falls.
+
+        Args:
+            logits: [prompt, d_vocab].
+            rows: which prompts these are.
+            places: which of its tokens each is at.
+        """
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        heat = self.heat[list(rows)].to(exact.device, exact.dtype)
+        ends = torch.softmax(exact / heat[:, None], -1).cumsum(-1, dtype=torch.float64)
+        wanted = self.numbers[list(rows), list(places)].to(ends.device)[:, None] * ends[:, -1:]
+        found: list[int] = torch.searchsorted(ends, wanted, right=True)[:, 0].clamp_(max=ends.shape[1] - 1).tolist()
+        return found
+
+
+def draws(generator: torch.Generator, prompts: int, tokens: int, heat: Sequence[float] = (1.0,)) -> Draws:
+    """The draws of so many prompts, by a generator on the CPU; their temperatures take turns."""
+    numbers = torch.rand(prompts, tokens, generator=generator, dtype=torch.float64)
+    return Draws(numbers, torch.tensor(heat, dtype=torch.float64).repeat(-(-prompts // len(heat)))[:prompts])
+
+
 @dataclass(slots=True)
 class _Texts:
     """Texts of one length.
 
     Attributes:
         live: what makes them longer.
-        rows: which prompt each belongs to.
+        rows: the prompts that each belongs to: several while what was asked and said is the same.
         ids: prompts and what was said so far [text, position].
         logits: behind them [text, d_vocab].
         cache: the model's.
     """
 
     live: Speaker
-    rows: list[int]
+    rows: list[list[int]]
     ids: Tensor
     logits: Tensor
     cache: Any
@@ -71,8 +106,19 @@ class _Texts:
         self.ids, self.logits = torch.cat([self.ids, other.ids]), torch.cat([self.logits, other.logits])
         return True
 
-    def grow(self, tokens: Tensor) -> None:
-        """One token more of each [text]."""
+    def go_on(self, parts: Mapping[tuple[int, int], list[int]]) -> None:
+        """One token more.
+
+        Args:
+            parts: by number of a text and token the prompts that go on so; where the cache cannot be parted, one of
+                each text.
+        """
+        owners = [owner for owner, _ in parts]
+        tokens = torch.tensor([token for _, token in parts], device=self.ids.device)
+        if owners != list(range(len(self.rows))):
+            index = torch.tensor(owners, device=self.ids.device)
+            self.ids, self.cache = self.ids[index], fork(self.cache, index)
+        self.rows = list(parts.values())
         self.ids = torch.cat([self.ids, tokens[:, None]], 1)
         if self.live.regime(self.length) == self.live.regime(self.length - 1):
             out = self.live.forward(input_ids=self.ids[:, -1:], use_cache=True, past_key_values=self.cache)
@@ -80,14 +126,6 @@ class _Texts:
             # What is cached was turned by the frequencies of a shorter text.
             out = self.live.forward(input_ids=self.ids, use_cache=True)
         self.logits, self.cache = out.logits[:, -1], out.past_key_values
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Leave the other texts, where the cache can be cut."""
-        if not layers_of(self.cache) or len(places) == len(self.rows):
-            return
-        index = torch.tensor(places, device=self.ids.device)
-        self.rows, self.ids, self.logits = [self.rows[place] for place in places], self.ids[index], self.logits[index]
-        self.cache = fork(self.cache, index)
 
 
 def fork(cache: Any, index: Tensor) -> Any:
@@ -123,15 +161,17 @@ def greedy_together(
     tokens: int,
     stops: frozenset[int],
     tell: Callable[[int], None],
+    drawn: Draws | None = None,
 ) -> list[list[int]]:
     """The most likely tokens behind each prompt, at most so many; a stop token is the last one.
 
     Args:
         live: what makes logits.
-        prompts: in the order of their lengths.
+        prompts: in the order of their lengths; those that are the same are read once.
         tokens: the most of an answer.
         stops: ids that end one.
         tell: called with the number of prompts that are done.
+        drawn: draw tokens instead.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     waiting = list(range(len(prompts)))
@@ -145,32 +185,55 @@ def greedy_together(
             if not (going and going[0].join(begun)):
                 # What cannot join is ended first.
                 going = [begun, *going]
-        if not _say(going[0], answers, tokens, stops):
+        if not _say(going[0], answers, tokens, stops, drawn):
             going = going[1:]
             tell(sum(_is_done(answer, tokens, stops) for answer in answers))
     return answers
 
 
-def _begin(live: Speaker, prompts: Sequence[Sequence[int]], rows: list[int]) -> _Texts:
-    """Prompts of one length, read."""
-    ids = torch.tensor([list(prompt) for prompt in prompts], device=live.device)
+def _begin(live: Speaker, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> _Texts:
+    """Prompts of one length, read; the same ones once, where what is remembered of them can be parted."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in zip(rows, prompts, strict=True):
+        alike.setdefault(tuple(prompt), []).append(row)
+    ids = torch.tensor(list(alike), device=live.device)
     out = live.forward(input_ids=ids, use_cache=True)
-    return _Texts(live, rows, ids, out.logits[:, -1], out.past_key_values)
+    if len(alike) < len(rows) and not layers_of(out.past_key_values):
+        ids = torch.tensor([list(prompt) for prompt in prompts], device=live.device)
+        out = live.forward(input_ids=ids, use_cache=True)
+        return _Texts(live, [[row] for row in rows], ids, out.logits[:, -1], out.past_key_values)
+    return _Texts(live, list(alike.values()), ids, out.logits[:, -1], out.past_key_values)
 
 
-def _say(texts: _Texts, answers: list[list[int]], tokens: int, stops: frozenset[int]) -> bool:
+def _say(texts: _Texts, answers: list[list[int]], tokens: int, stops: frozenset[int], drawn: Draws | None) -> bool:
     """Add the next token to each answer that is not done; whether anything is left to be said."""
-    best = texts.logits.argmax(-1)
-    for row, token in zip(texts.rows, best.tolist(), strict=True):
+    whole = not layers_of(texts.cache)
+    parts: dict[tuple[int, int], list[int]] = {}
+    left = False
+    for owner, row, token in _picks(texts, answers, drawn):
         if not _is_done(answers[row], tokens, stops):
             answers[row].append(token)
-    left = [place for place, row in enumerate(texts.rows) if not _is_done(answers[row], tokens, stops)]
-    if not left:
-        return False
-    rows = texts.rows
-    texts.keep(left)
-    texts.grow(best if texts.rows == rows else best[torch.tensor(left, device=best.device)])
-    return True
+        going = not _is_done(answers[row], tokens, stops)
+        left = left or going
+        if going or whole:
+            parts.setdefault((owner, token), []).append(row)
+    if left:
+        texts.go_on(parts)
+    return left
+
+
+def _picks(texts: _Texts, answers: Sequence[Sequence[int]], drawn: Draws | None) -> list[tuple[int, int, int]]:
+    """For each prompt of each text the number of the text, that of the prompt, and its next token."""
+    places = [(owner, row) for owner, rows in enumerate(texts.rows) for row in rows]
+    if drawn is None:
+        best = texts.logits.argmax(-1).tolist()
+        return [(owner, row, best[owner]) for owner, row in places]
+    rows = [row for _, row in places]
+    # What is done and cannot leave goes on with its last number.
+    last = drawn.numbers.shape[1] - 1
+    logits = texts.logits[torch.tensor([owner for owner, _ in places], device=texts.logits.device)]
+    found = drawn.pick(logits, rows, [min(len(answers[row]), last) for row in rows])
+    return [(owner, row, token) for (owner, row), token in zip(places, found, strict=True)]
 
 
 def _is_done(answer: Sequence[int], tokens: int, stops: frozenset[int]) -> bool:
