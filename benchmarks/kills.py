@@ -11,7 +11,8 @@ line in WORK/kills.jsonl, from where a later call goes on. Where a campaign has 
 is of one of these; when it is killed itself, they are to end on their own within `SECONDS_ALONE`.
 
 With `--full` each command runs on a small disk (tmpfs, mounted by root) with room for nothing, for a part of what it
-writes, and for all: it ends with one line and a status of its own, and leaves nothing half-written.
+writes, and for all: it ends with one line and a status of its own, and leaves nothing half-written. Then there is room,
+the command runs to its end, and nothing lies there that an undisturbed run does not leave.
 """
 
 from __future__ import annotations
@@ -294,10 +295,14 @@ def fill_up(case: Any, place: Path) -> list[str]:
             status = wait(start(case.words, folder, -1), PATIENCE)
             said = (place.parent / "said").read_text(errors="replace")
             faults = [f"broken: {name}" for name in broken(folder, plain)]
-            faults += [f"left: {name}" for name in leftovers(folder, plain)]
             rows = [line for line in said.splitlines() if line.startswith("ckdiff: ")]
             if status not in STATUSES or "Traceback" in said or (status == 2 and len(rows) != 1):
                 faults.append(f"status {status}: {said[-300:]}")
+            _resize(place, 1 << 30)
+            if (end := wait(start([*case.words, *case.again], folder, -1), PATIENCE)) not in (0, 1, 3):
+                said = (place.parent / "said").read_text(errors="replace")
+                faults += [] if _ends_well({"end": end, "said": said}) else [f"then {end}: {said[-300:]}"]
+            faults += [f"left: {name}" for name in leftovers(folder, plain)]
             wrong += [f"{room * PAGE} bytes left: {one}" for one in faults]
             statuses.append(status)
     return wrong or [f"statuses {' '.join(map(str, statuses))}"]
@@ -320,11 +325,15 @@ def _small_disk(case: Any, place: Path, room: int) -> Iterator[Path]:
     try:
         folder = fresh(case, place)
         found = os.statvfs(place)
-        size = (found.f_blocks - found.f_bfree) * found.f_frsize + room * PAGE
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+        # Of no size at all it would have room for everything.
+        _resize(place, max(PAGE, (found.f_blocks - found.f_bfree) * found.f_frsize + room * PAGE))
         yield folder
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def _resize(place: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
 
 
 def main() -> int:

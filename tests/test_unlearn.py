@@ -485,6 +485,16 @@ def test_kept_work_is_neither_overwritten_nor_mixed(tiny: World, tmp_path: Path)
     assert not tiny.unlearn(tmp_path / "made", replace(SHORT, device="auto"), resume=True).diverged
 
 
+def test_half_a_state_that_a_full_disk_left_is_swept(tiny: World, short: Made, tmp_path: Path) -> None:
+    with pytest.raises(UnlearningStopped):
+        tiny.unlearn(tmp_path / "made", SHORT, stop_after(1))
+    half = tmp_path / ".made.unlearning" / "checkpoint-9"
+    half.mkdir()
+    (half / "optimizer.pt").write_bytes(b"PK half a file")
+    assert_same_tree(tiny.unlearn(tmp_path / "made", SHORT, resume=True).output, short.output)
+    assert not half.exists()
+
+
 def test_with_nothing_to_resume_it_starts_anew(tiny: World, short: Made, tmp_path: Path) -> None:
     said: list[str] = []
     made = tiny.unlearn(tmp_path / "made", SHORT, Listener(remark=said.append), resume=True)

@@ -262,7 +262,14 @@ def test_a_condition_on_what_nobody_asks_is_refused_and_one_that_never_came_true
     assert "no --stop-when came true: target_bleu<0.0001" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["No space left on device (os error 28)", "PytorchStreamWriter failed writing file"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No space left on device (os error 28)",
+        "PytorchStreamWriter failed writing file",
+        "[enforce fail at inline_container.cc:672] . unexpected pos 407552 vs 407472",
+    ],
+)
 def test_a_full_disk_is_one_line(
     unlearn: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

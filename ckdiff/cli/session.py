@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
+NO_DISK = ("No space left on device", "PytorchStreamWriter failed", "unexpected pos", "Disk quota exceeded")
 """How torch and safetensors say that a disk is full."""
 
 

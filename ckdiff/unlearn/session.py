@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 KEY = "key.json"
 """In the work directory: what the unfinished training in it is of."""
+LAST = "trainer_state.json"
+"""The last file of a state of a training that is kept."""
 MADE = "made.json"
 """There once the checkpoint is whole: what is said of it when it has been moved to its place."""
 
@@ -151,7 +153,9 @@ def check_place(work: Unlearning, key: dict[str, str], resume: bool) -> None:
         return
     try:
         with alone(place, wait=False):
-            pass
+            for path in place.glob("checkpoint-*"):
+                if not (path / LAST).exists():
+                    shutil.rmtree(path)  # half a state, of a process that was killed or that had no room
     except BusyError as error:
         raise busy(place) from error
     if not any(place.glob("checkpoint-*")):

@@ -192,11 +192,13 @@ def open_store(folder: Path, name: str) -> Store:
 
 
 def _create(folder: Path, name: str) -> None:
-    for part in ("jobs", "base", "running"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tree = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "ckdiff": __version__, "name": name}
-    # Written each time: a directory that can only be read is found out here.
+    # Written each time: a directory that can only be read is found out here. And first: else a disk that is full would
+    # leave a directory that belongs to nobody.
     replace_file(folder / "campaign.json", _text(tree))
+    for part in ("jobs", "base", "running"):
+        (folder / part).mkdir(exist_ok=True)
 
 
 def check_folder(folder: Path) -> str:
