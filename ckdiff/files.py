@@ -146,6 +146,13 @@ def _runs(process: int) -> bool:
     return True
 
 
+def unwritable(error: OSError) -> str:
+    """Why a place could not be written to: of a directory that takes no files, "not there" would be no reason."""
+    if error.errno == errno.ENOENT and error.filename is not None and Path(error.filename).parent.is_dir():
+        return "the file system takes no new files there"
+    return error.strerror or str(error)
+
+
 def read_small(path: Path, most: int) -> bytes:
     """A file of at most `most` bytes; of a larger one a byte more than that.
 

@@ -19,6 +19,7 @@ from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.calls.audit import keep_older
 from ckdiff.cli.app import run
+from ckdiff.cli.audit import ATTACKED, PROBED
 from ckdiff.modes import MODES, SUBSETS
 from ckdiff.progress import Listener
 from ckdiff.report.hdf5.file import read_report, write_report
@@ -140,6 +141,8 @@ def test_what_an_audit_makes_itself_is_never_an_older_one() -> None:
 def test_a_plan_says_what_attacks_take(audit: Run) -> None:
     plain, attacked = (audit("--plan", *more)[1] for more in ((), ("--tier", "0,1")))
     assert attacked.startswith(plain.splitlines()[0])
+    assert attacked.count(f"\n\n{ATTACKED}\nforms") == attacked.count(f"{PROBED}\nmodel") == 1
+    assert ATTACKED not in plain
     assert [name for name in ("forms", "samples", "quantise") if name in attacked] == ["forms", "samples", "quantise"]
     assert "forms" not in plain
 

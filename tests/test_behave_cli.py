@@ -187,6 +187,7 @@ def test_bad_options_are_one_line(behave: Run, arguments: tuple[str, ...], words
 
 def test_one_path_alone_is_refused(ckdiff: Run) -> None:
     assert_refused(ckdiff("behave", "base"), "behave: give BASE and UNLEARNED")
+    assert_refused(ckdiff("behave", "-o", "none.h5"), "none.h5: there is no such report to take the pair of; give BASE")
 
 
 def test_another_pairs_report_is_not_touched(ckdiff: Run, behave: Run, place: Path) -> None:

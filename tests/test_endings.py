@@ -50,7 +50,7 @@ def test_every_ending_is_in_order_and_says_how_to_go_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "kind", "said"),
     [
-        (["gate", "none.h5", "--format", "junit"], 2, "unusable", "there is no such report"),
+        (["gate", "none.h5", "--format", "junit"], 2, "unusable", "there is no such report; `ckdiff audit BASE"),
         (["audit", "a", "b", "--format=junit"], 2, "unusable", "a: does not exist"),
         (["gate", "-fjunit"], 2, "unusable", "Missing argument"),
         (["gate", "none.h5", "-f", "md"], 2, "unusable", "there is no such report"),

@@ -207,7 +207,7 @@ def test_check_writable(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where not even root can make a file")
 def test_check_writable_sees_a_place_where_no_file_can_be() -> None:
-    with pytest.raises(ReportError, match="not writable"):
+    with pytest.raises(ReportError, match=r"not writable \(the file system takes no new files there\); use -o FILE"):
         check_writable(Path("/proc/r.h5"))
 
 

@@ -18,6 +18,8 @@ from ckdiff.calls.behave import behave
 from ckdiff.calls.expected import READ
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
+from ckdiff.cli.options import Output
+from ckdiff.cli.session import KEPT, NOTHING_KEPT, Session
 from ckdiff.progress import Listener, Stopped
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests import reports
@@ -241,3 +243,20 @@ def test_an_audit_makes_each_attack_once(place: Path) -> None:
     assert bytes_of(audit_pair(spec, told.listener(), keep=keep, resume=True)) == whole
     assert not {"quantising the base", "quantising the unlearned"} & told.stages.keys()
     assert {"pruning the unlearned", "codes"} <= told.stages.keys()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_ctrl_c_says_whether_anything_was_kept(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def stop() -> None:
+        with Session(Output()).keep(resume=False) as place:
+            if kept:
+                folder_of(place).mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert capfd.readouterr().err == f"{KEPT if kept else NOTHING_KEPT}\n"

@@ -20,7 +20,7 @@ from ckdiff.calls.specs import (
     questions_in,
     settings_in,
 )
-from ckdiff.cli.console import present, write_attacks, write_outline
+from ckdiff.cli.console import present, write_attacks, write_lines, write_outline
 from ckdiff.cli.groups import Given, Retold
 from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
@@ -76,6 +76,10 @@ def _with_files(typed: Mapping[str, str], measures: Mapping[str, Any]) -> Mappin
     return {name: f"{name} {shlex.quote(str(file))}" for name, file in files.items() if file} | dict(typed)
 
 
+PROBED, ATTACKED = "Probe: states and weights of the base are put back", "Attacks on the unlearned model alone"
+"""The stages of a plan; each has its memory and its time."""
+
+
 def print_plan(spec: AuditSpec) -> None:
     """Print the outline of an audit's probe, and of its attacks.
 
@@ -89,6 +93,8 @@ def print_plan(spec: AuditSpec) -> None:
     if spec.probe is None:
         raise CkdiffError("--plan: nothing would be probed without questions; give --questions")
     check_attacks(spec)
+    write_lines([PROBED])
     write_outline(outline(spec.probe))
     if spec.attack is not None:
+        write_lines(["", ATTACKED])
         write_attacks(outline_attacks(spec.attack))

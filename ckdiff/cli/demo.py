@@ -12,7 +12,7 @@ from ckdiff.cli.console import present, remark, write
 from ckdiff.cli.options import DETAILS, QUIET, TABLE
 from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import CkdiffError
-from ckdiff.files import beside, is_left_behind
+from ckdiff.files import beside, is_left_behind, unwritable
 from ckdiff.options import SEED, Argument
 from ckdiff.unlearn.recipe import check_installed
 
@@ -68,7 +68,7 @@ def clear(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DemoError(f"{folder}: cannot be made ({error.strerror}); name another place") from error
+        raise DemoError(f"{folder}: cannot be made ({unwritable(error)}); name another place") from error
     mark = beside(folder / MARK)
     try:
         mark.touch()

@@ -13,7 +13,7 @@ from ckdiff.cli.options import FORMAT, TABLE, THREADS, TOP, Output
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import CkdiffError, ExitStatus
-from ckdiff.files import replace_file
+from ckdiff.files import replace_file, unwritable
 from ckdiff.options import OUT, Option, assemble, check_options
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def write_questions(session: Session, report: Report, path: Path) -> None:
     try:
         replace_file(path, question_lines(found).encode())
     except OSError as error:
-        raise CkdiffError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+        raise CkdiffError(f"{path}: cannot be written ({unwritable(error)}); name another file") from error
     session.say(f"questions: {path}")
 
 

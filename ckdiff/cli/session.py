@@ -46,6 +46,9 @@ STOPPABLE = {"layers": "layer", "neurons": "layer", "training": "step"}
 KEPT = "what is done is kept; the same command with --resume goes on"
 
 
+NOTHING_KEPT = "nothing was kept: start the same command again; a report that was there is as it was"
+
+
 LESS = "--stream on, a smaller --batch-size, or fewer questions"
 """What makes a probe smaller."""
 
@@ -85,6 +88,9 @@ class Session:
             raise OptionError(f"{command}: give BASE and UNLEARNED, or neither to take the pair of the report")
         if pair.base is not None and pair.unlearned is not None:
             return self.read_existing(), assemble(Pair, pair)
+        if not self.output.output.exists():
+            missing = "there is no such report to take the pair of; give BASE and UNLEARNED"
+            raise OptionError(f"{self.output.output}: {missing}")
         existing = read_report(self.output.output)
         sides = existing.provenance.base, existing.provenance.unlearned
         base, unlearned = (side.location + (f"@{side.revision}" if side.revision else "") for side in sides)
@@ -134,8 +140,8 @@ class Session:
         try:
             yield place
         except KeyboardInterrupt:
-            if is_kept(place) and not place.exists():
-                self.say(KEPT)
+            if not place.exists():
+                self.say(KEPT if is_kept(place) else NOTHING_KEPT)
             raise
         kept_sweep.remove(place)
         forget(place)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.files import replace_file
+from ckdiff.files import replace_file, unwritable
 from ckdiff.modes import EVERY_MODE, MODES, SUBSETS
 from ckdiff.untrusted import printable, shorten
 
@@ -168,7 +168,7 @@ def write_image(path: str | Path, content: bytes) -> None:
     try:
         replace_file(path, content)
     except OSError as error:
-        reason = error.strerror or error
+        reason = unwritable(error)
         raise ReportError(f"{printable(path)}: cannot be written: {reason}; name another file") from error
 
 

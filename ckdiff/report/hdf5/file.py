@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.files import beside, replace_file, write_synced
+from ckdiff.files import beside, replace_file, unwritable, write_synced
 from ckdiff.report.hdf5.apart import load_apart
 from ckdiff.report.hdf5.columns import Array, Node, encoded
 from ckdiff.report.hdf5.loading import MAX_ATTRIBUTE
@@ -149,7 +149,7 @@ def check_writable(path: Path) -> None:
         write_synced(probe, b"")
     except OSError as error:
         raise ReportError(
-            f"{name}: the directory {printable(target.parent)} is not writable ({error.strerror or error}); use -o FILE"
+            f"{name}: the directory {printable(target.parent)} is not writable ({unwritable(error)}); use -o FILE"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -186,7 +186,7 @@ def _write(root: Node, path: str | Path) -> None:
     try:
         replace_file(path, image)
     except OSError as error:
-        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+        raise ReportError(f"{printable(path)}: cannot be written: {unwritable(error)}; use -o FILE") from error
 
 
 def _image(root: Node) -> bytes:
@@ -305,7 +305,8 @@ def check_sealed(path: str | Path) -> None:
             raise ReportError(f"{name}: is not a file; give a report that ckdiff wrote")
         signature, seal, expected = _seals(path)
     except FileNotFoundError as error:
-        raise ReportError(f"{name}: there is no such report; `ckdiff compare BASE UNLEARNED` writes one") from error
+        command = "ckdiff audit BASE UNLEARNED --questions FILE"
+        raise ReportError(f"{name}: there is no such report; `{command}` writes one") from error
     except OSError as error:
         raise ReportError(f"{name}: cannot be read: {error.strerror or error}; check its permissions") from error
     if signature != b"\x89HDF\r\n\x1a\n":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckdiff.errors import ReportError
-from ckdiff.files import replace_file
+from ckdiff.files import replace_file, unwritable
 from ckdiff.report.page.document import BEGINNING, to_html
 from ckdiff.untrusted import printable
 
@@ -33,7 +33,7 @@ def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = Fa
     try:
         replace_file(path, content)
     except OSError as error:
-        raise ReportError(f"{printable(path)}: cannot be written: {error.strerror or error}; use -o FILE") from error
+        raise ReportError(f"{printable(path)}: cannot be written: {unwritable(error)}; use -o FILE") from error
 
 
 def check_place(path: str | Path, overwrite: bool = False) -> None:
