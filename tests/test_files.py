@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckdiff.audit.signing import KeyFileError, new_key
-from ckdiff.campaign.run.store import Store
+from ckdiff.campaign.records import CampaignError
+from ckdiff.campaign.run.store import Store, open_store
 from ckdiff.files import beside, create_file, is_left_behind, scratch, stage
 
 if TYPE_CHECKING:
@@ -115,6 +116,21 @@ def test_a_campaign_sweeps_what_a_killed_job_left(tmp_path: Path, gone: int) -> 
     assert (is_left_behind(dead), is_left_behind(mine), is_left_behind(tmp_path)) == (True, False, False)
     Store(tmp_path).tidy()
     assert os.listdir(tmp_path / "jobs") == [mine.name]
+
+
+def test_a_results_directory_of_a_disk_that_was_full_belongs_to_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(CampaignError, match="cannot be written to"):
+            open_store(tmp_path / "results", "many")
+    assert os.listdir(tmp_path / "results") == []
+    open_store(tmp_path / "results", "many")
+    assert sorted(os.listdir(tmp_path / "results")) == ["base", "campaign.json", "jobs", "running"]
 
 
 def test_half_a_pair_of_keys_says_how_to_make_the_other(tmp_path: Path, gone: int) -> None:
