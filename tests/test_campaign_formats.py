@@ -519,7 +519,7 @@ def test_a_campaign_has_no_sections(stored: Path, capfd: pytest.CaptureFixture[s
     assert run(["show", str(stored), "--section", "probe"]) == 2
     said = capfd.readouterr()
     assert said.out == ""
-    assert said.err == f"ckdiff: {stored}: holds a campaign, which has no sections; leave --section away\n"
+    assert said.err == f"ckdiff: {stored}: holds a campaign, which has no sections; leave --section and --beside away\n"
 
 
 @pytest.mark.parametrize("arguments", [("gate", "--policy", "p.toml"), ("verify",)])

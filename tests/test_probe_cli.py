@@ -369,7 +369,7 @@ def test_a_checkpoint_chooses_no_implementation(probe: Run, place: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"num_hidden_layers": 10**7}, 'num_hidden_layers" is 1e+07'),
+        ({"num_hidden_layers": 10**7}, 'num_hidden_layers" is 10000000, more than'),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"num_attention_heads": 0}, "config.json"),
         ({"hidden_size": 64}, "one shape"),
