@@ -15,7 +15,7 @@ import pytest
 
 from ckdiff.audit.verify.report import check
 from ckdiff.errors import ReportError
-from ckdiff.report.hdf5 import apart
+from ckdiff.report.hdf5 import apart, loading
 from ckdiff.report.hdf5.file import read_report, seal_image, write_report
 from ckdiff.report.hdf5.report import from_tree, to_tree
 from ckdiff.report.schema.checks import check_record
@@ -128,6 +128,17 @@ def test_all_arrays_together_have_a_bound(refusal: Callable[..., str]) -> None:
             file.create_dataset(f"compare/a{number}", shape=(1 << 23,), dtype="f8", chunks=(1 << 20,))
 
     assert "more than all arrays of such a file can have" in refusal(many)
+
+
+def test_objects_and_texts_of_attributes_have_bounds(
+    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds too large to be reached in a test are made smaller; what reads is a copy of this process."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "MOST_OBJECTS", 10)
+        assert "more than 10 groups and arrays" in refusal(lambda file: None)
+    monkeypatch.setattr(loading, "MAX_ATTRIBUTE", 200)
+    assert "attribute more claims 201 bytes" in refusal(_set("compare", "more", np.bytes_(b"a" * 201)))
 
 
 def _filtered(file: Any) -> None:
