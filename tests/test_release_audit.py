@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import tomllib
 from pathlib import Path
@@ -76,6 +78,25 @@ def test_each_policy_can_be_read_and_is_in_the_readme(place: Path) -> None:
 def test_the_script_wants_its_arguments() -> None:
     run = subprocess.run([EXAMPLE / "audit.sh", "base"], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (2, "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]\n")
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_audit_that_is_cancelled_does_not_go_on(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+    """In the place of ckdiff a command that says that it has begun, and would write a report if it were not ended."""
+    commands, begun, out = tmp_path / "bin", tmp_path / "begun", tmp_path / "out"
+    commands.mkdir()
+    os.mkfifo(begun)
+    stand_in = commands / "ckdiff"
+    stand_in.write_text(f'#!/bin/sh\necho $$ > "{begun}"\nexec sleep 600\n')
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    with subprocess.Popen([EXAMPLE / "audit.sh", "base", "unlearned", "policy.toml", out], env=environment) as script:
+        child = int(begun.read_text())
+        script.send_signal(sent)
+        assert script.wait() == status
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert not (out / "report.h5").exists()
 
 
 def test_the_workflow_runs_the_script_with_inputs_as_variables() -> None:

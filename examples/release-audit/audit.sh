@@ -21,9 +21,17 @@ rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} ||
 
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
+# Who is cancelled leaves no audit that goes on and writes a report afterwards.
+child=
+stop() { [[ -z $child ]] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null; exit "$1"; }
+trap 'stop 130' INT
+trap 'stop 143' TERM
 ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} --output "$report" --overwrite --format junit \
-  > "$out/junit.xml" 2> "$log"
+  > "$out/junit.xml" 2> "$log" &
+child=$!
+wait "$child"
 status=$?
+child=
 cat "$log" >&2
 # 2 and 4: there is no report of this audit. Whatever else the shell says (a signal) is no verdict either.
 if [[ ! ($status -le 1 || $status -eq 3) || ! -s $report ]]; then
