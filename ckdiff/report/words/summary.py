@@ -94,7 +94,7 @@ def _sure(report: Report, found: Verdict) -> str:
     if found.label == "identical":
         return "Every stored value was compared."
     if EXCHANGED in commands_in(found):
-        return "What became of the knowledge is not known before they are asked the other way round."
+        return "If they are, nothing here is about what was to be unlearned."
     if found.knowledge == "still there":
         return "That was shown, and other questions cannot unsay it."
     if math.isnan(found.detectable):
