@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import tomllib
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -87,10 +88,13 @@ def test_an_audit_that_is_cancelled_does_not_go_on(tmp_path: Path, sent: signal.
     commands.mkdir()
     os.mkfifo(begun)
     stand_in = commands / "ckdiff"
-    stand_in.write_text(f'#!/bin/sh\necho $$ > "{begun}"\nexec sleep 600\n')
+    stand_in.write_text(f'#!/bin/sh\necho $$ > "{begun}"\nexec sleep 60\n')
     stand_in.chmod(0o755)
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
-    with subprocess.Popen([EXAMPLE / "audit.sh", "base", "unlearned", "policy.toml", out], env=environment) as script:
+    command = [str(EXAMPLE / "audit.sh"), "base", "unlearned", "policy.toml", str(out)]
+    # What a shell begins in the background inherits that Ctrl-C is ignored, and a script cannot undo it.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=environment, preexec_fn=heeds) as script:
         child = int(begun.read_text())
         script.send_signal(sent)
         assert script.wait() == status
