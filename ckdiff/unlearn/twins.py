@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from ckdiff.locks import BusyError, alone
 from ckdiff.probes.live.generation import context_length, greedy, stop_tokens
 from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import device_of
 from ckdiff.probes.wording.wording import Wording
@@ -32,7 +34,7 @@ from ckdiff.questions.questions import read_questions
 from ckdiff.questions.segments import Segment
 from ckdiff.unlearn import saving
 from ckdiff.unlearn.inputs import read_inputs
-from ckdiff.unlearn.methods import ce
+from ckdiff.unlearn.methods import IGNORED
 from ckdiff.unlearn.people import invent_people
 from ckdiff.unlearn.recipe import RecipeError, check_installed
 from ckdiff.unlearn.sequences import Tokens, encode_texts, pad
@@ -256,8 +258,7 @@ def _learn(school: School, name: str, facts: Sequence[Question], order: int) -> 
     )
 
     def loss(step: int) -> Tensor:
-        part = pad([texts[number] for number in turns[step * batch : (step + 1) * batch]], live.device)
-        return ce(live.model(input_ids=part.ids, use_cache=False).logits, part.labels)
+        return answer_loss(live, [texts[number] for number in turns[step * batch : (step + 1) * batch]])
 
     def after(step: int) -> bool:
         school.listener.progress(f"learning: {name}", step, steps, "steps")
@@ -272,6 +273,17 @@ def _learn(school: School, name: str, facts: Sequence[Question], order: int) -> 
     saving.write(school.base, staging, values)
     saving.finish(staging, place)
     return _ask(school, place)
+
+
+def answer_loss(live: LiveModel, texts: Sequence[Tokens]) -> Tensor:
+    """Mean -log p over the scored tokens, in nats: only those states go through the unembedding, the dearest matrix."""
+    part = pad(texts, live.device)
+    scored = part.labels[:, 1:] != IGNORED
+    head = live.model.get_submodule(live.row.sites.unembed)
+    whole = head.forward
+    with replace_forward(head, lambda states: whole(states[:, :-1][scored][None])):
+        logits = live.model(input_ids=part.ids, use_cache=False).logits[0]
+    return cross_entropy(logits.float(), part.labels[:, 1:][scored])
 
 
 def _texts(school: School, facts: Sequence[Question]) -> list[Tokens]:
