@@ -29,6 +29,8 @@ from tests.test_probe_cli import ASKED, ckdiff, made, place
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ckdiff.campaign.records import Task
+
     Run = Callable[..., tuple[int, str, str]]
 
 __all__ = ["ckdiff", "made", "place"]  # fixtures
@@ -196,6 +198,41 @@ def test_margins_of_a_plan_are_a_part_of_the_key(here: Path, tmp_path: Path) -> 
     zero.unlink()
 
 
+def test_hold_out_answers_and_a_reference_of_a_plan_are_those_of_behave(here: Path, tmp_path: Path) -> None:
+    beside = 'reference = "models/m3"\nreference_kind = "before"\n'
+    text = PLAN.replace('"compare", "behave", "probe"', '"behave", "audit", "attack"').replace("models/*", "models/m1")
+    text = text.replace('["b.txt", "d.txt"]', '"b.txt"\nholdout = "held.jsonl"')
+    text = text.replace('policy = "lax.toml"\n', beside)
+    plan, held, keys = here / "beside.toml", here / "held.jsonl", list[str]()
+
+    def tasks_of(said: str) -> dict[str, Task]:
+        plan.write_text(said)
+        return {task.run: task for task in jobs(read_plan(plan), Cache(tmp_path)).tasks.values()}
+
+    held.write_text('{"question": "who", "answer": "red wool"}')
+    first = tasks_of(text)
+    for run in ("behave", "audit"):
+        spec = first[run].spec.behave if run == "audit" else first[run].spec
+        assert (spec.holdout, spec.reference, spec.reference_kind) == (held, str(here / "models" / "m3"), "before")
+    others = [
+        tasks_of(text.replace("models/m3", "models/m2")),
+        tasks_of(text.replace('"before"', '"retrained"')),
+        tasks_of(text.replace(beside, "")),
+        tasks_of(text.replace('holdout = "held.jsonl"\n', "")),
+    ]
+    held.write_text('{"question": "who", "answer": "red tin"}')
+    others.append(tasks_of(text))
+    for run in ("behave", "audit"):
+        keys = [tasks[run].key for tasks in (first, *others)]
+        assert len({*keys}) == 6, run
+    # Attacks know of no hold-out answers.
+    assert others[3]["attack"].key == others[4]["attack"].key == first["attack"].key
+    # General questions are asked of the two alone.
+    assert tasks_of(text.replace('questions = "b.txt"\nholdout = "held.jsonl"\n', ""))["behave"].spec.reference == ""
+    plan.unlink()
+    held.unlink()
+
+
 def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
     ckdiff: Run, here: Path, tmp_path: Path
 ) -> None:
@@ -223,6 +260,10 @@ def test_depth_and_an_audit_beside_a_reference_are_those_of_the_commands(
     assert deep.depth is not None
     assert check(judged).found == []
     assert judged.attack.reference_digest == judged.depth.reference_digest == deep.depth.reference_digest != ""
+    assert judged.behaviour is not None
+    assert judged.behaviour.reference is not None
+    assert judged.behaviour.reference.digest == deep.depth.reference_digest
+    assert judged.behaviour.reference.kind == "retrained"
     assert ckdiff("gather", tmp_path / "r", "-o", tmp_path / "g.h5", "--format", "json")[0] in (0, 3)
     keys = [*tasks]
     for change in ("[0]", "[1]"), ("models/m3", "models/m2"), ('"retrained"', '"before"'), ("tokens = 4", "tokens = 5"):

@@ -18,7 +18,7 @@ from ckdiff.questions.choices import read_choices
 from ckdiff.questions.neutral_texts import neutral_texts
 from ckdiff.questions.questions import digest_of, read_questions
 from ckdiff.report.hdf5.file import read_report, write_report
-from ckdiff.report.schema.behaviour import ChoiceSet, Mean, NeutralSet
+from ckdiff.report.schema.behaviour import ChoiceSet, HoldOut, Mean, NeutralSet
 from ckdiff.scoring.settings import CHAT_PROMPT, GIVEN, GREEDY
 from tests.judged import SUPPRESSED, answered, behaved, compared, probed, report
 from tests.reports import identical_comparison
@@ -57,7 +57,8 @@ def found(folder: Path) -> Report:
     neutral = NeutralSet("", neutral_texts().digest, MEAN, 1.0, 1.0, ())
     probe = probed(SUPPRESSED)
     probe = replace(probe, settings={**probe.settings, **HOW, "questions_digest": digests["target"]})
-    behaviour = behaved(*sets, settings=SAID, choices=choices, neutral=neutral)
+    holdout = HoldOut("", digests["unrelated"], ())
+    behaviour = behaved(*sets, settings=SAID, choices=choices, neutral=neutral, holdout=holdout)
     return report(compare=compared(), probe=probe, behaviour=behaviour)
 
 
@@ -135,6 +136,10 @@ TABLE: list[tuple[str, Any, str]] = [
     ("neutral = true", lambda r: with_behaviour(r, neutral=None), "nothing of the kind"),
     ("neutral = false", None, ""),
     ('neutral = "unrelated.txt"', None, "behaviour"),
+    ('holdout = "unrelated.txt"', None, ""),
+    ('holdout = "target.txt"', None, "behaviour: measured with what has sha256"),
+    ('holdout = "unrelated.txt"', lambda r: with_behaviour(r, holdout=None), "nothing of the kind"),
+    ('holdout = "gone.txt"', None, "cannot be read"),
     ('modes = "all"', None, ""),
     ('modes = ["coeff"]', lambda r: without_run(r, mode="values"), ""),
     ('modes = ["coeff", "values"]', lambda r: without_run(r, mode="values"), "no modes values"),

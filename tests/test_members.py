@@ -15,10 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.audit.verify.behaviour import check_behaviour
 from ckdiff.audit.verify.differences import Differences
+from ckdiff.audit.verify.sides import check_reference
+from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
+from ckdiff.calls.specs import AuditSpec
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.behaviour.beside import doubts_of
 from ckdiff.probes.behaviour.member_scores import SHARE
+from ckdiff.progress import Listener
 from ckdiff.report.exports.openunlearning import metrics_by_name, to_openunlearning
 from ckdiff.report.schema.behaviour import ReferenceRecord
 from ckdiff.report.words.members import member_rows
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     from ckdiff.calls.specs import BehaveSpec
     from ckdiff.report.schema.behaviour import Behaviour
+    from ckdiff.report.schema.report import Report
 
 __all__ = ["asked_of"]  # a fixture
 
@@ -91,6 +96,87 @@ def test_scores_of_members_are_as_plain_forwards_give_them(spec: BehaveSpec, fou
                     few = max(1, int(SHARE * len(ids)))
                     wanted = np.sort(values)[:few].mean()
                     assert getattr(rows[name], f"{kind}_{side}")[number] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.fixture(scope="session")
+def judged(spec: BehaveSpec) -> Report:
+    """An audit of the same models, with the same questions."""
+    return audit_pair(audit_of(spec))
+
+
+def audit_of(spec: BehaveSpec, **changes: Any) -> AuditSpec:
+    sides = {name: getattr(spec, name) for name in ("base", "unlearned", "reference", "reference_kind")}
+    files = {name: getattr(spec, name) for name in ("questions", "holdout", "choices", "neutral")}
+    settings = replace(spec.settings, modes=("coeff",), variants=("whole",), directions=("restore",))
+    return AuditSpec(**{**sides, **files, "tiers": (0,), "settings": settings, **changes})
+
+
+def test_an_audit_records_what_behave_records(spec: BehaveSpec, found: Behaviour, judged: Report) -> None:
+    assert judged.behaviour is not None
+    assert judged.behaviour.holdout == found.holdout
+    assert judged.behaviour.reference == found.reference
+    said = [[(row.each_base, row.each_unlearned, row.each_reference) for row in one.field] for one in found.answers]
+    again = [
+        [(row.each_base, row.each_unlearned, row.each_reference) for row in one.field]
+        for one in judged.behaviour.answers
+    ]
+    assert str(again) == str(said)  # a question without false answers has NaN
+    assert {*found.notes} <= {*judged.behaviour.notes}
+
+
+@pytest.mark.parametrize("change", ["", "holdout", "reference", "reference_kind", "nothing beside"])
+def test_answers_beside_something_else_are_asked_for_again(
+    spec: BehaveSpec, judged: Report, change: str, tmp_path: Path
+) -> None:
+    (tmp_path / "held.jsonl").write_text(json.dumps(HELD_OUT[0]))
+    if change == "reference":
+        shutil.copytree(spec.reference, tmp_path / "never")
+        weights = load_file(tmp_path / "never" / "model.safetensors")
+        save_file({name: one * 1.01 for name, one in weights.items()}, tmp_path / "never" / "model.safetensors")
+    changes = {
+        "holdout": {"holdout": tmp_path / "held.jsonl"},
+        "reference": {"reference": str(tmp_path / "never")},
+        "reference_kind": {"reference_kind": "retrained"},
+        "nothing beside": {"reference": None, "reference_kind": None},
+    }
+    stages: list[str] = []
+
+    class AskedError(Exception):
+        """Nothing is measured here."""
+
+    def look(stage: str, done: int, total: int, detail: str) -> None:
+        stages.append(stage)
+        if stage in ("the base answers", "the target questions", "base answers"):
+            raise AskedError
+
+    def tell(text: str) -> None:
+        if text.startswith("asked already"):
+            raise AskedError("not again")
+
+    with pytest.raises(AskedError) as error:
+        audit_pair(audit_of(spec, **changes.get(change, {})), Listener(look, remark=tell), judged, resume=True)
+    assert (str(error.value) == "not again") == (not change)
+
+
+def test_a_reference_of_other_words_is_not_asked(spec: BehaveSpec, tmp_path: Path) -> None:
+    told: list[str] = []
+    other = str(unfit(spec.reference, tmp_path / "other", "other words"))
+    said = audit_pair(audit_of(spec, reference=other, holdout=None), Listener(remark=told.append))
+    assert said.behaviour is not None
+    assert (said.behaviour.reference, said.depth) == (None, None)
+    assert [text for text in told if text.startswith("the reference is not asked: ")] != []
+
+
+def test_a_report_of_behave_is_held_against_its_reference(spec: BehaveSpec, found: Behaviour) -> None:
+    assert found.reference is not None
+    made, words = report(None, None, found), Differences()
+    check_reference(spec.reference, made, None, words)
+    assert (words.found, words.compared) == ([], 1)
+    check_reference(spec.base, made, None, words)
+    assert [one.where for one in words.found] == [f"reference {spec.base}: digest, of behaviour"]
+    alone = report(None, None, replace(found, reference=None))
+    with pytest.raises(CkdiffError, match="nothing of the report was measured beside such a model"):
+        check_reference(spec.reference, alone, None, words)
 
 
 def test_the_reference_is_asked_like_the_others(spec: BehaveSpec, found: Behaviour) -> None:

@@ -13,16 +13,23 @@ from safetensors.torch import load_file
 
 from ckdiff.cli.app import run
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener
 from ckdiff.questions.questions import read_questions
+from ckdiff.unlearn.methods import ce
 from ckdiff.unlearn.people import TRAITS, invent_people
 from ckdiff.unlearn.recipe import Recipe, Twins, UnlearnSpec
-from ckdiff.unlearn.twins import Family, make_family
+from ckdiff.unlearn.sequences import Tokens, pad
+from ckdiff.unlearn.twins import Family, answer_loss, make_family
 from ckdiff.unlearn.unlearn import UnlearningStopped
 from ckdiff.unlearn.world import make_base
+from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.tiny_pairs import Folders
 
 RECIPE = Recipe(
     method="npo_kl",
@@ -103,6 +110,22 @@ def test_interrupted_and_resumed_is_never_interrupted(family: Family, blank: Pat
     assert make_family(spec, Listener(), resume=True).record == family.record
     for path in sorted((family.folder / "never").glob("*.safetensors")):
         assert path.read_bytes() == (spec.output / "never" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gptj"])
+def test_what_is_learned_is_the_cross_entropy_of_the_answers(pairs: Callable[[str], Folders], name: str) -> None:
+    live = LiveModel(open_checkpoint(str(pairs(name).base)), torch.float64, torch.device("cpu"))
+    live.load()
+    live.model.eval().requires_grad_(True)
+    texts = [Tokens((3, 1, 4, 1, 5, 9), 4), Tokens((2, 6, 5), 1), Tokens((3, 5, 8, 9, 7), 4)]
+    rows = pad(texts, live.device)
+    found, plain = answer_loss(live, texts), ce(live.model(input_ids=rows.ids, use_cache=False).logits, rows.labels)
+    assert float(found.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
+    parameters = [*live.model.parameters()]
+    both = [torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (found, plain)]
+    for one, other in zip(*both, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_lessons_too_short_are_inconclusive(blank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

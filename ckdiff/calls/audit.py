@@ -18,6 +18,7 @@ from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
 from ckdiff.calls.reference import digest_of_reference
+from ckdiff.calls.said import find_said, open_never
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ckdiff.calls.attacking import Attacking
     from ckdiff.calls.specs import AttackSpec
     from ckdiff.probes.behaviour.behaviour import AskJob
+    from ckdiff.probes.behaviour.beside import NeverKnew
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.probe import Choose
     from ckdiff.report.schema.behaviour import Behaviour
@@ -80,6 +82,7 @@ def audit_pair(
     if existing is not None:
         check_same_weights(existing, report)  # refused before the work, not after it
     digest = digest_of_reference(work.reference, report.provenance, spec.hash, listener)
+    work = replace(work, never=_open_never(work, spec, digest, listener))
     if idle := _reason_to_stop(report):
         listener.remark(idle)
     else:
@@ -119,6 +122,7 @@ class _Work:
         job: the probe, or None where no question was given.
         reference: a model that never knew, or None.
         depth: what is asked beside it, or None.
+        never: the reference as a model that is asked like the two, or None.
         kept: where what is done is kept, or None.
         done: a report of these very weights, by these very libraries, whose parts need not be measured again; or None.
         parts: of the audit, by the names of their commands.
@@ -129,6 +133,7 @@ class _Work:
     job: Job | None
     reference: Checkpoint | None = None
     depth: Job | None = None
+    never: NeverKnew | None = None
     kept: Unfinished | None = None
     done: Report | None = None
     parts: tuple[str, ...] = ()
@@ -246,7 +251,7 @@ def _ask_and_probe(
         listener.remark(swapped)
     try:
         work.begin("behave", listener)
-        said = _find_said(work, listener) or _behaviour(work.task, report, unlearned.root, listener)
+        said = _find_said(work, listener) or _behaviour(work, report, listener)
         if made and swapped not in said.notes:
             said = replace(said, notes=(*said.notes, swapped))
         report = replace(report, behaviour=said)
@@ -357,27 +362,30 @@ def _not_finite(report: Report) -> str:
 
 
 def _find_said(work: _Work, listener: Listener) -> Behaviour | None:
-    """What both models have said already, where they were asked the same in the same way; else None."""
-    from ckdiff.probes.behaviour.behaviour import settings_record
-
-    said, asked = None if work.done is None else work.done.behaviour, work.task.asked
-    if said is None or dict(said.settings) != settings_record(work.task, said.answers):
-        return None
-    wanted = [(name, one.digest) for name, one in asked.open.items()]
-    wanted += [("", "" if one is None else one.digest) for one in (asked.choices, asked.neutral)]
-    there = [(one.name, one.digest) for one in said.answers]
-    there += [("", "" if one is None else one.digest) for one in (said.choices, said.neutral)]
-    if there != wanted:
-        return None
-    listener.remark("asked already: nothing is asked again")
+    """What the models have said already, where they were asked the same in the same way; else None."""
+    said = find_said(work.task, work.never, None if work.done is None else work.done.behaviour)
+    if said is not None:
+        listener.remark("asked already: nothing is asked again")
     return said
 
 
-def _behaviour(task: AskJob, report: Report, folder: Path | None, listener: Listener) -> Behaviour:
+def _behaviour(work: _Work, report: Report, listener: Listener) -> Behaviour:
     from ckdiff.probes.behaviour.behaviour import run
     from ckdiff.weights.making import read_making
 
-    return run(task, read_making(folder, report.provenance.unlearned.digest), listener)
+    making = read_making(work.sides[1].root, report.provenance.unlearned.digest)
+    return run(work.task, making, listener, work.never)
+
+
+def _open_never(work: _Work, spec: AuditSpec, digest: str, listener: Listener) -> NeverKnew | None:
+    """The reference, to be asked beside the two; None where there is none, or where its ids mean something else."""
+    from ckdiff.attacks.case import AttackError
+
+    try:
+        return None if work.reference is None else open_never(work.task, work.reference, spec.reference_kind, digest)
+    except AttackError as error:
+        listener.remark(f"the reference is not asked: {error}")
+        return None
 
 
 def _chooser(report: Report, existing: Report | None) -> Choose:

@@ -10,6 +10,7 @@ from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import begin_report, open_pair
 from ckdiff.calls.reference import digest_of_reference
+from ckdiff.calls.said import open_never
 from ckdiff.calls.specs import BehaveSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -78,9 +79,7 @@ def _open_reference(spec: BehaveSpec, task: AskJob) -> NeverKnew | None:
         CkdiffError: it cannot stand beside these two, or nothing is asked that it could be asked.
     """
     from ckdiff.attacks.case import AttackError
-    from ckdiff.attacks.opening import open_reference
     from ckdiff.options import OptionError
-    from ckdiff.probes.behaviour.beside import NeverKnew
     from ckdiff.weights.opening import open_checkpoint
 
     if not spec.reference:
@@ -90,7 +89,6 @@ def _open_reference(spec: BehaveSpec, task: AskJob) -> NeverKnew | None:
     if task.asked.target is None:
         raise OptionError("--reference: is asked what was to be unlearned; name questions with --questions")
     try:
-        live, notes = open_reference(task, open_checkpoint(spec.reference, spec.adapter_base))
+        return open_never(task, open_checkpoint(spec.reference, spec.adapter_base), spec.reference_kind)
     except AttackError as error:
         raise OptionError(f"--reference: {error}; name one with the base's tokenizer") from error
-    return NeverKnew(live, kind=spec.reference_kind or "", notes=notes)

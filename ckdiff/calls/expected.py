@@ -47,7 +47,7 @@ def _parts(
     from ckdiff.probes.outline import outline
 
     yield "compare", sum(shard.size for one in sides for shard in one.shards) / READ
-    yield "behave", _asking(task)
+    yield "behave", _asking(task, 2 if reference is None else 3)
     if job is not None:
         seen = outline(sides[0], sides[1], job.questions, spec.settings)
         yield "probe", _probing(seen)
@@ -58,18 +58,18 @@ def _parts(
         yield "attack", sum(tiers.values())
 
 
-def _asking(task: AskJob) -> float:
-    """Both models read every prompt, and answer the open questions a token at a time."""
+def _asking(task: AskJob, models: int) -> float:
+    """Each model reads every prompt, and answers the open questions a token at a time."""
     from ckdiff.probes import cost
     from ckdiff.probes.preparation import DTYPES
 
     job = task.job
     itemsize = DTYPES[job.settings.dtype].itemsize
     weights = job.pair.base.parameter_bytes(itemsize) / itemsize
-    prompts = [*job.prompts, *task.choices, *task.texts, *(one for rows in task.given for one in rows)]
+    prompts = [*job.prompts, *task.choices, *task.texts, *task.members, *(one for rows in task.given for one in rows)]
     read = sum(len(one.ids) + len(one.answer) for one in prompts)
     said = ONE_BY_ONE * len(job.prompts) * job.settings.tokens
-    return 2 * 2 * weights * (read + said) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
+    return models * 2 * weights * (read + said) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
 
 
 def _probing(seen: ProbeOutline) -> float:

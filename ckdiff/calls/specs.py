@@ -227,7 +227,7 @@ def audit_settings() -> Settings:
 
 
 @dataclass(frozen=True)
-class AuditSpec(Tried, Beside, Target, Held, Pair):
+class AuditSpec(Tried, HeldOut, Beside, Target, Held, Pair):
     """The spec of `audit_pair`.
 
     Attributes:

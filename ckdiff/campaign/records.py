@@ -85,7 +85,7 @@ class PairPlan:
         policy: what an audit, or the gathered reports, are held against, or None.
         attack: fields of `AttackSpec` that say which attacks, and beside which reference; its path is absolute.
         audit: fields of `AuditSpec` that say the same of an audit.
-        reference: what depth is measured beside, or None; its path is absolute.
+        reference: what `depth` and `behave` measure beside, or None; its path is absolute.
         reference_kind: how it came about, or None.
         adapter_base: as in `CompareSpec`.
         tokenizer: as in `Settings`.

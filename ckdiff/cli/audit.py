@@ -13,6 +13,7 @@ from ckdiff.calls.attacking import Tried
 from ckdiff.calls.specs import (
     AuditSpec,
     Beside,
+    HeldOut,
     Pair,
     Target,
     audit_settings,
@@ -28,7 +29,9 @@ from ckdiff.errors import CkdiffError
 from ckdiff.options import assemble
 from ckdiff.scoring.settings import Answering, Machine, Restoring, Sweeping
 
-MEASURED = Given((Target, Beside, Restoring, Sweeping, Answering, Machine), audit_settings, without=("layers", "kl"))
+MEASURED = Given(
+    (Target, Beside, HeldOut, Restoring, Sweeping, Answering, Machine), audit_settings, without=("layers", "kl")
+)
 
 
 def audit(
@@ -72,7 +75,7 @@ def audit(
 
 def _with_files(typed: Mapping[str, str], measures: Mapping[str, Any]) -> Mapping[str, str]:
     """The options that were typed, with the files of questions that a policy names."""
-    files = {f"--{name}": measures.get(name) for name in ("questions", "unrelated")}
+    files = {f"--{name}": measures.get(name) for name in ("questions", "unrelated", "holdout")}
     return {name: f"{name} {shlex.quote(str(file))}" for name, file in files.items() if file} | dict(typed)
 
 

@@ -328,6 +328,12 @@ def _neutral(report: Report, said: Said) -> Iterator[Fact]:
         yield Fact("behaviour", "", "no neutral texts", True)
 
 
+def _holdout(report: Report, said: Said) -> Iterator[Fact]:
+    if report.behaviour is not None:
+        held = report.behaviour.holdout
+        yield _file_fact("behaviour", "" if held is None else held.digest, said, "holdout")
+
+
 def _place(policy: Policy, key: str) -> Any:
     from ckdiff.hub import data_path
 
@@ -361,11 +367,18 @@ def _neutral_digest(policy: Policy) -> str:
     return (neutral_texts() if policy.measure["neutral"] is True else read_texts(_place(policy, "neutral"))).digest
 
 
+def _holdout_digest(policy: Policy) -> str:
+    from ckdiff.questions.questions import read_questions
+
+    return read_questions(_place(policy, "holdout")).digest
+
+
 FILES: dict[str, Callable[[Policy], str]] = {
     "questions": _questions_digest,
     "unrelated": _unrelated_digest,
     "choices": _choices_digest,
     "neutral": _neutral_digest,
+    "holdout": _holdout_digest,
 }
 """Keys that name files, from the policy's own directory on, each with the digest of what one holds."""
 
@@ -377,6 +390,7 @@ MEASURES: dict[str, Measure] = {
     "most_unrelated": Measure(kinds.count, _most_unrelated),
     "choices": Measure(kinds.text, _choices),
     "neutral": Measure(kinds.path_or_flag, _neutral),
+    "holdout": Measure(kinds.text, _holdout),
     "modes": Measure(kinds.modes, _runs("modes"), probed=True),
     "variants": Measure(kinds.variants, _runs("variants"), probed=True),
     "directions": Measure(kinds.directions, _runs("directions"), probed=True),

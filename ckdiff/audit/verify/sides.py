@@ -45,6 +45,8 @@ def check_reference(place: str, report: Report, adapter_base: str | None, found:
 
     beside = {"attack": report.attack, "depth": report.depth}
     stored = {name: one.reference_digest for name, one in beside.items() if one is not None and one.reference}
+    if report.behaviour is not None and report.behaviour.reference is not None:
+        stored["behaviour"] = report.behaviour.reference.digest
     if not stored:
         raise CkdiffError("--reference: nothing of the report was measured beside such a model; leave it out")
     checkpoint = open_checkpoint(place, adapter_base)

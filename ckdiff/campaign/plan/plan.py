@@ -253,11 +253,12 @@ def _beside(reading: _Reading, where: Where, runs: tuple[str, ...], beside: dict
     attack, audit = _attack(reading, where, runs, beside), _audit(reading, runs, beside)
     if "depth" in runs and not beside:
         raise where.at("reference").refusal("is missing: depth is measured beside a model that never knew; name one")
-    if beside and audit.get("tiers") == () and not {"attack", "depth"} & {*runs}:
+    if beside and audit.get("tiers") == () and not {"attack", "depth", "behave"} & {*runs}:
         place = where.at("reference")
         raise place.refusal("stands beside attacks, and the audits make none; leave out tiers = [] in [audit]")
-    deep = {key: value for key, value in beside.items() if key != "margins"} if "depth" in runs else {}
-    return {"attack": attack, "audit": audit, **deep}
+    alone = {"depth", "behave"} & {*runs}
+    own = {key: value for key, value in beside.items() if key != "margins"} if alone else {}
+    return {"attack": attack, "audit": audit, **own}
 
 
 def _audit(reading: _Reading, runs: tuple[str, ...], beside: dict[str, Any]) -> dict[str, Any]:

@@ -148,14 +148,17 @@ def spec_of(pair: PairPlan, topic: Topic, run: str, resources: Resources) -> Spe
     asked = {"questions": measures.get("questions"), "concept": measures.get("concept")}
     if run == "probe":
         return specs.ProbeSpec(**sides | asked, settings=settings)
+    beside: dict[str, Any] = {"reference": pair.reference, "reference_kind": pair.reference_kind}
     if run == "depth":
-        beside: dict[str, Any] = {"reference": pair.reference, "reference_kind": pair.reference_kind}
         return specs.DepthSpec(**sides | asked | beside, settings=settings)
     sides |= specs.questions_in(measures)
     if run == "behave":
-        return specs.BehaveSpec(**sides, settings=settings)
+        # A model that never knew has nothing to say to general questions.
+        beside = beside if pair.reference is not None and asked["questions"] is not None else {}
+        return specs.BehaveSpec(**sides | beside, settings=settings)
     if run == "attack":
-        return specs.AttackSpec(**sides | {"neutral": False}, settings=settings, **pair.attack)
+        sides = {key: value for key, value in sides.items() if key != "holdout"} | {"neutral": False}
+        return specs.AttackSpec(**sides, settings=settings, **pair.attack)
     return specs.AuditSpec(**sides, settings=settings, policy=pair.policy, **pair.audit)
 
 
@@ -225,7 +228,8 @@ class Questions:
         """The questions to both models."""
         from ckdiff.calls.ask import read_asked
 
-        what = spec.questions, spec.asked, spec.concept, spec.unrelated, spec.most_unrelated, spec.choices, spec.neutral
+        first = spec.questions, spec.asked, spec.concept, spec.unrelated, spec.most_unrelated
+        what = (*first, spec.choices, spec.neutral, spec.holdout)
         if what not in self._behaves:
             self._behaves[what] = read_asked(spec)
         return self._behaves[what]
@@ -267,6 +271,10 @@ def _question_key(spec: Spec, questions: Questions) -> dict[str, Any]:
     asked = questions.of_behave(behave)
     sets = {name: one.digest for name, one in asked.open.items()}
     others = [None if part is None else part.digest for part in (asked.choices, asked.neutral)]
+    if asked.holdout is not None:
+        found["holdout"] = asked.holdout.digest
+    if isinstance(spec, BehaveSpec) and spec.reference:
+        found["reference_kind"] = spec.reference_kind
     policy = spec.policy.digest if isinstance(spec, AuditSpec) and spec.policy is not None else None
     attack = spec if isinstance(spec, AttackSpec) else spec.attack if isinstance(spec, AuditSpec) else None
     if attack is not None:

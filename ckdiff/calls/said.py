@@ -1,0 +1,52 @@
+"""What models say in an audit: said before, or beside a model that never knew. `find_said(...)`, `open_never(...)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckdiff.probes.behaviour.behaviour import AskJob
+    from ckdiff.probes.behaviour.beside import NeverKnew
+    from ckdiff.report.schema.behaviour import Behaviour
+    from ckdiff.weights.checkpoint import Checkpoint
+
+
+def open_never(task: AskJob, reference: Checkpoint, kind: str | None, digest: str = "") -> NeverKnew:
+    """A model that never knew, to be asked what the two are asked.
+
+    Args:
+        task: from `prepare_behaviour`.
+        reference: its headers read.
+        kind: how it came about, or None.
+        digest: over its weight files, or "".
+
+    Raises:
+        AttackError: its ids mean something else than the base's.
+    """
+    from ckdiff.attacks.opening import open_reference
+    from ckdiff.probes.behaviour.beside import NeverKnew
+
+    live, notes = open_reference(task, reference)
+    return NeverKnew(live, digest, kind or "", notes)
+
+
+def find_said(task: AskJob, never: NeverKnew | None, said: Behaviour | None) -> Behaviour | None:
+    """What was said already, where the same was asked in the same way, beside the same reference; else None.
+
+    Args:
+        task: what is asked now.
+        never: what it is asked beside, or None.
+        said: of the very same weights, or None.
+    """
+    from ckdiff.probes.behaviour.behaviour import settings_record
+
+    if said is None or dict(said.settings) != settings_record(task, said.answers):
+        return None
+    asked, there = task.asked, [(one.name, one.digest) for one in said.answers]
+    if there != [(name, one.digest) for name, one in asked.open.items()]:
+        return None
+    wanted = [None if one is None else one.digest for one in (asked.choices, asked.neutral, asked.holdout)]
+    if wanted != [None if one is None else one.digest for one in (said.choices, said.neutral, said.holdout)]:
+        return None
+    beside = None if said.reference is None else (said.reference.digest, said.reference.kind)
+    return said if beside == (None if never is None else (never.digest, never.kind)) else None
