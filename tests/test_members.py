@@ -133,7 +133,7 @@ def test_answers_beside_something_else_are_asked_for_again(
         shutil.copytree(spec.reference, tmp_path / "never")
         weights = load_file(tmp_path / "never" / "model.safetensors")
         save_file({name: one * 1.01 for name, one in weights.items()}, tmp_path / "never" / "model.safetensors")
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "holdout": {"holdout": tmp_path / "held.jsonl"},
         "reference": {"reference": str(tmp_path / "never")},
         "reference_kind": {"reference_kind": "retrained"},
