@@ -18,7 +18,7 @@ from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
 from ckdiff.calls.reference import digest_of_reference
-from ckdiff.calls.said import find_said, open_never
+from ckdiff.calls.said import find_said, try_never
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -81,8 +81,7 @@ def audit_pair(
     report = _compare(work, spec, listener)
     if existing is not None:
         check_same_weights(existing, report)  # refused before the work, not after it
-    digest = digest_of_reference(work.reference, report.provenance, spec.hash, listener)
-    work = replace(work, never=_open_never(work, spec, digest, listener))
+    work, digest = _open_never(work, spec, report, listener)
     if idle := _reason_to_stop(report):
         listener.remark(idle)
     else:
@@ -251,7 +250,7 @@ def _ask_and_probe(
         listener.remark(swapped)
     try:
         work.begin("behave", listener)
-        said = _find_said(work, listener) or _behaviour(work, report, listener)
+        said = _behaviour(work, report, listener)
         if made and swapped not in said.notes:
             said = replace(said, notes=(*said.notes, swapped))
         report = replace(report, behaviour=said)
@@ -361,31 +360,23 @@ def _not_finite(report: Report) -> str:
     return next((row.name for row in rows if row.drift.nonfinite_base or row.drift.nonfinite_unlearned), "")
 
 
-def _find_said(work: _Work, listener: Listener) -> Behaviour | None:
-    """What the models have said already, where they were asked the same in the same way; else None."""
-    said = find_said(work.task, work.never, None if work.done is None else work.done.behaviour)
-    if said is not None:
-        listener.remark("asked already: nothing is asked again")
-    return said
-
-
 def _behaviour(work: _Work, report: Report, listener: Listener) -> Behaviour:
+    """What both models say, and the reference beside them: said already, or now."""
     from ckdiff.probes.behaviour.behaviour import run
     from ckdiff.weights.making import read_making
 
+    if said := find_said(work.task, work.never, None if work.done is None else work.done.behaviour):
+        listener.remark("asked already: nothing is asked again")
+        return said
     making = read_making(work.sides[1].root, report.provenance.unlearned.digest)
     return run(work.task, making, listener, work.never)
 
 
-def _open_never(work: _Work, spec: AuditSpec, digest: str, listener: Listener) -> NeverKnew | None:
-    """The reference, to be asked beside the two; None where there is none, or where its ids mean something else."""
-    from ckdiff.attacks.case import AttackError
-
-    try:
-        return None if work.reference is None else open_never(work.task, work.reference, spec.reference_kind, digest)
-    except AttackError as error:
-        listener.remark(f"the reference is not asked: {error}")
-        return None
+def _open_never(work: _Work, spec: AuditSpec, report: Report, listener: Listener) -> tuple[_Work, str]:
+    """The reference, to be asked beside the two where its ids mean the same, and its digest."""
+    digest = digest_of_reference(work.reference, report.provenance, spec.hash, listener)
+    never = try_never(work.task, work.reference, spec.reference_kind, digest, listener)
+    return replace(work, never=never), digest
 
 
 def _chooser(report: Report, existing: Report | None) -> Choose:

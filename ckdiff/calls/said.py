@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.behaviour.beside import NeverKnew
+    from ckdiff.progress import Listener
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.weights.checkpoint import Checkpoint
 
@@ -28,6 +29,19 @@ def open_never(task: AskJob, reference: Checkpoint, kind: str | None, digest: st
 
     live, notes = open_reference(task, reference)
     return NeverKnew(live, digest, kind or "", notes)
+
+
+def try_never(
+    task: AskJob, reference: Checkpoint | None, kind: str | None, digest: str, listener: Listener
+) -> NeverKnew | None:
+    """The same; None, with a remark, where its ids mean something else, and where there is none."""
+    from ckdiff.attacks.case import AttackError
+
+    try:
+        return None if reference is None else open_never(task, reference, kind, digest)
+    except AttackError as error:
+        listener.remark(f"the reference is not asked: {error}")
+        return None
 
 
 def find_said(task: AskJob, never: NeverKnew | None, said: Behaviour | None) -> Behaviour | None:

@@ -313,25 +313,22 @@ def _most_unrelated(report: Report, said: Said) -> Iterator[Fact]:
         yield Fact("behaviour", f"{count} unrelated questions", f"{said.value}", same)
 
 
-def _choices(report: Report, said: Said) -> Iterator[Fact]:
-    if report.behaviour is not None:
-        held = report.behaviour.choices
-        yield _file_fact("behaviour", "" if held is None else held.digest, said, "choices")
+def _asked_of(key: str) -> Callable[[Report, Said], Iterator[Fact]]:
+    """What was asked for the part of the behaviour that is called like the key."""
+
+    def look(report: Report, said: Said) -> Iterator[Fact]:
+        if report.behaviour is not None:
+            yield _file_fact("behaviour", getattr(getattr(report.behaviour, key), "digest", ""), said, key)
+
+    return look
 
 
 def _neutral(report: Report, said: Said) -> Iterator[Fact]:
     """More than was asked for is never too much."""
-    if report.behaviour is not None and said.value is not False:
-        held = report.behaviour.neutral
-        yield _file_fact("behaviour", "" if held is None else held.digest, said, "neutral")
+    if said.value is not False:
+        yield from _asked_of("neutral")(report, said)
     elif report.behaviour is not None:
         yield Fact("behaviour", "", "no neutral texts", True)
-
-
-def _holdout(report: Report, said: Said) -> Iterator[Fact]:
-    if report.behaviour is not None:
-        held = report.behaviour.holdout
-        yield _file_fact("behaviour", "" if held is None else held.digest, said, "holdout")
 
 
 def _place(policy: Policy, key: str) -> Any:
@@ -341,10 +338,11 @@ def _place(policy: Policy, key: str) -> Any:
     return data_path(policy.folder, policy.measure[key])
 
 
-def _questions_digest(policy: Policy) -> str:
+def _questions_digest(policy: Policy, key: str = "questions") -> str:
     from ckdiff.questions.questions import read_questions
 
-    return read_questions(_place(policy, "questions"), concept=policy.measure.get("concept")).digest
+    concept = policy.measure.get("concept") if key == "questions" else None
+    return read_questions(_place(policy, key), concept=concept).digest
 
 
 def _unrelated_digest(policy: Policy) -> str:
@@ -367,18 +365,12 @@ def _neutral_digest(policy: Policy) -> str:
     return (neutral_texts() if policy.measure["neutral"] is True else read_texts(_place(policy, "neutral"))).digest
 
 
-def _holdout_digest(policy: Policy) -> str:
-    from ckdiff.questions.questions import read_questions
-
-    return read_questions(_place(policy, "holdout")).digest
-
-
 FILES: dict[str, Callable[[Policy], str]] = {
     "questions": _questions_digest,
     "unrelated": _unrelated_digest,
     "choices": _choices_digest,
     "neutral": _neutral_digest,
-    "holdout": _holdout_digest,
+    "holdout": functools.partial(_questions_digest, key="holdout"),
 }
 """Keys that name files, from the policy's own directory on, each with the digest of what one holds."""
 
@@ -388,9 +380,9 @@ MEASURES: dict[str, Measure] = {
     "concept": Measure(kinds.text, _target),
     "unrelated": Measure(kinds.text, _unrelated),
     "most_unrelated": Measure(kinds.count, _most_unrelated),
-    "choices": Measure(kinds.text, _choices),
+    "choices": Measure(kinds.text, _asked_of("choices")),
     "neutral": Measure(kinds.path_or_flag, _neutral),
-    "holdout": Measure(kinds.text, _holdout),
+    "holdout": Measure(kinds.text, _asked_of("holdout")),
     "modes": Measure(kinds.modes, _runs("modes"), probed=True),
     "variants": Measure(kinds.variants, _runs("variants"), probed=True),
     "directions": Measure(kinds.directions, _runs("directions"), probed=True),
