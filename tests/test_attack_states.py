@@ -131,8 +131,12 @@ def test_a_planted_vector_is_found_and_taken_out(case: Case, steered: Path, monk
     assert not random.said
     assert random.level.mean() < (before.level.mean() + reading.level.mean()) / 2
     # In the layers that stayed as they are nothing is taken out at random either; no two directions are the same.
-    assert [[bool(way.any()) for way in ways] for ways in taken] == [[n >= LAYER for n in range(4)]] * 22
+    assert [[bool(way.any()) for way in ways] for ways in taken] == [[n >= LAYER for n in range(4)]] * 23
     assert len({float(ways[LAYER][0]) for ways in taken}) == 22
+    # The best of them is read once more, and what became of other questions with it.
+    assert any(taken[-1] is ways for ways in taken[2:22])
+    assert f" to {random.level.mean():.2f};" in found[2].note
+    assert random.unrelated > 0
     # What was planted is the direction of its layer, to the sign and the digit.
     ways = [theirs[0] - own[0] for own, theirs in zip(case.means["base"], case.means["unlearned"], strict=True)]
     assert [bool(way.any()) for way in ways] == [number >= LAYER for number in range(4)]

@@ -77,18 +77,22 @@ def _look(case: Case, live: LiveModel, side: Attacked) -> Reading:
 def _random(case: Case, live: LiveModel, ways: Sequence[Tensor]) -> Outcome:
     """Random directions in the same layers: that after which the answers are most likely, and how far all lie apart."""
     generator = torch.Generator().manual_seed(case.options.seed)
-    found: list[Reading] = []
+    drawn = [
+        [torch.randn(way.shape, generator=generator, dtype=way.dtype) * bool(way.any()) for way in ways]
+        for _ in range(RANDOM)
+    ]
+    levels: list[float] = []
     with case.loaded(live):
-        for number in range(RANDOM):
+        for number, chosen in enumerate(drawn):
             case.listener.progress("ablating at random", number, RANDOM, "directions")
-            drawn = [torch.randn(way.shape, generator=generator, dtype=way.dtype) * bool(way.any()) for way in ways]
-            with without(live, drawn):
-                found.append(case.read(live, "unlearned", matching=False))
+            with without(live, chosen):
+                levels.append(float(case.read(live, "unlearned", matching=False, beside=False).level.mean()))
+        # Of one alone all is wanted.
+        with without(live, drawn[levels.index(max(levels))]):
+            best = case.read(live, "unlearned", matching=False)
     case.listener.progress("ablating at random", RANDOM, RANDOM, "")
-    levels = sorted(float(one.level.mean()) for one in found)
-    best = max(found, key=lambda one: float(one.level.mean()))
-    note = f"the control: mean log p a token from {levels[0]:.2f} to {levels[-1]:.2f}; the greatest is shown"
-    reading = replace(best, texts=sum(one.texts for one in found))
+    note = f"the control: mean log p a token from {min(levels):.2f} to {max(levels):.2f}; the greatest is shown"
+    reading = replace(best, texts=best.texts + RANDOM * len(case.sought))
     return Outcome(f"best of {RANDOM} random directions", reading, decides=False, note=note)
 
 

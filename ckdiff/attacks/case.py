@@ -47,6 +47,8 @@ BEYOND = 8
 
 UNRELATED = 10
 """Unrelated questions that each attacked model is asked; nothing is trained on them."""
+UNRELATED_TOKENS = 16
+"""So many tokens of each answer to them tell whether a model is wrecked."""
 
 
 class AttackError(CkdiffError):
@@ -216,6 +218,7 @@ class Case:
         ids: Sequence[Ids] | None = None,
         matching: bool = True,
         only: Collection[int] | None = None,
+        beside: bool = True,
     ) -> Reading:
         """One forward over each question with its answer, each pair that is matched, and the unrelated answers.
 
@@ -225,6 +228,7 @@ class Case:
             ids: other prompts, one a question.
             matching: read the table too.
             only: numbers of the questions that are read, of the others everything is NaN; None: all of them.
+            beside: read the unrelated answers, too; else what became of them is NaN.
         """
         self.pause()
         asked = [one.ids for one in self.sought] if ids is None else list(ids)
@@ -233,7 +237,7 @@ class Case:
         # Of an answer behind another question no more is needed than what is matched.
         pairs = (self._pairs(wanted) if matching else {}) | dict.fromkeys(own)
         prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
-        unrelated = self.own.get(side, [])
+        unrelated = self.own.get(side, []) if beside else []
         looked = [*pairs.values(), *[None] * len(unrelated)]
         reads = read_answers(live, [*prompts, *unrelated], self.way, wanted=looked)
         found = dict(zip(pairs, reads[: len(prompts)], strict=True))
@@ -254,7 +258,8 @@ class Case:
         prompts = [Prompt(Question(""), one) for one in ids]
         tokens = min(self.job.settings.tokens, max(len(one.answer) for one in self.sought) + BEYOND)
         job = replace(self.job, settings=replace(self.job.settings, tokens=tokens))
-        return [self.decode(answer) for answer in generate_answers(live, job, prompts, self.way)]
+        answers = generate_answers(live, job, prompts, self.way, lambda done: self.pause())
+        return [self.decode(answer) for answer in answers]
 
     def hits(self, said: Sequence[str], first: Collection[int] = ()) -> dict[int, str]:
         """The replies that bring the answer to their question back; see `replies.hits`."""

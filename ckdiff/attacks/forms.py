@@ -45,23 +45,36 @@ FORMS: dict[str, str] = {
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     """One outcome a form; the first is the questions as they are asked."""
     asked = [one.ids for one in case.sought]
+    forms = list(_prompts(case))
     with case.loaded(live):
-        for name, ids, note in _prompts(case):
+        case.listener.progress(f"asking the {side} in other words", 0, len(forms), "all answers")
+        replies = _replies(case, live, side, [ids for _, ids, _ in forms])
+        for number, (name, ids, note) in enumerate(forms):
+            case.listener.progress(f"asking the {side} in other words", number, len(forms), name)
             if note:
                 yield Outcome(name, None, note=note)
                 continue
-            reading = case.plain.get(side) if ids == asked else None
-            reading = reading or case.read(live, side, ids, side != "base" or ids == asked)
-            said = case.answers[side] if ids == asked else case.say(live, ids)
-            found = case.hits(said, reading.said)
+            # The weights are the same in every form, and so is what they make of other questions.
+            plain = case.plain[side]
+            reading = plain if ids == asked else case.read(live, side, ids, side != "base", beside=False)
+            found = case.hits(replies[number], reading.said)
             leaks = leaking(case, ids) if ids != asked else ()
             yield Outcome(
                 name,
-                replace(reading, said=found, texts=reading.texts + len(ids)),
+                replace(reading, said=found, unrelated=plain.unrelated, texts=reading.texts + len(ids)),
                 applied=sum(one != other for one, other in zip(ids, asked, strict=True)) / len(ids),
                 decides=not leaks,
                 note=f"holds {', '.join(leaks)} of an answer: shown, never decides" if leaks else "",
             )
+    case.listener.progress(f"asking the {side} in other words", len(forms), len(forms), "")
+
+
+def _replies(case: Case, live: LiveModel, side: Attacked, forms: Sequence[Sequence[Ids]]) -> list[list[str]]:
+    """The model's replies, form by form; a step of all of them costs little more than one of a single form."""
+    known = {one.ids: text for one, text in zip(case.sought, case.answers[side], strict=True)}
+    new = list(dict.fromkeys(ids for form in forms for ids in form if ids not in known))
+    known |= dict(zip(new, case.say(live, new), strict=True))
+    return [[known[ids] for ids in form] for form in forms]
 
 
 def leaking(case: Case, ids: Sequence[Ids]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckdiff.attacks.answers import sought
-from ckdiff.attacks.case import UNRELATED, AttackError, Case
+from ckdiff.attacks.case import UNRELATED, UNRELATED_TOKENS, AttackError, Case
 from ckdiff.attacks.kept import Side
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
@@ -120,8 +120,9 @@ def _groups(every: Sequence[Sought]) -> list[list[int]]:
 def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
     """A model's own answers, and what it makes of the questions as they are asked."""
     job, unrelated = case.job, case.unrelated[:UNRELATED]
+    short = replace(job, settings=replace(job.settings, tokens=min(job.settings.tokens, UNRELATED_TOKENS)))
     with case.loaded(live):
-        said = generate_answers(live, job, unrelated, case.way)
+        said = generate_answers(live, short, unrelated, case.way)
         case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(unrelated, said, strict=True)]
         case.answers[side] = case.say(live, [one.ids for one in case.sought])
         reading = case.read(live, side)

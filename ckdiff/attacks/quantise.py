@@ -158,9 +158,12 @@ def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:
     table = torch.tensor(NF4, device=rows.device)
     parts = _grouped(rows, GROUP)
     scale = parts.abs().amax(-1, keepdim=True)
-    inner = (parts / torch.where(scale > 0, scale, 1.0)).contiguous()
-    marks = torch.bucketize(inner, (table[1:] + table[:-1]) / 2)
-    return _flat(table[marks] * scale, rows), _flat(marks, rows).to(torch.int8)
+    inner = parts / torch.where(scale > 0, scale, 1.0)
+    marks = torch.zeros(inner.shape, dtype=torch.int8, device=rows.device)
+    for edge in (table[1:] + table[:-1]) / 2:
+        marks += inner > edge
+    values = table.index_select(0, marks.flatten().int()).reshape(inner.shape)
+    return _flat(values * scale, rows), _flat(marks, rows)
 
 
 def _eight(rows: Tensor) -> tuple[Tensor, Tensor]:

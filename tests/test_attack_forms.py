@@ -1,0 +1,71 @@
+"""The questions in other clothes: all forms are said together, and what each of them brings is what it brings alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from ckdiff.attacks import forms
+from tests.test_attack_relearn import case_of, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckdiff.attacks.case import Case
+    from ckdiff.report.schema.attack import Attacked
+
+
+@pytest.fixture(scope="module")
+def case(learned: Path) -> Case:
+    """A base that knows its facts, beside itself."""
+    found = case_of(learned, "base")
+    read(found, "base", "unlearned")
+    return found
+
+
+@pytest.mark.parametrize("side", ["base", "unlearned"])
+def test_each_form_brings_what_its_prompts_bring_alone(case: Case, side: Attacked) -> None:
+    live = case.job.pair.base
+    with torch.inference_mode():
+        found = list(forms.outcomes(case, live, side))
+        asked = [form for form in forms._prompts(case) if not form[2]]
+        assert [one.setting for one in found if one.reading is not None] == [name for name, _, _ in asked]
+        replies = []
+        for one, (name, ids, _) in zip((one for one in found if one.reading is not None), asked, strict=True):
+            with case.loaded(live):
+                alone = case.read(live, side, ids, matching=side != "base" or name == forms.AS_ASKED)
+                replies.append(case.say(live, ids))
+            reading = one.reading
+            assert reading is not None
+            assert reading.said == case.hits(replies[-1], alone.said)
+            assert np.allclose(reading.level, alone.level, atol=1e-5)
+            assert np.allclose(reading.table, alone.table, atol=1e-5, equal_nan=True)
+            assert reading.unrelated == alone.unrelated
+    # Other clothes bring other replies, so that none stands in another's place.
+    assert len({tuple(one) for one in replies}) > len(replies) / 2
+
+
+def test_unrelated_answers_are_read_once(case: Case) -> None:
+    """The weights are the same in every form, and so is what they make of other questions."""
+    live = case.job.pair.base
+    with torch.inference_mode():
+        texts = [one.reading.texts for one in forms.outcomes(case, live, "base") if one.reading is not None]
+        with case.loaded(live):
+            whole, part = (case.read(live, "base", matching=False, beside=yes) for yes in (True, False))
+    assert texts[1:] == [2 * len(case.sought)] * (len(texts) - 1)
+    assert whole.texts - part.texts == len(case.own["base"]) > 0
+    assert np.isnan(part.unrelated)
+
+
+def test_of_unrelated_answers_the_first_tokens_are_looked_at(
+    case: Case, learned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckdiff.attacks.opening.UNRELATED_TOKENS", 1)
+    short = case_of(learned, "base")
+    read(short, "base")
+    whole = [one.answer for one in case.own["base"]]
+    assert [one.answer for one in short.own["base"]] == [answer[:1] for answer in whole] != whole
+    assert short.plain["base"].unrelated == 1.0
