@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from ckdiff.attacks import forms
+from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.scoring.matching import z_of
 from tests.test_attack_relearn import case_of, read
 
 if TYPE_CHECKING:
@@ -69,3 +71,27 @@ def test_of_unrelated_answers_the_first_tokens_are_looked_at(
     whole = [one.answer for one in case.own["base"]]
     assert [one.answer for one in short.own["base"]] == [answer[:1] for answer in whole] != whole
     assert short.plain["base"].unrelated == 1.0
+
+
+def test_each_setting_says_what_it_could_have_shown(case: Case) -> None:
+    """At that share of the base's own matching z is as high as one pairing in twenty has it, and below it is not."""
+    live = case.job.pair.base
+    with torch.inference_mode():
+        made = [
+            Made("forms", side, outcome)
+            for side in ("base", "unlearned")
+            for outcome in list(forms.outcomes(case, live, side))[:3]  # type: ignore[arg-type]
+        ]
+    evidence = Evidence(case, made, None)
+    rows = evidence.rows()
+    mine = [row.detectable for row in rows if row.side == "unlearned"]
+    assert [row.detectable for row in rows if row.side == "base"] == pytest.approx([np.nan] * 3, nan_ok=True)
+    none, full = case.plain["unlearned"].table.copy(), case.plain["base"].table
+    rest = none - none.mean(1, keepdims=True) - none.mean(0, keepdims=True) + none.mean()
+    np.fill_diagonal(none, none.diagonal() - rest.diagonal())
+    for share, one in zip(mine, made[3:], strict=True):
+        assert one.outcome.reading is not None
+        threshold = evidence._match([one.outcome.reading.table], evidence.groups).threshold
+        assert z_of((1 - share) * none + share * full, evidence.groups) == pytest.approx(threshold, abs=1e-3)
+    (tier,) = evidence.tiers(["forms"])
+    assert 0 < min(mine) <= tier.detectable < 1

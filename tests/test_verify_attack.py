@@ -72,7 +72,7 @@ def tier(number: int, attack: str, **changes: Any) -> TierEvidence:
 def honest() -> AttackReport:
     """Prompts bring two answers back of which the reference says one, quantisation and training none."""
     rows = (
-        row("forms", 0, "unlearned", -3.0, 2, above=above(-3.0, -4.0)),
+        row("forms", 0, "unlearned", -3.0, 2, above=above(-3.0, -4.0), detectable=0.25),
         row("forms", 0, "reference", -4.0, 1, z=1.5, p=0.1),
         row("forms", 0, "unlearned", -9.0, setting="in ruins", unrelated=0.1, wrecked=True, above=UNDEFINED),
         row("quantise", 1, "unlearned", -4.6, above=above(-4.6, -4.1)),
@@ -166,6 +166,9 @@ FORGED: dict[str, tuple[Callable[[AttackReport], AttackReport], str]] = {
     "level": (of_row(0, level=-4.4), "attack/rows/0 (forms: a setting): above"),
     "above": (of_row(6, above=Mean(-0.9, -1, -0.8)), "attack/rows/6 (relearn: a setting): above"),
     "above a ruin": (of_row(2, above=Mean(-0.9, -1, -0.8)), "attack/rows/2 (forms: in ruins): above"),
+    "power of a model that is none": (of_row(1, detectable=0.2), "attack/rows/1 (forms: a setting): detectable"),
+    "power without matching": (of_row(0, z=math.nan), "attack/rows/0 (forms: a setting): detectable"),
+    "power beyond each setting's": (of_tier(0, detectable=0.2), "attack/tiers/0: detectable of one setting"),
     "not measured, without a reason": (of_row(9, note=""), "attack/rows/9 (samples: a setting): nothing"),
     "ran": (of_tier(0, ran="forms,samples"), "attack/tiers/0: ran"),
     "returned": (of_tier(0, returned=0), "attack/tiers/0: returned"),

@@ -111,6 +111,9 @@ class Evidence:
             asked=len({one.cluster for place, one in enumerate(self.case.sought) if self._may_count(made, place)}),
             z=math.nan if matched is None else float(matched.z[0]),
             p=math.nan if matched is None else float(matched.p[0]),
+            detectable=self._shows(self._groups(made), math.nan if matched is None else matched.threshold)
+            if made.side == "unlearned"
+            else math.nan,
             level=float(reading.level.mean()),
             recovery=self._recovery(made, reading),
             above=self._above(made, reading),
@@ -315,17 +318,20 @@ class Evidence:
 
     def _power(self, made: Sequence[Made]) -> float:
         """The smallest share of the base's own matching that one of the families would have shown."""
-        plain, families = self.case.plain, list(self._families(made))
-        tables = [plain[side].table for side in ("unlearned", "base") if side in plain]
+        families = list(self._families(made))
         shares = [
-            detectable(
-                _unmatched(tables[0]), tables[1], self._match(own, groups, LEVEL / len(families)).threshold, groups
-            )
+            self._shows(groups, self._match(own, groups, LEVEL / len(families)).threshold)
             for groups, _, own in families
-            if len(tables) == 2 and all(_whole(table, groups) for table in tables)
         ]
         known = [share for share in shares if not math.isnan(share)]
         return min(known) if known else math.nan
+
+    def _shows(self, groups: Groups, threshold: float) -> float:
+        """The share of the base's own matching whose z passes a threshold; NaN where not even all of it does."""
+        tables = [self.case.plain[side].table for side in ("unlearned", "base") if side in self.case.plain]
+        if len(tables) < 2 or not all(_whole(table, groups) for table in tables):
+            return math.nan
+        return detectable(_unmatched(tables[0]), tables[1], threshold, groups)
 
     def _greatest_above(self, made: Sequence[Made]) -> tuple[Mean, str]:
         rows = [(self._above(one, one.outcome.reading), one.name) for one in made if one.outcome.reading is not None]

@@ -114,6 +114,8 @@ def _check_row(
         found.exact(f"{where}: returned", row.returned, len(_clusters_back(stored, [row])))
     _at_most(f"{where}: returned", row.returned, row.asked, found)
     _at_most(f"{where}: asked", row.asked, _facts(stored), found)
+    if row.side != "unlearned" or math.isnan(row.z):
+        found.close(f"{where}: detectable", row.detectable, math.nan)
     control = rows.get((row.attack, row.setting, row.step, "reference"))
     if row.side != "unlearned" or control is None or not _measured(control) or control.wrecked:
         found.close(f"{where}: above", row.above.value, math.nan)
@@ -213,6 +215,9 @@ def _check_matching(
     for row in worst[:1]:
         found.close(f"{where}: z", tier.z, row.z, CLOSE, CLOSE)
         _at_most(f"{where}: p of that setting", row.p, tier.p, found)
+    shown = [row.detectable for row in mine if math.isfinite(row.detectable)]  # older reports do not say
+    if shown and math.isfinite(tier.detectable):
+        _at_most(f"{where}: detectable of one setting", min(shown), tier.detectable, found)
     matched = [row for row in theirs if math.isfinite(row.p)]
     if matched:
         _at_most(f"{where}: p of the reference's", min(row.p for row in matched), tier.p_reference, found)

@@ -81,6 +81,8 @@ class AttackRow:
         applied: share of what the attack changes that it did change, in [0, 1]: prompts, or weights.
         texts: texts that went through the model for it, trained ones three times: what it costs.
         note: why it was not measured, or what else to know; a row with NaN and a note was not measured.
+        detectable: of the unlearned model, the smallest share of the base's own matching that this setting alone would
+            have shown, in (0, 1]; NaN where not even all of it would, where nothing is matched, and in older reports.
     """
 
     attack: str
@@ -101,6 +103,7 @@ class AttackRow:
     applied: float
     texts: int
     note: str = ""
+    detectable: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

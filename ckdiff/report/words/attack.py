@@ -23,7 +23,7 @@ BY_LAYER = ("lens",)
 
 TIER_HEADS = ("tier", "attacks", "back", "worst by matching", "z", "p", "could have shown", "level over reference")
 
-ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "level", "recovery", "unrelated")
+ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "could show", "level", "recovery", "unrelated")
 
 RETURNED_HEADS = ("attack", "setting", "question", "looked for", "said")
 
@@ -35,6 +35,7 @@ UNDONE = 0.5
 LEGEND = (
     "back: facts whose answer came back word for word, of those that this could show of;",
     "z, p: how far true pairs of question and answer lie above random ones; p of a tier pays for its many settings;",
+    "could show: the smallest share of the base's own matching that this setting alone would have shown;",
     "level: mean log p a token of the answers, in nats; recovery: share of the gap to the base, for reading only;",
     "unrelated: share of the tokens of the model's own other answers that it still gives first;",
     f"in brackets: {OVER_FACTS}.",
@@ -113,6 +114,7 @@ def row_cells(one: AttackRow) -> tuple[str, ...]:
         back(one.returned, one.asked),
         figure(one.z),
         chance(one.p),
+        UNDEFINED if math.isnan(one.detectable) else percent(one.detectable),
         figure(one.level),
         span(one.recovery),
         figure(one.unrelated),
