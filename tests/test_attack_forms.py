@@ -80,7 +80,7 @@ def test_each_setting_says_what_it_could_have_shown(case: Case) -> None:
         made = [
             Made("forms", side, outcome)
             for side in ("base", "unlearned")
-            for outcome in list(forms.outcomes(case, live, side))[:3]  # type: ignore[arg-type]
+            for outcome in list(forms.outcomes(case, live, side))[:3]
         ]
     evidence = Evidence(case, made, None)
     rows = evidence.rows()
