@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from ckdiff.attacks import forms
+from ckdiff.attacks.battery import Battery, run
+from ckdiff.attacks.case import Options
+from ckdiff.attacks.cost import Asked, estimate
 from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.table import Work
 from ckdiff.scoring.matching import z_of
 from tests.test_attack_relearn import case_of, read
 
@@ -95,3 +99,23 @@ def test_each_setting_says_what_it_could_have_shown(case: Case) -> None:
         assert z_of((1 - share) * none + share * full, evidence.groups) == pytest.approx(threshold, abs=1e-3)
     (tier,) = evidence.tiers(["forms"])
     assert 0 < min(mine) <= tier.detectable < 1
+
+
+def test_a_plan_counts_what_goes_through_the_models(case: Case) -> None:
+    names, options = ("forms", "samples", "quantise", "prune", "blend"), Options(samples=3)
+    found = run(case.task, Battery(names, options=options), known=case.said)
+    texts, *_, seconds = estimate(case.task, names, options, reference=False)
+    for name in names:
+        made = sum(row.texts for row in found.rows if row.attack == name)
+        assert 0.75 * texts[name] < made <= texts[name], name
+    assert sorted(seconds) == [0, 1]
+    more = estimate(case.task, names, options, reference=True)[0]
+    assert [more[name] > texts[name] for name in names] == [True] * 4 + [False]
+
+
+def test_prompts_are_counted_once_for_all_answers() -> None:
+    asked = Asked(questions=8, unrelated=2, prompt=100.0, answer=3.0, tokens=30)
+    assert asked.positions(Work(matched=1)) == 8 * (100 + 8 * 3) + 2 * (100 + 16)
+    assert asked.positions(Work(own=1)) == 8 * 103 + 2 * 116
+    assert asked.positions(Work(said=2)) == 2 * 8 * (100 + 3 + 8)
+    assert asked.positions(Work(steps=5)) == 5 * 3 * 8 * 103

@@ -337,8 +337,10 @@ def test_a_plan_counts_what_training_takes(place: Path, capfd: pytest.CaptureFix
         assert run(["attack", "base", "suppressed", *ASKED, "--plan", *more]) == 0
         said.append(dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()))
     texts = [int(one["relearn"].split()[0]) for one in said]
-    assert texts[0] == texts[1] == 5 * texts[2] > 1000
-    assert [texts[3] / texts[2], texts[4] / texts[2]] == [2.0, 0.5]
+    # Both folds of half of the facts train as long as all of it, and so do those of scrambled answers.
+    assert texts[0] == texts[1] == texts[2] + 2 * texts[3] > 1000
+    assert 1 < texts[3] / texts[2] < 2
+    assert texts[4] / texts[2] == 0.5
     sizes = [float(one["memory"].split()[1]) for one in said]
     assert sizes[0] > sizes[1]
     assert all("less where answers come back early" in one["time"] for one in said)

@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What an attack puts through one model, at most: so many times all questions go through it.
+
+    Attributes:
+        matched: each with every answer of its group; of the base, which is not matched, with its own alone.
+        own: each with its own answer.
+        said: each is answered.
+        steps: of training.
+    """
+
+    matched: float = 0
+    own: float = 0
+    said: float = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Attack:
     """One way to get answers out of a model.
 
@@ -29,8 +46,7 @@ class Attack:
         needs: beside the model and the questions.
         changes: what it does.
         control: what its numbers are held against.
-        cost: how many texts go through a model, about, for so many questions, clusters in a group, and choices of the
-            attacker.
+        cost: what goes through each model, at most, by an attacker's choices.
         source: where it comes from.
         decides: what it brings back can be evidence: it borrows nothing from the base.
         damages: it does harm to base and unlearned model alike, which is taken off its recovery.
@@ -44,7 +60,7 @@ class Attack:
     needs: str
     changes: str
     control: str
-    cost: Callable[[int, int, Options], int]
+    cost: Callable[[Options], Work]
     source: str
     decides: bool = True
     damages: bool = False
@@ -59,12 +75,17 @@ class Attack:
         return found
 
 
-def relearn_texts(questions: int, group: int, options: Options) -> int:
-    """Texts of all arms and rates of `relearn`, trained ones three times."""
-    arms = sum(1 if arm == "others" else options.folds for arm in options.arms)
-    measured = 1 + options.steps.bit_length()
-    each = 3 * options.steps * min(8, max(questions, 1)) + measured * questions * (group + 3)
-    return each * arms * options.seeds * (len(options.rates) or 2)
+def relearn_work(options: Options) -> Work:
+    """Of all arms and rates of `relearn`, should no answer come back before."""
+    times = options.seeds * (len(options.rates) or 2)
+    parts = [1 if arm == "others" else options.folds for arm in options.arms]
+    measured = options.steps.bit_length() + 1
+    return Work(
+        # A part of the questions is read with a part of the answers.
+        matched=times * measured * sum(1 / part for part in parts),
+        said=times * 3 * len(parts),
+        steps=times * options.steps * sum(parts),
+    )
 
 
 ATTACKS: dict[str, Attack] = {
@@ -76,7 +97,7 @@ ATTACKS: dict[str, Attack] = {
             "prompts",
             "the same questions in other clothes",
             "the same forms on the base and the reference",
-            lambda n, g, s: 9 * n * (g + 3),
+            lambda options: Work(matched=8, said=8),
             "Hu et al. 2024, arXiv:2406.13356; Łucki et al. 2024, arXiv:2409.18025",
         ),
         Attack(
@@ -85,7 +106,7 @@ ATTACKS: dict[str, Attack] = {
             "prompts",
             "answers sampled at temperature 1",
             "base, reference",
-            lambda n, g, options: n * options.samples,
+            lambda options: Work(said=options.samples),
             "leak@k, arXiv:2511.04934",
         ),
         Attack(
@@ -94,7 +115,7 @@ ATTACKS: dict[str, Attack] = {
             "multiple-choice questions (--choices)",
             "the right one of given answers is picked",
             "base, reference, guessing",
-            lambda n, g, s: 4 * n,
+            lambda options: Work(own=4),
             "Li et al. 2024, arXiv:2403.03218",
             decides=False,
         ),
@@ -104,7 +125,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights",
             "int8 and int4 by row and in groups of 64, NF4 in blocks of 64, Q8_0 and Q4_0 of GGUF",
             "the same of the base, whose damage is taken off",
-            lambda n, g, s: 7 * n * g,
+            lambda options: Work(matched=7),
             "Zhang et al. 2024, arXiv:2410.16454",
             damages=True,
         ),
@@ -114,7 +135,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights",
             "the smallest 10, 20, 30 % of every matrix set to zero",
             "the same of the base, whose damage is taken off",
-            lambda n, g, s: 3 * n * g,
+            lambda options: Work(matched=3),
             "Łucki et al. 2024, arXiv:2409.18025",
             damages=True,
         ),
@@ -124,7 +145,7 @@ ATTACKS: dict[str, Attack] = {
             "both models' weights",
             "a tenth, a quarter and half of the way back to the base",
             "it borrows from the base, and never decides",
-            lambda n, g, s: 3 * n,
+            lambda options: Work(own=3),
             "Łucki et al. 2024, arXiv:2409.18025",
             decides=False,
             sides=("unlearned",),
@@ -135,7 +156,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights, and memory to train them",
             "a few steps of training on other facts, or on a part of these",
             "the same trainings of the reference, the base, and a suppressed copy of the base",
-            relearn_texts,
+            relearn_work,
             "Deeb and Roger 2024, arXiv:2410.08827; Łucki et al. 2024, arXiv:2409.18025",
             trains=True,
         ),
@@ -145,7 +166,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights, and the base's states",
             "the mean difference between the states of both taken out of every layer's outputs",
             "20 random directions, the same of the base and the reference, a suppressed copy of the base",
-            lambda n, g, s: 2 * n * (g + 4) + 20 * n,
+            lambda options: Work(matched=2, own=21, said=2),
             "Arditi et al. 2024, arXiv:2406.11717; Łucki et al. 2024, arXiv:2409.18025",
         ),
         Attack(
@@ -154,7 +175,7 @@ ATTACKS: dict[str, Attack] = {
             "the weights, and the base's unembedding",
             "each layer's output read by the base's final norm and unembedding",
             "the same of the base and the reference; it over-reports erasure, and never decides",
-            lambda n, g, s: n,
+            lambda options: Work(own=1),
             "Łucki et al. 2024, arXiv:2409.18025",
             decides=False,
             sides=("base", "unlearned", "reference"),
@@ -165,7 +186,7 @@ ATTACKS: dict[str, Attack] = {
             "both models",
             "what the base says and the unlearned model does not, said more loudly",
             "weight 1 is the base; a warning about disclosure, which never decides",
-            lambda n, g, s: 3 * 2 * 2 * n,
+            lambda options: Work(own=2 * 3, said=2 * 3),
             "Wu et al. 2025, arXiv:2505.24379",
             decides=False,
             sides=("unlearned",),
