@@ -12,7 +12,7 @@ import pytest
 
 import ckdiff
 from ckdiff.audit.gate.policy import parse_policy
-from ckdiff.calls.paths import make_spec
+from ckdiff.calls.paths import make_spec, take_paths
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, CompareSpec, DepthSpec, ProbeSpec
 from ckdiff.errors import CkdiffError
 from ckdiff.report.rows.frames import FRAMES
@@ -187,6 +187,14 @@ def test_options_are_read_as_the_command_line_reads_them() -> None:
     assert (depth.settings.layers, depth.settings.directions) == ((0, 1, 2), ("restore", "break"))
     template = make_spec(ProbeSpec, ("a", "b"), {"prompt_template": r"{q}\n", "settings": Settings(window=3)})
     assert template.settings == Settings(window=3, template=r"{q}\n")
+
+
+def test_a_spec_takes_texts_for_paths_too() -> None:
+    call = take_paths(AttackSpec)(lambda spec: spec)
+    loose = AttackSpec(Path("a"), "b", questions="q.txt", asked=["Who?"])  # type: ignore[arg-type]
+    assert call(loose) == call(spec=loose) == AttackSpec("a", "b", questions=Path("q.txt"), asked=("Who?",))
+    strict = AttackSpec("a", "b", tiers=(1,))
+    assert call(strict) is strict
 
 
 def test_a_policy_says_how_an_audit_measures_what_nobody_says(tmp_path: Path) -> None:

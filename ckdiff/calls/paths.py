@@ -52,7 +52,8 @@ def take_paths(kind: type[S]) -> Callable[[Callable[Concatenate[S, P], R]], Call
             if "spec" not in options and not (places and isinstance(places[0], kind)):
                 direct = {name: options.pop(name) for name in own & options.keys()}
                 places, options = (make_spec(kind, places, options),), direct
-            return call(*places, **options)
+            spec, *rest = places or (options.pop("spec"),)
+            return call(_read_spec(spec), *rest, **options)
 
         return run
 
@@ -79,6 +80,20 @@ def make_spec(kind: type[S], places: tuple[Any, ...], options: Mapping[str, Any]
     how = {name: _read(Settings, settings[name], value) for name, value in given.items() if name in settings}
     spec: S = replace(made, settings=replace(made.settings, **how)) if how else made
     return spec
+
+
+def _read_spec(spec: S) -> S:
+    """A spec as its fields have it, where a caller wrote a text for a path or a list for a tuple."""
+    given = {one.name: (one, getattr(spec, one.name)) for one in fields(spec)}  # type: ignore[arg-type]
+    read = {
+        name: fspath(value)
+        if isinstance(value, PathLike) and "Path" not in str(one.type)
+        else _read(type(spec), one, value)
+        for name, (one, value) in given.items()
+    }
+    changed = {name: value for name, value in read.items() if value is not given[name][1]}
+    found: S = replace(spec, **changed) if changed else spec  # type: ignore[type-var]
+    return found
 
 
 def check_name(name: str, known: tuple[str, ...]) -> None:
