@@ -190,7 +190,7 @@ def test_options_are_read_as_the_command_line_reads_them() -> None:
 
 
 def test_a_spec_takes_texts_for_paths_too() -> None:
-    call = take_paths(AttackSpec)(lambda spec: spec)
+    call: Any = take_paths(AttackSpec)(lambda spec: spec)
     loose = AttackSpec(Path("a"), "b", questions="q.txt", asked=["Who?"])  # type: ignore[arg-type]
     assert call(loose) == call(spec=loose) == AttackSpec("a", "b", questions=Path("q.txt"), asked=("Who?",))
     strict = AttackSpec("a", "b", tiers=(1,))
