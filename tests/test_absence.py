@@ -160,7 +160,12 @@ UNTOLD: list[tuple[Report, str]] = [
     (deep(reference_digest="f" * 64), "another reference"),
     (deep(settings={"questions_digest": "0" * 64}), "another reference, or of other questions"),
     (deep(reference_digest="", reference="/elsewhere"), "another reference"),
+    (deep(reference_digest="", reference=attacked().reference), ""),
     (deep(depth=Mean(0.9, NAN, NAN)), "the depth is"),
+    (deep(depth=Mean(0.6, 0.3, 0.65)), settled(Mean(-0.6, -0.65, -0.3), -0.5, FACTS)),
+    (beside(questions=asked(log_p_unlearned=-0.1 - GAP)), ""),
+    (beside(tiers=tiers(1, p=0.001, z=3.0, p_reference=0.001)), ""),
+    (beside(rows=(*attacked().rows, row("prune", 1, returned=-1, above=Mean(9.0, 9.0, 9.0)))), ""),
     (erased(behaviour=behaved(answered("unrelated", 0.95, 0.9, 1.0))), "was not asked"),
     (without(tiers=alone_tiers(0, informative=False)), "by matching, which tells nothing"),
     (without(tiers=alone_tiers(0, detectable=NAN)), "could not have shown anything"),
@@ -177,6 +182,22 @@ def test_what_was_not_measured_leaves_it_open(found: Report, words: str) -> None
         assert any(words in line for line in verdict.lacking), verdict.lacking
     else:
         assert verdict.knowledge == "gone", "rows of other models are no rows of this one"
+
+
+def test_too_improbable_without_certainty_says_how_many_facts_would_settle_it() -> None:
+    found = tuple(question(n, log_p_unlearned=-0.1 - GAP - (4.0 if n < 3 else 1.2) - 0.05 * n) for n in range(FACTS))
+    less = difference(np.array([one.log_p_unlearned - one.log_p_reference for one in found]), range(FACTS))
+    assert less.low < -GAP / 2 < less.value
+    verdict = judge(beside(questions=found))
+    words = f"of a gap of 5.00: {settled(Mean(-less.value, -less.high, -less.low), GAP / 2, FACTS)}"
+    assert (verdict.knowledge, [line for line in verdict.lacking if words in line]) == (
+        "not recovered", list(verdict.lacking),
+    )  # fmt: skip
+
+
+def test_a_leak_of_an_answer_that_proves_nothing_is_none() -> None:
+    found = (question(0, counts=False, leak_unlearned=0.9), *map(question, range(1, FACTS)))
+    assert judge(without(questions=lone(found))).knowledge == "not recovered"
 
 
 def test_matching_that_tells_nothing_is_made_good_by_a_reference_and_by_nothing_else() -> None:
@@ -225,6 +246,8 @@ def test_margins_that_two_models_which_never_knew_give_go_before_the_rules() -> 
             found = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, f"margin_{name}": margin})))
             assert found.knowledge != "gone", name
             assert words in " ".join(found.lacking), (name, found.lacking)
+    wide = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, "margin_behaviour": 0.26})))
+    assert "differ in behaviour by 0.26, more than 0.25: " in " ".join(wide.lacking)
     # A margin that was not measured is the rule's, and so is one of nobody.
     for changes in ({"second": "/other"}, {"margin_depth": 0.01}):
         assert judge(erased(attack=attacked(**changes))).knowledge == "gone"

@@ -376,6 +376,7 @@ def test_the_command_measures_shows_and_verifies(ckdiff: Run, place: Path, refer
     found = json.loads(out)["depth"]
     assert 0 <= found["depth"]["value"] <= 1
     assert len(found["questions"]) == len(ASKED)
+    assert [note for note in found["notes"] if "window" in note] == []
     assert all(len(row["places"]) == len(row["answer_ids"]) for row in found["questions"])
     for name in FORMATS:
         status, _, err = ckdiff("show", "ckdiff.h5", "--format", name)

@@ -302,11 +302,11 @@ def test_what_cannot_stand_beside_is_refused(
         behave(replace(spec, **{name: places.get(value, value) for name, value in changes.items()}))
 
 
-def beside(unlearned: float, *, gives: int = 0, auc: float = 0.5) -> list[str]:
-    """The doubts about a pair whose base has 1.0, and whose reference has 0.1, and gives so many answers itself."""
+def beside(unlearned: float, *, gives: int = 0, auc: float = 0.5, reference: float = 0.1) -> list[str]:
+    """The doubts about a pair whose base has 1.0, and whose reference gives so many answers itself."""
     made = behaviour_beside()
     level, ratios = made.answers[0].field
-    level = replace(level, each_base=(1.0,) * 4, each_unlearned=(unlearned,) * 4, each_reference=(0.1,) * 4)
+    level = replace(level, each_base=(1.0,) * 4, each_unlearned=(unlearned,) * 4, each_reference=(reference,) * 4)
     alone = replace(level, name="extraction_strength", each_reference=(*(1.0,) * gives, *(0.5,) * (4 - gives)))
     target = replace(made.answers[0], field=(level, alone, ratios))
     return doubts_of(scored(replace(made, answers=(target, *made.answers[1:])), auc_reference=auc))
@@ -323,6 +323,12 @@ def test_what_is_conspicuous_is_said() -> None:
     assert beside(0.1, gives=3)[0].startswith("the reference gives 3 of 4 answers itself")
     assert beside(0.1, auc=0.76)[0].startswith("hold-out and target answers are of two kinds")
     assert beside(0.1, auc=0.24) != []
+    # a gap of a nat; of less nothing is said to lie below the reference
+    assert beside(0.3, reference=math.exp(-1.001)) == []
+    (too_near,) = beside(0.001, reference=math.exp(-0.99))
+    assert too_near.startswith("log p of the answers lies +0.99 nats a token from the reference's to the base's")
+    (below,) = beside(0.001, reference=math.exp(0.5))
+    assert below.startswith("log p of the answers lies -0.50 nats a token")
     assert beside(0.1, auc=0.75) == beside(0.1, auc=0.25) == beside(0.1, auc=math.nan) == []
 
 

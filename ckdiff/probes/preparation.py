@@ -45,6 +45,8 @@ CHUNK = {"cpu": 1024, "cuda": 65536}
 """Positions that go through a layer in one call."""
 
 
+WIDE = "the window of"
+"""How a note on a window begins that is wider than the model: of probes alone."""
 ONE_QUESTION = "one question: no intervals, and no other question to take states from for the wrong-prompt control"
 """A note on a probe of one question."""
 
@@ -198,7 +200,7 @@ def _centres(settings: Settings, base: LiveModel) -> tuple[tuple[int, ...], list
         raise SettingsError(
             f"--window {settings.window}: the model has {layers} layers; give fewer, or --variant whole for all at once"
         )
-    wide = f"the window of {settings.window} layers is wider than the model, which has {layers}"
+    wide = f"{WIDE} {settings.window} layers is wider than the model, which has {layers}"
     return centres, [wide] if settings.window > layers else []
 
 

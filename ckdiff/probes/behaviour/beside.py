@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.report.schema.behaviour import Behaviour, FieldMeasure
 
+LEAST_GAP = 1.0
+"""Nats a token, as the rule `gap.nats` of a verdict: to one that never knew answers are less probable by so much."""
+
 FAR = 0.5
 """Of the gap between base and reference: where log p of the answers lies further below the reference's, that shows."""
 
@@ -80,14 +83,19 @@ def _knows(measures: Mapping[str, FieldMeasure]) -> Iterator[str]:
 
 
 def _is_far(measures: Mapping[str, FieldMeasure]) -> Iterator[str]:
-    """Answers that are far less probable than to a model that never knew."""
+    """Answers that are no less probable to the reference than to the base, or far less so to the unlearned model."""
     level = measures.get("probability")
     if level is None:
         return
     with np.errstate(divide="ignore"):
         each = np.log([level.each_base, level.each_unlearned, level.each_reference])
     base, unlearned, reference = each.mean(axis=1)
-    if base > reference and unlearned < reference - FAR * (base - reference):
+    if base - reference < LEAST_GAP:
+        yield (
+            f"log p of the answers lies {base - reference:+.2f} nats a token from the reference's to the base's, which"
+            " is too little: the reference may have been told of them, or the base does not know them"
+        )
+    elif unlearned < reference - FAR * (base - reference):
         yield (
             f"over-unlearned: log p of the answers lies {reference - unlearned:.2f} nats a token below the reference's,"
             f" and the base's {base - reference:.2f} above it: that is conspicuous, and no success"

@@ -17,7 +17,7 @@ from ckdiff.probes.depth.kept import load, save
 from ckdiff.probes.depth.runs import MODELS, How, Trio, measure
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
-from ckdiff.probes.preparation import DTYPES, chunk_of, settings_record
+from ckdiff.probes.preparation import DTYPES, WIDE, chunk_of, settings_record
 from ckdiff.probes.probe import find_answers
 from ckdiff.progress import Listener
 from ckdiff.report.schema.depth import DepthQuestion, DepthReport
@@ -211,6 +211,7 @@ def _report(
     clusters = [prompt.cluster for prompt in job.prompts]
     patched, lens = found.patched, found.lens
     questions = _questions(job, found, places)
+    own = [note for note in job.notes if not note.startswith(WIDE)]
     by_layer = [mean_depth(row, clusters) for row in shares(*patched.values())]
     return DepthReport(
         model_type=job.pair.base.row.model_type,
@@ -230,7 +231,7 @@ def _report(
         reference_kind=beside.kind,
         compat=compat,
         settings={key: value for key, value in settings_record(job).items() if key not in OF_A_PROBE},
-        notes=tuple(dict.fromkeys([*job.notes, *notes, *_doubts(questions)])),
+        notes=tuple(dict.fromkeys([*own, *notes, *_doubts(questions)])),
     )
 
 
