@@ -246,8 +246,8 @@ def test_margins_that_two_models_which_never_knew_give_go_before_the_rules() -> 
             found = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, f"margin_{name}": margin})))
             assert found.knowledge != "gone", name
             assert words in " ".join(found.lacking), (name, found.lacking)
-    wide = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, "margin_behaviour": 0.26})))
-    assert "differ in behaviour by 0.26, more than 0.25: " in " ".join(wide.lacking)
+    apart = judge(erased(attack=attacked(**{**MEASURED, "margin_depth": 0.4, "margin_behaviour": 0.26})))
+    assert "differ in behaviour by 0.26, more than 0.25: " in " ".join(apart.lacking)
     # A margin that was not measured is the rule's, and so is one of nobody.
     for changes in ({"second": "/other"}, {"margin_depth": 0.01}):
         assert judge(erased(attack=attacked(**changes))).knowledge == "gone"
