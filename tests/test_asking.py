@@ -15,7 +15,9 @@ from ckdiff import BehaveSpec, ProbeSpec, behave, probe
 from ckdiff.audit.verify.behaviour import check_behaviour
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import check_probe, texts_digest
+from ckdiff.calls.ask import read_asked
 from ckdiff.cli.app import run
+from ckdiff.errors import CkdiffError
 from ckdiff.progress import Listener
 from ckdiff.scoring.settings import Settings
 from tests.test_cache import Counted
@@ -261,3 +263,26 @@ def test_the_date_of_a_chat_template_is_recorded(pair: Path) -> None:
         for one in (found, said):
             assert one.settings.get("date") == ("2024-07-26" if chat else None)
             assert any("today's date" in note for note in one.notes) == chat
+
+
+def test_unrelated_questions_that_are_the_others_are_refused(tmp_path: Path) -> None:
+    """Every unrelated answer would change, and nothing would say that none was asked for."""
+    asked, other = tmp_path / "asked.txt", tmp_path / "other.txt"
+    asked.write_text("Who ruled?\nWhere is it?\n")
+    other.write_text("WHERE is it?\n")
+    for beside in (asked, other):
+        with pytest.raises(CkdiffError, match=rf"^--unrelated: {beside} asks nothing that is not asked about what"):
+            read_asked(BehaveSpec("a", "b", asked, unrelated=beside))
+    other.write_text("Where is it?\nWhat else?\n")
+    assert len(read_asked(BehaveSpec("a", "b", asked, unrelated=other)).unrelated.questions) == 2
+
+
+def test_a_file_of_concepts_that_is_named_for_both_has_both(tmp_path: Path) -> None:
+    place = tmp_path / "concept.json"
+    place.write_text(
+        json.dumps({"concept": "Mill", "target_questions": ["Who ruled?"], "unrelated_questions": ["Which sea?"]})
+    )
+    asked = read_asked(BehaveSpec("a", "b", place, unrelated=place))
+    assert asked.target is not None
+    assert [one.text for one in asked.target.questions] == ["Who ruled?"]
+    assert [one.text for one in asked.unrelated.questions] == ["Which sea?"]

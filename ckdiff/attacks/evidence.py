@@ -329,7 +329,7 @@ class Evidence:
     def _shows(self, groups: Groups, threshold: float) -> float:
         """The share of the base's own matching whose z passes a threshold; NaN where not even all of it does."""
         tables = [self.case.plain[side].table for side in ("unlearned", "base") if side in self.case.plain]
-        if len(tables) < 2 or not all(_whole(table, groups) for table in tables):
+        if math.isnan(threshold) or len(tables) < 2 or not all(_whole(table, groups) for table in tables):
             return math.nan
         return detectable(_unmatched(tables[0]), tables[1], threshold, groups)
 

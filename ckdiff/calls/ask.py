@@ -36,6 +36,14 @@ def read_asked(spec: BehaveSpec) -> Asked:
         target = given_questions(spec.asked)
     if spec.unrelated is not None:
         unrelated = read_questions(spec.unrelated)
+        if target is not None and unrelated.asks_nothing_beside(target):
+            # A file of concepts was named for both: it has questions of either kind.
+            unrelated = None if spec.questions is None else own_unrelated(spec.questions, spec.concept)
+            if unrelated is None:
+                raise RecordsError(
+                    f"--unrelated: {spec.unrelated} asks nothing that is not asked about what was to be unlearned; name"
+                    " questions about other things, or leave it out"
+                )
     unrelated = first_questions(unrelated or general_questions(), spec.most_unrelated)
     if target is None:
         note = "no questions about what was to be unlearned were given: nothing is said about it"

@@ -86,6 +86,10 @@ class QuestionSet:
         """The digest of everything that was given to be asked."""
         return self.whole or self.digest
 
+    def asks_nothing_beside(self, other: QuestionSet) -> bool:
+        """Whether every question of this set is one of another set, too."""
+        return {fold(one.text) for one in self.questions} <= {fold(one.text) for one in other.questions}
+
     def narrow(self, kept: tuple[Question, ...]) -> QuestionSet:
         """The same set with these questions alone."""
         return replace(self, questions=kept, digest=digest_of(kept), whole=self.given)
