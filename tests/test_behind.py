@@ -66,6 +66,28 @@ def test_each_answer_is_read_as_by_itself(pairs: Pairs, name: str) -> None:
                 assert torch.equal(one.first, other.first)
 
 
+BEGUN = tuple(DRAWN.integers(3, 70, 14).tolist())
+ALIKE = [
+    Prompt(Question(""), (*BEGUN, *end), answer)
+    for end in ((5, 6), (5, 9, 4), (11, 2, 3), (8, 8))
+    for answer in SAID[:3]
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_prompts_begin_with_alike_is_read_once(pairs: Pairs, name: str) -> None:
+    model = loaded(pairs(name).base)
+    with torch.inference_mode():
+        found, expected = read_answers(model, ALIKE, Way(32)), read_apart(model, ALIKE, Way(1))
+        read = sizes(model, Way(32), ALIKE)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one.log_p, other.log_p, atol=1e-5)
+        assert torch.equal(one.first, other.first)
+    if name == "llama":
+        # Fourteen tokens of one text, and two more of each of the four.
+        assert read[:2] == [(1, 14), (4, 2)]
+
+
 def test_no_prompt_is_read_twice(pairs: Pairs) -> None:
     model = loaded(pairs("llama").base)
     with torch.inference_mode():

@@ -66,6 +66,34 @@ def test_prompts_join_when_they_are_as_long(pairs: Callable[[str], Folders], nam
         assert layers_of(SimpleNamespace(layers=[])) == []
 
 
+BEGUN = [7, 3, 9, 41, 5, 8, 60, 2, 33, 12]
+ALIKE = [[*BEGUN, *end] for end in ([4, 6], [4, 7], [11, 6], [64, 1], [3, 3, 3])]
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gpt2"])
+def test_what_prompts_begin_with_alike_is_read_once(pairs: Callable[[str], Folders], name: str) -> None:
+    model = loaded(pairs(name).base)
+    with torch.inference_mode():
+        alone = [greedy(model, [prompt], 4, frozenset())[0] for prompt in ALIKE]
+        together, turned, apart = Counted(model, []), Counted(model, [], turn=11), Counted(model, [], wrap=True)
+        assert greedy(together, ALIKE, 4, frozenset()) == alone
+        # Ten tokens of four texts by one of them; of two as long it would not pay, and a single one is read whole.
+        assert together.texts[:4] == [1, 4, 4, 1]
+        assert greedy(together, ALIKE[:3], 4, frozenset()) == alone[:3]
+        assert greedy(turned, ALIKE, 4, frozenset()) == greedy(apart, ALIKE, 4, frozenset()) == alone
+        # What is turned otherwise in a longer text, or cannot be parted, is read with each.
+        assert turned.texts[:2] == [4, 4]
+        assert apart.texts[:2] == [1, 4]
+        few = Counted(model, [])
+        assert greedy(few, [ALIKE[0], ALIKE[3], ALIKE[2]], 1, frozenset()) == [
+            one[:1] for one in (alone[0], alone[3], alone[2])
+        ]
+        assert few.texts == [3]
+        same = Counted(model, [])
+        assert greedy(same, [[5] * 12, [5] * 11 + [6], [5] * 11 + [7], [5] * 11 + [8]], 1, frozenset())
+        assert same.texts == [1, 4]
+
+
 def test_samples_are_those_of_each_alone(pairs: Callable[[str], Folders]) -> None:
     """Whoever goes together; the same prompts are read once, and part where their draws first differ."""
     model, asked = loaded(pairs("llama").base), [PROMPTS[1], *[PROMPTS[0]] * 3, PROMPTS[2], PROMPTS[0]]

@@ -15,10 +15,10 @@ import torch
 
 from ckdiff.probes.forcing import Forced, check_finite, read_apart, read_forced
 from ckdiff.probes.live.patches import replace_forward
-from ckdiff.probes.live.together import fork, layers_of
+from ckdiff.probes.live.together import FORWARD, fork, layers_of, read_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     Ids = tuple[int, ...]
     Family = dict[Ids, list[int]]
 
-FORWARD = 24
-"""So many positions cost about as much as a forward by itself, for which every weight is read."""
 APART = 3
 """So many forwards more it costs, about, to read prompts of another length by themselves."""
 
@@ -151,7 +149,10 @@ class _Opened:
         width = max(map(len, rest))
         if width:
             ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rest], device=index.device)
-            more, _ = _run(self.live, input_ids=ids, past_key_values=fork(self.cache, index))
+            more, _ = _run(
+                self.live,
+                lambda: self.live.forward(input_ids=ids, use_cache=True, past_key_values=fork(self.cache, index)),
+            )
             states = torch.cat([states, more], 1)
         first = self.length - 1
         places = [slice(prompt.scored.start - first, prompt.scored.stop - first) for prompt in prompts]
@@ -165,18 +166,18 @@ def _open(live: LiveModel, prompts: Sequence[Ids]) -> _Opened | None:
     ids = torch.tensor([prompt[:length] for prompt in prompts], device=live.device)
     hook = live.layers[-1].register_forward_hook(lambda module, args, result: outputs.append(result))
     try:
-        states, cache = _run(live, input_ids=ids)
+        states, cache = _run(live, lambda: read_alike(live, ids))
     finally:
         hook.remove()
     if not layers_of(cache):
         return None
-    last = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
+    last = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1]
     check_finite(live, last)
     return _Opened(live, states[:, -1], cache, live.unembedding(last.flatten(0, 1)), length)
 
 
-def _run(live: LiveModel, **inputs: Any) -> tuple[Tensor, Any]:
-    """The model's own forward up to its unembedding: what goes into that [text, position, d_model], and the cache."""
+def _run(live: LiveModel, forward: Callable[[], Any]) -> tuple[Tensor, Any]:
+    """The model's own forward: what goes into its unembedding at last [text, position, d_model], and the cache."""
     seen: list[Tensor] = []
 
     def note(hidden: Tensor) -> Tensor:
@@ -184,5 +185,5 @@ def _run(live: LiveModel, **inputs: Any) -> tuple[Tensor, Any]:
         return hidden
 
     with replace_forward(live.model.get_submodule(live.row.sites.unembed), note):
-        out = live.forward(use_cache=True, **inputs)
-    return seen[0], out.past_key_values
+        out = forward()
+    return seen[-1], out.past_key_values

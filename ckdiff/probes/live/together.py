@@ -3,7 +3,8 @@
 A step of few texts costs about as much as one of many, since every weight is read for it. So prompts of several lengths
 go together without a pad between them: the shorter ones are gone on with until they are as long as the next, which join
 them. Texts that are done leave, and those that are alike so far are one: samples of one question part where they first
-differ. Of a cache that holds more than keys and values each length goes by itself.
+differ, and what all prompts of a length begin with is read once. Of a cache that holds more than keys and values each
+length goes by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+FORWARD = 24
+"""So many positions cost about as much as a forward by itself, for which every weight is read."""
 PLAIN = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
 """Kinds of a cache's layers that hold keys and values [text, head, position, d_head], and nothing else of a text."""
 
@@ -197,12 +200,34 @@ def _begin(live: Speaker, prompts: Sequence[Sequence[int]], rows: Sequence[int])
     for row, prompt in zip(rows, prompts, strict=True):
         alike.setdefault(tuple(prompt), []).append(row)
     ids = torch.tensor(list(alike), device=live.device)
-    out = live.forward(input_ids=ids, use_cache=True)
+    out = read_alike(live, ids)
     if len(alike) < len(rows) and not layers_of(out.past_key_values):
         ids = torch.tensor([list(prompt) for prompt in prompts], device=live.device)
         out = live.forward(input_ids=ids, use_cache=True)
         return _Texts(live, [[row] for row in rows], ids, out.logits[:, -1], out.past_key_values)
     return _Texts(live, list(alike.values()), ids, out.logits[:, -1], out.past_key_values)
+
+
+def read_alike(live: Speaker, ids: Tensor) -> Any:
+    """The model's output behind texts of one length, with a cache; what all of them begin with is read once.
+
+    Args:
+        live: what makes logits.
+        ids: [text, position]; of the output only the last positions are there.
+    """
+    length = _alike(ids)
+    if (len(ids) - 1) * length > FORWARD and live.regime(length) == live.regime(ids.shape[1]):
+        first = live.forward(input_ids=ids[:1, :length], use_cache=True)
+        if layers_of(first.past_key_values):
+            cache = fork(first.past_key_values, torch.zeros(len(ids), dtype=torch.long, device=ids.device))
+            return live.forward(input_ids=ids[:, length:], use_cache=True, past_key_values=cache)
+    return live.forward(input_ids=ids, use_cache=True)
+
+
+def _alike(ids: Tensor) -> int:
+    """With how many tokens all texts begin alike; at least the last one is each text's own."""
+    same = (ids == ids[:1]).all(0)[:-1]
+    return int(same.long().cumprod(0).sum())
 
 
 def _say(texts: _Texts, answers: list[list[int]], tokens: int, stops: frozenset[int], drawn: Draws | None) -> bool:
