@@ -122,3 +122,26 @@ def test_privacy_leaks_below_zero_where_texts_still_look_trained_on() -> None:
     assert field.privacy_leak(0.5) == 0.0
     assert field.privacy_leak(1.0) == -100.0
     assert field.privacy_leak(0.2, 0.6) == pytest.approx(100.0)
+
+
+def test_a_leak_stands_beside_the_reference_or_beside_a_half() -> None:
+    assert field.leak_beside(0.7, None) == field.leak_beside(0.7, math.nan) == field.privacy_leak(0.7)
+    assert field.leak_beside(0.7, 0.0) == field.privacy_leak(0.7, 0.0) == pytest.approx(-70.0)
+    assert math.isnan(field.leak_beside(0.7, 1.0))
+
+
+def test_questions_without_a_truth_ratio_are_no_part_of_forget_quality() -> None:
+    few, many, gap = np.array([0.1, 0.2, 0.3]), np.array([0.7, 0.8, 0.9, 1.0]), np.array([math.nan])
+    wanted = field.same_distribution(few, many)
+    for left, right in ((few, many), (np.append(few, gap), many), (few, np.append(gap, many))):
+        assert field.forget_quality(left, right) == wanted
+    assert math.isnan(field.forget_quality(gap, many))
+    assert math.isnan(field.forget_quality(few, gap))
+
+
+def test_a_truth_ratio_means_another_thing_of_what_is_to_be_forgotten_and_of_what_is_kept() -> None:
+    ratios, facts = np.array([0.25, 4.0, math.nan]), [0, 1, 2]
+    assert field.mean_measure("truth_ratio", ratios, facts, True).value == 0.25
+    assert field.mean_measure("truth_ratio", ratios, facts, False).value == 0.375
+    assert field.mean_measure("probability", ratios[:1], facts[:1], True).value == 0.25
+    assert math.isnan(field.mean_measure("truth_ratio", ratios[2:], facts[2:], True).value)
