@@ -323,6 +323,13 @@ def test_what_is_conspicuous_is_said() -> None:
     assert beside(0.1, gives=3)[0].startswith("the reference gives 3 of 4 answers itself")
     assert beside(0.1, auc=0.76)[0].startswith("hold-out and target answers are of two kinds")
     assert beside(0.1, auc=0.24) != []
+    found = behaviour_beside()
+    assert found.holdout is not None
+    first, second = found.holdout.scores
+    alike = replace(first, auc_reference=0.5), replace(second, auc_reference=0.9)
+    assert [
+        text for text in doubts_of(replace(found, holdout=replace(found.holdout, scores=alike))) if "kinds" in text
+    ] == []
     # a gap of a nat; of less nothing is said to lie below the reference
     assert beside(0.3, reference=math.exp(-1.001)) == []
     (too_near,) = beside(0.001, reference=math.exp(-0.99))
@@ -335,7 +342,7 @@ def test_what_is_conspicuous_is_said() -> None:
 def test_scores_are_said_and_written_as_the_field_does() -> None:
     found = behaviour_beside()
     assert next(member_rows(found)) == ("min k", "1", "0.50", "0.25", "-33")
-    made = report(None, None, found)
+    made = report(None, None, scored(found, holdout_base=(-9.0,)))
     tree = json.loads(to_openunlearning(made))
     assert tree["privleak"] == {"agg_value": -100 / 3}
     assert tree["forget_quality"] == {"agg_value": 1.0}
