@@ -6,7 +6,9 @@
 Tiny models of three architectures learn an invented world of 48 facts. Those that know had so many facts unlearned by a
 method of `ckdiff unlearn` (`faithfulness_models.py`), until their answers were gone; those that do not never saw them.
 Each is measured with ckdiff's own functions beside its base and a model that never knew; depth beside three of them:
-of the same start (trained in another order), of another start, and one that was tuned on harmless facts afterwards.
+of the same start (trained in another order), of another start, and one that was tuned on harmless facts afterwards;
+and beside the first of them again once the model was rounded to NF4, and once it has relearned other facts
+(`faithfulness_changed.py`): a number that tells what a model knows stays where it is then.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from faithfulness_changed import CHANGES, change_model
 from faithfulness_models import ARCHITECTURES, REFERENCES, Pupil, make_models
 from plants_score import auc
 
@@ -40,6 +44,9 @@ SETTINGS = Settings(modes=("coeff",), tokens=4, device="cpu")
 STEPS = 8
 """Of relearning other facts."""
 MEASURED = "measured.jsonl"
+SAME = REFERENCES[0]
+BESIDE = (*REFERENCES, *(f"{SAME}, {change}" for change in CHANGES))
+"""What depth stands beside: references, and the first of them once the model was changed."""
 SCORES = {
     "depth": "1 - depth",
     "depth_lens": "1 - its lens twin",
@@ -60,6 +67,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=8, choices=(8, 16, 40))
     parser.add_argument("--starts", type=int, default=2, help="Bases of each architecture.")
     parser.add_argument("--architectures", default=",".join(ARCHITECTURES))
+    parser.add_argument("--every", type=int, default=1, help="Measure only every so-manieth model.")
     given = parser.parse_args()
     if given.what == "table":
         sys.stdout.write(table(given.work))
@@ -68,29 +76,24 @@ def main() -> None:
     for start in range(given.starts):
         for architecture in given.architectures.split(","):
             folder = given.work / f"{given.facts}-{architecture}-{start}"
-            pupils = make_models(folder, Pupil(architecture, start, given.facts))
-            for name, knows in pupils:
-                measure(folder, name, knows, given.facts)
+            pupil = Pupil(architecture, start, given.facts)
+            for name, knows in make_models(folder, pupil)[:: given.every]:
+                measure(folder, name, knows, pupil)
 
 
-def measure(folder: Path, name: str, knows: bool, facts: int) -> None:
+def measure(folder: Path, name: str, knows: bool, pupil: Pupil) -> None:
     """Measure one model beside its base and its references, and write a line about it."""
     if any(line["model"] == name for line in read_lines(folder)):
         return
     began = time.process_time()
     base, model, questions = str(folder / "base"), str(folder / name), folder / "target.jsonl"
-    found: dict[str, Any] = {"model": name, "knows": knows, "facts": facts}
+    found: dict[str, Any] = {"model": name, "knows": knows, "facts": pupil.facts}
+    for change in CHANGES:
+        other = str(change_model(folder, name, change, pupil))
+        found |= carried(DepthSpec(base, other, questions=questions, reference=str(folder / SAME)), f"{SAME}, {change}")
     for reference in REFERENCES:
-        beside = str(folder / reference)
-        try:
-            section = depth(DepthSpec(base, model, questions=questions, reference=beside, settings=SETTINGS)).depth
-            assert section is not None
-            found[f"depth {reference}"] = 1 - section.depth.value
-            found[f"depth_lens {reference}"] = 1 - section.depth_lens.value
-            found["log_p"] = float(np.mean([one.log_p_unlearned for one in section.questions]))
-        except CkdiffError as error:
-            found[f"note {reference}"] = str(error)
-    found |= attacked(base, model, questions, str(folder / REFERENCES[0]))
+        found |= carried(DepthSpec(base, model, questions=questions, reference=str(folder / reference)), reference)
+    found |= attacked(base, model, questions, str(folder / SAME))
     report = probe(ProbeSpec(base, model, questions, settings=SETTINGS))
     assert report.probe is not None
     found["score"] = max(float(run.krs_kl.score.max()) for run in report.probe.runs)
@@ -98,6 +101,20 @@ def measure(folder: Path, name: str, knows: bool, facts: int) -> None:
     with open(folder / MEASURED, "a", encoding="utf-8") as file:
         file.write(json.dumps(found) + "\n")
     sys.stderr.write(f"{folder.name} {name} {found['seconds']:.1f} s\n")
+
+
+def carried(spec: DepthSpec, beside: str) -> dict[str, Any]:
+    """How little depth there is, beside one reference."""
+    try:
+        section = depth(replace(spec, settings=SETTINGS)).depth
+    except CkdiffError as error:
+        return {f"note {beside}": str(error)}
+    assert section is not None
+    return {
+        f"depth {beside}": 1 - section.depth.value,
+        f"depth_lens {beside}": 1 - section.depth_lens.value,
+        "log_p": float(np.mean([one.log_p_unlearned for one in section.questions])),
+    }
 
 
 def attacked(base: str, model: str, questions: Path, reference: str) -> dict[str, float]:
@@ -138,7 +155,7 @@ def aucs(lines: Sequence[dict[str, Any]]) -> list[tuple[float, str]]:
     """The chance that a model that knows has the greater score, ties half."""
     found = []
     for name, words in SCORES.items():
-        for reference in REFERENCES if name.startswith("depth") else ("",):
+        for reference in BESIDE if name.startswith("depth") else ("",):
             values = {number: value for number, value in enumerate(scores(lines, name, reference)) if value == value}
             sides = [
                 [value for number, value in values.items() if lines[number]["knows"] is side] for side in (True, False)
@@ -152,7 +169,7 @@ def aucs(lines: Sequence[dict[str, Any]]) -> list[tuple[float, str]]:
 def scores(lines: Sequence[dict[str, Any]], name: str, reference: str) -> list[float]:
     """One score of every model."""
     if name == "both":
-        parts = [scores(lines, "depth", REFERENCES[0]), scores(lines, "level", "")]
+        parts = [scores(lines, "depth", SAME), scores(lines, "level", "")]
         ranks = [np.argsort(np.argsort(part)) for part in parts]
         return [float(value) for value in np.mean(ranks, axis=0)]
     key = f"{name} {reference}" if reference else name
@@ -163,16 +180,16 @@ def moves(lines: Sequence[dict[str, Any]]) -> list[str]:
     """How far depth moves when another reference stands beside: mean and greatest, of both kinds of models."""
     found = []
     for name in ("depth", "depth_lens"):
-        for other in REFERENCES[1:]:
+        for other in BESIDE[1:]:
             for side, words in ((True, "that know"), (False, "that never knew")):
                 pairs = [
-                    abs(line[f"{name} {REFERENCES[0]}"] - line[f"{name} {other}"])
+                    abs(line[f"{name} {SAME}"] - line[f"{name} {other}"])
                     for line in lines
-                    if line["knows"] is side and f"{name} {REFERENCES[0]}" in line and f"{name} {other}" in line
+                    if line["knows"] is side and f"{name} {SAME}" in line and f"{name} {other}" in line
                 ]
                 if pairs:
                     size = f"by {np.mean(pairs):.3f}, at most {max(pairs):.3f}"
-                    found.append(f"{name} beside {other} in the place of {REFERENCES[0]}, models {words}: moves {size}")
+                    found.append(f"{name} beside {other} in the place of {SAME}, models {words}: moves {size}")
     return found
 
 
