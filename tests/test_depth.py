@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
 
 from ckdiff.audit.verify.report import check
 from ckdiff.calls.depth import depth as measure_depth
@@ -21,9 +22,12 @@ from ckdiff.cli.depth import status_of
 from ckdiff.errors import ExitStatus
 from ckdiff.probes.depth.kept import load, save
 from ckdiff.probes.depth.runs import MODELS, SOURCES, How, Trio, measure
+from ckdiff.probes.depth.section import doubts_of, tokens_of
 from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.prompts import Prompt
 from ckdiff.progress import Listener, Stopped
+from ckdiff.questions.questions import Question
 from ckdiff.report.formats import FORMATS
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.scoring.depth import depths, mean_depth, shares
@@ -34,6 +38,7 @@ from tests.reports import depth, report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 from tests.tiny_families import ALL
 from tests.tiny_pairs import CPU, IDS, LAYERS, disturbed, prompts_of
+from tests.tokenizer_kinds import characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -446,6 +451,15 @@ def test_a_span_of_the_file_is_what_is_scored(ckdiff: Run, place: Path, referenc
     assert "1 of 1 spans are not a part of their scored answer" in " ".join(out.split())
 
 
+@pytest.mark.parametrize(("span", "places"), [((4, 9), range(4, 9)), ((0, 1), range(1)), ((10, 16), range(10, 16))])
+def test_a_span_takes_the_tokens_that_reach_into_it_and_no_other(span: tuple[int, int], places: range) -> None:
+    """A token ends where the span begins, and the next begins where it ends."""
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=characters())
+    text = "who rules Velmar"
+    asked = Prompt(Question("?", answer=text, span=span), (1,), tuple(tokenizer(text)["input_ids"]))
+    assert tokens_of(tokenizer, asked) == tuple(places)
+
+
 @pytest.mark.parametrize("mark", [{"span": [4, 40]}, {"span": [4, 4]}, {"entity": "Oskary"}, {"span": "nowhere"}])
 def test_a_span_that_is_not_in_the_answer_is_named_and_all_of_it_scored(
     ckdiff: Run, place: Path, reference: str, mark: dict[str, object]
@@ -499,6 +513,14 @@ def test_a_reference_that_knows_is_named(ckdiff: Run, place: Path) -> None:
     status, out, err = ckdiff("depth", "base", "unlearned", *arguments)
     assert (status, "inconclusive" in err) == (3, True), err
     assert "the reference gives 1 of 1 answers itself" in " ".join(out.split())
+
+
+def test_a_question_that_tells_in_one_layer_says_something() -> None:
+    found = tuple(replace(one, layers=1, given_reference=False) for one in depth().questions)
+    assert doubts_of(found) == []
+    assert doubts_of((replace(found[0], layers=0), *found[1:]))[0].startswith(
+        f"1 of {len(found)} questions say nothing"
+    )
 
 
 @pytest.mark.parametrize(

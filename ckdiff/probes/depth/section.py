@@ -123,7 +123,7 @@ def run(
             listener.remark("nothing to resume: the depth starts anew")
         answers = find_answers(job, listener, None if kept is None else kept[0])
         job.prompts, notes = _asked(job.prompts)
-        places = [_places(job, prompt) for prompt in job.prompts]
+        places = [tokens_of(job.tokenizer, prompt) for prompt in job.prompts]
         notes += _without_span(job.prompts, places)
         trio = Trio(job.pair.base, job.pair.unlearned, reference)
         how, mark = how_of(job, trio, compat), None if kept is None else kept[1]
@@ -173,12 +173,12 @@ def _asked(prompts: list[Prompt]) -> tuple[list[Prompt], list[str]]:
     return kept, [f"{left} of {len(prompts)} questions were left out: the base says nothing to them"] if left else []
 
 
-def _places(job: Job, prompt: Prompt) -> tuple[int, ...]:
+def tokens_of(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
     """Numbers of the answer's tokens that are patched: those of the file's span where the answer holds it, else all."""
     question, every = prompt.question, tuple(range(len(prompt.answer)))
     if question.span is None or question.answer is None:
         return every
-    said = [_text(job.tokenizer, prompt.answer[:count]) for count in range(len(every) + 1)]
+    said = [_text(tokenizer, prompt.answer[:count]) for count in range(len(every) + 1)]
     wanted = question.answer[slice(*question.span)].strip().casefold()
     first = said[-1].casefold().find(wanted) if wanted else -1
     if first < 0:
@@ -231,7 +231,7 @@ def _report(
         reference_kind=beside.kind,
         compat=compat,
         settings={key: value for key, value in settings_record(job).items() if key not in OF_A_PROBE},
-        notes=tuple(dict.fromkeys([*own, *notes, *_doubts(questions)])),
+        notes=tuple(dict.fromkeys([*own, *notes, *doubts_of(questions)])),
     )
 
 
@@ -258,7 +258,7 @@ def _questions(job: Job, found: Drops, places: list[tuple[int, ...]]) -> tuple[D
     )
 
 
-def _doubts(questions: tuple[DepthQuestion, ...]) -> list[str]:
+def doubts_of(questions: tuple[DepthQuestion, ...]) -> list[str]:
     """What speaks against the reference."""
     said = sum(one.given_reference for one in questions)
     silent = sum(one.layers == 0 for one in questions)
