@@ -2,12 +2,14 @@
 
     python benchmarks/discover.py demo --seeds 20          # the invented world: is the forgotten town first?
     python benchmarks/discover.py false --seeds 20         # noise, fp16 and int8 copies, and a base beside itself
-    python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --pair "graddiff=Star Wars" --pair ...
+    python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --made DIR --rows ROWS.jsonl
 
 `pairs` unlearns a topic from a real base by a method, as `ckdiff unlearn` does, and ranks it among all the concepts of
 some ConceptVectors files, by their names alone: their texts are those that were trained on (`--with-texts` gives them
 all the same). With `--made DIR` the models stay there and are used again, and pairs whose rows are in `--rows FILE` are
-not looked at again. Rows are JSON lines on stdout; the last one sums up.
+not looked at again. Without `--pair METHOD=TOPIC` they are those of `discover_pairs.py`, half of them held out; beside
+each rank stand those by simpler ways, with `--quick` these alone. Rows are JSON lines on stdout; one sums up, and a
+table of the pairs' ranks ends it.
 """
 
 from __future__ import annotations
@@ -22,18 +24,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from discover_pairs import plan, rank_by_ways, table
 from safetensors.torch import load_file, save_file
 
 from ckdiff.discovery.candidates import Candidate, Candidates, read_candidates
 from ckdiff.discovery.null import COPIES
 from ckdiff.discovery.opening import open_models
-from ckdiff.discovery.section import How, run
+from ckdiff.discovery.section import run
+from ckdiff.discovery.work import How
 from ckdiff.progress import Listener
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from discover_pairs import Planned
     from torch import Tensor
 
     from ckdiff.report.schema.discovery import DiscoveryReport
@@ -49,6 +54,7 @@ def main() -> None:
     parser.add_argument("--base")
     parser.add_argument("--concepts", type=Path, nargs="+")
     parser.add_argument("--pair", action="append", default=[], metavar="METHOD=TOPIC")
+    parser.add_argument("--quick", action="store_true", help="simpler ways alone: ten CPU seconds a pair")
     parser.add_argument("--with-texts", action="store_true")
     parser.add_argument("--made", type=Path)
     parser.add_argument("--rows", type=Path)
@@ -63,6 +69,8 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
     print(json.dumps(sum_up(rows)))
+    if chosen.mode == "pairs":
+        print(table(rows))
 
 
 def sum_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -192,23 +200,32 @@ def save_copy(base: Path, copy: Path, change: Callable[[Tensor], Tensor]) -> Non
 def pairs(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     every = join_candidates(chosen.concepts, chosen.with_texts)
     done = read_rows(chosen.rows)
-    for method, _, topic in (pair.partition("=") for pair in chosen.pair):
-        if (row := done.get((method, topic))) is not None:
-            yield row
-            continue
-        with tempfile.TemporaryDirectory() as place:
-            output = (chosen.made or Path(place)) / f"{method}-{topic.split()[0].casefold()}"
-            if not output.exists():
-                unlearn(chosen, method, topic, output)
-            record = json.loads((output / "unlearning.json").read_text())["history"]
-            how = How(count=chosen.count, copies=chosen.copies)
-            found = look(chosen.base, output, how, every)
-            bleu = {name: round(record[-1][f"{name}_bleu"], 3) for name in ("target", "unrelated")}
-            row = row_of(method, found, topic, concept=topic, bleu=bleu, seconds=round(time.process_time(), 1))
-        if chosen.rows is not None:
-            with chosen.rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+    for planned in plan(chosen.pair):
+        if (row := done.get((planned.kind, planned.topic))) is None:
+            with tempfile.TemporaryDirectory() as place:
+                row = look_at_pair(chosen, planned, chosen.made or Path(place), every)
+            if chosen.rows is not None:
+                with chosen.rows.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
         yield row
+
+
+def look_at_pair(chosen: argparse.Namespace, planned: Planned, place: Path, every: Candidates) -> dict[str, Any]:
+    output, topic = place / planned.folder, planned.topic
+    if not output.exists():
+        unlearn(chosen, planned, output)
+    last = json.loads((output / "unlearning.json").read_text())["history"][-1]
+    more = {
+        "concept": topic,
+        "half": planned.half,
+        "bleu": {name: round(last[f"{name}_bleu"], 3) for name in ("target", "unrelated")},
+        "ways": rank_by_ways(chosen.base, output, every, topic),
+    }
+    if chosen.quick:
+        return {"kind": planned.kind, "topic": "", **more}
+    before = time.process_time()
+    found = look(chosen.base, output, How(count=chosen.count, copies=chosen.copies), every)
+    return row_of(planned.kind, found, topic, **more, seconds=round(time.process_time() - before, 1))
 
 
 def read_rows(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
@@ -226,15 +243,17 @@ def join_candidates(paths: list[Path], with_texts: bool) -> Candidates:
     return Candidates(tuple(once.values()), f"{len(once)} concepts")
 
 
-def unlearn(chosen: argparse.Namespace, method: str, topic: str, output: Path) -> None:
-    """A few strong steps on the beginnings of the topic's texts: a CPU minute of a model of 135 million weights."""
+def unlearn(chosen: argparse.Namespace, planned: Planned, output: Path) -> None:
+    """A few strong steps on the beginnings of the topic's texts: two CPU minutes of a model of 135 million weights."""
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
+    topic = planned.topic
     forget = next(path for path in chosen.concepts if any(one.name == topic for one in read_candidates(path).every))
     recipe = Recipe(
-        method=method, steps=chosen.steps, lr=chosen.lr, length=40, batch_size=4, accumulation=1, warmup=1, epochs=40,
-        evaluate_every=100, tokens=12, precision="bfloat16", preferred="retain", device="cpu",
+        method=planned.method, steps=chosen.steps, lr=chosen.lr, length=40, batch_size=4, accumulation=1, warmup=1,
+        epochs=40, evaluate_every=100, tokens=12, precision="float32", preferred="retain", device="cpu",
+        train_on=planned.trained_on,
     )  # fmt: skip
     make_unlearned(
         UnlearnSpec(chosen.base, output, forget, topic, most=60, most_unrelated=6, recipe=recipe), Listener()

@@ -52,7 +52,7 @@ from ckdiff.report.schema.comparison import (
     Uncompared,
 )
 from ckdiff.report.schema.depth import DepthQuestion, DepthReport
-from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer
+from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer, WeightWord
 from ckdiff.report.schema.probe import (
     Control,
     Curve,
@@ -564,6 +564,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
         tokens=64,
         settings={"texts_source": "8 texts sampled from the base, seed 0", "candidates_source": "a file"},
         notes=("few texts",),
+        weights=(WeightWord("Wizard", 9, "turned", 0.75), WeightWord("Stone", 10, "written", 5.5)),
     )
     return dataclasses.replace(found, **changes)
 

@@ -316,7 +316,7 @@ def test_texts_that_name_a_candidate_are_read_behind_its_name(models: Any) -> No
     sizes = [len(p.answer) for p in prompts]
     drop = np.arange(float(sum(sizes)))
     none = np.zeros((len(drop), 1), np.int64)
-    seen = Look(none, none, drop, drop, drop, np.repeat(np.arange(3), sizes), np.zeros(9))
+    seen = Look(none, none, drop, drop, drop, np.repeat(np.arange(3), sizes), np.zeros(9), np.zeros(9))
     drops = mention_drops(found, seen, [p.answer for p in prompts], 3)
     said_of = [*prompts[0].answer[2:]], [*prompts[1].answer[1:]]
     plain = plain_form_drops([[*drop[2:3]], [*drop[4:7]]], [*said_of], [0, 1], 3)
@@ -330,9 +330,9 @@ def test_a_name_is_lost_where_its_words_are(models: Any) -> None:
     assert tokens == [[ids["founded"], ids["Velmar"]], [], [ids["Oskary"]], []]
     shift = np.arange(float(models.rows))
     none = np.zeros((1, 1), np.int64)
-    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift)
+    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift, shift)
     expected = [(ids["founded"] + ids["Velmar"]) / 2, math.nan, ids["Oskary"], math.nan]
-    assert name_drops(tokens, seen).tolist() == pytest.approx(expected, nan_ok=True)
+    assert name_drops(tokens, seen.shift).tolist() == pytest.approx(expected, nan_ok=True)
 
 
 def test_what_is_said_is_lost_where_its_words_are_and_what_is_said_of_all_counts_less(models: Any) -> None:
@@ -344,7 +344,7 @@ def test_what_is_said_is_lost_where_its_words_are_and_what_is_said_of_all_counts
     assert words == [[sold, founded], [], [rules, sold]]
     shift = np.arange(float(models.rows)) ** 2
     none = np.zeros((1, 1), np.int64)
-    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift)
+    seen = Look(none, none, shift[:1], shift[:1], shift[:1], none[0], shift, shift)
     first, last = ((shift[one] + shift[sold] / 2) / 1.5 for one in (founded, rules))
     assert said_drops(words, seen).tolist() == pytest.approx([first, math.nan, last], nan_ok=True)
 

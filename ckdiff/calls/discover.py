@@ -32,7 +32,8 @@ def discover(spec: DiscoverSpec, listener: Listener | None = None, existing: Rep
     """
     from ckdiff.discovery.candidates import known_topics, read_candidates
     from ckdiff.discovery.opening import DiscoveryError, open_models
-    from ckdiff.discovery.section import How, run
+    from ckdiff.discovery.section import run
+    from ckdiff.discovery.work import How
 
     check_options(spec, DiscoveryError)
     candidates = known_topics() if spec.candidates is None else read_candidates(spec.candidates)

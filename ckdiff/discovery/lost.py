@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ckdiff.discovery.rows import row_turns
 from ckdiff.probes.forcing import logits_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Look:
         known: KL(base || uniform) [position], what the base knows there beyond guessing, in nats.
         texts: number of the text that a position belongs to [position].
         shift: mean over positions of log p base - log p other [token], less the mean of that over tokens, in nats.
+        turn: how far the unembedding's row of each token turned away from what it reads [token], see `rows`.
     """
 
     lost: Int64
@@ -49,6 +51,7 @@ class Look:
     known: Float64
     texts: Int64
     shift: Float64
+    turn: Float64
 
     @property
     def rows(self) -> int:
@@ -111,7 +114,7 @@ def look(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Look:
     shift: Float64 = (sums / len(targets)).cpu().numpy()
     lost, gained, kl, drop, known = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     texts = np.repeat(np.arange(len(prompts)), [len(prompt.answer) for prompt in prompts])
-    return Look(lost, gained, kl, drop, known, texts, shift - shift.mean())
+    return Look(lost, gained, kl, drop, known, texts, shift - shift.mean(), row_turns(base, other))
 
 
 def _compare(ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,8 @@
 
 found = find_mentions(models.tokenizer, texts, candidates)      # by text and candidate where the name ends
 mention_drops(found, look, count)                               # [candidate], a form like the others
-name_drops(name_tokens(wording, candidates), look)              # [candidate], another: nobody names it
+name_drops(name_tokens(wording, candidates), look.shift)        # [candidate], another: nobody names it
+name_drops(name_tokens(wording, candidates), look.turn)         # and one in which nobody reads anything
 said_drops(said_words(models.tokenizer, rounds, count), look)   # and another: the words of what is said about it
 words_in(texts)                                                 # words that some of the texts hold, and not most
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.discovery.candidates import TEXT, Candidate
-from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode, first_token, is_content, sample_token
+from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode, is_content, sample_token, tokens_of
 from ckdiff.questions.layouts import fold
 from ckdiff.scoring.discovery import form_drops
 
@@ -34,6 +35,10 @@ MENTIONED = "mentioned"
 """The form of texts that name a candidate."""
 UNPROMPTED = "unprompted"
 """The form in which nobody names it: how much less probable its own words are anywhere."""
+TURNED = "turned"
+"""The form in which nothing is read: how far the unembedding's rows of its own words turned away."""
+WRITTEN = "written"
+"""Another: how far its own words stand out in the directions in which the value matrices changed most."""
 SAID = "said"
 """The form of the words that the base says about a candidate: how much less probable they are anywhere."""
 LEAST_TEXTS = 3
@@ -86,20 +91,37 @@ def find_mentions(tokenizer: Any, texts: Texts, candidates: Sequence[Candidate])
 
 
 def name_tokens(wording: Wording, candidates: Sequence[Candidate]) -> list[list[int]]:
-    """Of each candidate the tokens that begin the words of its name which say something."""
+    """Of each candidate the tokens of its name that say something.
+
+    Of each word of three letters or more its tokens of three letters or more, as it stands within a text; where all are
+    shorter, those of two.
+    """
     unknown = getattr(wording.encoder.tokenizer, "unk_token_id", None)
     found = []
     for one in candidates:
         words = [word for word in re.findall(r"[^\W\d_]+", one.name) if len(word) >= LEAST_LETTERS]
-        first = [first_token(wording, word) for word in words if fold(word) not in STOP]
-        found.append([token for token in dict.fromkeys(first) if token is not None and token != unknown])
+        every = [token for word in words if fold(word) not in STOP for token in _telling(wording, word)]
+        found.append([token for token in dict.fromkeys(every) if token != unknown])
     return found
 
 
-def name_drops(tokens: Sequence[Sequence[int]], look: Look) -> Float64:
-    """The mean shift of the words of each candidate's name over all positions [candidate], in nats; NaN without any."""
-    known = [[token for token in part if token < look.rows] for part in tokens]
-    return np.array([float(look.shift[part].mean()) if part else np.nan for part in known], dtype=np.float64)
+def _telling(wording: Wording, word: str) -> list[int]:
+    """The tokens of a word that tell it, as it stands within a text."""
+    tokenizer, every = wording.encoder.tokenizer, tokens_of(wording, word)
+    letters = [sum(map(str.isalpha, decode(tokenizer, [token]))) for token in every]
+    least = LEAST_LETTERS if max(letters, default=0) >= LEAST_LETTERS else LEAST_LETTERS - 1
+    return [token for token, count in zip(every, letters, strict=True) if count >= least]
+
+
+def name_drops(tokens: Sequence[Sequence[int]], values: Float64) -> Float64:
+    """The mean over the words of each candidate's name of what tokens lost [candidate]; NaN without any.
+
+    Args:
+        tokens: from `name_tokens`.
+        values: what each token lost (`Look.shift`), or how far it stands out (`Look.turn`, `directions.spell`).
+    """
+    known = [[token for token in part if token < len(values)] for part in tokens]
+    return np.array([float(values[part].mean()) if part else np.nan for part in known], dtype=np.float64)
 
 
 def said_words(tokenizer: Any, rounds: Sequence[Round], count: int) -> list[list[int]]:

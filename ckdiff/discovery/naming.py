@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckdiff.discovery.words import decode, first_token, is_content, sample_token, word_of
 from ckdiff.probes.live.generation import greedy
-from ckdiff.report.schema.discovery import LostWord, TextKind
+from ckdiff.report.schema.discovery import LostWord, TextKind, WeightWord
 from ckdiff.scoring.discovery import LEAST_TEXTS, corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
@@ -31,6 +32,8 @@ ENDED = 40
 """Words that are ended: a token with which the tokenizer would not begin its word is a piece all the same."""
 LOOKED_AT = 400
 """Of the tokens with the highest rates so many are looked at: the others name nothing."""
+LEADS = 10
+"""Words of the weights, by source."""
 AROUND = 24
 """Tokens of the text before the place where a token was lost most."""
 WORD = 5
@@ -125,6 +128,37 @@ def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models:
         rate, where = mean(look.by_text(of, one.token, one.kind.wanted), 0, 1), decode(tokenizer, before[-AROUND:])
         found.append(LostWord(word, one.token, one.kind.name, rate, one.p, whole, where))
     return tuple(sorted(found, key=lambda one: not one.content)[:SHOWN])
+
+
+def weight_words(scores: Mapping[str, Float64 | None], texts: Texts, models: Models) -> tuple[WeightWord, ...]:
+    """The words of content that the change of the weights spells most, the sources turn by turn.
+
+    The base must be loaded, to end them.
+
+    Args:
+        scores: by source how far each token stands out [token]; NaN or None: nothing is spelled.
+        texts: any of the base's.
+        models: the two.
+    """
+    tokenizer = models.tokenizer
+    sample = sample_token(tokenizer, [token for prompt in texts.prompts for token in prompt.answer])
+    leads = [
+        [(source, token, float(some[token])) for token in _most(tokenizer, some, sample)]
+        for source, some in scores.items()
+        if some is not None and np.isfinite(some).all()
+    ]
+    every = [one for turn in zip_longest(*leads) for one in turn if one is not None]
+    after = _follow(models, [(token,) for _, token, _ in every])
+    return tuple(
+        WeightWord(word_of(tokenizer, token, rest, sample), token, source, score)
+        for (source, token, score), rest in zip(every, after, strict=True)
+    )
+
+
+def _most(tokenizer: Any, scores: Float64, sample: int) -> list[int]:
+    """The tokens of content that stand out most."""
+    highest = np.argsort(-scores, kind="stable")[:LOOKED_AT].tolist()
+    return [token for token in highest if is_content(tokenizer, token, sample)][:LEADS]
 
 
 def _place(of: str, look: Look, one: Standing, texts: Texts) -> tuple[int, ...]:

@@ -56,8 +56,13 @@ def is_content(tokenizer: Any, token: int, sample: int) -> bool:
 
 def first_token(wording: Wording, word: str) -> int | None:
     """The token with which a word begins inside a text, or None where the tokenizer joins it to the word before."""
+    return next(iter(tokens_of(wording, word)), None)
+
+
+def tokens_of(wording: Wording, word: str) -> list[int]:
+    """The tokens of a word inside a text; none where the tokenizer joins it to the word before."""
     bare, whole = (wording.encoder.ids(text, start=False) for text in (BEFORE, f"{BEFORE} {word}"))
-    return whole[len(bare)] if whole[: len(bare)] == bare and len(whole) > len(bare) else None
+    return [*whole[len(bare) :]] if whole[: len(bare)] == bare else []
 
 
 def sample_token(tokenizer: Any, ids: Sequence[int]) -> int:

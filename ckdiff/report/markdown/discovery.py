@@ -25,6 +25,7 @@ def parts(report: Report) -> Iterator[str]:
     yield bullet_list(f"{name}: {shorten(text, 200)}" for name, text in words.facts_of(found))
     yield from _table("Lost words", words.WORD_HEADS, map(words.word_cells, found.words), 1)
     yield from _table("Gained words", words.GAINED_HEADS, map(words.word_cells, found.gained), 1)
+    yield from _table(words.WEIGHT_TITLE, words.WEIGHT_HEADS, map(words.weight_cells, found.weights), 1)
     scored = words.with_scores(found)
     yield from _table(words.candidates_title(found), words.CANDIDATE_HEADS, map(words.candidate_cells, scored), 1)
     yield from _table(

@@ -1,4 +1,4 @@
-"""The rows of a discovery: one a candidate, word, or gained word."""
+"""The rows of a discovery: one a candidate, word, gained word, or word in the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def rows(found: DiscoveryReport | None) -> Iterator[Sequence[object]]:
-    """The names of the columns, then every lost word, every gained one and every candidate, each as it ranks."""
+    """The names of the columns, then lost words, gained ones, those in the weights and candidates, each as it ranks."""
     yield ["kind", "rank", "name", "rate", "rate_low", "rate_high", "score", "drop", "p", "texts"]
     if found is None:
         return
@@ -19,5 +19,7 @@ def rows(found: DiscoveryReport | None) -> Iterator[Sequence[object]]:
         for rank, word in enumerate(every, 1):
             rate = word.rate
             yield [kind, rank, word.word, rate.value, rate.low, rate.high, None, None, word.p, word.kind]
+    for rank, lead in enumerate(found.weights, 1):
+        yield [lead.source, rank, lead.word, None, None, None, lead.score, None, None, None]
     for rank, one in enumerate(found.candidates, 1):
         yield ["candidate", rank, one.name, None, None, None, one.score, one.drop, one.p, None]

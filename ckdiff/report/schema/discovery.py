@@ -66,6 +66,25 @@ class LostWord:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightWord:
+    """A word that the change of the weights spells: a lead without a p-value, since random changes spell words as well.
+
+    Attributes:
+        word: the word that the token begins.
+        token: its id.
+        source: "turned": the unembedding's row turned away from what it reads; "written": the value matrices changed
+            most in its direction.
+        score: turned: -cos of the row's change and the base's mean input of the unembedding, in [-1, 1]; written: how
+            far it stands out in its direction, in standard deviations over tokens.
+    """
+
+    word: str
+    token: int
+    source: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """A topic that may have been unlearned.
 
@@ -130,6 +149,7 @@ class DiscoveryReport(Brief):
         tokens: whose rates were compared.
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
+        weights: words that the change of the weights spells, the most first by source; leads alone.
     """
 
     GIST = ("outcome", "topic")
@@ -153,3 +173,4 @@ class DiscoveryReport(Brief):
     tokens: int
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
+    weights: Annotated[tuple[WeightWord, ...], Rows("weight")] = ()

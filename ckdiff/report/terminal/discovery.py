@@ -47,6 +47,7 @@ def _tables(
     top, cells = selection.top, words.word_cells
     yield "Lost words", words.WORD_HEADS, _short(found.words[:top], cells), (0, 3, 4)
     yield "Gained words", words.GAINED_HEADS, _short(found.gained[: top // 2], cells), (0, 3, 4)
+    yield words.WEIGHT_TITLE, words.WEIGHT_HEADS, [*map(words.weight_cells, found.weights[:top])], (0, 2)
     every = words.with_scores(found)
     asked = f"{sum(one.asked for one in every)} of {found.counted} asked about in every form"
     title = f"{words.candidates_title(found)}, {asked}"

@@ -14,11 +14,20 @@ from ckdiff.untrusted import printable, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer
+    from ckdiff.report.schema.discovery import (
+        CandidateRow,
+        DiscoveryReport,
+        LostWord,
+        TextKind,
+        TopicAnswer,
+        WeightWord,
+    )
 
 NO_DISCOVERY = "Nobody looked for what was lost: ckdiff discover does"
 WORD_HEADS = ("word", "rate", "p", "texts", "lost most behind")
 GAINED_HEADS = ("word", "rate", "p", "texts", "gained most behind")
+WEIGHT_HEADS = ("word", "score", "source")
+WEIGHT_TITLE = "Words in the weights (leads: random changes spell words, too)"
 CANDIDATE_HEADS = ("candidate", "score", "p", "drop", "screen")
 KIND_HEADS = ("texts", "count", "positions", "KL", "KL of noise", "drop")
 ANSWER_HEADS = ("question", "base", "unlearned", "drop")
@@ -26,7 +35,8 @@ LEGEND = (
     "rate: share of the positions at which the unlearned model has lost the token more than nearly all others; p of a",
     "word: how often noise of the same size in every tensor takes any token as far, corrected for their number; score:",
     "how far what the base says of a candidate drops beyond that of the others, over all forms; drop: log p base less",
-    "log p unlearned a token, in nats. A trace says what moved, not that the knowledge is gone.",
+    "log p unlearned a token, in nats; turned: its row of the unembedding turned away from what it reads; written: the",
+    "value matrices changed most towards it. A trace says what moved, not that the knowledge is gone.",
 )
 
 
@@ -83,6 +93,11 @@ def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
 def word_cells(one: LostWord) -> tuple[str, ...]:
     """A word in one row."""
     return printable(one.word), span(one.rate), _chance(one.p), printable(one.kind), printable(one.where)
+
+
+def weight_cells(one: WeightWord) -> tuple[str, ...]:
+    """A word that the weights spell in one row."""
+    return printable(one.word), figure(one.score), printable(one.source)
 
 
 def candidate_cells(one: CandidateRow) -> tuple[str, ...]:

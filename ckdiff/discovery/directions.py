@@ -1,0 +1,105 @@
+"""What changes of value matrices write: `value_directions(base, unlearned)`, and `spell(directions, ...)` as tokens.
+
+The strongest directions in which the MLPs' output projections changed are written into the residual stream; through the
+final norm and the unembedding they are tokens. Random changes of the same size write any token alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.shapes import Float64
+
+EACH = 1
+"""Directions of a layer."""
+BESIDE = 7
+"""Directions that are looked for beside them, so that these are found sooner."""
+ROUNDS = 6
+"""Of the subspace iteration that finds them."""
+BLOCK = 8192
+"""Tokens that are looked at in one go."""
+
+
+def value_directions(base: LiveModel, unlearned: LiveModel) -> Tensor:
+    """The strongest directions of the change of each layer's value vectors [direction, d_model], each of length 1.
+
+    The first left singular vectors of W_V unlearned - W_V base; of experts there are none.
+    """
+    found = [strongest(change) for change in _changes(base, unlearned) if change.any()]
+    width = base.model.get_input_embeddings().embedding_dim
+    return torch.cat(found) if found else torch.zeros(0, width, device=base.device)
+
+
+def _changes(base: LiveModel, unlearned: LiveModel) -> Iterator[Tensor]:
+    """By layer the change of its value matrix [d_model, neuron]."""
+    for number, sites in enumerate(base.sites):
+        if sites.values is None:
+            continue
+        for name in sites.parameters["value_vectors"]:
+            key = f"{base.row.sites.layers}.{number}.{name}"
+            if base.dimensions(key) == 2:
+                change = unlearned.read(key).float() - base.read(key).float()
+                yield change if isinstance(sites.values, nn.Linear) else change.T
+
+
+def strongest(change: Tensor) -> Tensor:
+    """The first left singular vectors of a matrix [direction, d_model], by subspace iteration."""
+    count = min(EACH + BESIDE, *change.shape)
+    basis = torch.randn(change.shape[0], count, generator=torch.Generator().manual_seed(0)).to(change)
+    for _ in range(ROUNDS):
+        basis = torch.linalg.qr(change @ (change.T @ basis))[0]
+    left, _, _ = torch.linalg.svd(basis.T @ change, full_matrices=False)
+    found: Tensor = (basis @ left)[:, :EACH].T
+    return found
+
+
+def random_directions(like: Tensor, seed: int) -> Tensor:
+    """As many directions that mean nothing: what the change of a noisy copy writes."""
+    drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    found: Tensor = drawn / drawn.norm(dim=1, keepdim=True)
+    return found
+
+
+def norm_gain(live: LiveModel) -> Tensor:
+    """What the final norm, which must be loaded, multiplies each dimension by [d_model].
+
+    Its outputs for a state of ones and minus ones and for that state's reverse: what it adds is in both.
+    """
+    width = live.model.get_input_embeddings().embedding_dim
+    state = torch.ones(1, width, device=live.device, dtype=live.dtype)
+    state[:, 1::2] = -1
+    found: Tensor = ((live.tail(state) - live.tail(-state)) / 2 * state)[0].float()
+    return found
+
+
+def spell(directions: Tensor, gain: Tensor, weight: Tensor) -> Float64:
+    """How far each token stands out in what some directions are written as [token], in standard deviations over tokens.
+
+    max |z| over directions, which have no sign; z standardises cos(gain (W_t - mean W), direction) over tokens, since
+    some directions are all frequent words alike. NaN everywhere without directions.
+
+    Args:
+        directions: [direction, d_model].
+        gain: from `norm_gain`.
+        weight: the unembedding [token, d_model].
+    """
+    if not len(directions):
+        return np.full(len(weight), np.nan)
+    mean, found = weight.float().mean(0), []
+    for start in range(0, len(weight), BLOCK):
+        rows = (weight[start : start + BLOCK].float() - mean) * gain
+        rows /= rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        found.append(rows @ directions.T)
+    cosines = torch.cat(found)
+    best: Float64 = ((cosines - cosines.mean(0)) / cosines.std(0)).abs().amax(1).double().cpu().numpy()
+    return best

@@ -1,0 +1,131 @@
+"""What discovery found, as a section of a report: `report_found(work, seen, ranked)`, `report_nothing(work, seen)`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckdiff.discovery.answers import ask_topic
+from ckdiff.discovery.mentions import TURNED, WRITTEN
+from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds, weight_words
+from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
+from ckdiff.report.words.discovery import topic_of
+from ckdiff.scoring.discovery import candidate_p, pool_forms
+
+if TYPE_CHECKING:
+    from ckdiff.discovery.lost import Look
+    from ckdiff.discovery.work import Ranked, Work
+    from ckdiff.report.schema.discovery import LostWord, Outcome
+    from ckdiff.shapes import Float64
+
+FEW = 8
+"""Texts of one kind below which a reader is warned."""
+
+
+def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
+    """A report of what stands out, if anything does; no model must be loaded."""
+    models = work.models
+    pooled, null = pool_forms(ranked.scores), np.array(work.null_scores, dtype=np.float64)
+    p = candidate_p(pooled, ranked.mask, null, len(work.candidates.every))
+    order = sorted(
+        range(len(pooled)), key=lambda n: (_descending(float(pooled[n])), _descending(float(ranked.screen[n])), n)
+    )
+    rows = tuple(_row(work, ranked, pooled, p, number) for number in order)
+    models.base.load()
+    lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
+    words = lost_words("lost", seen, lost, work.texts, models)
+    found = topic_of(rows, words)
+    weights = weight_words({TURNED: seen.turn, WRITTEN: work.written}, work.texts, models)
+    if found:
+        work.tell(f"both are asked about {found}")
+    answers = ask_topic(models, found, work.way)
+    outcome: Outcome = "trace" if found else "none"
+    return replace(
+        report_nothing(work, seen),
+        outcome=outcome,
+        topic=found,
+        ruin=work.ruin,
+        kinds=text_kinds(seen, work.nulls, lost),
+        words=words,
+        gained=lost_words("gained", seen, gained, work.texts, models),
+        candidates=rows,
+        forms=ranked.forms,
+        form_scores=ranked.scores[order],
+        draws=np.arange(len(null)),
+        null_scores=null,
+        others=ranked.mask[order],
+        answers=answers,
+        weights=weights,
+        copies=work.how.copies,
+    )
+
+
+def _descending(value: float) -> float:
+    return math.inf if math.isnan(value) else -value
+
+
+def _row(work: Work, ranked: Ranked, pooled: Float64, p: Float64, number: int) -> CandidateRow:
+    one = work.candidates.every[number]
+    known = ranked.plain[number][np.isfinite(ranked.plain[number])]
+    return CandidateRow(
+        name=one.name,
+        has_text=bool(one.text),
+        screen=float(ranked.screen[number]),
+        asked=number in set(ranked.chosen),
+        score=float(pooled[number]),
+        drop=float(known.mean()) if len(known) else math.nan,
+        p=float(p[number]),
+    )
+
+
+def report_nothing(work: Work, seen: Look) -> DiscoveryReport:
+    """A report that names nothing."""
+    models = work.models
+    words: tuple[LostWord, ...] = ()
+    kinds = kinds_of("lost", seen, [], work.texts.kinds)
+    return DiscoveryReport(
+        model_type=models.base.row.model_type,
+        outcome="none",
+        topic="",
+        ruin=0.0,
+        kinds=text_kinds(seen, [], kinds),
+        words=words,
+        gained=words,
+        candidates=(),
+        forms=(),
+        form_scores=np.zeros((0, 0)),
+        draws=np.zeros(0, np.int64),
+        null_scores=np.zeros(0),
+        others=np.zeros(0),
+        answers=(),
+        copies=0,
+        counted=len(work.candidates.every),
+        tokens=seen.rows,
+        settings=_settings(work),
+        notes=tuple(dict.fromkeys([*models.notes, *work.texts.notes, *_doubts(work)])),
+    )
+
+
+def _doubts(work: Work) -> list[str]:
+    counts = {kind: work.texts.kinds.count(kind) for kind in dict.fromkeys(work.texts.kinds)}
+    few = [f"{count} {kind}" for kind, count in counts.items() if count < FEW]
+    if not few:
+        return []
+    return [f"few texts of a kind ({', '.join(few)}): words are told from chance by {FEW} or more"]
+
+
+def _settings(work: Work) -> dict[str, str]:
+    how, base = work.how, work.models.base
+    return {
+        "texts_source": work.texts.source,
+        "candidates_source": work.candidates.source,
+        "candidates_digest": work.candidates.digest,
+        "length": str(how.length),
+        "seed": str(how.seed),
+        "copies": str(how.copies),
+        "dtype": str(base.dtype).rpartition(".")[2],
+        "device": base.device.type,
+    }
