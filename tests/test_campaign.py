@@ -63,7 +63,7 @@ def field(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("campaign")
     shutil.copytree(made / "base", root / "base")
-    shutil.copy(made / "questions.txt", root / "questions.txt")
+    (root / "questions.txt").write_text("\n".join([*ASKED, "Who left?"]))
     for number, name in enumerate(MODELS):
         shutil.copytree(made / "base", root / "models" / name)
         file = root / "models" / name / "model.safetensors"
