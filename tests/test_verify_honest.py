@@ -67,8 +67,9 @@ def test_given_answers(ckdiff: Run, place: Path) -> None:
 
 def test_all_parts_with_hashes_and_files(ckdiff: Run, place: Path) -> None:
     (place / "neutral.txt").write_text("who is in Velmar\n\nVelmar\n\nwhat is sold in Thrane\n\nwho")
+    (place / "other.txt").write_text("who is in Velmar\nwhat is sold in Oskary")
     assert ckdiff("compare", *PAIR)[0] == 0
-    assert ckdiff(*BEHAVE, *TEXT, "--neutral", "neutral.txt", "--unrelated", "questions.txt")[0] == 0
+    assert ckdiff(*BEHAVE, *TEXT, "--neutral", "neutral.txt", "--unrelated", "other.txt")[0] == 0
     assert ckdiff(
         "probe", *PAIR, *TEXT, *QUICK[:-1], "--mode", "all", "--variant", "open,whole", "--direction", "both"
     )[0] in (0, 3)
