@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ckdiff.discovery.mentions import TURNED, WRITTEN
 from ckdiff.discovery.rows import SHORT, row_turns
 from ckdiff.probes.forcing import Forced
 from ckdiff.probes.live.unembedding import Unembedding
 from ckdiff.report.hdf5.file import read_report
+from ckdiff.scoring.discovery import TURNED, WRITTEN
 from ckdiff.unlearn.world import TOWNS
 from tests.test_probe_cli import ckdiff, made, place
 

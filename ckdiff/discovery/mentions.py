@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.wording.wording import Wording
     from ckdiff.shapes import Float64
 
-MENTIONED = "mentioned"
-"""The form of texts that name a candidate."""
-UNPROMPTED = "unprompted"
-"""The form in which nobody names it: how much less probable its own words are anywhere."""
-TURNED = "turned"
-"""The form in which nothing is read: how far the unembedding's rows of its own words turned away."""
-WRITTEN = "written"
-"""Another: how far its own words stand out in the directions in which the value matrices changed most."""
 SAID = "said"
 """The form of the words that the base says about a candidate: how much less probable they are anywhere."""
 LEAST_TEXTS = 3

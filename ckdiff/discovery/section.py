@@ -17,11 +17,7 @@ from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.directions import norm_gain, random_directions, spell, value_directions
 from ckdiff.discovery.lost import look, ruin_of
 from ckdiff.discovery.mentions import (
-    MENTIONED,
     SAID,
-    TURNED,
-    UNPROMPTED,
-    WRITTEN,
     find_mentions,
     mention_drops,
     name_drops,
@@ -38,7 +34,7 @@ from ckdiff.discovery.work import How, Ranked, Work
 from ckdiff.probes.forcing import force
 from ckdiff.progress import Listener
 from ckdiff.questions.layouts import fold
-from ckdiff.scoring.discovery import form_scores, pool_forms
+from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_origins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,8 +155,12 @@ def _discover(work: Work) -> DiscoveryReport:
     apart = _with_said(work, apart, seen)
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
     scores = _scores(apart, unasked, mask)
-    forms = (*(one.form for one in rounds), SAID, UNPROMPTED, TURNED, WRITTEN, MENTIONED)[: scores.shape[1]]
-    return report_found(work, seen, Ranked(forms, screen, scores, plain, mask, chosen))
+    return report_found(work, seen, Ranked(_forms(rounds, scores), screen, scores, plain, mask, chosen))
+
+
+def _forms(rounds: list[Round], scores: Float64) -> tuple[str, ...]:
+    """The names of the forms; where no text names a candidate that one is missing."""
+    return (*(one.form for one in rounds), SAID, UNPROMPTED, TURNED, WRITTEN, MENTIONED)[: scores.shape[1]]
 
 
 def _with_said(work: Work, apart: Float64, seen: Look) -> Float64:
@@ -233,5 +233,6 @@ def _noise(
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)
             apart = _with_said(work, apart, seen)
-            scores = pool_forms(_scores(apart, _unasked(work, seen, spelt[number]), np.where(there, 1.0, 0.0)))[there]
-            work.null_scores += scores[np.isfinite(scores)].tolist()
+            scores = _scores(apart, _unasked(work, seen, spelt[number]), np.where(there, 1.0, 0.0))
+            pooled = pool_origins(scores, _forms(rounds, scores))[there]
+            work.null_scores += pooled[np.isfinite(pooled)].tolist()
