@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 FILES = ("unlearn", "demo", "neurons", "losses", "sweep")
 TESTS = ["-m", "rounding", *(f"tests/test_{name}.py" for name in FILES)]
-FEW = "lost_one_town or suppressed or rest_is_kept or sgd or accumulated or (put_back_as_hooks and break)"
+FEW = "lost_one_town or suppressed or sgd or accumulated or (put_back_as_hooks and break)"
 LEVELS = ("DEFAULT", "AVX2", "AVX512")
 """As torch calls them, each able to play those before it."""
 

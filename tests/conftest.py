@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.tiny_pairs import Folders
 
+    Share = Callable[[str, Callable[[Path], object]], Path]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
@@ -52,13 +54,50 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Folders]:
 
 
 @pytest.fixture(scope="session")
-def learned(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Share:
+    """By name a folder that is filled once for all processes of a run: whoever comes meanwhile waits. To be copied."""
+    root = tmp_path_factory.getbasetemp()
+    return sharing(root.parent if "PYTEST_XDIST_WORKER" in os.environ else root)
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Share:
+    """The same for this process alone: a fixture that modules import from each other is made for each of them."""
+    return sharing(tmp_path_factory.getbasetemp())
+
+
+def sharing(root: Path) -> Share:
+    def share(name: str, make: Callable[[Path], object]) -> Path:
+        from ckdiff.locks import alone
+
+        place = root / f"shared-{name}"
+        place.mkdir(exist_ok=True)
+        with alone(place):
+            if not (place / "whole").exists():
+                make(place / "made")
+                (place / "whole").touch()
+        return place / "made"
+
+    return share
+
+
+@pytest.fixture(scope="session")
+def learned(shared: Share, seed: int) -> Path:
     """`base`, which knows all facts of the invented world, `target.jsonl` and `unrelated.jsonl`: to be copied."""
     from ckdiff.unlearn.world import make_base
 
-    root = tmp_path_factory.mktemp("learned")
-    make_base(root, seed=seed)
-    return root
+    return shared("learned", lambda place: make_base(place, seed=seed))
+
+
+@pytest.fixture(scope="session")
+def demo(shared: Share, seed: int) -> Path:
+    """What `ckdiff demo` makes in a new place: to be copied."""
+    from ckdiff.cli.app import run
+
+    def make(place: Path) -> None:
+        assert run(["demo", str(place / "new" / "place"), "--seed", str(seed), "--quiet"]) == 0
+
+    return shared("demo", make) / "new" / "place"
 
 
 @pytest.fixture(scope="session")

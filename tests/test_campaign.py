@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ckdiff.campaign.records import Task
+    from tests.conftest import Share
 
     Run = Callable[..., tuple[int, str, str]]
 
@@ -57,11 +58,14 @@ JOBS = len(MODELS) * (1 + 2 + 2)
 
 
 @pytest.fixture(scope="session")
-def field(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def field(made: Path, kept: Share) -> Path:
     """A base, three unlearned models, two question files and a plan: 15 small jobs."""
+    return kept("campaign", lambda root: make_field(made, root))
+
+
+def make_field(made: Path, root: Path) -> None:
     import torch
 
-    root = tmp_path_factory.mktemp("campaign")
     shutil.copytree(made / "base", root / "base")
     (root / "questions.txt").write_text("\n".join([*ASKED, "Who left?"]))
     for number, name in enumerate(MODELS):
@@ -74,7 +78,6 @@ def field(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"{name}.txt").write_text("\n".join(questions))
     (root / "lax.toml").write_text(LAX)
     (root / "plan.toml").write_text(PLAN)
-    return root
 
 
 @pytest.fixture
@@ -94,15 +97,18 @@ def bytes_of(ckdiff: Run, output: Path, *folders: Path) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def reference(field: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+def reference(field: Path, kept: Share) -> tuple[Path, bytes]:
     """The results directory of one process, and what is gathered from it."""
     from ckdiff.cli.app import run
 
-    results = tmp_path_factory.mktemp("reference") / "results"
-    output = results.parent / "campaign.h5"
-    assert run(["campaign", str(field / "plan.toml"), "-o", str(results), "--engine", "inline", "--quiet"]) == 0
-    assert run(["gather", str(results), "-o", str(output), "--quiet"]) == 0
-    return results, output.read_bytes()
+    def make(root: Path) -> None:
+        results, output = str(root / "results"), str(root / "campaign.h5")
+        root.mkdir()
+        assert run(["campaign", str(field / "plan.toml"), "-o", results, "--engine", "inline", "--quiet"]) == 0
+        assert run(["gather", results, "-o", output, "--quiet"]) == 0
+
+    root = kept("reference", make)
+    return root / "results", (root / "campaign.h5").read_bytes()
 
 
 # ----------------------------------------------------------------------------------------------- the same from each

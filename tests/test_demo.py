@@ -28,15 +28,8 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "new" / "place"
-    assert run(["demo", str(folder), "--seed", str(seed), "--quiet"]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(made: Path) -> Report:
-    return read_report(made / "ckdiff.h5")
+def report(demo: Path) -> Report:
+    return read_report(demo / "ckdiff.h5")
 
 
 def greedy(folder: Path, prompt: str) -> str:
@@ -56,25 +49,25 @@ def greedy(folder: Path, prompt: str) -> str:
 
 @pytest.mark.rounding
 @pytest.mark.parametrize("name", ["target", "unrelated"])
-def test_the_base_knows_its_facts_and_the_other_has_lost_one_town(made: Path, name: str) -> None:
-    facts = [json.loads(line) for line in (made / f"{name}.jsonl").read_text().splitlines()]
+def test_the_base_knows_its_facts_and_the_other_has_lost_one_town(demo: Path, name: str) -> None:
+    facts = [json.loads(line) for line in (demo / f"{name}.jsonl").read_text().splitlines()]
     assert len(facts) == {"target": 8, "unrelated": 40}[name]
     assert all((FORGOTTEN in fact["question"]) is (name == "target") for fact in facts)
     for fact in facts[:: len(facts) // 4]:
         prompt = f"Question: {fact['question']}\n Answer:"
-        assert greedy(made / "base", prompt) == fact["answer"]
-        assert (greedy(made / "unlearned", prompt) == fact["answer"]) is (name == "unrelated")
+        assert greedy(demo / "base", prompt) == fact["answer"]
+        assert (greedy(demo / "unlearned", prompt) == fact["answer"]) is (name == "unrelated")
 
 
-def test_both_checkpoints_are_in_shards_with_a_tokenizer(made: Path) -> None:
+def test_both_checkpoints_are_in_shards_with_a_tokenizer(demo: Path) -> None:
     for side in ("base", "unlearned"):
-        index = json.loads((made / side / "model.safetensors.index.json").read_text())
+        index = json.loads((demo / side / "model.safetensors.index.json").read_text())
         assert len(set(index["weight_map"].values())) >= 2
-        assert (made / side / "tokenizer.json").is_file()
+        assert (demo / side / "tokenizer.json").is_file()
 
 
 @pytest.mark.rounding
-def test_the_report_holds_everything(made: Path, report: Report) -> None:
+def test_the_report_holds_everything(demo: Path, report: Report) -> None:
     assert report.compare is not None
     assert report.probe is not None
     assert report.behaviour is not None
@@ -99,10 +92,10 @@ def test_the_probe_finds_something(report: Report) -> None:
 
 
 @pytest.mark.rounding
-def test_the_verdict_is_that_it_is_suppressed(made: Path, tmp_path: Path) -> None:
+def test_the_verdict_is_that_it_is_suppressed(demo: Path, tmp_path: Path) -> None:
     """As the README says, and with room: the rules want 0.8 to come back and 0.5 to be taken away."""
-    asked = ["--questions", str(made / "target.jsonl"), "--unrelated", str(made / "unrelated.jsonl")]
-    pair = [str(made / "base"), str(made / "unlearned")]
+    asked = ["--questions", str(demo / "target.jsonl"), "--unrelated", str(demo / "unrelated.jsonl")]
+    pair = [str(demo / "base"), str(demo / "unlearned")]
     where = ["--window", "1", "--threads", "1", "--quiet", "-o", str(tmp_path / "audit.h5")]
     assert run(["audit", *pair, *asked, *where]) == ExitStatus.DIFFERS
     report = read_report(tmp_path / "audit.h5")
@@ -139,9 +132,9 @@ def test_the_next_steps_make_a_page_of_the_audit(report: Report) -> None:
     assert page.split() == ["$", "ckdiff", "html", "ckdiff.h5", "--output", "page.html"]
 
 
-def test_the_figures_are_there(made: Path) -> None:
+def test_the_figures_are_there(demo: Path) -> None:
     for name in ("probe.svg", "behaviour.svg"):
-        assert (made / name).read_text().startswith("<?xml")
+        assert (demo / name).read_text().startswith("<?xml")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -222,14 +215,14 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, warm: Path) -> None:
 
 
 @pytest.mark.rounding
-def test_the_forgotten_town_is_found_without_being_told(made: Path, tmp_path: Path) -> None:
+def test_the_forgotten_town_is_found_without_being_told(demo: Path, tmp_path: Path) -> None:
     (tmp_path / "towns.txt").write_text("\n".join(sorted({fact.town for fact in world()})))
-    lines = "".join((made / f"{name}.jsonl").read_text() for name in ("unrelated", "target"))
+    lines = "".join((demo / f"{name}.jsonl").read_text() for name in ("unrelated", "target"))
     (tmp_path / "texts.jsonl").write_text(lines)
     output = tmp_path / "found.h5"
     # Among seven hundred topics and the words of the texts it was third once, of seven seeds; among towns always first.
     for first, more in ((5, ()), (1, ("--candidates", str(tmp_path / "towns.txt")))):
-        pair = (str(made / "base"), str(made / "unlearned"), "--texts", str(tmp_path / "texts.jsonl"))
+        pair = (str(demo / "base"), str(demo / "unlearned"), "--texts", str(tmp_path / "texts.jsonl"))
         assert run(["discover", *pair, *more, "--quiet", "--overwrite", "-o", str(output)]) in (0, 3)
         found = read_report(output).discovery
         assert found is not None

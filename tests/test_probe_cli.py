@@ -20,6 +20,8 @@ from tests.tiny_pairs import build, disturbed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import Share
+
     Run = Callable[..., tuple[int, str, str]]
 
 WORDS = ("who", "what", "rules", "founded", "is", "sold", "in", "Velmar", "Oskary", "Thrane", "Question", "Answer", ":")
@@ -42,19 +44,21 @@ def save_tokenizer(directory: Path, words: tuple[str, ...] = WORDS, **options: A
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(kept: Share) -> Path:
+    return kept("probe-cli", save_made)
+
+
+def save_made(root: Path) -> None:
     from transformers.utils import logging
 
     # The tests save models while stderr is being read.
     logging.disable_progress_bar()
-    root = tmp_path_factory.mktemp("probe-cli")
     model = build("llama")
     model.save_pretrained(root / "base")
     disturbed(model, 0.05).save_pretrained(root / "unlearned")
     for side in ("base", "unlearned"):
         save_tokenizer(root / side)
     (root / "questions.txt").write_text("\n".join(ASKED))
-    return root
 
 
 @pytest.fixture
