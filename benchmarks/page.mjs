@@ -134,9 +134,16 @@ for (const start of ["question-", "window-"]) {
   if (!box || box.y < 0 || box.y > 740) faults.push(`#${id} is not shown`);
   await narrow.close();
 }
-await page.emulateMedia({ media: "print", colorScheme: "dark" });
-await page.pdf({ path: path.join(out, "print.pdf"), format: "A4" });
 await page.close();
+// Printed as it was opened, with everything folded: paper holds all of it.
+const paper = await opened(1280, "dark");
+await paper.evaluate(() => {
+  window.addEventListener("beforeprint", () => (window.folded = document.querySelectorAll("details:not([open])").length));
+});
+await paper.emulateMedia({ media: "print", colorScheme: "dark" });
+await paper.pdf({ path: path.join(out, "print.pdf"), format: "A4" });
+if ((await paper.evaluate(() => window.folded)) !== 0) faults.push("print: something stays folded");
+await paper.close();
 
 const context_without = await chromium.launch({ executablePath: binary, args: ["--no-sandbox", "--disable-gpu"] });
 const plain = await (await context_without.newContext({ javaScriptEnabled: false })).newPage();

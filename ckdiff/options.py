@@ -214,6 +214,7 @@ NEURONS = Option("--neurons", "Of mode coeff: which neurons carry the best windo
 DEVICE = Option("--device", "auto, cpu, cuda or cuda:N.", RUNS)
 BATCH_SIZE = Option("--batch-size", "Questions that go through a layer together.", RUNS, least=1)
 TITLE = Option("--title", "The heading; else the names of both models.")
+NOTE = Option("--note", "A line below the heading: who made this, and when; a report records no date.")
 OUTPUT = Option("--output -o", "The HDF5 report to write.")
 USUAL_REPORT = "ckdiff.h5"
 """The default of `--output`."""

@@ -489,7 +489,7 @@ def test_the_policy_that_ckdiff_brings(tmp_path: Path) -> None:
     ((_, _, report),) = merged_reports(results(one), read_policy())
     assert report.verdict is not None
     assert report.verdict.gate is not None
-    assert report.verdict.gate.source == "ckdiff's own"
+    assert report.verdict.gate.source == "ckdiff's own, default"
     lacking = kept(tmp_path, slot("p"), about("p", compare=built.compared()))
     assert gather(results(lacking), read_policy()).outcome == "inconclusive"
 

@@ -38,14 +38,17 @@ from ckdiff.report.schema.attack import ReturnedAnswer
 from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment, LowRank
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.report.schema.verdict import LABELS, OUTCOMES
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES, RuleResult
+from ckdiff.report.words.attack import BORROWED_NOTE
+from ckdiff.report.words.intervals import WIDER
 from ckdiff.report.words.names import pair_names, pair_title
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.summary import in_short
 from ckdiff.report.words.terms import TERMS
-from ckdiff.report.words.verdict import HEADLINES, TO_DO
+from ckdiff.report.words.verdict import HEADLINES, SHARES_LEGEND, TO_DO, UNFIT
 from tests import reports
 from tests.reports import (
+    attack_row,
     attacks,
     behaviour,
     behaviour_beside,
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.probe import ProbeRun
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import Label, Outcome
+    from ckdiff.report.schema.verdict import Knowledge, Label, Outcome
 
 SCHEMA = ("attack", "behaviour", "comparison", "depth", "discovery", "probe", "verdict")
 CSV = "data:text/csv;charset=utf-8,"
@@ -240,7 +243,8 @@ def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
         ("label inconclusive", f"{label}, knowledge unknown"),
     ]
     assert [one.text for one in first.walk() if one.attributes.get("class", "") == "title"] == [HEADLINES[label].title]
-    for words in (HEADLINES[label].action, *given.side_effects, "0 of 1 unrelated answer changed as well"):
+    caution = HEADLINES[label].action.removeprefix(UNFIT).lstrip(":. ")
+    for words in (caution[1:], *given.side_effects, "0 of 1 unrelated answer changed as well"):
         assert words in first.text
     assert given.reason in judged.text
     for rule in given.rules:
@@ -258,7 +262,7 @@ def test_failed_checks_come_first_and_passed_ones_are_folded() -> None:
     marks = [row.all("th")[0].text.split()[1] for row in judged.all("table")[0].all("tbody")[0].all("tr")]
     assert marks == ["failed", "not"]
     assert "1 of 3 checks failed, 1 lacks evidence" in first.text
-    assert [one.text.split()[1] for one in first.all("li") if one.all("span")] == ["failed", "not"]
+    assert [one.text.split()[1] for one in first.all("li") if one.all("span")] == ["failed:", "not"]
     for check in given.checks:
         folded = [one for one in judged.all("details")[1:] if check.text in one.text]
         assert bool(folded) is (check.outcome == "passed")
@@ -490,13 +494,58 @@ def test_every_window_has_an_address_of_its_own() -> None:
     }
 
 
+def test_the_head_says_who_judged_by_which_version_and_what_its_maker_notes() -> None:
+    judged, bare = dataclasses.replace(full(), verdict=verdict(gate=gate())), report(comparison())
+    head = tree(judged).all("header")[0].text
+    digest = gate().digest[:12]
+    assert f"Judged by the policy audit.toml, sha256 {digest}; ckdiff {judged.versions['ckdiff']}" in head
+    assert "Judged by no policy; ckdiff " in tree(bare).all("header")[0].text
+    assert "M. Meier" not in head
+    noted = to_html(judged, note="M. Meier <b>, 28 Nov 2026")
+    assert '<p class="pair">M. Meier &lt;b&gt;, 28 Nov 2026</p>' in noted
+    assert noted != to_html(judged) == to_html(judged, note="")
+
+
+@pytest.mark.parametrize(
+    ("exact", "said"), [(True, "Every answer is as before"), (False, "fewest words with the base")]
+)
+def test_the_order_of_answers_is_said_as_it_is(exact: bool, said: str) -> None:
+    given = reports.answer("Who?", "I", "I", 1.0), reports.answer("Where?", "a b", "a b", 1.0)
+    rows = [dataclasses.replace(one, exact=exact or not n) for n, one in enumerate(given)]
+    page = tree(report(None, None, behaviour(answers=(reports.answer_set("unrelated", *rows),)))).text
+    assert said in page
+    assert "Answers that changed most" not in page
+
+
+def test_one_score_has_two_bands_where_a_verdict_stands_beside_and_that_is_said() -> None:
+    alone = report(None, probe())
+    judged = dataclasses.replace(alone, verdict=verdict(gate=gate()))
+    assert (WIDER in tree(alone).text, WIDER in tree(judged).text) == (False, True)
+    assert "over all modes and windows of a direction" in SHARES_LEGEND
+
+
+def test_paper_holds_everything() -> None:
+    """`benchmarks/page.mjs` prints it in a browser; this holds what does it."""
+    page = to_html(full())
+    print_style = page[page.index("@media print") :]
+    for rule in ("thead{display:table-header-group}", "details::details-content{content-visibility:visible}"):
+        assert rule in print_style
+    assert "counter(page)" in page
+    assert 'addEventListener("beforeprint"' in page
+    assert 'addEventListener("afterprint"' in page
+
+
 def test_a_narrow_screen_opens_part_by_part() -> None:
     first, *others = tree(full()).all("section")
     assert not [one for one in first.all("details") if one.attributes.get("class") == "wide"]
     for section in others:
-        _, folded = section.children
+        heading, folded = section.children
         assert isinstance(folded, Element)
+        assert isinstance(heading, Element)
         assert (folded.attributes.get("class"), "open" in folded.attributes) == ("wide", True)
+        # Each screen has one of the two: its style leaves the other out.
+        assert heading.attributes["class"] == "roomy"
+        assert folded.all("summary")[0].text == heading.text
 
 
 def test_gaps_and_far_values_are_seen() -> None:
@@ -526,16 +575,58 @@ def test_what_came_back_is_evidence_first_and_what_borrowed_from_the_base_says_s
     blend = [ReturnedAnswer("blend", "50% of the way", -1, "unlearned", question, "said") for question in (0, 1)]
     again = ReturnedAnswer("forms", "plain", -1, "base", 1, "said")
     found = attacks(returned=(*blend, *attacks().returned, again))
-    rows = [
-        [cell.text for cell in (*row.all("th"), *row.all("td"))]
-        for table in tree(report(comparison(), attack=found)).all("table")
-        if table.attributes.get("aria-label") == "Answers that came back"
-        for row in table.all("tbody")[0].all("tr")
-    ]
-    assert [row[:3] for row in rows] == [
-        ["forms", "as asked", "Who wrote it?"],
-        ["blend", "50% of the way (shown)", "Where is it?"],
-    ]
+    page = tree(report(comparison(), attack=found))
+    rows = {
+        table.attributes["aria-label"]: [
+            [cell.text for cell in (*row.all("th"), *row.all("td"))][:3] for row in table.all("tbody")[0].all("tr")
+        ]
+        for table in page.all("table")
+        if (table.attributes.get("aria-label") or "").startswith("What came back")
+    }
+    assert rows == {
+        "What came back": [["forms", "as asked", "Who wrote it?"]],
+        "What came back only with help": [["blend", "50% of the way", "Where is it?"]],
+    }
+    assert BORROWED_NOTE in page.text
+    own = tree(report(comparison(), attack=attacks()))
+    assert BORROWED_NOTE not in own.text
+    lent = tree(report(comparison(), attack=attacks(returned=tuple(blend))))
+    assert [one.text for one in lent.all("h3") if "came back" in one.text] == ["What came back only with help"]
+
+
+@pytest.mark.parametrize(("knowledge", "told"), [("still there", True), ("unknown", False)])
+def test_the_section_on_attacks_says_no_less_than_the_verdict(knowledge: Knowledge, told: bool) -> None:
+    none = attacks(tiers=tuple(dataclasses.replace(one, returned=0) for one in attacks().tiers))
+    rules = (RuleResult("matched", True, "0.4 % fit as well", 0.004, 0.01, "at_most"),)
+    given = verdict(gate=gate(), knowledge=knowledge, rules=rules, lacking=())
+    page = tree(report(comparison(), attack=none, verdict=given))
+    attack, first = (page.all("section", id=name)[0].text for name in ("attack", "verdict"))
+    assert "no answer came back word for word" in attack
+    assert ("but right answers are told from wrong ones" in attack) is told
+    assert ("No answer came back as text, but it tells the right answers from the wrong ones" in first) is told
+    assert "gives it away" not in page.text
+    assert ("With NEW for the new model: ckdiff audit /models/base NEW" in first) is told
+
+
+@pytest.mark.parametrize(
+    ("tried", "said", "left"),
+    [
+        ((), "token by token. Sampling, some other wordings, rounded weights, a few steps of training,", ""),
+        (("samples",), "The attacks also tried sampling. Some other wordings, rounded", "Sampling"),
+        (
+            ("samples", "forms", "quantise", "relearn"),
+            "a few steps of training. Other languages, wordings that",
+            "Samp",
+        ),
+    ],
+)
+def test_the_limits_name_what_was_not_tried(tried: tuple[str, ...], said: str, left: str) -> None:
+    rows = tuple(attack_row(name, 0, "plain") for name in tried)
+    unmeasured = attack_row("relearn", 2, "not measured", returned=-1), attack_row("samples", 0, "16", side="base")
+    method = tree(report(comparison(), attack=attacks(rows=(*rows, *unmeasured)))).all("section", id="method")[0].text
+    assert said in " ".join(method.split())
+    assert not left or f"{left}ing, some" not in method
+    assert "Answers are greedy" not in method
 
 
 def test_answers_that_changed_come_first_side_by_side() -> None:

@@ -421,7 +421,7 @@ def test_a_name_is_one_of_ours_where_there_is_no_such_file(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert read_policy(Path("default")).digest == read_policy().digest
     assert read_policy(Path("not-recovered")).source == "ckdiff's own, not-recovered"
-    assert read_policy().source == "ckdiff's own"
+    assert read_policy().source == "ckdiff's own, default"
     (tmp_path / "not-recovered").write_text("[require]\nquestions = 1\n")
     assert (read_policy(Path("not-recovered")).source, len(read_policy(Path("not-recovered")).checks)) == (
         "not-recovered",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,14 +18,15 @@ from ckdiff.cli.audit import audit
 from ckdiff.cli.groups import slots_of
 from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT, Option
 from ckdiff.report.schema.report import Provenance, Report
-from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, Verdict
+from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, RuleResult, Verdict
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, complete_command
 from ckdiff.report.words.gates import gate_text
+from ckdiff.report.words.known import STILL, Shown, shown_by
 from ckdiff.report.words.sections import Selection
-from ckdiff.report.words.summary import ROOMS, checks_text, in_short, next_commands, unrelated_text
-from ckdiff.report.words.verdict import advice_text
+from ckdiff.report.words.summary import ROOMS, again_command, checks_text, in_short, next_commands, unrelated_text
+from ckdiff.report.words.verdict import NEXT, UNFIT, action_text, advice_text, knowledge_text
 from tests.judged import answered, behaved, probed, report, side
 from tests.reports import attacks
 from tests.test_tables import rendered
@@ -46,7 +47,7 @@ def gated(*checks: tuple[str, Outcome]) -> Verdict:
     ("names", "expected"),
     [
         ([], ""),
-        (["fail.labels"], "fail.labels: what fail.labels is about"),
+        (["fail.labels"], "what fail.labels is about (fail.labels)"),
         (["a", "b", "c", "d"], "a, b, c, d"),
         (["a", "b", "c", "d", "e"], "a, b, c, d and 1 more"),
     ],
@@ -54,14 +55,14 @@ def gated(*checks: tuple[str, Outcome]) -> Verdict:
 def test_failed_checks_are_named(names: list[str], expected: str) -> None:
     found = gated(("kept", "passed"), *((name, "failed") for name in names), ("lacks", "inconclusive"))
     assert checks_text(found, "failed") == expected
-    assert checks_text(found, "inconclusive") == "lacks: what lacks is about"
+    assert checks_text(found, "inconclusive") == "what lacks is about (lacks)"
     assert checks_text(replace(found, gate=None), "failed") == ""
 
 
 def test_a_long_sentence_is_cut_between_words() -> None:
     text = checks_text(gated(("long " * 60, "failed")), "failed")
     assert len(text) <= ROOMS[0]
-    assert text.endswith("long …")
+    assert text.endswith("long … (long long long long long long long …)")
 
 
 def test_a_check_is_left_without_what_stands_elsewhere_on_the_screen() -> None:
@@ -70,13 +71,13 @@ def test_a_check_is_left_without_what_stands_elsewhere_on_the_screen() -> None:
     for text in (f"the policy allows gone: {found.knowledge_reason}", "the policy allows gone (`ckdiff attack`)"):
         check = replace(found.gate.checks[0], text=text)
         again = replace(found, gate=replace(found.gate, checks=(check,)))
-        assert checks_text(again, "failed") == "require.knowledge: the policy allows gone"
+        assert checks_text(again, "failed") == "the policy allows gone (require.knowledge)"
 
 
 TARGET, UNRELATED = answered("target", 0.1, 0.0, 0.3, same=2), answered("unrelated", 0.9, 0.8, 1.0, same=9)
 ASKED = report(behaviour=behaved(TARGET, UNRELATED))
 UNSEEN = "With 10 questions, what shows in fewer than 25.9 % of such answers can go unseen."
-SURE = {"still there": "That was shown, and other questions", "identical": "Every stored value was compared."}
+SURE = {"still there": "Other questions cannot unsay it.", "identical": "Every stored value was compared."}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_policy_that_does_not_ask_about_the_knowledge_releases_nothing() -> No
     verdict = replace(judge(ASKED), knowledge="still there", label="suppressed", lacking=())
     gate = Gate(outcome="passed", source="p.toml", digest="", policy="", checks=())
     still, asks = replace(verdict, gate=gate), GateCheck("require.knowledge", "passed", "", 0.0, 0.0)
-    assert "what it was to unlearn: the policy does not ask about that, and passed. That" in in_short(ASKED, still)
+    assert "what it was to unlearn: the policy does not ask about that, and passed. Other" in in_short(ASKED, still)
     assert (
         gate_text(still) == "the gate passed, by a policy (p.toml) that does not ask about the knowledge: 'still there'"
     )
@@ -117,6 +118,79 @@ def test_a_policy_that_does_not_ask_about_the_knowledge_releases_nothing() -> No
     failed = replace(still, gate=replace(gate, outcome="failed"))
     assert "do not release it." in in_short(ASKED, failed)
     assert gate_text(failed) == "the gate failed"
+
+
+def ruled(**fired: bool) -> Verdict:
+    """A verdict that still knows, by these rules."""
+    rules = tuple(RuleResult(name.replace("_", " "), held, "", 0.0, 0.0, "at_most") for name, held in fired.items())
+    return replace(judge(ASKED), knowledge="still there", label="suppressed", lacking=(), rules=rules)
+
+
+@pytest.mark.parametrize(
+    ("found", "by", "seen"),
+    [
+        (ruled(answers_kept=True, matched=True), "asked", "It says it when it is simply asked; other"),
+        (ruled(answers_kept=False, answers_back=True), "attacked", "Attacks got answers out of it; other"),
+        (ruled(answers_back=True, guessed=True), "attacked", "Attacks got answers out of it; other"),
+        (
+            ruled(answers_back=True, guessed=False, matched=True),
+            "matched",
+            "What came back as text may be guesses, but",
+        ),
+        (ruled(answers_back=False, matched=True), "matched", "What came back as text may be guesses, but it tells"),
+        (ruled(matched=False), "", "Other questions cannot unsay it."),
+        (ruled(), "", "Other questions cannot unsay it."),
+    ],
+)
+def test_what_was_seen_is_said_in_plain_words(found: Verdict, by: Shown, seen: str) -> None:
+    assert shown_by(found) == by
+    assert shown_by(replace(found, knowledge="unknown")) == ""
+    assert shown_by(replace(found, label="identical")) == "same"
+    asked = replace(ASKED, attack=attacks())
+    assert seen in in_short(asked, found)
+    assert knowledge_text(found).startswith(STILL[by])
+    silent = attacks(tiers=tuple(replace(one, returned=0) for one in attacks().tiers))
+    none = "No answer came back as text, but" in in_short(replace(ASKED, attack=silent), found)
+    assert none == (by == "matched")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "ckdiff audit /models/base NEW --questions FILE --output new.h5"),
+        ({"label": "identical"}, ""),
+        ({"knowledge": "unknown"}, ""),
+        ({"lacking": (f"`{TURNED}`",)}, ""),
+        (
+            {"gate": Gate(outcome="failed", source="ckdiff's own, default", digest="", policy="", checks=())},
+            " --output new.h5",
+        ),
+        ({"gate": Gate(outcome="failed", source="ckdiff's own", digest="", policy="", checks=())}, " --output new.h5"),
+        (
+            {"gate": Gate(outcome="failed", source="ckdiff's own, not-recovered", digest="", policy="", checks=())},
+            " --policy not-recovered",
+        ),
+        (
+            {"gate": Gate(outcome="failed", source="my p.toml", digest="", policy="", checks=())},
+            " --output new.h5 --policy 'my p.toml'",
+        ),
+    ],
+)
+def test_the_audit_of_the_next_model_is_offered(changes: dict[str, Any], expected: str) -> None:
+    command = again_command(report(), replace(ruled(matched=True), **changes))
+    assert command.endswith(expected)
+    assert bool(command) == bool(expected)
+
+
+def test_advice_says_what_to_do_next_and_do_not_release_once() -> None:
+    found, failed = ruled(matched=True), Gate(outcome="failed", source="", digest="", policy="", checks=())
+    assert advice_text(found).startswith("Unlearn it anew by other means, and audit the new model with the same")
+    assert advice_text(found).count(UNFIT) == 1
+    assert action_text(replace(found, gate=failed)).count("Do not release") == 1
+    assert UNFIT in action_text(replace(found, gate=replace(failed, outcome="passed")))
+    for knowledge, words in NEXT.items():
+        assert advice_text(replace(found, knowledge=knowledge)).startswith(words)
+    assert not advice_text(replace(found, label="identical")).startswith("Unlearn")
 
 
 def test_where_nothing_was_asked_the_sentence_is_sure_of_nothing() -> None:

@@ -287,12 +287,13 @@ def test_what_attacks_bring_back_is_still_there(changes: dict[str, Any], knowled
 @pytest.mark.parametrize(
     ("plain", "told"),
     [
-        ({"z": 3.0, "p": 0.002}, "simply asked, answers match their questions (z 3.0) as 0.002 of random pairings"
-         " would, most clearly under forms: plain (z 3.5)."),
-        ({"z": 3.6, "p": 0.002}, "asked, answers match their questions (z 3.6) as 0.002 of random pairings would."),
-        ({"z": 3.0, "p": 0.02}, "under forms: plain answers match their questions (z 3.5) as 0.004 of random pairings"),
-        ({"side": "base"}, "under forms: plain answers match"),
-        ({"setting": "plain"}, "under forms: plain answers match"),
+        ({"z": 3.0, "p": 0.002}, "simply asked, 0.2 % of random pairings of questions and answers fit as well as the"
+         " right one (z 3.0), most clearly asked in other words (forms: plain, z 3.5)."),
+        ({"z": 3.6, "p": 0.002}, "asked, 0.2 % of random pairings of questions and answers fit as well as the right"
+         " one (z 3.6)."),
+        ({"z": 3.0, "p": 0.02}, "question: 0.4 % of random pairings of questions and answers fit as well as the right"),
+        ({"side": "base"}, "right one, asked in other words (forms: plain, z 3.5)."),
+        ({"setting": "plain"}, "right one, asked in other words (forms: plain, z 3.5)."),
     ],
 )  # fmt: skip
 def test_the_plainest_way_that_decides_is_named(plain: dict[str, Any], told: str) -> None:
@@ -303,7 +304,9 @@ def test_the_plainest_way_that_decides_is_named(plain: dict[str, Any], told: str
     assert PLAINLY[1] == AS_ASKED
     assert told in judge(suppressed(attack=found)).knowledge_reason
     weights = replace(found, tiers=(replace(first, returned=0, tier=1),))
-    assert "under forms: plain answers match" in judge(suppressed(attack=weights)).knowledge_reason
+    assert (
+        "right one, asked in other words (forms: plain, z 3.5)." in judge(suppressed(attack=weights)).knowledge_reason
+    )
 
 
 def test_attacks_that_could_not_be_made_are_lacking() -> None:

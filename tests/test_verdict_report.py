@@ -37,6 +37,8 @@ from ckdiff.report.words.verdict import (
     OUTCOME_WORDS,
     STATUSES,
     TO_DO,
+    UNFIT,
+    action_text,
     exit_status,
     exit_text,
     gate_line,
@@ -314,7 +316,7 @@ def test_a_terminal_shows_verdict_and_why_first_then_the_gate_then_the_evidence(
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
     assert "…" not in text
-    order = ["why ", found.reason, "to do", HEADLINES[label].action, "Gate: policy audit.toml", "FAILED fail.labels"]
+    order = ["why ", found.reason, "to do", action_text(found).strip(), "Gate: policy audit.toml", "FAILED fail.labels"]
     order += [
         "Rules that",
         "What brings the answers back",
@@ -390,8 +392,7 @@ def rows_of(tokens: list[Token]) -> list[list[str]]:
 def test_markdown_puts_the_verdict_first() -> None:
     text = to_markdown(judged(verdict(gate=gate())))
     assert text.startswith(
-        "## Verdict: suppressed\n\n"
-        "**SUPPRESSED: States alone bring the answers back, whatever became of the weights**  \n"
+        "## Verdict: suppressed\n\n**SUPPRESSED: The base's inner states bring the answers back, no weight undone**  \n"
     )
     order = ["GATE FAILED", "**why:**", "### Gate", "### Rules that hold", "### What brings", "### Side effects"]
     order += ["### Not measured", "### What this is about", "exit status 1", "## ckdiff compare", "## ckdiff probe"]
@@ -530,5 +531,8 @@ def test_every_format_says_what_is_to_be_known_of_the_policy_and_of_the_knowledg
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_what_to_do_follows_the_outcome(outcome: Outcome) -> None:
     facts = dict(verdict_facts(verdict(gate=gate(outcome=outcome))))
-    assert facts["to do"] == TO_DO[outcome] + HEADLINES["suppressed"].action
+    action = HEADLINES["suppressed"].action
+    # Whether to release is said once: by the gate where it did not pass.
+    rest = action if outcome == "passed" else "W" + action.removeprefix(f"{UNFIT}: w")
+    assert facts["to do"] == TO_DO[outcome] + rest
     assert dict(verdict_facts(verdict()))["to do"] == HEADLINES["suppressed"].action

@@ -27,7 +27,7 @@ from ckdiff.audit.verify.asked import check_questions
 from ckdiff.audit.verify.behaviour import _perplexity
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.probe import EVERYTHING, SELF_PATCH, texts_digest
-from ckdiff.audit.verify.report import check
+from ckdiff.audit.verify.report import _check_older_band, check
 from ckdiff.cli.app import run
 from ckdiff.questions.questions import read_questions
 from ckdiff.report.exports.attestation import PAYLOAD_TYPE, payload
@@ -569,6 +569,20 @@ def test_another_policy_is_caught_by_naming_the_right_one(scene: Scene) -> None:
     status, out = scene.verify("--policy", scene.root / "policy.toml")
     assert status == 1
     assert "against the policy given" in out
+
+
+def test_a_verdict_of_older_rules_with_the_same_band_is_no_forgery(scene: Scene) -> None:
+    assert scene.report.verdict is not None
+    scene.write(with_verdict(scene.report, edition=scene.report.verdict.edition - 1))
+    assert scene.verify()[0] == 0
+    # The band of several modes at once is no curve's own.
+    said = with_verdict(scene.report, explained=0.9, explained_low=0.8, explained_high=1.0)
+    probed, verdict = scene.report, said.verdict
+    assert verdict is not None
+    for again, differs in ((verdict, 0), (replace(verdict, explained_low=0.7), 1)):
+        found = Differences()
+        _check_older_band(probed, verdict, again, found)
+        assert len(found.found) == differs
 
 
 def test_swapped_provenance_is_caught_by_the_files(scene: Scene) -> None:

@@ -18,6 +18,7 @@ def html(
     output: str | PathLike[str] = "ckdiff.html",
     overwrite: bool = False,
     title: str | None = None,
+    note: str | None = None,
 ) -> Path:
     """Make a page of a report: one HTML file without network, for screen, phone and print.
 
@@ -26,6 +27,7 @@ def html(
         output: the file; an older page there is replaced.
         overwrite: whatever is there is replaced, but for the report itself.
         title: the heading; else the names of the pair, or of the campaign.
+        note: a line below it: who made the page, and when.
 
     Raises:
         CkdiffError: the report cannot be read, or the place holds something else.
@@ -35,10 +37,10 @@ def html(
 
     place = Path(output)
     if not isinstance(report, (str, PathLike)):
-        write_page(report, place, overwrite, title)
+        write_page(report, place, overwrite, title, note)
         return place
     if place.exists() and Path(report).exists() and place.samefile(report):
         raise CkdiffError(f"{place}: is the report itself; name another file with -o FILE")
     check_place(place, overwrite)
-    write_page(read_any(Path(report)), place, overwrite, title)
+    write_page(read_any(Path(report)), place, overwrite, title, note)
     return place

@@ -161,7 +161,7 @@ def in_short(report: Report, folder: Path) -> str:
             *lines,
             " - the target's answers, base → unlearned:",
             *answers,
-            f" - attacked, without the base's help: {headline(report.attack)}",
+            f" - attacked, without the base's help: {headline(report.attack, found)}",
             fill(
                 f"So: of what was lost (krs_kl), states of the base in one layer bring {most:.0%} back. That says where"
                 f" the effect lives. What the unlearned model knows by itself, attacks tell: {found.knowledge}."

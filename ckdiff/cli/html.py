@@ -8,7 +8,7 @@ from typing import Annotated
 from ckdiff.calls.html import html as write
 from ckdiff.cli.console import remark
 from ckdiff.cli.options import OVERWRITE, QUIET, REPORT
-from ckdiff.options import OUTPUT, TITLE
+from ckdiff.options import NOTE, OUTPUT, TITLE
 
 
 def html(
@@ -16,8 +16,9 @@ def html(
     output: Annotated[Path, OUTPUT.but("The HTML file to write.")] = Path("ckdiff.html"),
     overwrite: Annotated[bool, OVERWRITE.but("Replace a file at --output that is no page of ckdiff's.")] = False,
     title: Annotated[str | None, TITLE] = None,
+    note: Annotated[str | None, NOTE] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a page of a report: one HTML file without network, for screen, phone and print."""
-    write(report, output, overwrite, title)
+    write(report, output, overwrite, title, note)
     remark(f"page: {output}", quiet)

@@ -16,6 +16,7 @@ from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.audit.gate.records import Policy
 from ckdiff.errors import CkdiffError
 from ckdiff.files import read_small
+from ckdiff.report.words.gates import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     name = DEFAULT.stem if path is None else str(path)
     path = None if path is None else Path(path)
     if name in BUNDLED and (path is None or not path.exists()):
-        source = "ckdiff's own" if name == DEFAULT.stem else f"ckdiff's own, {name}"
-        return parse_policy(_read(BUNDLED[name]), source, BUNDLED[name].parent)
+        return parse_policy(_read(BUNDLED[name]), f"{OWN}{name}", BUNDLED[name].parent)
     assert path is not None
     return parse_policy(_read(path), path.name, path.parent)
 

@@ -26,6 +26,7 @@ from ckdiff.audit.verdict.absence import BESIDE, COMMAND, doubts, few_facts, hin
 from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
 from ckdiff.audit.verdict.direction import exchanged, wrong_way
 from ckdiff.audit.verdict.rules import RULES
+from ckdiff.report.words.attack import way_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED
 from ckdiff.scoring.clusters import cluster_count
 
@@ -109,9 +110,8 @@ def comes_back(case: Case, label: Label) -> Statement | None:
     if not tiers:
         return None
     best = min((one for one in tiers if _beyond(one) > 0), key=_guessed, default=tiers[0])
-    text = (
-        f"attacks of tier {best.tier} ({best.ran}) brought {best.returned} of {best.asked} answers back word for word"
-    )
+    ran = best.ran.replace(",", ", ")
+    text = f"attacks brought {best.returned} of {best.asked} answers back word for word (tier {best.tier}: {ran})"
     text += f", of which the reference says {best.returned_reference} too" if best.returned_reference > 0 else ""
     if case.rule("answers back", float(_beyond(best)), text) and _no_guess(case, best, len(tiers)):
         return Statement("still there", f"The unlearned model still knows it: {text}.")
@@ -130,12 +130,12 @@ def _least_matched(case: Case, telling: Sequence[TierEvidence], tiers: int) -> t
     """The share of random pairings that match as well, and how; where that decides, the plainest way that does."""
     least, greatest = min(telling, key=lambda one: one.p), max(telling, key=lambda one: one.z)
     chance, plain = min(1.0, least.p * tiers), _asked_plainly(case, telling)
-    said = "answers match their questions (z {:.1f}) as {:.2g} of random pairings would"
+    said = "{:.3g} % of random pairings of questions and answers fit as well as the right one"
     enough = RULES["matched"]
     if plain is None or not enough.holds(chance) or not enough.holds(plainly := min(1.0, plain.p * tiers)):
-        return chance, f"under {least.worst} {said.format(least.z, chance)}"
-    more = f", most clearly under {greatest.worst} (z {greatest.z:.1f})" if greatest.z > plain.z else ""
-    return plainly, f"simply asked, {said.format(plain.z, plainly)}{more}"
+        return chance, f"{said.format(100 * chance)}, {way_text(least.worst, least.z)}"
+    more = f", most clearly {way_text(greatest.worst, greatest.z)}" if greatest.z > plain.z else ""
+    return plainly, f"simply asked, {said.format(100 * plainly)} (z {plain.z:.1f}){more}"
 
 
 def _asked_plainly(case: Case, telling: Sequence[TierEvidence]) -> AttackRow | None:

@@ -21,7 +21,7 @@ def parts(report: Report) -> Iterator[str]:
     if found is None:
         yield f"**{words.NOTHING_ATTACKED}**"
         return
-    yield f"**{escape(words.headline(found))}**"
+    yield f"**{escape(words.headline(found, report.verdict))}**"
     yield bullet_list(f"{name}: {shorten(text, 200)}" for name, text in words.facts_of(found))
     if found.tiers:
         yield "### Tiers"
@@ -31,10 +31,12 @@ def parts(report: Report) -> Iterator[str]:
         yield "### Attacks"
         yield table(words.ROW_HEADS, map(words.row_cells, rows), left=3)
         yield escape(" ".join(words.LEGEND))
-    if returned := words.first_returned(found):
-        yield "### What came back"
-        cells = ([shorten(text, 200) for text in words.returned_cells(found, one)] for one in returned)
+    for title, note, answers in words.returned_tables(found):
+        yield f"### {title}"
+        cells = ([shorten(text, 200) for text in words.returned_cells(found, one)] for one in answers)
         yield table(words.RETURNED_HEADS, cells, left=5)
+        if note:
+            yield escape(note)
     if found.codes:
         yield "### Weights alone"
         yield table(words.CODE_HEADS, words.code_cells(found), left=2)

@@ -22,14 +22,17 @@ def show(report: Report) -> Mapping[str, object] | None:
     if found is None:
         return None
     return {
-        "headline": words.headline(found),
+        "headline": words.headline(found, report.verdict),
         "facts": [(name.capitalize(), cut(text)) for name, text in words.facts_of(found)],
         "tier_heads": words.TIER_HEADS,
         "tiers": [tuple(map(cut, words.tier_cells(one))) for one in found.tiers],
         "row_heads": words.ROW_HEADS,
         "rows": [tuple(map(cut, words.row_cells(one))) for one in words.measured_rows(found)],
         "returned_heads": words.RETURNED_HEADS,
-        "returned": [tuple(map(cut, words.returned_cells(found, one))) for one in words.first_returned(found)],
+        "returned": [
+            (title, note, [tuple(map(cut, words.returned_cells(found, one))) for one in answers])
+            for title, note, answers in words.returned_tables(found)
+        ],
         "code_heads": words.CODE_HEADS,
         "codes": words.code_cells(found),
         "notes": [cut(note) for note in words.every_note(found)],

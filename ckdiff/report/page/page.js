@@ -199,7 +199,15 @@
   });
   document.addEventListener("toggle", prepareAll, true);
   window.addEventListener("hashchange", reveal);
-  window.addEventListener("beforeprint", () => document.querySelectorAll(".wide").forEach((one) => (one.open = true)));
+  // Paper has nothing to open: all of it is printed, and folded again afterwards.
+  const unfolded = [];
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details:not([open])").forEach((one) => {
+      one.open = true;
+      unfolded.push(one);
+    });
+  });
+  window.addEventListener("afterprint", () => unfolded.splice(0).forEach((one) => (one.open = false)));
   narrow.addEventListener("change", fold);
   fold();
   document.querySelectorAll(".search").forEach(searchable);

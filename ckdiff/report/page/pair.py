@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.modes import MODES, VARIANTS
 from ckdiff.report.page.parts import Part, cut
+from ckdiff.report.words.attack import untried_text
 from ckdiff.report.words.behaviour import source_lines
 from ckdiff.report.words.compare import neuron_cells, top_neurons_of_all
 from ckdiff.report.words.numbers import BYTE_UNITS, amount, count_of, percent
@@ -102,9 +103,9 @@ def version_text(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{cut(name, 80)} {cut(said, 80)}" for name, said in sorted(versions.items())) or "not recorded"
 
 
-def show_method(_: Report) -> Mapping[str, object]:
+def show_method(report: Report) -> Mapping[str, object]:
     """How it was measured, in short."""
-    return {"modes": MODES, "variants": VARIANTS}
+    return {"modes": MODES, "variants": VARIANTS, "untried": untried_text(report.attack)}
 
 
 PARTS = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckdiff.report.page.parts import Part, cut
 from ckdiff.report.page.svg import Panel, Scale, outside, panel
 from ckdiff.report.schema.probe import BOUNDED
-from ckdiff.report.words.intervals import curves_text
+from ckdiff.report.words.intervals import WIDER, curves_text
 from ckdiff.report.words.numbers import UNDEFINED, count_of, interval_text, percent
 from ckdiff.report.words.probe import (
     RANKING,
@@ -102,6 +102,7 @@ def show(report: Report) -> Mapping[str, object] | None:
         "reason": inconclusive(probe),
         "legend": LEGEND,
         "intervals": curves_text(probe.settings),
+        "wider": WIDER if report.verdict is not None else "",
         "directions": [_direction(*one, scales, stems, not n) for n, one in enumerate(by_direction(probe.runs))],
         "single_heads": SINGLE_HEADS,
         "number_heads": NUMBER_HEADS,

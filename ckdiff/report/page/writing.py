@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 
-def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = False, title: str | None = None) -> None:
+def write_page(
+    report: Report | Campaign,
+    path: str | Path,
+    overwrite: bool = False,
+    title: str | None = None,
+    note: str | None = None,
+) -> None:
     """Write a report as a page: beside the target, synced, and moved over it.
 
     Args:
@@ -24,12 +30,13 @@ def write_page(report: Report | Campaign, path: str | Path, overwrite: bool = Fa
         path: an older page there is replaced.
         overwrite: any other file there is replaced, too.
         title: the heading; else the names of the pair, or of the campaign.
+        note: a line below it.
 
     Raises:
         ReportError: the place cannot be written to, or holds something else.
     """
     check_place(path, overwrite)
-    content = to_html(report, title).encode("utf-8")
+    content = to_html(report, title, note).encode("utf-8")
     try:
         replace_file(path, content)
     except OSError as error:

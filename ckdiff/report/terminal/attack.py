@@ -34,7 +34,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     yield facts([*pair_facts(report), *(words.facts_of(found) if found is not None else ())])
     yield from warnings(report, "" if found is not None else words.NOTHING_ATTACKED)
     if found is not None:
-        yield Text(words.headline(found), style="bold")
+        yield Text(words.headline(found, report.verdict), style="bold")
         yield from _tables(found)
 
 
@@ -44,8 +44,9 @@ def _tables(found: AttackReport) -> Iterator[RenderableType]:
         yield with_title("Tiers", fitting_table(words.TIER_HEADS, rows, (0, 1, 3)), dim(" ".join(words.TIER_LEGEND)))
     if rows := [words.row_cells(one) for one in words.measured_rows(found)]:
         yield with_title("Attacks", fitting_table(words.ROW_HEADS, rows, (0, 1, 2)), dim(" ".join(words.LEGEND)))
-    if returned := [words.returned_cells(found, one) for one in words.first_returned(found)]:
-        yield with_title("What came back", mixed_table(words.RETURNED_HEADS, returned, range(5)))
+    for title, note, answers in words.returned_tables(found):
+        cells = [words.returned_cells(found, one) for one in answers]
+        yield with_title(title, mixed_table(words.RETURNED_HEADS, cells, range(5)), *([dim(note)] if note else ()))
     if codes := words.code_cells(found):
         yield with_title("Weights alone", mixed_table(words.CODE_HEADS, codes, (0, 1)))
     if notes := words.every_note(found):

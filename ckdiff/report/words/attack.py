@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.schema.attack import TIERS
 from ckdiff.report.words.intervals import OVER_FACTS
+from ckdiff.report.words.known import shown_by
 from ckdiff.report.words.numbers import UNDEFINED, count_of, percent, with_interval
 from ckdiff.untrusted import printable
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.attack import AttackReport, AttackRow, CodeShare, ReturnedAnswer, TierEvidence
     from ckdiff.report.schema.behaviour import Mean
+    from ckdiff.report.schema.verdict import Verdict
 
 NOTHING_ATTACKED = "Nothing was attacked: there is no unlearned model in it"
 
@@ -36,7 +38,8 @@ LEGEND = (
     "back: facts whose answer came back word for word, of those that this could show of;",
     "z, p: how far true pairs of question and answer lie above random ones; p of a tier pays for its many settings;",
     "could show: the smallest share of the base's own matching that this setting alone would have shown;",
-    "level: mean log p a token of the answers, in nats; recovery: share of the gap to the base, for reading only;",
+    "level: mean log p a token of what is looked for, in nats, without the end of the text, which the log p of whole",
+    "answers counts as well; recovery: share of the gap to the base, for reading only;",
     "unrelated: share of the tokens of the model's own other answers that it still gives first;",
     f"in brackets: {OVER_FACTS}.",
 )
@@ -46,6 +49,41 @@ TIER_LEGEND = (
     "back of what a suppressed copy of the base had lost; level over reference: the greatest, in nats a token;",
     f"in brackets: {OVER_FACTS}.",
 )
+
+
+WAYS = {
+    "forms": "asked in other words",
+    "samples": "in answers drawn at random",
+    "quantise": "with rounded weights",
+    "prune": "with its smallest weights cut",
+    "relearn": "after a few steps of training",
+    "ablate": "with one direction taken out of its states",
+}
+"""By attack that decides: what was done, for somebody who knows no attack by name."""
+
+BORROWED_NOTE = (
+    "None of these counts: the base's weights or words were lent (blend, guide), a prompt held a word of the answer, or"
+    " the answers were shown to choose from. That says nothing of what the unlearned model knows by itself."
+)
+
+
+MORE = {
+    "samples": "sampling",
+    "forms": "some other wordings",
+    "quantise": "rounded weights",
+    "relearn": "a few steps of training",
+}
+"""By attack: what may bring back more than a greedy answer does."""
+NEVER_TRIED = ("other languages", "wordings that nobody tried", "longer training")
+
+
+def way_text(worst: str, z: float) -> str:
+    """An attack with its setting and how far it reached, plain words first.
+
+    >>> way_text("quantise: Q4_0 of GGUF", 3.72), way_text("other: a", 2.0)
+    ('with rounded weights (quantise: Q4_0 of GGUF, z 3.7)', 'under attack (other: a, z 2.0)')
+    """
+    return f"{WAYS.get(worst.partition(':')[0], 'under attack')} ({worst}, z {z:.1f})"
 
 
 def tier_name(tier: int) -> str:
@@ -155,8 +193,23 @@ def tier_lines(one: TierEvidence) -> Iterator[str]:
         yield f"{name}: the reference says {count_of(one.returned_reference, 'of these answers')[:-1]} too"
 
 
-def headline(found: AttackReport) -> str:
-    """The one sentence of the section."""
+def untried_text(found: AttackReport | None) -> str:
+    """What may bring back more than was seen: what the attacks of a report did not try, and what none tries."""
+    made = {
+        one.attack for one in (() if found is None else found.rows) if one.side == "unlearned" and one.returned >= 0
+    }
+    tried, left = ([text for name, text in MORE.items() if (name in made) == ran] for ran in (True, False))
+    said = "The answers side by side are the most likely ones, token by token."
+    said += f" The attacks also tried {_and(tried)}." if tried else ""
+    return f"{said} {_and([*left, *NEVER_TRIED]).capitalize()} may bring back more."
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
+def headline(found: AttackReport, verdict: Verdict | None = None) -> str:
+    """The one sentence of the section, which says no less than the verdict beside it."""
     attacked = [one for one in found.tiers if one.ran]
     if not attacked:
         return "Nothing could be measured"
@@ -166,6 +219,8 @@ def headline(found: AttackReport) -> str:
         words = f"{best.returned} of {best.asked} answers came back word for word, in tier {tier_name(best.tier)}"
     else:
         words = "no answer came back word for word"
+    if verdict is not None and shown_by(verdict) == "matched":
+        return f"{words} ({where}), but right answers are told from wrong ones far more often than by chance"
     return f"{words} ({where})"
 
 
@@ -175,21 +230,29 @@ def returned_cells(found: AttackReport, one: ReturnedAnswer) -> tuple[str, ...]:
     question = found.questions[one.question] if known else None
     asked, wanted = (question.text, question.answer) if question is not None else ("", "")
     setting = f"{one.setting}, step {one.step}" if one.step >= 0 else one.setting
-    mark = "" if _place(one) in _deciding(found) else " (shown)"
-    attack, *words = (printable(text.strip()) for text in (one.attack, setting, asked, wanted, one.said))
-    return attack, f"{words[0]}{mark}", *words[1:]
+    return tuple(printable(text.strip()) for text in (one.attack, setting, asked, wanted, one.said))
 
 
-def first_returned(found: AttackReport) -> list[ReturnedAnswer]:
-    """Of each question that came back from the unlearned model the first answer, question by question.
+def returned_tables(found: AttackReport) -> Iterator[tuple[str, str, list[ReturnedAnswer]]]:
+    """What came back from the unlearned model, as title, note and answers: evidence, and what was only lent or told.
 
-    What is evidence comes before what an attack gave away or borrowed from the base, and is only shown.
+    Of each question that came back the first answer, question by question.
     """
     deciding = _deciding(found)
+    own = [one for one in found.returned if one.side == "unlearned"]
+    evidence = _first_of_each([one for one in own if _place(one) in deciding])
+    if evidence:
+        yield "What came back", "", evidence
+    known = {one.question for one in evidence}
+    others = _first_of_each([one for one in own if one.question not in known])
+    if others:
+        yield "What came back only with help", BORROWED_NOTE, others
+
+
+def _first_of_each(answers: Sequence[ReturnedAnswer]) -> list[ReturnedAnswer]:
     once: dict[int, ReturnedAnswer] = {}
-    for one in sorted(found.returned, key=lambda one: _place(one) not in deciding):
-        if one.side == "unlearned":
-            once.setdefault(one.question, one)
+    for one in answers:
+        once.setdefault(one.question, one)
     return [once[place] for place in sorted(once)]
 
 

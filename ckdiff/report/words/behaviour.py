@@ -111,6 +111,13 @@ def rank_numbered(answers: AnswerSet, limit: int) -> list[tuple[int, AnswerRecor
     return found[: max(0, limit)]
 
 
+def order_text(answers: AnswerSet) -> str:
+    """In which order `rank_by_change` puts the answers of a set, in words that hold for this one."""
+    if all(one.exact for one in answers.questions):
+        return "Every answer is as before, token by token; in the order of the file."
+    return "Those that share fewest words with the base's (BLEU) come first, equal ones in the order of the file."
+
+
 def answer_facts(question: AnswerRecord) -> str:
     """The numbers of one question on one line."""
     same = ", the same tokens" if question.exact else ""

@@ -16,6 +16,9 @@ GATE_TEXTS: dict[Outcome | None, str] = {
     "inconclusive": "the gate was inconclusive",
 }
 
+OWN = "ckdiff's own, "
+"""How a gate names a policy that ckdiff brings, before its name."""
+
 ASKS = "require.knowledge"
 """The check of a policy that asks what became of the knowledge."""
 

@@ -18,6 +18,13 @@ OVER_FACTS = f"95 % intervals by {STUDENTISED} over clusters of questions"
 SHARES_OVER_FACTS = f"{OVER_FACTS}{EXACT}"
 
 
+WIDER = (
+    "A verdict picks the best of all modes, and so gives the same scores wider bands: over all modes and windows of a"
+    " direction at once."
+)
+"""Why one score has other bands beside a verdict."""
+
+
 def by_text(settings: Mapping[str, str]) -> str:
     """What a section says of its resampling, in short: `bootstrap-t over clusters of questions`.
 

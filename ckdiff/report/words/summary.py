@@ -15,7 +15,8 @@ from ckdiff.report.words import verdict as words
 from ckdiff.report.words.asked import lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
 from ckdiff.report.words.commands import EXCHANGED, NOTHING, TURNED, commands_in, complete_command, is_turned
-from ckdiff.report.words.gates import passed_unasked
+from ckdiff.report.words.gates import OWN, passed_unasked
+from ckdiff.report.words.known import plainly
 from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.untrusted import printable
 
@@ -30,6 +31,8 @@ NARROW = 58
 """Characters after which "the effect" goes into a second line of a narrow terminal."""
 ROOMS = (260, 195, 130, 66)
 """Characters of a sentence: four lines of a narrow terminal down to one."""
+NAMED = 40
+"""Characters of the name of a check."""
 SHOWN_ANSWERS = 3
 SHOWN_CHECKS = 4
 CHECKED: tuple[tuple[str, Outcome], ...] = (("failed", "failed"), ("lacking", "inconclusive"))
@@ -96,7 +99,8 @@ def _sure(report: Report, found: Verdict) -> str:
     if EXCHANGED in commands_in(found):
         return "If they are, nothing here is about what was to be unlearned."
     if found.knowledge == "still there":
-        return "That was shown, and other questions cannot unsay it."
+        seen = plainly(found, report.attack)
+        return f"{seen}; other questions cannot unsay that." if seen else "Other questions cannot unsay it."
     if math.isnan(found.detectable):
         return "Nothing was asked, so that nothing is sure."
     asked = len(answers_of(report, "target"))
@@ -140,7 +144,8 @@ def checks_text(found: Verdict, outcome: Outcome, room: int = ROOMS[0]) -> str:
     if len(checks) == 1:
         # The reason of a statement about the knowledge stands beside it.
         text = printable(checks[0].text).removesuffix(f": {printable(found.knowledge_reason)}")
-        return shorten(f"{printable(checks[0].name)}: {TYPED.sub('', text)}", room)
+        name = f" ({cut(printable(checks[0].name), NAMED)})"
+        return f"{shorten(TYPED.sub('', text).rstrip('.'), max(0, room - len(name)))}{name}"
     names = [printable(one.name) for one in checks]
     more = f" and {len(names) - SHOWN_CHECKS} more" if len(names) > SHOWN_CHECKS else ""
     return cut(f"{', '.join(names[:SHOWN_CHECKS])}{more}", room)
@@ -163,6 +168,15 @@ def next_commands(report: Report, found: Verdict, place: str, typed: Mapping[str
     lacking = [complete_command(command, report, place, typed) for command in wanted]
     name = printable(shlex.quote(place))
     return [*lacking, f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"][:2]
+
+
+def again_command(report: Report, found: Verdict) -> str:
+    """The audit of the next model, where this one still knows; empty where something else is to be done first."""
+    if found.knowledge != "still there" or found.label == "identical" or is_turned(found):
+        return ""
+    command = complete_command("ckdiff audit BASE NEW --questions FILE", report, "new.h5")
+    source = "" if found.gate is None else printable(found.gate.source).removeprefix(OWN)
+    return command if source in ("", "default", OWN.rstrip(", ")) else f"{command} --policy {shlex.quote(source)}"
 
 
 def cut(text: str, length: int) -> str:

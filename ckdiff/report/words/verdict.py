@@ -13,6 +13,7 @@ from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
 from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED, commands_in, is_turned
+from ckdiff.report.words.known import STILL, shown_by
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
 from ckdiff.untrusted import printable
@@ -49,6 +50,17 @@ TO_DO: dict[Outcome, str] = {
 }
 """What to do by the outcome of a gate, before what the finding itself asks for."""
 
+NEXT: dict[Knowledge, str] = {
+    "still there": "Unlearn it anew by other means, and audit the new model with the same options.",
+    "not recovered": "Set it beside a model that never knew (--reference MODEL).",
+    "gone": "Sign the report (`ckdiff attest`).",
+    "never there": "Ask questions that the base answers.",
+}
+"""What to do next by what became of the knowledge; where it is unknown, what is lacking says it."""
+
+UNFIT = "Do not release it as unlearned"
+"""How the advice of a label begins that a gate has said already where it did not pass."""
+
 FINDINGS: dict[Knowledge, Outcome] = {"still there": "failed", "gone": "passed"}
 """What a statement about the knowledge means by itself, whatever a policy allows; any other leaves it open."""
 
@@ -68,11 +80,11 @@ HEADLINES: dict[Label, Headline] = {
         "Do not release it as unlearned. Ask more questions, and more directly about what was to go.",
     ),
     "suppressed": Headline(
-        "States alone bring the answers back, whatever became of the weights",
-        "With the base's internal signals put in place the answers return, while every weight of the unlearned model"
+        "The base's inner states bring the answers back, no weight undone",
+        "With the base's inner states put in place the answers return, while every weight of the unlearned model"
         " stays as it is: no weight that was tested had to be undone. That says what suffices, not what the unlearned"
         " model knows by itself.",
-        "Do not release it as unlearned: what brings these signals about may bring the answers back as well.",
+        "Do not release it as unlearned: whatever makes its inner states the base's again may bring the answers back.",
     ),
     "values edited": Headline(
         "Value vectors were changed, and they alone explain it",
@@ -119,7 +131,6 @@ HEADLINES: dict[Label, Headline] = {
 }
 
 KNOWLEDGE_WORDS: dict[Knowledge, str] = {
-    "still there": "still there: the unlearned model gives it away by itself",
     "not recovered": "not recovered: no attack got it out; that it is gone is not shown",
     "gone": "gone: by every attack no nearer to it than a model that never knew it",
     "never there": "never there: the base does not know it either",
@@ -143,7 +154,8 @@ SIGNS: dict[Sense, str] = {"at_least": "≥ ", "at_most": "≤ ", "shown": ""}
 SHARES_LEGEND = (
     "restore: the base's put into the unlearned model, the share of the lost answers that returns; break: the"
     " unlearned model's put into the base, the share of the effect that this alone produces. krs_kl and krs_centred:"
-    " 1 is all of it, 0 none; in brackets their simultaneous 95 % bands (bootstrap). *: the verdict rests on it."
+    " 1 is all of it, 0 none; in brackets 95 % bands (bootstrap) over all modes and windows of a direction at once, as"
+    " a verdict picks the best: wider than those of one curve, or of one window. *: the verdict rests on it."
 )
 
 BACK_LEGEND = (
@@ -193,8 +205,18 @@ def advice_text(found: Verdict) -> str:
         return f"The two checkpoints were probably swapped: give them the other way round, `{TURNED}`."
     if EXCHANGED in commands_in(found):
         return f"Were --questions and --unrelated swapped? Then give them the other way round, `{EXCHANGED}`."
-    asking = asking_text(found) if found.label != "identical" else ""  # more questions would show the same
-    return " ".join(part for part in (asking, headline(found).action) if part)
+    if found.label == "identical":  # more questions would show the same
+        return headline(found).action
+    return " ".join(part for part in (NEXT.get(found.knowledge, ""), asking_text(found), _caution(found)) if part)
+
+
+def _caution(found: Verdict) -> str:
+    """What a label asks for; whether to release at all only where no gate has said it."""
+    action = headline(found).action
+    if gate_outcome(found) in (None, "passed"):
+        return action
+    rest = action.removeprefix(UNFIT).lstrip(".: ")
+    return f"{rest[:1].upper()}{rest[1:]}"
 
 
 def finding(found: Verdict) -> Outcome:
@@ -205,7 +227,8 @@ def finding(found: Verdict) -> Outcome:
 def knowledge_text(found: Verdict) -> str:
     """The statement about the knowledge itself, with its reason."""
     reason = printable(found.knowledge_reason)
-    return f"{KNOWLEDGE_WORDS[found.knowledge]}{f'. {reason}' if reason else ''}"
+    words = STILL[shown_by(found)] if found.knowledge == "still there" else KNOWLEDGE_WORDS[found.knowledge]
+    return f"{words}{f'. {reason}' if reason else ''}"
 
 
 def where_text(found: Verdict) -> str:
