@@ -19,6 +19,10 @@ class ExitStatus(IntEnum):
     BUG = 4
 
 
+INTERRUPTED = 130
+"""What a shell calls a process that Ctrl-C ended."""
+
+
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How torch says it, on a GPU and on a CPU."""
 

@@ -203,6 +203,9 @@ QUESTIONS = Option("--questions -Q", "Questions about what was to be unlearned: 
 QUESTION = Option("--question", "Such a question; may be repeated.", ASKED, repeated=True)
 CONCEPT = Option("--concept", "Which concept or subject of the file.", ASKED)
 UNRELATED = Option("--unrelated", "A file of other questions; else the concept's own, else general ones.", ASKED)
+ASK_UNRELATED = Option(
+    "--ask-unrelated --unrelated", "Ask the concept's unrelated questions; --unrelated is its older name.", ASKED
+)
 MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED, least=1)
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 CHAT_PROMPT = "chat template of the base"

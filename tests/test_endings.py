@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from inspect import getsource
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,9 +16,6 @@ from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.endings import ENDINGS, endings_of
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.report.formats import FORMATS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RAISED = {"probe": {3}, "corpus": {3}, "behave": {3}, "depth": {3}}
 """Statuses of errors that come from below: nothing to recover, NaN, a concept that a corpus lacks."""
@@ -86,7 +84,7 @@ def test_no_other_format_gets_one(name: str, capfd: pytest.CaptureFixture[str]) 
         (ValueError("<b>"), 4, "bug"),
         (MemoryError(), 2, "unusable"),
         (type("Nothing", (CkdiffError,), {"exit_status": ExitStatus.INCONCLUSIVE})("<b>"), 3, "inconclusive"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_every_ending_without_a_result_has_its_kind(
@@ -98,7 +96,9 @@ def test_every_ending_without_a_result_has_its_kind(
     monkeypatch.setattr("ckdiff.report.hdf5.file.read_any", broken)
     assert run(["show", "r.h5", "-f", "junit"]) == status
     out = capfd.readouterr().out
-    assert f'type="{kind}"' in out if kind else not out
+    assert f'type="{kind}"' in out
+    assert run(["show", "r.h5"]) == status
+    assert capfd.readouterr().out == ""
     assert "<b>" not in out
 
 
@@ -118,3 +118,31 @@ def test_comparisons_hash_in_so_many_threads(tmp_path: Path, monkeypatch: pytest
     place = str(save(tmp_path / "model", llama(layers=1)))
     assert run(["compare", place, place, "-q", "-o", str(tmp_path / "r.h5"), "--threads", "3"]) == 0
     assert asked == [3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["audit", "a", "b", "--question", "q.json"], "--question q.json: is a file, and no question; give it with"),
+        (["audit", "a", "b", "--question", "Who?"], "a: does not exist"),
+        (["audit", "a", "b", "--question", "Who? " * 2000], "a: does not exist"),
+        (["audit", "a", "b"], "no --questions: nothing can be said of what was to be unlearned"),
+        (
+            ["audit", "a", "b", "--question", "Who?", "--plan", "-o", "none/r.h5"],
+            "/none does not exist; create it, or use -o FILE",
+        ),
+        (["audit", "a", "b", "-p", "p.toml"], "none.json: is not there; measure.questions of the policy p.toml names"),
+        (["audit", "a", "b", "-p", "p.toml", "--questions", "q.json"], "a: does not exist"),
+        (["audit", "a", "b", "-p", "p.toml", "--question", "Who?"], "a: does not exist"),
+        (["probe", "a", "b", "--ask-unrelated"], "--concept and --ask-unrelated choose from a file"),
+        (["probe", "a", "b", "--unrelated"], "--concept and --ask-unrelated choose from a file"),
+    ],
+)
+def test_slips_are_named_before_anything_is_read(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("q.json").write_text('["Who?"]')
+    Path("p.toml").write_text('[measure]\nquestions = "none.json"\n[require]\nquestions = 1\n')
+    assert run(arguments) == 2
+    assert said in capfd.readouterr().err

@@ -455,7 +455,7 @@ def test_what_is_the_same_knows_the_same() -> None:
 
 def test_what_is_unknown_names_the_commands_that_would_tell() -> None:
     for behaviour, words in (
-        (None, "`ckdiff behave --questions FILE`"),
+        (None, "`ckdiff audit BASE UNLEARNED --questions FILE`"),
         (said(["Bob"] * 3, given=""), "have no given answers"),
     ):
         lacking = judge(suppressed(behaviour=behaviour)).lacking

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckdiff.options import check_options
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from ckdiff.calls.specs import BehaveSpec, DepthSpec, ProbeSpec
@@ -60,6 +62,16 @@ def _check_asked(spec: ProbeSpec | DepthSpec | BehaveSpec) -> None:
 
     if spec.questions is not None and spec.asked:
         raise RecordsError("--questions and --question: give one of them")
+    for text in spec.asked:
+        if _is_file(text):
+            raise RecordsError(f"--question {printable(text)}: is a file, and no question; give it with --questions")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # a question may be longer than a name can be
+        return False
 
 
 def read_questions_of(spec: ProbeSpec | DepthSpec) -> QuestionSet:
@@ -71,7 +83,7 @@ def read_questions_of(spec: ProbeSpec | DepthSpec) -> QuestionSet:
     if spec.questions is not None:
         return read_questions(spec.questions, concept=spec.concept, unrelated=spec.unrelated)
     if spec.concept is not None or spec.unrelated:
-        raise RecordsError("--concept and --unrelated choose from a file; name it with --questions")
+        raise RecordsError("--concept and --ask-unrelated choose from a file; name it with --questions")
     if spec.asked:
         return given_questions(spec.asked)
     found = general_questions()

@@ -25,11 +25,13 @@ from ckdiff.options import (
     UNRELATED,
     Argument,
     Option,
+    OptionError,
 )
 from ckdiff.scoring.settings import DTYPE, NEEDED, Settings
+from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
     from ckdiff.audit.gate.records import Policy
@@ -281,12 +283,13 @@ def measures_of(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, An
         given: keys of `measures.MEASURES`.
     """
     from ckdiff.audit.gate.measures import FILES
-    from ckdiff.hub import data_path
 
     found = {} if policy is None else dict(policy.measure)
     for name in FILES:
         if policy is not None and isinstance(found.get(name), str):
-            found[name] = data_path(policy.folder or Path(), found[name])
+            found[name] = _named_by(
+                policy, name, found[name], {*given, *(("questions",) if given.get("asked") else ())}
+            )
     if "questions" in given and "concept" not in given:
         # A concept is one of a file; with another file the policy's means nothing.
         found.pop("concept", None)
@@ -294,6 +297,22 @@ def measures_of(policy: Policy | None, given: Mapping[str, Any]) -> dict[str, An
         # What is asked on the command line goes before the policy's file; two on the command line are refused.
         found.pop("questions", None)
     return found | dict(given)
+
+
+def _named_by(policy: Policy, name: str, text: str, given: Collection[str]) -> Path:
+    """The file that a policy names, where nobody gave another one.
+
+    Raises:
+        OptionError: it is not there.
+    """
+    from ckdiff.hub import data_path, find_data_id
+
+    folder = policy.folder or Path()
+    place = data_path(folder, text)
+    if name not in given and not find_data_id(text, folder) and not place.exists():
+        where = f"{printable(place)}: is not there; measure.{name} of the policy {printable(policy.source)} names it"
+        raise OptionError(f"{where}, from its own directory on: mend that, or give --{name} FILE")
+    return place
 
 
 def questions_in(measures: Mapping[str, Any]) -> dict[str, Any]:

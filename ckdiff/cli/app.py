@@ -13,10 +13,9 @@ import typer
 
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, remark, report_bug, write
-from ckdiff.cli.endings import INTERRUPTED
 from ckdiff.cli.groups import flatten
 from ckdiff.cli.plain import read_plainly
-from ckdiff.errors import CkdiffError, ExitStatus
+from ckdiff.errors import INTERRUPTED, CkdiffError, ExitStatus
 from ckdiff.version import __version__
 
 if TYPE_CHECKING:
@@ -120,11 +119,11 @@ def run(arguments: list[str] | None = None) -> int:
         result: Any = group.main(arguments, prog_name="ckdiff", standalone_mode=False)
         flush_stdout()
         # typer turns a KeyboardInterrupt into this status itself.
-        return fail("interrupted", INTERRUPTED) if result == INTERRUPTED else int(result or 0)
+        return fail("interrupted", INTERRUPTED, words) if result == INTERRUPTED else int(result or 0)
     except CkdiffError as error:
         return fail(str(error), error.exit_status, words)
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", INTERRUPTED)
+        return fail("interrupted", INTERRUPTED, words)
     except BrokenPipeError:
         close_stdout()
         return ExitStatus.OK

@@ -58,10 +58,12 @@ def audit(
     settings = settings_in(measures, audit_settings())
     spec = assemble(AuditSpec, pair, tried, policy=wanted, settings=settings, **questions_in(measures))
     set_threads(threads)
+    session = Session(output)
     if plan:
         print_plan(spec)
         return
-    session = Session(output)
+    if spec.probe is None:
+        session.say(UNASKED)
     with session.keep(resume) as place:
         report = session.work(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
@@ -71,6 +73,13 @@ def audit(
     present(report, output_format, 10, "verdict", brief="" if details else str(output.output), typed=typed)
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
+
+
+UNASKED = (
+    "no --questions: nothing can be said of what was to be unlearned, of where the effect lives and of what comes back;"
+    " weights are compared, and unrelated questions and neutral texts asked"
+)
+"""What an audit says first that asks about nothing in particular."""
 
 
 def _with_files(typed: Mapping[str, str], measures: Mapping[str, Any]) -> Mapping[str, str]:

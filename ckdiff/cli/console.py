@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.cli.course import Rest
-from ckdiff.errors import ExitStatus
+from ckdiff.errors import INTERRUPTED, ExitStatus
 from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
@@ -152,11 +152,16 @@ def fail(message: str, status: int, words: Sequence[str] = ()) -> int:
     if words and status in KINDS:
         # What cannot be said twice has been said once, and changes no status.
         with contextlib.suppress(Exception):
-            _leave_paper(words, line, KINDS[ExitStatus(status)])
+            _leave_paper(words, line, KINDS[status])
     return int(status)
 
 
-KINDS = {ExitStatus.USAGE: "unusable", ExitStatus.INCONCLUSIVE: "inconclusive", ExitStatus.BUG: "bug"}
+KINDS: dict[int, str] = {
+    ExitStatus.USAGE: "unusable",
+    ExitStatus.INCONCLUSIVE: "inconclusive",
+    ExitStatus.BUG: "bug",
+    INTERRUPTED: "interrupted",
+}
 """Endings without a result, in a word."""
 
 

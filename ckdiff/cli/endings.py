@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ckdiff.errors import ExitStatus
-
-INTERRUPTED = 130
-"""What a shell calls a process that Ctrl-C ended."""
+from ckdiff.errors import INTERRUPTED, ExitStatus
 
 
 class Ending(NamedTuple):

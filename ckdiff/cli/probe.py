@@ -12,7 +12,7 @@ from ckdiff.cli.options import FORMAT, PLAN, RESUME, SHOW_QUESTIONS, TABLE, THRE
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import ExitStatus
-from ckdiff.options import UNRELATED, assemble
+from ckdiff.options import ASK_UNRELATED, assemble
 from ckdiff.scoring.settings import Answering, Machine, Restoring, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def probe(
     answering: Answering,
     machine: Machine,
     output: Output,
-    unrelated: Annotated[bool, UNRELATED.but("Ask the concept's unrelated questions.")] = False,
+    unrelated: Annotated[bool, ASK_UNRELATED] = False,
     threads: Annotated[int, THREADS] = 0,
     plan: Annotated[bool, PLAN] = False,
     resume: Annotated[bool, RESUME] = False,

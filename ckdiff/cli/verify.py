@@ -61,17 +61,23 @@ def verify(
     raise typer.Exit(_status(outcome, require_passed))
 
 
+AGAIN = "`ckdiff gate REPORT --policy FILE --save` judges it by that one"
 INTERVALS = ("_low", "_high", "/settings/bootstrap")
 """How the names of an interval's ends end, and of the method behind them."""
 
 
 def _hint(outcome: Outcome) -> str:
     """The hint that another version of ckdiff, not an edit, may be behind differences; or ""."""
+    from ckdiff.audit.verify.report import OTHER_POLICY
     from ckdiff.untrusted import printable
 
     found = outcome.differences.found
     if not found:
         return ""
+    if any(one.where == OTHER_POLICY for one in found):
+        gate = None if outcome.verdict is None else outcome.verdict.gate
+        judged = "was judged by no policy" if gate is None else f"was judged by the policy {printable(gate.source)}"
+        return f"it {judged}, not by the one given, which alone is no sign of an edit: {AGAIN}"
     if outcome.writer not in ("", __version__):
         return (
             f"written by ckdiff {printable(outcome.writer)}, this is {__version__}: its rules and intervals may differ"

@@ -47,8 +47,8 @@ ckdiff show "$report" --section verdict --format md > "$out/summary.md" || exit
 cat "$out/summary.md"
 if [[ -n $key ]]; then
   ckdiff attest "$report" --key "$key" || exit
-  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --key "$key.pub" || exit
+  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --key "$key.pub" --require-passed || exit
 else
-  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" || exit
+  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --require-passed || exit
 fi
 exit "$status"

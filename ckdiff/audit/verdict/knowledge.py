@@ -258,7 +258,7 @@ def unasked(case: Case) -> Iterator[str]:
     """The answers that were not asked for, or that tell nothing."""
     rows = target_rows(case)
     if not rows:
-        yield "what the unlearned model says by itself was not asked (`ckdiff behave --questions FILE`)"
+        yield "what the unlearned model says by itself was not asked (`ckdiff audit BASE UNLEARNED --questions FILE`)"
     elif not any(row.answer_given.strip() for row in rows):
         yield "whether the base answers right is not known: the questions have no given answers (--questions FILE)"
     facts, attacked = cluster_count(row.cluster for row in rows), case.report.attack is not None

@@ -49,6 +49,10 @@ MEASURED_SINCE = 2
 """Gates of older editions of a verdict did not look at a policy's `[measure]`; what is said of it stands beside."""
 
 
+OTHER_POLICY = "verdict/gate/digest, against the policy given"
+"""Where a report differs that was judged by another policy."""
+
+
 def holds_anything(report: Report) -> bool:
     """Whether there is anything to check at all."""
     return any(getattr(report, name) is not None for name in SECTIONS)
@@ -195,7 +199,7 @@ def _stored_policy(gate: Gate, found: Differences) -> Policy | None:
 def _check_policy(report: Report, policy: Policy, found: Differences) -> None:
     """The gate was judged by this policy and by no other, and its files held what they hold."""
     gate = None if report.verdict is None else report.verdict.gate
-    found.exact("verdict/gate/digest, against the policy given", None if gate is None else gate.digest, policy.digest)
+    found.exact(OTHER_POLICY, None if gate is None else gate.digest, policy.digest)
     for key, digest in read_files(policy).items():
         if gate is not None and key in gate.files:
             found.exact(f"verdict/gate/files/{key}, against the policy given", gate.files[key], digest)
