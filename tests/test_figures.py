@@ -14,7 +14,7 @@ import pytest
 from ckdiff.errors import ReportError
 from ckdiff.modes import MODES, SUBSETS
 from ckdiff.report.figures import probe as figures
-from ckdiff.report.figures.drawing import FORMATS, LOOKS, check_place, mode_looks
+from ckdiff.report.figures.drawing import FORMATS, LETTERS, LOOKS, check_place, mode_looks, put_title
 from ckdiff.report.figures.probe import write_figure
 from tests.reports import bump, comparison, controls, empty_probe, hostile_probe, probe, report, run, undefined_probe
 
@@ -245,3 +245,24 @@ def test_only_a_figure_of_ours_is_replaced_unasked(tmp_path: Path, suffix: str) 
     for overwrite in (False, True):
         with pytest.raises(ReportError, match="not a regular file"):
             check_place(place, overwrite)
+
+
+@pytest.mark.parametrize("wide", [3.0, 6.0])
+def test_a_long_title_stands_in_lines_as_wide_as_the_figure(wide: float) -> None:
+    from matplotlib.figure import Figure
+
+    figure, title = Figure(figsize=(wide, 2)), "\n".join(("a long title of many words " * 3, "short"))
+    put_title(figure, title, color="black")
+    lines = figure.get_suptitle().splitlines()
+    assert max(map(len, lines)) <= wide * LETTERS < len(title)
+    assert " ".join(lines).split() == title.split()
+    assert lines[-1] == "short"
+
+
+def test_no_line_of_a_single_panel_is_wider_than_it(tmp_path: Path) -> None:
+    title = "a title that is far too long for a figure of one panel, and goes on " * 2
+    write_figure(report(None, probe(runs=(run(),))), tmp_path / "f.svg", title=title, score="krs_kl")
+    text = (tmp_path / "f.svg").read_text()
+    assert title.strip() not in text
+    assert all(text.count(word) >= 2 for word in ("title", "far", "panel,", "goes"))
+    assert "…" not in text

@@ -13,6 +13,7 @@ import numpy as np
 
 from ckdiff.errors import ReportError
 from ckdiff.report.figures.drawing import (
+    LONGEST_TITLE,
     LOOKS,
     SHARES,
     TITLE_LENGTH,
@@ -20,6 +21,7 @@ from ckdiff.report.figures.drawing import (
     choose_looks,
     draw_image,
     label,
+    put_title,
     whiskers,
     write_image,
 )
@@ -75,7 +77,7 @@ def _figure(rows: Sequence[tuple[str, AttackReport, Sequence[Draw]]], title: str
     columns = max(len(draws) for _, _, draws in rows)
     figure = Figure(figsize=(columns * PANEL[0], len(rows) * PANEL[1]), layout="constrained")
     if title:
-        figure.suptitle(label(title))
+        put_title(figure, label(title, LONGEST_TITLE))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, found, draws) in zip(grid, rows, strict=True):
         for axes in line[len(draws) :]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.errors import ReportError
 from ckdiff.report.figures.drawing import (
+    LONGEST_TITLE,
     LOOKS,
     SHARES,
     TITLE_LENGTH,
@@ -21,6 +22,7 @@ from ckdiff.report.figures.drawing import (
     check_suffix,
     draw_image,
     label,
+    put_title,
     whiskers,
     write_image,
 )
@@ -110,7 +112,7 @@ def _figure(panels: Sequence[Panel], title: str | None) -> Figure:
     size = max(1.5, columns) * PANEL[0], rows * PANEL[1] + 0.6
     figure = Figure(figsize=size, layout="constrained")
     if title:
-        figure.suptitle(label(title))
+        put_title(figure, label(title, LONGEST_TITLE))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw(axes, panel)

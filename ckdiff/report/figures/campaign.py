@@ -26,6 +26,7 @@ from ckdiff.report.figures.curves import (
     fill_panel,
 )
 from ckdiff.report.figures.drawing import (
+    LONGEST_TITLE,
     SHARES,
     TITLE_LENGTH,
     Look,
@@ -34,6 +35,7 @@ from ckdiff.report.figures.drawing import (
     draw_image,
     label,
     mode_looks,
+    put_title,
     whiskers,
     write_image,
 )
@@ -120,9 +122,9 @@ def _blocks(runs: Sequence[AverageRun]) -> dict[Sweep, list[AverageRun]]:
 
 def _title(figure: Figure, found: Campaign, title: str | None) -> None:
     """What was asked for or the campaign's name, and in red what every reader must know of it."""
-    name = label(title) if title is not None else label(found.name or "campaign", TITLE_LENGTH)
+    name = label(title, LONGEST_TITLE) if title is not None else label(found.name or "campaign", TITLE_LENGTH)
     words = name if found.complete else f"{name} - {complete_text(found)}"
-    figure.suptitle(words, color="black" if found.complete else "#C00000")
+    put_title(figure, words, color="black" if found.complete else "#C00000")
 
 
 def _block(

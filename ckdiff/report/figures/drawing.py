@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,9 @@ SEVERAL = Look("#666666", "o", "-")
 
 TITLE_LENGTH = 34
 """Characters of a title over one pair of axes."""
+
+LETTERS, LONGEST_TITLE = 13, 200
+"""Characters of a title over a figure: in an inch, and in all."""
 
 LARGEST = 50_000_000
 """Bytes: no figure of ours is larger."""
@@ -178,6 +182,12 @@ def whiskers(middle: float, low: float, high: float) -> Float64 | None:
         return None
     ends: Float64 = np.array([[middle - low], [high - middle]]).clip(min=0)
     return ends
+
+
+def put_title(figure: Figure, text: str, **style: Any) -> None:
+    """A title over a figure, in as many lines as its width asks for: one line may be wider than a single panel."""
+    wide = int(figure.get_figwidth() * LETTERS)
+    figure.suptitle("\n".join(fill(line, wide) for line in text.splitlines()), **style)
 
 
 def label(text: str, limit: int = 80) -> str:

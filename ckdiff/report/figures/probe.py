@@ -26,7 +26,15 @@ from ckdiff.report.figures.curves import (
     draw_line,
     fill_panel,
 )
-from ckdiff.report.figures.drawing import check_suffix, draw_image, label, mode_looks, write_image
+from ckdiff.report.figures.drawing import (
+    LONGEST_TITLE,
+    check_suffix,
+    draw_image,
+    label,
+    mode_looks,
+    put_title,
+    write_image,
+)
 from ckdiff.report.words.intervals import by_text
 from ckdiff.report.words.names import pair_title
 from ckdiff.report.words.probe import by_direction, curve, direction_words, inconclusive
@@ -98,7 +106,7 @@ def _title(found: Probe, lines: Sequence[str]) -> str:
     """The title, and before it what every reader must know."""
     reason = inconclusive(found)
     told = [f"INCONCLUSIVE: {reason}"] if reason else []
-    return "\n".join(label(line) for line in (*told, *lines) if line)
+    return "\n".join(label(line, LONGEST_TITLE) for line in (*told, *lines) if line)
 
 
 def _figure(found: Probe, runs: Sequence[ProbeRun], scores: Sequence[str], title: str) -> Figure:
@@ -113,7 +121,7 @@ def _figure(found: Probe, runs: Sequence[ProbeRun], scores: Sequence[str], title
         area.suptitle(label(direction_words(direction)), fontweight="bold")
         _fill(area, own, scores, columns, looks)
     if title:
-        figure.suptitle(title, color="#C00000" if title.startswith("INCONCLUSIVE") else "black")
+        put_title(figure, title, color="#C00000" if title.startswith("INCONCLUSIVE") else "black")
     _legend(figure, looks, runs, by_text(found.settings), wide=len(columns) > 1)
     return figure
 
