@@ -242,11 +242,10 @@ class Case:
         reads = read_answers(live, [*prompts, *unrelated], self.way, wanted=looked)
         found = dict(zip(pairs, reads[: len(prompts)], strict=True))
         mine = {place: found[place, answer] for place, answer in own}
-        nothing = np.full(len(self.sought), np.nan)
         kept = [float(one.first.double().mean()) for one in reads[len(prompts) :]]
         return Reading(
-            level=_filled(nothing, {place: float(one.log_p.mean()) for place, one in mine.items()}),
-            log_p=_filled(nothing, {place: float(one.log_p.sum()) for place, one in mine.items()}),
+            level=_filled(len(self.sought), {place: float(one.log_p.mean()) for place, one in mine.items()}),
+            log_p=_filled(len(self.sought), {place: float(one.log_p.sum()) for place, one in mine.items()}),
             said=self._first({key: bool(one.first.all()) for key, one in found.items()}, wanted),
             table=self._table({key: one.log_p.numpy() for key, one in found.items()} if matching else {}),
             unrelated=float(np.mean(kept)) if kept else float("nan"),
@@ -308,8 +307,8 @@ class Case:
         })  # fmt: skip
 
 
-def _filled(nothing: Float64, values: Mapping[int, float]) -> Float64:
-    found = nothing.copy()
+def _filled(size: int, values: Mapping[int, float]) -> Float64:
+    found = np.full(size, np.nan)
     found[list(values)] = list(values.values())
     return found
 
