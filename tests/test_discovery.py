@@ -46,7 +46,6 @@ from ckdiff.questions.questions import Question, read_questions
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.formats import say
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.report.schema.discovery import POOLED
 from ckdiff.report.words.discovery import headline, topic_of
 from ckdiff.report.words.sections import Selection
 from ckdiff.scoring.discovery import (
@@ -58,7 +57,6 @@ from ckdiff.scoring.discovery import (
     form_scores,
     logistic_p,
     pool_forms,
-    pool_origins,
     tail_of,
 )
 from ckdiff.unlearn.world import TOWNS
@@ -194,30 +192,6 @@ def test_forms_are_pooled_over_those_that_there_are() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- chance
-
-
-def test_evidence_of_one_origin_has_one_voice() -> None:
-    nan = math.nan
-    scores = np.array([[1.0, 3.0, 2.0, nan, 0.5], [nan, nan, nan, 1.0, nan], [nan] * 5])
-    forms = ("asked", "unprompted", "chat", "turned", "written")
-    asked = (1 + 2) / math.sqrt(2)
-    first = (asked + 3 + 0.5) / math.sqrt(3)
-    assert pool_origins(scores, forms).tolist() == pytest.approx([first, 1, nan], nan_ok=True)
-    alone = pool_origins(scores[:, [1, 3, 4]], (forms[1], *forms[3:]))
-    assert alone.tolist() == pytest.approx([3.5 / math.sqrt(2), 1, nan], nan_ok=True)
-    assert pool_origins(scores[:, :0], ()).tolist() == pytest.approx([nan] * 3, nan_ok=True)
-
-
-def test_scores_of_older_reports_are_pooled_alike() -> None:
-    """As `pooled` of the settings says."""
-    found = discovery(forms=("turned", "plain"))
-    scores = np.column_stack([found.form_scores, found.form_scores[:, :1]])
-    old = replace(found, forms=("asked", "plain", "turned"), form_scores=scores)
-    for settings, pooled in (({}, pool_forms(scores)), ({"pooled": POOLED}, pool_origins(scores, old.forms))):
-        rows = [replace(row, score=score) for row, score in zip(old.candidates, pooled.tolist(), strict=True)]
-        differences = Differences()
-        check_discovery(replace(old, candidates=tuple(rows), settings=settings), differences)
-        assert not any("score" in str(one) for one in differences.found)
 
 
 def test_the_tail_of_a_null_is_exponential() -> None:

@@ -197,5 +197,6 @@ def test_a_plan_may_name_a_data_set(tmp_path: Path) -> None:
 
 def test_a_policy_may_name_a_data_set(tmp_path: Path) -> None:
     text = '[measure]\nquestions = "hf://datasets/a/b/c.json"\nunrelated = "near.jsonl"\n[require]\nquestions = 1\n'
+    (tmp_path / "near.jsonl").write_text('{"question": "Who?"}')
     found = measures_of(parse_policy(text, "policy.toml", tmp_path), {})
     assert (found["questions"], found["unrelated"]) == (Path("hf://datasets/a/b/c.json"), tmp_path / "near.jsonl")

@@ -148,7 +148,8 @@ def test_divergences_of_every_size(kind: str, size: float) -> None:
     if size == 1e-5 and kind == "plain":
         # Of this size the plain formula has only its first six digits left.
         assert 1e-11 < float(torch.stack([run.kl for run in found]).mean()) < 1e-9
-    assert_plain(found, heads, "base", base, runs, 1e-4 if size == 1e-5 else 1e-6)
+    # The plain formula loses two digits with each of size; its last ones hang on the processor.
+    assert_plain(found, heads, "base", base, runs, {1e-5: 1e-4, 1e-4: 1e-5}.get(size, 1e-6))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

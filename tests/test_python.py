@@ -201,6 +201,7 @@ def test_a_policy_says_how_an_audit_measures_what_nobody_says(tmp_path: Path) ->
     (tmp_path / "policy.toml").write_text(
         '[measure]\nwindow = 3\ntokens = 7\nquestions = "own.txt"\n[require]\nquestions = 3\n'
     )
+    (tmp_path / "own.txt").write_text("Who?")
     spec = make_spec(AuditSpec, ("a", "b"), {"policy": str(tmp_path / "policy.toml"), "tokens": 9, "hash": False})
     assert (spec.settings.window, spec.settings.tokens, spec.hash) == (3, 9, False)
     assert spec.questions == tmp_path / "own.txt"

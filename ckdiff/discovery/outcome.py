@@ -10,9 +10,9 @@ import numpy as np
 
 from ckdiff.discovery.answers import ask_topic
 from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds, weight_words
-from ckdiff.report.schema.discovery import POOLED, CandidateRow, DiscoveryReport
+from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
 from ckdiff.report.words.discovery import topic_of
-from ckdiff.scoring.discovery import TURNED, WRITTEN, candidate_p, pool_origins
+from ckdiff.scoring.discovery import TURNED, WRITTEN, candidate_p, pool_forms
 
 if TYPE_CHECKING:
     from ckdiff.discovery.lost import Look
@@ -27,7 +27,7 @@ FEW = 8
 def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     """A report of what stands out, if anything does; no model must be loaded."""
     models = work.models
-    pooled, null = pool_origins(ranked.scores, ranked.forms), np.array(work.null_scores, dtype=np.float64)
+    pooled, null = pool_forms(ranked.scores), np.array(work.null_scores, dtype=np.float64)
     p = candidate_p(pooled, ranked.mask, null, len(work.candidates.every))
     order = sorted(
         range(len(pooled)), key=lambda n: (_descending(float(pooled[n])), _descending(float(ranked.screen[n])), n)
@@ -122,7 +122,6 @@ def _settings(work: Work) -> dict[str, str]:
         "texts_source": work.texts.source,
         "candidates_source": work.candidates.source,
         "candidates_digest": work.candidates.digest,
-        "pooled": POOLED,
         "length": str(how.length),
         "seed": str(how.seed),
         "copies": str(how.copies),

@@ -34,7 +34,7 @@ from ckdiff.discovery.work import How, Ranked, Work
 from ckdiff.probes.forcing import force
 from ckdiff.progress import Listener
 from ckdiff.questions.layouts import fold
-from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_origins
+from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_forms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -234,5 +234,5 @@ def _noise(
             there = np.isfinite(apart).any(axis=1)
             apart = _with_said(work, apart, seen)
             scores = _scores(apart, _unasked(work, seen, spelt[number]), np.where(there, 1.0, 0.0))
-            pooled = pool_origins(scores, _forms(rounds, scores))[there]
+            pooled = pool_forms(scores)[there]
             work.null_scores += pooled[np.isfinite(pooled)].tolist()

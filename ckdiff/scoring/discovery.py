@@ -30,8 +30,7 @@ LEAST_TEXTS = 4
 ENOUGH = 12
 """Other candidates that are a sample of their own."""
 MENTIONED, UNPROMPTED, TURNED, WRITTEN = "mentioned", "unprompted", "turned", "written"
-OWN = frozenset({MENTIONED, UNPROMPTED, TURNED, WRITTEN})
-"""Forms in which nobody is asked about a candidate: each has an origin of its own."""
+"""Forms in which nobody is asked about a candidate."""
 LEAST_OTHERS = 3
 """Fewer other candidates are no scale to measure one by."""
 
@@ -164,25 +163,6 @@ def form_scores(drops: Float64, others: Float64) -> Float64:
         spread = max(1.4826 * float(np.median(np.abs(rest - middle))), float(rest.std()) / 2)
         found[row, column] = np.arcsinh((drops[row, column] - middle) / spread) if spread > 0 else 0.0
     return found
-
-
-def pool_origins(scores: Float64, forms: Sequence[str]) -> Float64:
-    """Each candidate's scores as one [candidate]: evidence of one origin has one voice; NaN without any.
-
-    The forms in which somebody is asked about a candidate lose the same things together: they are pooled first, and
-    then with those in `OWN`, each by `pool_forms`.
-
-    Args:
-        scores: [candidate, form].
-        forms: their names.
-
-    >>> pool_origins(np.array([[2.0, 2.0, 2.0, 2.0, 4.0]]), ["asked", "told", "plain", "said", "turned"]) ** 2
-    array([32.])
-    """
-    alone = np.array([form in OWN for form in forms], dtype=bool)
-    if alone.all():
-        return pool_forms(scores)
-    return pool_forms(np.column_stack([pool_forms(scores[:, ~alone]), scores[:, alone]]))
 
 
 def pool_forms(scores: Float64) -> Float64:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.report.schema.discovery import POOLED
 from ckdiff.report.words.discovery import topic_of
-from ckdiff.scoring.discovery import LEAST_TEXTS, Tail, candidate_p, corrected, pool_forms, pool_origins
+from ckdiff.scoring.discovery import LEAST_TEXTS, Tail, candidate_p, corrected, pool_forms
 
 if TYPE_CHECKING:
     from ckdiff.audit.verify.differences import Differences
@@ -20,8 +19,7 @@ def check_discovery(stored: DiscoveryReport, found: Differences) -> None:
     """Scores and p-values of candidates, p-values of words, and the outcome follow from what else is stored."""
     rows = stored.candidates
     if rows:
-        alike = stored.settings.get("pooled") != POOLED
-        pooled = pool_forms(stored.form_scores) if alike else pool_origins(stored.form_scores, stored.forms)
+        pooled = pool_forms(stored.form_scores)
         found.arrays("discovery/candidates: score", np.array([one.score for one in rows]), pooled)
         again = candidate_p(pooled, stored.others, stored.null_scores, stored.counted)
         found.arrays("discovery/candidates: p", np.array([one.p for one in rows]), again)

@@ -11,8 +11,6 @@ from ckdiff.shapes import Axes, Float64, Int64
 
 Outcome = Literal["trace", "none", "ruined"]
 
-POOLED = "by origin"
-"""The setting `pooled` of a report whose scores are pooled by origin; older ones pool all forms alike."""
 SIGNIFICANT = 0.05
 """A word or a candidate is named where its corrected p-value is below."""
 
