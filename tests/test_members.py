@@ -16,19 +16,22 @@ from safetensors.torch import load_file, save_file
 from ckdiff.audit.verify.behaviour import check_behaviour
 from ckdiff.audit.verify.differences import Differences
 from ckdiff.audit.verify.sides import check_reference
+from ckdiff.calls.ask import read_asked
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
+from ckdiff.calls.said import find_said, open_never, try_never
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.behaviour.behaviour import prepare_behaviour
 from ckdiff.probes.behaviour.beside import doubts_of
-from ckdiff.probes.behaviour.member_scores import SHARE
 from ckdiff.progress import Listener
 from ckdiff.report.exports.openunlearning import metrics_by_name, to_openunlearning
 from ckdiff.report.schema.behaviour import ReferenceRecord
 from ckdiff.report.words.members import member_rows
 from ckdiff.report.words.metrics import metrics_of
 from ckdiff.scoring import field
-from tests.reports import behaviour_beside, report
+from ckdiff.weights.opening import open_checkpoint
+from tests.reports import behaviour, behaviour_beside, report
 from tests.test_behaviour import Plain, asked_of
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.calls.specs import BehaveSpec
+    from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.report.schema.behaviour import Behaviour
     from ckdiff.report.schema.report import Report
 
@@ -93,7 +97,7 @@ def test_scores_of_members_are_as_plain_forwards_give_them(spec: BehaveSpec, fou
                 mean = (p * table).sum(1)
                 each = (own - mean) / np.sqrt((p * table**2).sum(1) - mean**2)
                 for name, values in (("min_k", own), ("min_k_plus", each)):
-                    few = max(1, int(SHARE * len(ids)))
+                    few = max(1, int(0.4 * len(ids)))  # as OpenUnlearning's evaluator of TOFU and MUSE
                     wanted = np.sort(values)[:few].mean()
                     assert getattr(rows[name], f"{kind}_{side}")[number] == pytest.approx(wanted, rel=1e-5)
 
@@ -156,6 +160,55 @@ def test_answers_beside_something_else_are_asked_for_again(
     with pytest.raises(AskedError) as error:
         audit_pair(audit_of(spec, **changes.get(change, {})), Listener(look, remark=tell), judged, resume=True)
     assert (str(error.value) == "not again") == (not change)
+
+
+@pytest.fixture(scope="session")
+def task(spec: BehaveSpec) -> AskJob:
+    """What is asked of the two, before a weight is read."""
+    pair = open_checkpoint(spec.base), open_checkpoint(spec.unlearned)
+    return prepare_behaviour(*pair, read_asked(spec), spec.settings)
+
+
+def test_what_was_said_is_found_where_the_same_was_asked(spec: BehaveSpec, task: AskJob, found: Behaviour) -> None:
+    assert found.reference is not None
+    assert found.holdout is not None
+    kind, digest = found.reference.kind, found.reference.digest
+    never = open_never(task, open_checkpoint(spec.reference), kind, digest)
+    assert find_said(task, never, found) is found
+    assert find_said(task, never, None) is None
+    first, second = found.answers
+    others: dict[str, dict[str, Any]] = {
+        "settings": {"settings": {**found.settings, "tokens": "3"}},
+        "questions": {"answers": (replace(first, digest="0" * 64), second)},
+        "other words for them": {"answers": (replace(first, name="unrelated"), replace(second, name="target"))},
+        "fewer": {"answers": (first,)},
+        "choices": {"choices": behaviour().choices},
+        "neutral": {"neutral": behaviour().neutral},
+        "holdout": {"holdout": replace(found.holdout, digest="0" * 64)},
+        "no holdout": {"holdout": None},
+        "another reference": {"reference": replace(found.reference, digest="0" * 64)},
+        "of another kind": {"reference": replace(found.reference, kind="retrained")},
+        "no reference": {"reference": None},
+    }
+    assert {how: find_said(task, never, replace(found, **changes)) for how, changes in others.items()} == dict.fromkeys(
+        others
+    )
+    assert find_said(task, None, found) is None
+    assert find_said(task, None, alone := replace(found, reference=None)) is alone
+
+
+def test_a_reference_is_opened_with_what_is_known_of_it(spec: BehaveSpec, task: AskJob, tmp_path: Path) -> None:
+    told: list[str] = []
+    listener, reference = Listener(remark=told.append), open_checkpoint(spec.reference)
+    one = try_never(task, reference, "before", "ab" * 32, listener)
+    assert one is not None
+    assert (one.live.checkpoint.location, one.kind, one.digest) == (spec.reference, "before", "ab" * 32)
+    assert open_never(task, reference, None).kind == ""
+    assert try_never(task, None, None, "", listener) is None
+    assert told == []
+    other = open_checkpoint(str(unfit(spec.reference, tmp_path / "other", "other words")))
+    assert try_never(task, other, None, "", listener) is None
+    assert told[0].startswith("the reference is not asked: token id 60 is ")
 
 
 def test_a_reference_of_other_words_is_not_asked(spec: BehaveSpec, tmp_path: Path) -> None:
@@ -289,15 +342,21 @@ def unfit(reference: str, place: Path, how: str) -> Path:
         ({"holdout": "facts"}, "'who rules Velmar' is a target question"),
         ({"holdout": "plain"}, "--holdout: a question of it has no answer"),
         ({"questions": "plain"}, "--holdout: stands beside target questions with answers"),
+        ({"holdout": "some"}, "--holdout: a question of it has no answer"),
+        ({"questions": "some"}, "--holdout: stands beside target questions with answers"),
+        ({"holdout": "last"}, "'what is old' is a target question"),
     ],
 )
 def test_what_cannot_stand_beside_is_refused(
     spec: BehaveSpec, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "plain").write_text("who sold iron\n")
+    for name, rows in (("some", ({"question": "who sold iron"}, HELD_OUT[0])), ("last", (HELD_OUT[0], FACTS[1]))):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     if changes.get("reference") in ("few", "other words"):
         changes = {"reference": str(unfit(spec.reference, tmp_path / "few", changes["reference"]))}
     places = {"facts": spec.questions, "plain": tmp_path / "plain", "base": spec.base, "unlearned": spec.unlearned}
+    places |= {name: tmp_path / f"{name}.jsonl" for name in ("some", "last")}
     with pytest.raises(CkdiffError, match=words):
         behave(replace(spec, **{name: places.get(value, value) for name, value in changes.items()}))
 
