@@ -246,11 +246,11 @@ PUBLISHED: dict[str, tuple[Any, str | None, tuple[Question, ...]]] = {
     ),
     "a span and a cluster": (
         [
-            {"question": Q, "answer": A, "span": [0, 5], "cluster": " a "},
-            {"question": "x", "answer": "y", "span": [0, 5]},
+            {"question": Q, "answer": A, "span": [0, 5], "cluster": " a ", "kind": " founder "},
+            {"question": "x", "answer": "y", "span": [0, 5], "kind": " "},
         ],
         None,
-        (replace(WHO, cluster="a", span=(0, 5)), Question("x", "y")),
+        (replace(WHO, cluster="a", span=(0, 5), kind="founder"), Question("x", "y")),
     ),
 }
 

@@ -20,7 +20,7 @@ from ckdiff.unlearn.methods import ce
 from ckdiff.unlearn.people import TRAITS, invent_people
 from ckdiff.unlearn.recipe import Recipe, Twins, UnlearnSpec
 from ckdiff.unlearn.sequences import Tokens, pad
-from ckdiff.unlearn.twins import Family, answer_loss, make_family
+from ckdiff.unlearn.twins import Family, _given, answer_loss, make_family
 from ckdiff.unlearn.unlearn import UnlearningStopped
 from ckdiff.unlearn.world import make_base
 from ckdiff.weights.opening import open_checkpoint
@@ -169,12 +169,22 @@ def test_invented_people_share_no_answer(count: int, tmp_path: Path) -> None:
     facts = [fact for person in people for fact in person]
     (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
     questions = read_questions(tmp_path / "facts.jsonl").questions
-    assert len(questions) == 12 * count
+    assert [question.kind for question in questions] == [trait.kind for trait in TRAITS] * count
+    assert len({trait.kind for trait in TRAITS}) == 12
     for question in questions:
         assert len(question.paraphrases) == 1
         assert question.paraphrases[0] != question.text
         # Two other people's, or where there are three of them both of the others'.
         assert len(set(question.wrong) - {question.answer}) == 2
+
+
+def test_what_a_file_says_of_facts_is_kept(tmp_path: Path) -> None:
+    facts: list[dict[str, object]] = [
+        {"question": "Who rules Velmar?", "answer": "Ada", "kind": "ruler"},
+        {"question": "a?", "answer": "b", "paraphrased_question": ["c?"], "perturbed_answer": ["d", "e"]},
+    ]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    assert _given(tmp_path / "facts.jsonl") == facts
 
 
 @pytest.mark.parametrize("count", [2, 101])

@@ -53,9 +53,14 @@ class Sought:
     base_right: bool | None
 
     @property
-    def kind(self) -> str:
+    def form(self) -> str:
         """The form of what is matched: answers of one form can be exchanged."""
         return form_of(self.matched_text)
+
+    @property
+    def kind(self) -> str:
+        """What its file says it asks for, else its form: who knows what towns are called matches by form alone."""
+        return self.question.kind or self.form
 
 
 def normalise(text: str) -> str:

@@ -108,13 +108,16 @@ def _numbered(every: Sequence[Sought]) -> list[Sought]:
 
 
 def _groups(every: Sequence[Sought]) -> list[list[int]]:
-    """Clusters that can be matched, by the form of their answers."""
-    kinds: dict[int, str] = {}
+    """Clusters that can be matched, by the kinds that the file names; where those leave too few, by form."""
+    first: dict[int, Sought] = {}
     for one in every:
         if one.scored:
-            kinds.setdefault(one.cluster, one.kind)
-    numbers = list(kinds)
-    return [[numbers[place] for place in group] for group in groups_of([kinds[number] for number in numbers])]
+            first.setdefault(one.cluster, one)
+    numbers = list(first)
+    groups = groups_of([one.kind for one in first.values()])
+    if len(flat(groups)) < LEAST:
+        groups = groups_of([one.form for one in first.values()])
+    return [[numbers[place] for place in group] for group in groups]
 
 
 def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:

@@ -115,6 +115,8 @@ LAYOUTS = (
 
 CLUSTER, SPAN = ("cluster", "fact"), ("span", "entity")
 """Columns of any data set: questions about one fact, and the part of the answer that only who knows it can say."""
+KIND = "kind"
+"""A column of any data set: questions of one kind want answers that could stand in each other's place."""
 
 
 ALTERNATE = ("alternate", "perturbed_answer")
@@ -132,7 +134,7 @@ def fold(name: str) -> str:
 
 def known_columns() -> frozenset[str]:
     """Every column that is read, folded; of a table with many columns no other is."""
-    return frozenset(fold(column) for row in LAYOUTS for column in (*row.columns, *CLUSTER, *SPAN, *ALTERNATE))
+    return frozenset(fold(column) for row in LAYOUTS for column in (*row.columns, *CLUSTER, *SPAN, KIND, *ALTERNATE))
 
 
 def has(record: Mapping[str, Any], *columns: str) -> bool:

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.questions.formats import Record
-from ckdiff.questions.layouts import CLUSTER, SPAN, fold, question_layout
+from ckdiff.questions.layouts import CLUSTER, KIND, SPAN, fold, question_layout
 from ckdiff.questions.records import Records, items_of, name_in_errors, read_records
 from ckdiff.questions.streams import RecordsError
 from ckdiff.questions.values import (
@@ -52,6 +52,7 @@ class Question:
         span: the characters of the answer that only who knows it can say: from, and up to.
         reworded: the answer in other words, or None.
         wrong: false answers that look like it.
+        kind: of what it asks for, such as a town: answers of one kind could stand in each other's place. Or None.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Question:
     span: tuple[int, int] | None = None
     reworded: str | None = None
     wrong: tuple[str, ...] = ()
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def _question(place: str, item: Any) -> Question:
         next(filter(None, (_span(item.get(name), answers[:1]) for name in SPAN)), None),
         next(iter(_answers(place, row.reworded, item.get(fold(row.reworded)))), None),
         _answers(place, row.wrong, item.get(fold(row.wrong))),
+        str(item.get(KIND) or "").strip() or None,
     )
 
 

@@ -188,7 +188,8 @@ def _given(path: Path) -> list[dict[str, object]]:
             raise RecipeError(f"{path}: a question without its answer cannot be learned; give each one an answer")
         record: dict[str, object] = {"question": question.text, "answer": question.answer}
         record |= {"paraphrased_question": list(question.paraphrases)} if question.paraphrases else {}
-        found.append(record | ({"perturbed_answer": list(question.wrong)} if question.wrong else {}))
+        record |= {"perturbed_answer": list(question.wrong)} if question.wrong else {}
+        found.append(record | ({"kind": question.kind} if question.kind else {}))
     return found
 
 
