@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-ASKED, RUNS, OUT = "Questions and answers", "How it runs", "Report and output"
+ASKED, ATTACKING, POLICIES = "Questions and answers", "Attacks", "What is asked of the pair"
+RUNS, OUT = "How it runs", "Report and output"
 """Headings of `--help` that several commands have."""
+HEADINGS = (ASKED, ATTACKING, POLICIES, "", RUNS, OUT)
+"""Their order; "" stands for every other one."""
 
 
 ALL = "all"
@@ -53,6 +56,7 @@ class Option:
         most: the greatest number.
         read: gives the value that a text stands for, where its type alone does not say that.
         repeated: whether it may be given more than once.
+        rare: whether few need it: `--help` leaves it out, `--help-all` and the docs have it.
     """
 
     names: str
@@ -64,6 +68,7 @@ class Option:
     most: float | None = None
     read: Callable[[str], Any] | None = None
     repeated: bool = False
+    rare: bool = False
 
     @property
     def name(self) -> str:
@@ -199,23 +204,23 @@ def assemble(kind: type[T], *parts: Any, **other: Any) -> T:
     return kind(**said | other)
 
 
-QUESTIONS = Option("--questions -Q", "Questions about what was to be unlearned: text, JSON, CSV, parquet.", ASKED)
+QUESTIONS = Option("--questions -Q", "About what was to be unlearned: text, JSON, CSV, parquet.", ASKED)
 QUESTION = Option("--question", "Such a question; may be repeated.", ASKED, repeated=True)
 CONCEPT = Option("--concept", "Which concept or subject of the file.", ASKED)
-UNRELATED = Option("--unrelated", "A file of other questions; else the concept's own, else general ones.", ASKED)
+UNRELATED = Option("--unrelated", "Other questions; else the concept's own, else general ones.", ASKED)
 ASK_UNRELATED = Option(
     "--ask-unrelated --unrelated", "Ask the concept's unrelated questions; --unrelated is its older name.", ASKED
 )
-MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED, least=1)
+MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED, least=1, rare=True)
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 CHAT_PROMPT = "chat template of the base"
 """What a report records as its prompt where that is no template of our own."""
-TOKENS = Option("--tokens", "The most tokens of an answer.", ASKED, least=1)
+TOKENS = Option("--tokens", "The most tokens of an answer.", ASKED, least=1, rare=True)
 TEMPLATE = Option("--prompt-template", "Text around {q}.", ASKED, read=unescape)
-TOKENIZER = Option("--tokenizer", "A directory with a tokenizer, where the base has none.", ASKED)
+TOKENIZER = Option("--tokenizer", "A directory with a tokenizer, where the base has none.", ASKED, rare=True)
 NEURONS = Option("--neurons", "Of mode coeff: which neurons carry the best windows.")
 DEVICE = Option("--device", "auto, cpu, cuda or cuda:N.", RUNS)
-BATCH_SIZE = Option("--batch-size", "Questions that go through a layer together.", RUNS, least=1)
+BATCH_SIZE = Option("--batch-size", "Questions that go through a layer together.", RUNS, least=1, rare=True)
 TITLE = Option("--title", "The heading; else the names of both models.")
 NOTE = Option("--note", "A line below the heading: who made this, and when; a report records no date.")
 OUTPUT = Option("--output -o", "The HDF5 report to write.")

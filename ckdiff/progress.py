@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from ckdiff.cache import Cache
+
+
+def nothing_to_resume(place: Path) -> str:
+    """What `--resume` says where nothing is kept.
+
+    >>> from pathlib import Path
+    >>> nothing_to_resume(Path("kept"))
+    'nothing to resume: no unfinished work at kept; that is no error, what is not there yet is done from the start'
+    """
+    left = "that is no error, what is not there yet is done from the start"
+    return f"nothing to resume: no unfinished work at {place}; {left}"
 
 
 class Stopped(KeyboardInterrupt):

@@ -104,7 +104,9 @@ def _index(group: Any) -> str:
     lines = [
         "# Commands and their options",
         "",
-        "As `ckdiff COMMAND --help` has them. [Exit statuses](endings.md) have a page of their own.",
+        "As `ckdiff COMMAND --help-all` has them; `--help` leaves out those that few need. [Exit statuses](endings.md)",
+        "have a page of their own.",
+        "",
     ]
     for panel in dict.fromkeys(row.panel for row in COMMANDS.values()):
         names = [name for name, row in COMMANDS.items() if row.panel == panel]

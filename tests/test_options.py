@@ -21,7 +21,19 @@ from ckdiff.cli.app import build_app
 from ckdiff.cli.audit import MEASURED
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.groups import Given, flatten
-from ckdiff.options import Argument, Option, OptionError, assemble, check_options, options_of
+from ckdiff.options import (
+    ASKED,
+    ATTACKING,
+    OUT,
+    POLICIES,
+    RUNS,
+    Argument,
+    Option,
+    OptionError,
+    assemble,
+    check_options,
+    options_of,
+)
 from ckdiff.scoring.settings import Answering, Machine, Restoring, Settings, SettingsError
 from ckdiff.unlearn.recipe import Recipe, RecipeError, StopWhen, UnlearnSpec
 
@@ -64,6 +76,34 @@ def test_every_option_is_declared_once() -> None:
     counts = Counter(declared())
     assert [name for name, count in counts.items() if count > 1] == []
     assert shown() == set(counts)
+
+
+def lines_of(words: str) -> list[str]:
+    """What `ckdiff` prints on a terminal of 100 columns."""
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(PACKAGE.parent), "TERMINAL_WIDTH": "100"}
+    done = subprocess.run(
+        [sys.executable, "-m", "ckdiff", *words.split()], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_help_of_an_audit_is_a_screen_or_two_and_begins_with_what_is_asked() -> None:
+    audit: Any = typer.main.get_command(build_app(["audit"]))
+    options = {name for one in audit.commands["audit"].params for name in one.opts if name.startswith("--")}
+    short, whole = lines_of("audit --help"), lines_of("audit --help-all")
+    assert len(short) <= 62
+    missing = {name for name in options if name not in "\n".join(short).split()}
+    assert {"--given-answers", "--dtype", "--margins", "--neutral", "--hash"} <= missing
+    assert not {"--questions", "--reference", "--policy", "--mode", "--plan", "--output"} & missing
+    assert f" {len(missing)} more options: ckdiff audit --help-all" in map(str.rstrip, short)
+    assert "more options" not in "\n".join(whole)
+    assert {name for name in options if name not in "\n".join(whole).split()} == set()
+    headings = [line.split("─")[1].strip() for line in whole if line.startswith("╭") and "─" in line]
+    assert headings[2:] == [ASKED, ATTACKING, POLICIES, "What is restored", RUNS, OUT]
+
+
+def test_help_of_a_small_command_leaves_nothing_out() -> None:
+    assert "--adapter-base" in " ".join(lines_of("inspect --help"))
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -20,7 +20,7 @@ from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import KEPT, NOTHING_KEPT, Session
-from ckdiff.progress import Listener, Stopped
+from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests import reports
 from tests.test_probe_cli import ASKED, ckdiff, made, place
@@ -139,7 +139,7 @@ def test_an_audit_compares_and_asks_once(place: Path) -> None:
     with pytest.raises(Stopped):
         audit_pair(AUDIT, (second := Told()).listener(stop=True), keep=keep, resume=True)
     assert "comparing" not in second.stages
-    assert second.remarks == ["compared already: nothing is compared again", "nothing to resume: the probe starts anew"]
+    assert second.remarks == ["compared already: nothing is compared again"]
     assert second.stages[BASE] > 2
     told = Told()
     assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == whole
@@ -223,7 +223,9 @@ def test_the_commands_leave_nothing_beside_the_report(ckdiff: Run, place: Path) 
     before = {path.name for path in place.iterdir()}
     quick = ("--question", ASKED[0], "--tokens", 2, "--no-neutral", "--device", "cpu")
     assert ckdiff("behave", "base", "unlearned", *quick)[0] == 0
-    assert ckdiff("behave", "base", "unlearned", *quick, "--resume")[0] == 0
+    status, _, err = ckdiff("behave", "base", "unlearned", *quick, "--resume")
+    assert status == 0
+    assert nothing_to_resume(Path(".ckdiff.h5.partial")) in err
     assert {path.name for path in place.iterdir()} == before | {"ckdiff.h5"}
     # What an interrupted run has left is said, not taken, and gone in the end.
     parts = folder_of(place / ".ckdiff.h5.partial")
@@ -243,6 +245,18 @@ def test_an_audit_makes_each_attack_once(place: Path) -> None:
     assert bytes_of(audit_pair(spec, told.listener(), keep=keep, resume=True)) == whole
     assert not {"quantising the base", "quantising the unlearned"} & told.stages.keys()
     assert {"pruning the unlearned", "codes"} <= told.stages.keys()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_resuming_what_was_kept_says_nothing_of_a_start(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path(".ckdiff.h5.partial")
+    place.touch() if kept else folder_of(place).mkdir()
+    with Session(Output()).keep(resume=True):
+        pass
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kept", [False, True])

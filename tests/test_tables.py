@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
+from ckdiff.report.schema.attack import CodeShare
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, Grid, TensorInfo
 from ckdiff.report.schema.report import Report, ShardRecord
 from ckdiff.report.terminal.inspect import inspect_view
@@ -19,6 +20,7 @@ from ckdiff.report.words.sections import Selection
 from tests.reports import (
     HOSTILE,
     UNDEFINED,
+    attacks,
     comparison,
     component,
     empty_comparison,
@@ -216,3 +218,27 @@ def test_a_table_that_is_too_wide_breaks_headings_and_intervals_before_words(wid
     assert ("0.25 [0.10, 0.40]" in "\n".join(lines)) is not narrow
     assert any(line.endswith("over") for line in map(str.rstrip, lines)) is narrow
     assert max(map(len, lines)) <= width - 14
+
+
+def code_rows(*codes: CodeShare) -> tuple[list[str], str]:
+    """The rows of the table of quantisers on a terminal, each as "setting component", and all of the text."""
+    text = rendered(to_view(report(None, attack=attacks(codes=codes)), Selection("attack")), 100)
+    names = {f"{one.setting} {one.component}" for one in codes}
+    lines = (re.sub(r" +", " ", line) for line in text.splitlines())
+    return [name for line in lines for name in names if line.startswith(f"{name} ")], text
+
+
+def test_components_that_quantisers_treat_as_all_are_counted_and_left_out() -> None:
+    # Undone are half of all, 0.09 more and less of some, 0.125 more and less of others, none of norms.
+    shares = {"all": 0.5, "attn_q": 0.41, "attn_k": 0.59, "attn_v": 0.375, "attn_o": 0.625}
+    codes = [CodeShare("int4", name, 1000, 1.0, share) for name, share in shares.items()]
+    rows, text = code_rows(*codes, CodeShare("int4", "norms", 1000, 0.0, 0.0), CodeShare("int8", "all", 1000, 1.0, 0.9))
+    assert rows == ["int4 all", "int4 attn_v", "int4 attn_o", "int8 all"]
+    assert "3 rows of single components left out" in text
+    assert "`ckdiff show REPORT --section attack --format md` has them" in text.replace("\n", " ")
+
+
+def test_no_row_of_a_quantiser_is_left_out_where_all_say_something() -> None:
+    rows, text = code_rows(CodeShare("int4", "keys", 1000, 1.0, 0.5), CodeShare("int4", "attn_q", 1000, 1.0, 0.5))
+    assert rows == ["int4 keys", "int4 attn_q"]
+    assert "components left out" not in text

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.locks import alone
-from ckdiff.progress import Listener
+from ckdiff.progress import Listener, nothing_to_resume
 from ckdiff.questions.questions import general_questions
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.inputs import read_inputs
@@ -498,7 +498,7 @@ def test_half_a_state_that_a_full_disk_left_is_swept(tiny: World, short: Made, t
 def test_with_nothing_to_resume_it_starts_anew(tiny: World, short: Made, tmp_path: Path) -> None:
     said: list[str] = []
     made = tiny.unlearn(tmp_path / "made", SHORT, Listener(remark=said.append), resume=True)
-    assert any("nothing to resume" in line for line in said)
+    assert nothing_to_resume(tmp_path / ".made.unlearning") in said
     assert_same_tree(made.output, short.output)
 
 

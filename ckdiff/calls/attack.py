@@ -53,8 +53,6 @@ def attack(
     task, reference = prepare_attack(spec)
     base, unlearned = task.job.pair.base.checkpoint, task.job.pair.unlearned.checkpoint
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    if resume and listener is not None and not (keep is not None and keep.exists()):
-        listener.remark("nothing to resume: starting anew")
     keeping = Keeping(keep, "" if keep is None else identity(base, unlearned, found.provenance), resume)
     digest = digest_of_reference(reference, found.provenance, spec.hash, listener)
     second = open_second(spec, task, found.provenance, digest)

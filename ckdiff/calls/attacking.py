@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ckdiff.attacks.table import ATTACKS
-from ckdiff.options import SEED, Option, OptionError, names, numbers
-
-ATTACKING = "Attacks"
-"""The heading of these options in `--help`."""
+from ckdiff.options import ATTACKING, SEED, Option, OptionError, names, numbers
 
 
 def tiers(text: str) -> tuple[int, ...]:
@@ -34,14 +31,16 @@ REFERENCE = Option("--reference", "A model that never knew what was to be unlear
 KINDS = ("retrained", "before")
 KIND = Option(
     "--reference-kind",
-    "retrained: trained anew without it; before: from before it was learned.",
+    "retrained: trained anew without it; before: before it was learned.",
     ATTACKING,
     known=KINDS,
+    read=str,
 )
 MARGINS = Option(
     "--margins",
     "A report of a second model that never knew, beside the same reference: its margins.",
     ATTACKING,
+    rare=True,
 )
 TIER = Option(
     "--tier",
@@ -79,20 +78,27 @@ def rates(text: str) -> tuple[float, ...]:
     return found
 
 
-TRAINING = Option("--training", "How relearning trains: full, or lora (less memory).", ATTACKING, known=TRAININGS)
+TRAINING = Option(
+    "--training", "How relearning trains: full, or lora (less memory).", ATTACKING, known=TRAININGS, rare=True
+)
 ARM = Option(
     "--arms",
     "What relearning trains on: others, half, scrambled, or all.",
     ATTACKING,
     known=ARMS,
     read=lambda text: names(text, ARMS),
+    rare=True,
 )
-RATES = Option("--rates", "Of relearning, such as 3e-5,1e-4; else by the model's width.", ATTACKING, read=rates)
-TRAIN_STEPS = Option("--train-steps", "Of relearning, at most.", ATTACKING, least=1, most=10_000)
-FOLDS = Option("--folds", "Parts in which relearning holds facts out.", ATTACKING, least=2, most=100)
-TRAIN_SEEDS = Option("--train-seeds", "Trainings of each kind.", ATTACKING, least=1, most=100)
-COMPAT = Option("--compat", "Patch the last layer behind the final norm, as the published code does.", ATTACKING)
-SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000)
+RATES = Option(
+    "--rates", "Of relearning, such as 3e-5,1e-4; else by the model's width.", ATTACKING, read=rates, rare=True
+)
+TRAIN_STEPS = Option("--train-steps", "Of relearning, at most.", ATTACKING, least=1, most=10_000, rare=True)
+FOLDS = Option("--folds", "Parts in which relearning holds facts out.", ATTACKING, least=2, most=100, rare=True)
+TRAIN_SEEDS = Option("--train-seeds", "Trainings of each kind.", ATTACKING, least=1, most=100, rare=True)
+COMPAT = Option(
+    "--compat", "Patch the last layer behind the final norm, as the published code does.", ATTACKING, rare=True
+)
+SAMPLES = Option("--samples", "Answers sampled for each question.", ATTACKING, least=1, most=10_000, rare=True)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class Reference:
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None
 
 
-TRIED = TIER.but("Tiers of attacks, such as 0,1,2, or none; else 0,1 and those of the policy.", read=no_tiers)
+TRIED = TIER.but("Tiers, such as 0,1,2, or none; else 0,1 and those of the policy.", read=no_tiers)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ckdiff.audit.gate.records import Policy
 
 
-ADAPTER_BASE = Option("--adapter-base", "Base model of a LoRA adapter whose config names none.")
+ADAPTER_BASE = Option("--adapter-base", "Base model of a LoRA adapter whose config names none.", rare=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Reading:
         adapter_base: the base model of adapters, where their own config does not name one that can be found.
     """
 
-    hash: Annotated[bool, Option("--hash/--no-hash", "sha256 of every weight file, in the report.")] = True
+    hash: Annotated[bool, Option("--hash/--no-hash", "sha256 of every weight file, in the report.", rare=True)] = True
     adapter_base: Annotated[str | None, ADAPTER_BASE] = None
 
 
@@ -62,7 +62,7 @@ class Pair(Reading):
         unlearned: the same.
     """
 
-    base: Annotated[str, Argument("The model before: directory, file, index, adapter, or hub id@rev.")]
+    base: Annotated[str, Argument("The model before: directory, file, adapter or hub id@rev.")]
     unlearned: Annotated[str, Argument("The model after.")]
 
 
@@ -108,7 +108,8 @@ class HeldOut:
     """
 
     holdout: Annotated[
-        Path | None, Option("--holdout", "Questions with answers that nothing was trained on: min-k, PrivLeak.", ASKED)
+        Path | None,
+        Option("--holdout", "Questions with answers that nothing was trained on: min-k, PrivLeak.", ASKED, rare=True),
     ] = None
 
 

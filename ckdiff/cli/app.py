@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HELP = {"help_option_names": ["-h", "--help"]}
+EVERYTHING = "--help-all"
+FEW = 15
+"""Options and arguments that `--help` lists in any case; of more, it leaves those out that few need."""
 
 
 def build_app(commands: Iterable[str] = COMMANDS, named_only: bool = False) -> typer.Typer:
@@ -35,11 +38,31 @@ def build_app(commands: Iterable[str] = COMMANDS, named_only: bool = False) -> t
     app.callback(invoke_without_command=True)(door)
     for name in commands:
         row = COMMANDS[name]
-        command = app.command(
-            name, help=row.gist, rich_help_panel=row.panel, epilog=f"Example: {row.example}", context_settings=HELP
-        )
-        command(unbuilt if named_only else flatten(getattr(import_module(f"ckdiff.cli.{name}"), name)))
+        called = unbuilt if named_only else flatten(getattr(import_module(f"ckdiff.cli.{name}"), name))
+        app.command(name, help=row.gist, rich_help_panel=row.panel, context_settings=HELP)(called)
     return app
+
+
+def read_help(words: list[str]) -> tuple[list[str], bool]:
+    """The words with `--help` for `--help-all`, and whether every option is to be listed: for that, or to a shell.
+
+    >>> read_help(["audit", "--help-all"]), read_help(["--", "--help-all"])
+    ((['audit', '--help'], True), (['--', '--help-all'], False))
+    """
+    own = words.index("--") if "--" in words else len(words)
+    asked = EVERYTHING in words[:own]
+    plain = ["--help" if word == EVERYTHING else word for word in words[:own]]
+    return [*plain, *words[own:]], asked or "_CKDIFF_COMPLETE" in os.environ
+
+
+def explain(command: Any, example: str, everything: bool) -> None:
+    """Give a command its last lines of help; where everything is asked for, or is little, list what few need, too."""
+    rare = [one for one in command.params if getattr(one, "hidden", False)]
+    few = everything or len(command.params) <= FEW
+    for one in rare if few else ():
+        one.hidden = False
+    more = "" if few or not rare else f"\n\n{len(rare)} more options: ckdiff {command.name} {EVERYTHING}"
+    command.epilog = f"Example: {example}{more}"
 
 
 def unbuilt() -> None:
@@ -110,13 +133,15 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
     limit_threads()
     open_streams()
-    words = sys.argv[1:] if arguments is None else arguments
+    words, everything = read_help(sys.argv[1:] if arguments is None else arguments)
     try:
         known = bool(words) and words[0] in COMMANDS
         named_only = not (known or COMMANDS.keys() & set(words) or "_CKDIFF_COMPLETE" in os.environ)
         group: Any = typer.main.get_command(build_app(words[:1] if known else COMMANDS, named_only))
         read_plainly([group, *group.commands.values()])
-        result: Any = group.main(arguments, prog_name="ckdiff", standalone_mode=False)
+        for name, command in group.commands.items():
+            explain(command, COMMANDS[name].example, everything)
+        result: Any = group.main(words, prog_name="ckdiff", standalone_mode=False)
         flush_stdout()
         # typer turns a KeyboardInterrupt into this status itself.
         return fail("interrupted", INTERRUPTED, words) if result == INTERRUPTED else int(result or 0)

@@ -48,7 +48,7 @@ def audit(
     output_format: Annotated[str, FORMAT] = TABLE,
     details: Annotated[bool, DETAILS] = False,
 ) -> None:
-    """One verdict on a pair: compare, behave, probe and judge; the exit status is that of the policy's gate."""
+    """One verdict on a pair: compare, behave, probe, attack, judge; the exit status is the gate's."""
     from ckdiff.audit.gate.policy import read_policy
     from ckdiff.calls.audit import audit_pair
     from ckdiff.report.words.verdict import exit_status

@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "audit": Command(
         DECIDE,
-        "One verdict on a pair: compare, behave, probe and judge; the exit status is that of the policy's gate.",
+        "One verdict on a pair: compare, behave, probe, attack, judge; the exit status is the gate's.",
         f"ckdiff audit {PAIR} --unrelated OTHERS.jsonl --policy POLICY.toml",
     ),
     "gate": Command(

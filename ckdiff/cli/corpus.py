@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ckdiff.cli.console import bars, output, remark, write_json
-from ckdiff.cli.options import FORMAT, OVERWRITE, QUIET, TABLE
+from ckdiff.cli.options import OVERWRITE, QUIET, TABLE, TABLE_OR_JSON
 from ckdiff.options import CONCEPT, LENGTH, MOST_TEXTS, OUTPUT, QUESTIONS, Argument, Option
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def corpus(
     most: Annotated[int, MOST_TEXTS.but("Stop at so many segments.")] = 6000,
     length: Annotated[int, LENGTH.but("Characters after which a segment ends.", least=1)] = 400,
     questions: Annotated[Path | None, QUESTIONS.but("Count the concept's questions of this file too.", "")] = None,
-    output_format: Annotated[str, FORMAT.but(known=("table", "json"))] = TABLE,
+    output_format: Annotated[str, TABLE_OR_JSON] = TABLE,
     overwrite: Annotated[bool, OVERWRITE.but("Replace the file at --output.")] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from ckdiff.options import ALL, OUT, Argument, Option, names, options_of
+from ckdiff.options import ALL, HEADINGS, OUT, Argument, Option, names, options_of
 
 Typed = Mapping[str, Any]
 """What Typer read, by the name of the parameter."""
@@ -105,6 +105,7 @@ class Slot:
                 metavar="<names>" if self.takes_names else _metavar(self.option, kind),
                 rich_help_panel=self.option.panel or None,
                 autocompletion=_completion(self.option),
+                hidden=self.option.rare,
             )
         empty = inspect.Parameter.empty if default is MISSING else default
         return inspect.Parameter(
@@ -153,7 +154,9 @@ def quote(text: str) -> str:
 
 
 def _metavar(option: Option, kind: Any) -> str | None:
-    """The known names, where the help does not name them."""
+    """The known names, where the help does not name them; one text where several may be given one by one."""
+    if option.repeated:
+        return "<str>"
     if kind is bool or all(name in option.help for name in option.every):
         return None
     return f"[{'|'.join(option.every)}]"
@@ -237,9 +240,10 @@ def _retold(command: Callable[..., None]) -> list[str]:
 
 
 def _under_headings(slots: list[Slot]) -> list[Slot]:
-    """The slots as `--help` has them: what is asked and measured comes before files and output."""
+    """The slots as `--help` has them: by `HEADINGS`; an option without one is about output."""
     arguments = [slot for slot in slots if isinstance(slot.option, Argument)]
     headed = [slot for slot in slots if isinstance(slot.option, Option) and slot.option.panel]
+    headed.sort(key=_place_of)
     if not headed:
         return slots
     plain = [
@@ -248,6 +252,12 @@ def _under_headings(slots: list[Slot]) -> list[Slot]:
         if isinstance(slot.option, Option) and not slot.option.panel
     ]
     return [*arguments, *headed, *plain]
+
+
+def _place_of(slot: Slot) -> int:
+    """The place of its heading among all."""
+    assert isinstance(slot.option, Option)
+    return HEADINGS.index(slot.option.panel if slot.option.panel in HEADINGS else "")
 
 
 def _part(parameter: inspect.Parameter, hint: Any) -> Slot | Group | Mentioned:

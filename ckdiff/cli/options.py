@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 from ckdiff.errors import CkdiffError
-from ckdiff.options import ASKED, OUTPUT, RUNS, USUAL_REPORT, Argument, Option
+from ckdiff.options import ASKED, OUTPUT, POLICIES, RUNS, USUAL_REPORT, Argument, Option
 from ckdiff.report.formats import FORMATS
-
-POLICIES = "What is asked of the pair"
-
 
 TABLE = next(iter(FORMATS))
 """The format that people get unasked."""
 
 
-FORMAT = Option("--format -f", "What to print on stdout.", known=FORMATS)
+FORMAT = Option("--format -f", f"What to print on stdout: {', '.join(FORMATS)}.", known=FORMATS)
+TABLE_OR_JSON = FORMAT.but("What to print on stdout: table or json.", known=("table", "json"))
 TOP = Option("--top", "How many tensors and neurons the table lists.", least=0)
 SHOW_QUESTIONS = Option("--show-questions", "How many questions and answers the table lists.", least=0)
 OVERWRITE = Option("--overwrite", "Replace whatever is at --output, another pair's report too.")
@@ -50,8 +48,10 @@ class Output:
 class Texts:
     """Neutral texts: a file of them, ckdiff's own, or none."""
 
-    neutral: Annotated[Path | None, Option("--neutral", "A file of neutral texts; else ckdiff's own.", ASKED)] = None
-    no_neutral: Annotated[bool, Option("--no-neutral", "Leave neutral texts out.", ASKED)] = False
+    neutral: Annotated[
+        Path | None, Option("--neutral", "A file of neutral texts; else ckdiff's own.", ASKED, rare=True)
+    ] = None
+    no_neutral: Annotated[bool, Option("--no-neutral", "Leave neutral texts out.", ASKED, rare=True)] = False
 
     def choose(self) -> Path | bool | None:
         """The file, False for none, or None where nobody chose.

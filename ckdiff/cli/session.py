@@ -21,6 +21,7 @@ from ckdiff.cli.course import Course
 from ckdiff.errors import CkdiffError, ReportError, is_out_of_memory
 from ckdiff.locks import alone
 from ckdiff.options import OptionError, assemble
+from ckdiff.progress import nothing_to_resume
 from ckdiff.report.words.sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ class Session:
         from ckdiff.probes import kept_sweep
 
         place = kept_sweep.place(self.output.output, section)
-        if (place.exists() or is_kept(place)) and not resume:
+        kept = place.exists() or is_kept(place)
+        if resume and not kept:
+            self.say(nothing_to_resume(place))
+        if kept and not resume:
             work = f"an interrupted {section}" if place.exists() else "interrupted work"
             found = f"{work} is there and will be discarded; stop, and use --resume to go on with it"
             self.say(f"{place}: {found}")

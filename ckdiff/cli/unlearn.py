@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckdiff.cli.console import inconclusive, output, remark, write_json
-from ckdiff.cli.options import FORMAT, QUIET, RESUME, TABLE, THREADS
+from ckdiff.cli.options import QUIET, RESUME, TABLE, TABLE_OR_JSON, THREADS
 from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import ExitStatus
 from ckdiff.unlearn.recipe import TRAINING, UnlearnSpec
@@ -27,7 +27,7 @@ def unlearn(
     spec: UnlearnSpec,
     threads: Annotated[int, THREADS.but(panel=TRAINING)] = 0,
     resume: Annotated[bool, RESUME.but(panel=TRAINING)] = False,
-    output_format: Annotated[str, FORMAT.but(known=("table", "json"))] = TABLE,
+    output_format: Annotated[str, TABLE_OR_JSON] = TABLE,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a pair: unlearn a concept from BASE, measuring what the saved checkpoint still answers."""

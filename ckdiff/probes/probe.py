@@ -99,8 +99,6 @@ def run(
         align_job(job, listener)
         key = _key(job, kept[1]) if kept else ""
         progress = partial.load(kept[0], key, job.device) if kept and resume else None
-        if resume and progress is None:
-            listener.remark("nothing to resume: the probe starts anew")
         answers = find_answers(job, listener, progress.answers if progress else None)
         progress = progress or Progress(answers, 0, None, {}, job.passes)
         finals, result = _measure(job, progress, listener, (kept[0], key) if kept else None, choose)

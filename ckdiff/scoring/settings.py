@@ -74,13 +74,17 @@ VARIANT = Option(
 )
 DIRECTION = Option(
     "--direction",
-    "restore: base states into the unlearned model; break; both.",
+    "restore: base states into the unlearned; break; both.",
     RESTORED,
     known=DIRECTIONS,
     read=directions,
 )
 LAYERS = Option(
-    "--layers", "Window centres, such as 0,5-9; else all.", RESTORED, read=functools.partial(numbers, "--layers")
+    "--layers",
+    "Window centres, such as 0,5-9; else all.",
+    RESTORED,
+    read=functools.partial(numbers, "--layers"),
+    rare=True,
 )
 DTYPE = Option(
     "--dtype",
@@ -88,15 +92,19 @@ DTYPE = Option(
     RUNS,
     known=DTYPE_NAMES,
     read=lambda text: SHORT_NAMES.get(text, text),
+    rare=True,
 )
-GIVEN_ANSWERS = Option("--given-answers", "Score the file's answers, not the base's own.", ASKED)
+GIVEN_ANSWERS = Option("--given-answers", "Score the file's answers, not the base's own.", ASKED, rare=True)
 WINDOWS = Option(
     "--windows",
     "needed: curves of modes that the verdict places, of others the whole model's score; all: every curve.",
     RESTORED,
     known=(NEEDED, EVERY),
+    rare=True,
 )
-GOAL = Option("--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1)
+GOAL = Option(
+    "--neuron-goal", "The share of a window's krs_kl that they bring back.", RESTORED, above=0, most=1, rare=True
+)
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,8 @@ class Restoring:
     window: Annotated[int, Option("--window", "Layers restored together.", RESTORED, least=1)] = 5
     layers: Annotated[tuple[int, ...] | None, LAYERS] = None
     given_answers: Annotated[bool, GIVEN_ANSWERS] = False
-    kl: Annotated[bool, Option("--kl/--no-kl", "krs_kl and top1, which need every logit.", RUNS)] = True
-    neurons: Annotated[bool, NEURONS.but(panel=RESTORED)] = False
+    kl: Annotated[bool, Option("--kl/--no-kl", "krs_kl and top1, which need every logit.", RUNS, rare=True)] = True
+    neurons: Annotated[bool, NEURONS.but(panel=RESTORED, rare=True)] = False
     neuron_goal: Annotated[float, GOAL] = 0.8
 
 
@@ -172,7 +180,7 @@ class Machine:
 
     stream: Annotated[
         Literal["auto", "on", "off"],
-        Option("--stream", "One layer in memory at a time: auto, on or off.", RUNS, known=STREAMS),
+        Option("--stream", "One layer in memory at a time: auto, on or off.", RUNS, known=STREAMS, rare=True),
     ] = "auto"
     device: Annotated[str, DEVICE] = "auto"
     dtype: Annotated[str, DTYPE] = "float32"

@@ -176,36 +176,51 @@ class Recipe:
     retain_loss: Annotated[
         str, Option("--retain-loss", "kl, ce, states or none; else the method's own.", LOSS, known=RETAIN_LOSSES)
     ] = "default"
-    retain_weight: Annotated[float | None, Option("--retain-weight", "Else the method's own.", LOSS, least=0)] = None
-    beta: Annotated[float | None, Option("--beta", "Of DPO, NPO, UNDIAL; else its own.", LOSS, above=0)] = None
-    margin: Annotated[float | None, Option("--margin", "Of SimNPO; else 0.", LOSS, least=0)] = None
-    layer: Annotated[int | None, Option("--layer", "Of RMU; else one at 7 of 32.", LOSS, least=0, most=MOST)] = None
+    retain_weight: Annotated[
+        float | None, Option("--retain-weight", "Else the method's own.", LOSS, least=0, rare=True)
+    ] = None
+    beta: Annotated[float | None, Option("--beta", "Of DPO, NPO, UNDIAL; else its own.", LOSS, above=0, rare=True)] = (
+        None
+    )
+    margin: Annotated[float | None, Option("--margin", "Of SimNPO; else 0.", LOSS, least=0, rare=True)] = None
+    layer: Annotated[
+        int | None, Option("--layer", "Of RMU; else one at 7 of 32.", LOSS, least=0, most=MOST, rare=True)
+    ] = None
     steering: Annotated[
-        float | None, Option("--steering", "Of RMU: length of the random state; else 5 of the base's.", LOSS, above=0)
+        float | None,
+        Option("--steering", "Of RMU: length of the random state; else 5 of the base's.", LOSS, above=0, rare=True),
     ] = None
     preferred: Annotated[
-        str, Option("--preferred", "What dpo prefers: refusal, retain or alternate.", LOSS, known=PREFERRED)
+        str, Option("--preferred", "What dpo prefers: refusal, retain or alternate.", LOSS, known=PREFERRED, rare=True)
     ] = "refusal"
     limit: Annotated[
         float | None,
-        Option("--ascent-limit", "Leave a token alone once its loss is above this (nats).", LOSS, above=0),
+        Option("--ascent-limit", "Leave a token alone once its loss is above this (nats).", LOSS, above=0, rare=True),
     ] = None
     lr: Annotated[
         float | None, Option("--lr", "Learning rate; else the method's own.", TRAINING, above=0, most=MOST_LR)
     ] = None
     epochs: Annotated[int, Option("--epochs", "Passes over the texts.", TRAINING, least=1, most=MOST)] = 10
     steps: Annotated[int, Option("--steps", "Steps, instead of epochs.", TRAINING, least=0, most=MOST)] = 0
-    batch_size: Annotated[int, BATCH_SIZE.but("Texts a forward.", TRAINING, most=MOST)] = 8
-    accumulation: Annotated[int, Option("--accumulation", "Forwards a step.", TRAINING, least=1, most=MOST)] = 2
-    length: Annotated[int, LENGTH.but(panel=TEXTS, most=MOST)] = 500
-    weight_decay: Annotated[float, Option("--weight-decay", "Of the optimizer.", TRAINING, least=0)] = 0.01
-    warmup: Annotated[int | None, Option("--warmup", "Steps; else one epoch's.", TRAINING, least=0, most=MOST)] = None
-    optimizer: Annotated[str, Option("--optimizer", "adamw, adafactor or sgd.", TRAINING, known=OPTIMIZERS)] = "adamw"
-    precision: Annotated[str, Option("--precision", "float32, bfloat16 or float16.", TRAINING, known=PRECISIONS)] = (
-        "float32"
-    )
-    checkpointing: Annotated[bool, Option("--checkpointing", "Less memory, a third more time.", TRAINING)] = False
-    seed: Annotated[int, SEED.but("Of order, retain text, refusals and noise.", TRAINING)] = 0
+    batch_size: Annotated[int, BATCH_SIZE.but("Texts a forward.", TRAINING, most=MOST, rare=False)] = 8
+    accumulation: Annotated[
+        int, Option("--accumulation", "Forwards a step.", TRAINING, least=1, most=MOST, rare=True)
+    ] = 2
+    length: Annotated[int, LENGTH.but(panel=TEXTS, most=MOST, rare=True)] = 500
+    weight_decay: Annotated[float, Option("--weight-decay", "Of the optimizer.", TRAINING, least=0, rare=True)] = 0.01
+    warmup: Annotated[
+        int | None, Option("--warmup", "Steps; else one epoch's.", TRAINING, least=0, most=MOST, rare=True)
+    ] = None
+    optimizer: Annotated[
+        str, Option("--optimizer", "adamw, adafactor or sgd.", TRAINING, known=OPTIMIZERS, rare=True)
+    ] = "adamw"
+    precision: Annotated[
+        str, Option("--precision", "float32, bfloat16 or float16.", TRAINING, known=PRECISIONS, rare=True)
+    ] = "float32"
+    checkpointing: Annotated[
+        bool, Option("--checkpointing", "Less memory, a third more time.", TRAINING, rare=True)
+    ] = False
+    seed: Annotated[int, SEED.but("Of order, retain text, refusals and noise.", TRAINING, rare=True)] = 0
     device: Annotated[str, DEVICE.but("auto, cpu or cuda.", TRAINING, known=("auto", "cpu", "cuda"))] = "auto"
     tokens: Annotated[int, TOKENS.but(panel=MEASURED, most=MOST)] = 30
     template: Annotated[str, TEMPLATE.but(panel=MEASURED)] = DEFAULT_TEMPLATE
@@ -218,8 +233,8 @@ class Recipe:
         tuple[tuple[int, int], ...],
         NEURONS.but("layer:neuron, ...; else random ones.", NEEDLES, read=neuron_pairs),
     ] = ()
-    count: Annotated[int, Option("--count", "Random neurons.", NEEDLES, least=1, most=MOST)] = 1
-    noise: Annotated[float, Option("--noise", "Standard deviation of the noise.", NEEDLES, above=0)] = 0.1
+    count: Annotated[int, Option("--count", "Random neurons.", NEEDLES, least=1, most=MOST, rare=True)] = 1
+    noise: Annotated[float, Option("--noise", "Standard deviation of the noise.", NEEDLES, above=0, rare=True)] = 0.1
 
     def check(self) -> None:
         """Refuse what names nothing or cannot be.
@@ -253,14 +268,19 @@ class Twins:
     """
 
     wanted: Annotated[bool, Option("--twins", "Make a family: knows, never (3) and unlearned.", TWINS)] = False
-    people: Annotated[int, Option("--people", "Invented, without --forget and --retain.", TWINS, least=3, most=100)] = (
-        20
-    )
-    forgotten: Annotated[int, Option("--forgotten", "People to forget.", TWINS, least=1, most=98)] = 2
-    passes: Annotated[int, Option("--passes", "Over the facts to learn.", TWINS, least=1, most=MOST)] = 10
-    learn_lr: Annotated[float, Option("--learn-lr", "Learning rate of that.", TWINS, above=0, most=MOST_LR)] = 1e-4
+    people: Annotated[
+        int, Option("--people", "Invented, without --forget and --retain.", TWINS, least=3, most=100, rare=True)
+    ] = 20
+    forgotten: Annotated[int, Option("--forgotten", "People to forget.", TWINS, least=1, most=98, rare=True)] = 2
+    passes: Annotated[int, Option("--passes", "Over the facts to learn.", TWINS, least=1, most=MOST, rare=True)] = 10
+    learn_lr: Annotated[
+        float, Option("--learn-lr", "Learning rate of that.", TWINS, above=0, most=MOST_LR, rare=True)
+    ] = 1e-4
     references: Annotated[
-        int, Option("--references", "Models that never knew, each in an order of its own.", TWINS, least=1, most=100)
+        int,
+        Option(
+            "--references", "Models that never knew, each in an order of its own.", TWINS, least=1, most=100, rare=True
+        ),
     ] = 3
 
 

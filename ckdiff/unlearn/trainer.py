@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.files import scratch
+from ckdiff.progress import nothing_to_resume
 from ckdiff.unlearn.measuring import as_saved, coarse, plain_forward, start
 from ckdiff.unlearn.recipe import OPTIMIZERS
 
@@ -254,7 +255,7 @@ def train(
     unlearner = Unlearner(objective, recipe, arguments(recipe, lr, work, len(objective.items())), watch)
     last = get_last_checkpoint(str(work)) if resume else None
     if resume and last is None:
-        listener.remark("nothing to resume: starting anew")
+        listener.remark(nothing_to_resume(work))
     try:
         unlearner.train(resume_from_checkpoint=last)
     except DivergedError as error:

@@ -119,8 +119,6 @@ def run(
     with torch.inference_mode():
         key = "" if keeping is None else _key(job, keeping.weights, compat)
         kept = load(keeping.place, key, job.device) if keeping is not None and keeping.resume else None
-        if keeping is not None and keeping.resume and kept is None:
-            listener.remark("nothing to resume: the depth starts anew")
         answers = find_answers(job, listener, None if kept is None else kept[0])
         job.prompts, notes = _asked(job.prompts)
         places = [tokens_of(job.tokenizer, prompt) for prompt in job.prompts]

@@ -39,7 +39,7 @@ def parts(report: Report) -> Iterator[str]:
             yield escape(note)
     if found.codes:
         yield "### Weights alone"
-        yield table(words.CODE_HEADS, words.code_cells(found), left=2)
+        yield table(words.CODE_HEADS, words.code_cells(found.codes), left=2)
     if notes := words.every_note(found):
         yield "### Notes"
         yield bullet_list(notes)

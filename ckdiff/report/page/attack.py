@@ -34,7 +34,7 @@ def show(report: Report) -> Mapping[str, object] | None:
             for title, note, answers in words.returned_tables(found)
         ],
         "code_heads": words.CODE_HEADS,
-        "codes": words.code_cells(found),
+        "codes": words.code_cells(found.codes),
         "notes": [cut(note) for note in words.every_note(found)],
         "legend": " ".join(words.LEGEND),
         "tier_legend": " ".join(words.TIER_LEGEND),

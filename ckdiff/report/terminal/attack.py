@@ -47,7 +47,8 @@ def _tables(found: AttackReport) -> Iterator[RenderableType]:
     for title, note, answers in words.returned_tables(found):
         cells = [words.returned_cells(found, one) for one in answers]
         yield with_title(title, mixed_table(words.RETURNED_HEADS, cells, range(5)), *([dim(note)] if note else ()))
-    if codes := words.code_cells(found):
-        yield with_title("Weights alone", mixed_table(words.CODE_HEADS, codes, (0, 1)))
+    if codes := words.code_cells(words.telling_codes(found)):
+        rest = words.rest_of_codes(found)
+        yield with_title("Weights alone", mixed_table(words.CODE_HEADS, codes, (0, 1)), *([dim(rest)] if rest else ()))
     if notes := words.every_note(found):
         yield with_title("Notes", bullets(notes))

@@ -12,7 +12,7 @@ from ckdiff.report.words.numbers import UNDEFINED, count_of, percent, with_inter
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ckdiff.report.schema.attack import AttackReport, AttackRow, CodeShare, ReturnedAnswer, TierEvidence
     from ckdiff.report.schema.behaviour import Mean
@@ -33,6 +33,9 @@ CODE_HEADS = ("quantised", "component", "elements", "changed", "codes that diffe
 
 UNDONE = 0.5
 """A quantiser that undoes so much of what was changed is said to undo it."""
+
+OTHERWISE = 0.1
+"""A component of whose change a quantiser undoes so much more, or less, than of all has a row of its own everywhere."""
 
 LEGEND = (
     "back: facts whose answer came back word for word, of those that this could show of;",
@@ -299,7 +302,26 @@ def settings_text(found: AttackReport) -> str:
     return ", ".join(f"{name} {found.settings[name]}" for name in names if name in found.settings) or "not stated"
 
 
-def code_cells(found: AttackReport) -> list[tuple[str, ...]]:
+def telling_codes(found: AttackReport) -> list[CodeShare]:
+    """Of each quantiser all elements together, and those components that fare otherwise than all do."""
+    together = {one.setting: undone_share(one) for one in found.codes if one.component == "all"}
+
+    def tells(one: CodeShare) -> bool:
+        whole = together.get(one.setting)
+        return one.component == "all" or whole is None or abs(undone_share(one) - whole) >= OTHERWISE
+
+    return [one for one in found.codes if tells(one)]
+
+
+def rest_of_codes(found: AttackReport) -> str:
+    """How many rows `telling_codes` leaves out, why, and where they are; "" where it leaves none out."""
+    left = len(found.codes) - len(telling_codes(found))
+    why = "in them nothing changed, or about as much of the change is undone as of all elements'"
+    there = "`ckdiff show REPORT --section attack --format md` has them"
+    return f"{count_of(left, 'row')} of single components left out: {why}; {there}." if left else ""
+
+
+def code_cells(codes: Iterable[CodeShare]) -> list[tuple[str, ...]]:
     """Shares of elements whose code differs, as rows of `CODE_HEADS`."""
     return [
         (
@@ -310,7 +332,7 @@ def code_cells(found: AttackReport) -> list[tuple[str, ...]]:
             percent(one.codes),
             percent(undone_share(one)),
         )
-        for one in found.codes
+        for one in codes
     ]
 
 
