@@ -226,6 +226,8 @@ NOTE = Option("--note", "A line below the heading: who made this, and when; a re
 OUTPUT = Option("--output -o", "The HDF5 report to write.")
 USUAL_REPORT = "ckdiff.h5"
 """The default of `--output`."""
+USUAL_TIERS = (0, 1)
+"""The tiers of attacks that are made where nobody names any."""
 SEED = Option("--seed", "Of whatever is drawn at random.", least=0, most=2**32 - 1)
 LENGTH = Option("--length", "Tokens of a text, at most.", least=2)
 MOST_TEXTS = Option("--most", "Texts taken of a file.", least=1)

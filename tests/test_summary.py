@@ -10,6 +10,7 @@ import pytest
 
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
+from ckdiff.audit.verdict.absence import BESIDE, COMMAND
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.audit.verdict.verdict import judge
@@ -20,7 +21,7 @@ from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT, Option
 from ckdiff.report.schema.report import Provenance, Report
 from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, RuleResult, Verdict
 from ckdiff.report.terminal.view import to_view
-from ckdiff.report.words.asked import asking_text
+from ckdiff.report.words.asked import ANOTHER, asking_text
 from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, complete_command
 from ckdiff.report.words.gates import gate_text
 from ckdiff.report.words.known import STILL, Shown, shown_by
@@ -276,6 +277,44 @@ def test_a_command_keeps_the_reference_of_earlier_attacks() -> None:
     beside = "ckdiff attack --tier 2 --reference 'never knew' --reference-kind before --output r.h5"
     assert complete_command("ckdiff attack --tier 2", found, "r.h5") == beside
     assert complete_command("ckdiff behave", found, USUAL_REPORT) == "ckdiff behave"
+    depth = complete_command("ckdiff depth --questions FILE --reference MODEL", found, USUAL_REPORT)
+    assert depth == "ckdiff depth --questions FILE --reference 'never knew'"
+    again = complete_command("ckdiff audit BASE NEW --questions FILE", found, "new.h5")
+    assert again.endswith(
+        " NEW --questions FILE --tier 0,1,2 --reference 'never knew' --reference-kind before --output new.h5"
+    )
+    # What was typed, or a policy's, says by itself which tiers.
+    typed = complete_command("ckdiff audit BASE NEW --questions FILE", found, "new.h5", {"--quiet": "--quiet"})
+    assert "--tier" not in typed
+    usual = replace(attacks(), rows=tuple(row for row in attacks().rows if row.tier < 2))
+    assert "--tier" not in complete_command("ckdiff audit BASE NEW", report(attack=usual), "new.h5")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (f"the reference says 40% of the answers: it knows the topic itself {ANOTHER}", False),
+        (f"no attack was tried {COMMAND}", True),
+        (BESIDE, True),
+        ("what the reference lacks is not clear (--reference MODEL, or more facts)", True),
+    ],
+)
+def test_a_reference_that_cannot_count_is_not_tried_again(said: str, kept: bool) -> None:
+    found = report(attack=attacks(reference="knows"))
+    found = replace(found, verdict=replace(judge(found), lacking=(said,)))
+    typed = {
+        "--reference": "--reference knows",
+        "--reference-kind": "--reference-kind before",
+        "--margins": "--margins m.h5",
+    }
+    for command in ("ckdiff attack --tier 2", TURNED):
+        assert ("--reference knows" in complete_command(command, found, USUAL_REPORT)) is kept
+        for option in typed.values():
+            assert (option in complete_command(command, found, USUAL_REPORT, typed)) is kept
+    depth = complete_command("ckdiff depth --reference MODEL", found, USUAL_REPORT, typed)
+    assert depth == f"ckdiff depth --reference {'knows' if kept else 'MODEL'}"
+    assert found.verdict is not None
+    assert asking_text(found.verdict) == ("" if kept else f"Name another model that never knew it {ANOTHER}.")
 
 
 @pytest.mark.parametrize("details", [False, True])
@@ -393,8 +432,7 @@ def test_every_option_that_an_attack_shares_with_an_audit_is_kept() -> None:
         {slot.option.name for slot in slots_of(command) if isinstance(slot.option, Option)}
         for command in (audit, attack)
     )
-    again = {"--tier", "--reference", "--reference-kind"}  # the command names the first, the report the others
-    assert {*SHARED} == (audits & attacks) - again - {*SAID_ONCE}
+    assert {*SHARED} == (audits & attacks) - {"--tier", *SAID_ONCE}  # the command names the tiers
     assert audits >= {*SAID_ONCE}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ckdiff.attacks.table import ATTACKS
-from ckdiff.options import ATTACKING, SEED, Option, OptionError, names, numbers
+from ckdiff.options import ATTACKING, SEED, USUAL_TIERS, Option, OptionError, names, numbers
 
 
 def tiers(text: str) -> tuple[int, ...]:
@@ -121,7 +121,7 @@ class Attacking:
         train_seeds: trainings of each kind.
     """
 
-    tiers: Annotated[tuple[int, ...], TIER] = (0, 1)
+    tiers: Annotated[tuple[int, ...], TIER] = USUAL_TIERS
     attacks: Annotated[tuple[str, ...] | None, ATTACK] = None
     reference: Annotated[str | None, REFERENCE] = None
     reference_kind: Annotated[Literal["retrained", "before"] | None, KIND] = None

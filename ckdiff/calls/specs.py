@@ -23,6 +23,7 @@ from ckdiff.options import (
     QUESTIONS,
     SEED,
     UNRELATED,
+    USUAL_TIERS,
     Argument,
     Option,
     OptionError,
@@ -264,7 +265,7 @@ def usual_tiers(policy: Policy | None) -> tuple[int, ...]:
 
     wanted = {} if policy is None else policy.checks
     named = (ATTACKS[name].tier for name in wanted.get("require.attacks", ()) if name in ATTACKS)
-    return tuple(sorted({*Attacking.tiers, *wanted.get("require.tiers", ()), *named}))
+    return tuple(sorted({*USUAL_TIERS, *wanted.get("require.tiers", ()), *named}))
 
 
 def _common(spec: Any, kind: type) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from ckdiff.audit.verdict.margins import margin_of, whose, without_room
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.schema.attack import TIERS
+from ckdiff.report.words.asked import ANOTHER
 from ckdiff.report.words.numbers import end_text
 from ckdiff.scoring.leaks import leak_of
 from ckdiff.scoring.means import mean
@@ -226,13 +227,13 @@ def doubts(case: Case) -> Iterator[str]:
         else:
             same = found.reference == side.location
         if same:
-            yield f"the reference is the {name} itself (--reference MODEL)"
+            yield f"the reference is the {name} itself {ANOTHER}"
     shares = {one.tier: one.returned_reference / one.asked for one in found.tiers if one.asked > 0}
     if shares:
         tier = max(shares, key=lambda number: shares[number])
         text = f"the reference says {shares[tier]:.0%} of the answers under attacks of tier {tier}"
         if not case.rule("ignorant", shares[tier], text):
-            yield f"{text}: it knows the topic itself (--reference MODEL)"
+            yield f"{text}: it knows the topic itself {ANOTHER}"
     gaps, clusters = _gaps(found)
     errors = gap_in_errors(gaps, clusters)
     text = f"the answers are more probable to the base than to the reference by {errors:.1f} standard errors"
@@ -242,11 +243,11 @@ def doubts(case: Case) -> Iterator[str]:
     gap = _gap(found)
     text = f"the answers are less probable to the reference than to the base by {gap:.2f} nats a token"
     if not case.rule("gap.nats", gap, text):
-        yield f"{text}: it has been told of them (--reference MODEL)"
+        yield f"{text}: it has been told of them {ANOTHER}"
     apart = float(np.max(np.abs(_beside(found)))) / gap
     text = f"of unlearned model and reference an answer's log p a token differs by {apart:.2g} of that gap at most"
     if not case.rule("apart", apart, text):
-        yield f"{text}: the reference is a copy of the unlearned model (--reference MODEL)"
+        yield f"{text}: the reference is a copy of the unlearned model {ANOTHER}"
 
 
 def _gaps(found: AttackReport) -> tuple[Float64, list[int]]:

@@ -17,6 +17,9 @@ SETTLES = re.compile(r"about ([1-9]\d{0,5}) would settle it \((--[a-z]+) FILE\)$
 WANTED = re.compile(r", ([1-9]\d{0,5}) are wanted \((--[a-z]+) FILE")
 """How a verdict says how many facts it takes to say more of the knowledge."""
 
+ANOTHER = "(--reference MODEL)"
+"""How a verdict asks for another model in the place of a reference that cannot count as one that never knew."""
+
 FEWEST = {"require.questions": "--questions", "require.unrelated": "--unrelated"}
 """Checks of how many facts were asked, with the option that asks more."""
 
@@ -40,14 +43,23 @@ def lacks_facts(found: Verdict) -> bool:
     return any(map(WANTED.search, found.lacking))
 
 
+def is_doubted(found: Verdict) -> bool:
+    """Whether the model that stood beside cannot count as one that never knew; nothing is tried with it again."""
+    return any(ANOTHER in text for text in found.lacking)
+
+
 def asking_text(found: Verdict) -> str:
-    """How many facts would do for every check and statement that too few were asked for; empty where none lacks any."""
+    """How many facts would do for every check and statement that too few were asked for, and whether another reference.
+
+    Empty where nothing of both is lacking.
+    """
     wanted: dict[str, int] = {}
     said = [(match[2], int(match[1])) for match in map(WANTED.search, found.lacking) if match]
     for option, number in (*said, *(one for check in _lacking(found) for one in _asks(check))):
         wanted[option] = max(number, wanted.get(option, 0))
     asks = " and ".join(f"{number:,} facts ({option} FILE)" for option, number in wanted.items())
-    return f"Ask about {asks}." if asks else ""
+    parts = (f"Ask about {asks}.", bool(asks)), (f"Name another model that never knew it {ANOTHER}.", is_doubted(found))
+    return " ".join(text for text, wanted in parts if wanted)
 
 
 def _lacking(found: Verdict) -> list[GateCheck]:

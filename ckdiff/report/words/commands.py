@@ -8,13 +8,14 @@ import shlex
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT
-from ckdiff.report.words.asked import question_sets
+from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT, USUAL_TIERS
+from ckdiff.report.words.asked import is_doubted, question_sets
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ckdiff.report.schema.attack import AttackReport
     from ckdiff.report.schema.report import CheckpointRecord, Report
     from ckdiff.report.schema.verdict import Verdict
 
@@ -25,6 +26,8 @@ TURNED_REPORT = "turned.h5"
 """Its report: no report takes two pairs."""
 EXCHANGED = "ckdiff audit BASE UNLEARNED --questions UNRELATED --unrelated FILE"
 """What two files of questions ask for of which each was probably given in the other's place."""
+BESIDE = ("--reference", "--reference-kind", "--margins")
+"""Options about the reference."""
 CONCEPT = re.compile(r', concept ("(?:[^"\\]|\\.)+")')
 TARGETS, OTHERS = ("probe", "behaviour/target"), ("behaviour/unrelated",)
 
@@ -35,8 +38,8 @@ SAID_ONCE = ("--questions", "--question", "--concept", "--plan", "--resume", "--
 """Options that a command has already, or that are about the one run they were typed for."""
 SHARED = ("--unrelated", "--most-unrelated", "--choices", "--tokens", "--prompt-template", "--chat-template",
           "--tokenizer", "--stream", "--device", "--dtype", "--batch-size", "--margins", "--threads", "--hash",
-          "--adapter-base")  # fmt: skip
-"""Options of an audit that mean the same to its attacks; they keep their reference by themselves."""
+          "--adapter-base", "--reference", "--reference-kind")  # fmt: skip
+"""Options of an audit that mean the same to its attacks."""
 
 
 def commands_in(found: Verdict) -> list[str]:
@@ -66,12 +69,14 @@ def complete_command(command: str, report: Report, place: str, typed: Mapping[st
             kept. Else what the report records of them.
     """
     recorded = dict(_recorded(report))
-    if typed:
-        recorded.pop("--window", None)  # what was typed, or a policy's
+    for name in ("--window", "--tier") if typed else ():
+        recorded.pop(name, None)  # what was typed, or a policy's
     typed = recorded | dict(typed)
+    if report.verdict is not None and is_doubted(report.verdict):
+        typed = {name: text for name, text in typed.items() if name not in BESIDE}
     words = dict(_words(command, report, typed))
     said = (words.get(word, word) for word in command.split())
-    parts = (*said, *_kept(command, typed), *_beside(command, report), *_output(command, place))
+    parts = (*said, *_kept(command, typed), *_output(command, place))
     asked = typed.get("--question", "")
     return printable(" ".join(parts).replace("--questions FILE", asked or "--questions FILE"))
 
@@ -85,6 +90,8 @@ def _words(command: str, report: Report, typed: Mapping[str, str]) -> Iterator[t
         yield "FILE", " ".join((file, *concept))
     if file := _value(typed, "--unrelated"):
         yield "UNRELATED", file
+    if model := _value(typed, "--reference"):
+        yield "MODEL", model
 
 
 def _value(typed: Mapping[str, str], name: str) -> str:
@@ -102,12 +109,25 @@ def _recorded(report: Report) -> Iterator[tuple[str, str]]:
             yield name, f"{name} {shlex.quote(file)}"
     if report.probe is not None and (window := report.probe.settings.get("window", "")).isdecimal():
         yield "--window", f"--window {window}"
+    if report.attack is not None:
+        yield from _recorded_attacks(report.attack)
     prompt = "" if report.behaviour is None else report.behaviour.settings.get("prompt", "")
     if prompt == CHAT_PROMPT:
         yield "--chat-template", "--chat-template"
     elif prompt not in ("", DEFAULT_TEMPLATE):
         told = prompt.replace("\n", r"\n").replace("\t", r"\t")
         yield "--prompt-template", f"--prompt-template {shlex.quote(told)}"
+
+
+def _recorded_attacks(found: AttackReport) -> Iterator[tuple[str, str]]:
+    """The tiers of the attacks, where they are not the usual ones, and the reference, which new attacks would lose."""
+    tiers = sorted({row.tier for row in found.rows})
+    if tiers not in ([], list(USUAL_TIERS)):
+        yield "--tier", f"--tier {','.join(map(str, tiers))}"
+    if found.reference:
+        yield "--reference", f"--reference {shlex.quote(found.reference)}"
+        if found.reference_kind:
+            yield "--reference-kind", f"--reference-kind {shlex.quote(found.reference_kind)}"
 
 
 def file_of_questions(report: Report, *kinds: str) -> str:
@@ -134,15 +154,6 @@ def _kept(command: str, typed: Mapping[str, str]) -> Iterator[str]:
         for name, text in typed.items():
             if name not in words and (name not in SAID_ONCE if audits else name in SHARED):
                 yield text
-
-
-def _beside(command: str, report: Report) -> Iterator[str]:
-    """The reference of earlier attacks, which new ones would lose."""
-    found = report.attack
-    if command.startswith("ckdiff attack ") and found is not None and found.reference:
-        yield f"--reference {shlex.quote(found.reference)}"
-        if found.reference_kind:
-            yield f"--reference-kind {shlex.quote(found.reference_kind)}"
 
 
 def _output(command: str, place: str) -> Iterator[str]:
