@@ -91,6 +91,41 @@ def few(plan: Schedule, shift: int) -> set[int]:
     return chosen
 
 
+def fewer(plan: Schedule, shift: int) -> set[int]:
+    """Of those the ones of one variant a mode, and of every third subset of weights.
+
+    Which goes round with the mode and `shift`: `test_fewer_runs_are_of_every_kind`.
+    """
+    rows, names = tuple(EVERY_MODE), [*VARIANTS]
+
+    def wanted(mode: str, variant: str) -> bool:
+        turn = rows.index(mode) + shift // 2
+        planned = [name for name in names if is_planned(mode, name)]
+        return variant == planned[turn % len(planned)] and (len(planned) > 1 or turn % 3 == 0)
+
+    sweeps = tuple(sweep for sweep in plan.sweeps if wanted(sweep.mode, sweep.variant))
+    return few(replace(plan, sweeps=sweeps), shift)
+
+
+def only(plan: Schedule, chosen: set[int]) -> Schedule:
+    """The chosen runs of a plan alone."""
+    kept = {number: place for place, number in enumerate(sorted(chosen))}
+    sweeps = []
+    for sweep in plan.sweeps:
+        pairs = [(centre, kept[run]) for centre, run in zip(sweep.centres, sweep.runs, strict=True) if run in kept]
+        wrong = {centre: kept[run] for centre, run in sweep.wrong.items() if run in kept}
+        if pairs or wrong:
+            centres, runs = (tuple(part[place] for part in pairs) for place in (0, 1))
+            sweeps.append(replace(sweep, centres=centres, runs=runs, wrong=wrong))
+    return Schedule(plan.layers, tuple(plan.runs[number] for number in kept), tuple(sweeps), {}, {})
+
+
+def choice_of(name: str, attention: str, width: int) -> Callable[[Schedule], set[int]]:
+    """Families that have something of their own are asked for every mode and variant, the others for every mode."""
+    choose = few if name in SINGLE and (attention, width) == (attention_of(name), 3) else fewer
+    return lambda plan: choose(plan, shift_of(name, attention, width))
+
+
 def shift_of(name: str, attention: str, width: int) -> int:
     """Another one for each family, and for its other attention and width."""
     return list(ALL).index(name) + (attention != attention_of(name)) + 3 * (width == 1)
@@ -108,15 +143,12 @@ def assert_same(
     reference = Reference(folders.base, folders.unlearned, IDS, torch.float64, attention)
     assert modes_of(pair) == tuple(mode for mode in EVERY_MODE if mode in reference.modes())
     plan = plan_runs(DIRECTIONS, modes_of(pair), VARIANTS, range(LAYERS), width, LAYERS)
-    chosen = choose(plan)
+    plan = only(plan, choose(plan))
     measured = measure(pair, plan)
     whole = reference.unlearned()
     assert_losses(measured, None, whole, whole, tolerance, "unlearned")
-    sweeps = tuple(sweep for sweep in plan.sweeps if chosen & {*sweep.runs, *sweep.wrong.values()})
-    for sweep, run in zip(sweeps, scores(measured, replace(plan, sweeps=sweeps), width), strict=True):
+    for sweep, run in zip(plan.sweeps, scores(measured, plan, width), strict=True):
         for place, (centre, number) in enumerate(zip(sweep.centres, sweep.runs, strict=True)):
-            if number not in chosen:
-                continue
             label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}"
             window = window_of(max(centre, 0), width, LAYERS)
             expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window)
@@ -127,8 +159,6 @@ def assert_same(
                 assert getattr(run, curve).score[place] == pytest.approx(score, rel=0, abs=tolerance), (label, curve)
             assert run.top1[place] == pytest.approx(float(expected.top1.mean()), rel=0, abs=1e-12), label
         for centre, number in sweep.wrong.items():
-            if number not in chosen:
-                continue
             window = window_of(centre, width, LAYERS)
             expected = reference.run(sweep.direction, sweep.mode, sweep.variant, window, wrong=True)
             label = f"{sweep.direction} {sweep.mode} {sweep.variant} at {centre}, wrong prompt"
@@ -162,9 +192,9 @@ def test_few_runs_are_of_every_kind() -> None:
             (sweep.mode, sweep.variant, sweep.direction, centre)
             for sweep in plan.sweeps
             for centre, number in zip(sweep.centres, sweep.runs, strict=True)
-            if number in few(plan, shift)
+            if number in chosen
         }
-        for shift in range(8)
+        for chosen in (few(plan, shift) for shift in range(8))
     ]
     every = {(sweep.mode, sweep.variant, sweep.direction, centre) for sweep in plan.sweeps for centre in sweep.centres}
     for one in kinds:
@@ -174,10 +204,30 @@ def test_few_runs_are_of_every_kind() -> None:
     assert set().union(*kinds) == every
 
 
+def test_fewer_runs_are_of_every_kind() -> None:
+    """One case has every mode; families after each other have every mode, variant and direction, and every layer."""
+    plan = plan_runs(DIRECTIONS, EVERY_MODE, VARIANTS, range(LAYERS), 3, LAYERS)
+    kinds = [
+        {
+            (sweep.mode, sweep.variant, sweep.direction, centre)
+            for sweep in plan.sweeps
+            for centre, number in zip(sweep.centres, sweep.runs, strict=True)
+            if number in chosen
+        }
+        for chosen in (fewer(plan, shift) for shift in range(24))
+    ]
+    every = {(sweep.mode, sweep.variant, sweep.direction, centre) for sweep in plan.sweeps for centre in sweep.centres}
+    for one in kinds:
+        assert {kind[0] for kind in one} >= {*MODES}
+        assert len(one) < len(every) // 8
+    union = set().union(*kinds)
+    assert {kind[:3] for kind in union} == {kind[:3] for kind in every}
+    assert {kind[1:] for kind in union} == {kind[1:] for kind in every}
+
+
 @pytest.mark.parametrize(("name", "attention", "width"), CASES)
 def test_each_mode_and_variant_is_the_reference(pairs: Pairs, name: str, attention: str, width: int) -> None:
-    shift = shift_of(name, attention, width)
-    assert_same(pairs(name), attention, width, tolerance(attention), lambda plan: few(plan, shift))
+    assert_same(pairs(name), attention, width, tolerance(attention), choice_of(name, attention, width))
 
 
 @pytest.mark.thorough
