@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -108,11 +109,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def theirs(root: Path, kind: str, chat: bool, side: str) -> Theirs:
+    tokenizer, model = opened(root / kind / side)
+    return Theirs(tokenizer, model, kind, chat)
+
+
+@functools.lru_cache(maxsize=4)
+def opened(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = root / kind / side
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return Theirs(AutoTokenizer.from_pretrained(folder), model, kind, chat)
+    return AutoTokenizer.from_pretrained(folder), model
 
 
 @pytest.mark.parametrize(("kind", "chat"), CASES)

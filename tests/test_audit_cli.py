@@ -78,7 +78,7 @@ def verdict(ckdiff: Run, report: str = "ckdiff.h5") -> Any:
 
 
 def test_pass_fail_too_little_and_bad_input_have_four_statuses(audit: Run) -> None:
-    status, out, err = audit()
+    status, out, err = audit("--mode", "coeff")
     assert status == 0, out + err
     assert "PASSED" in out
     assert audit("--mode", "coeff", policy="strict.toml")[0] == 1
@@ -107,7 +107,7 @@ def test_an_audit_says_what_matters_on_one_screen(ckdiff: Run, audit: Run, monke
 
 def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:
     """With what `ckdiff attack` finds: the base's answers are those that the audit has asked for already."""
-    status, _, err = audit("--tier", "0", "--quiet")
+    status, _, err = audit("--mode", "coeff", "--tier", "0", "--quiet")
     assert status in (0, 1, 3), err
     found = read_report("ckdiff.h5")
     assert found.attack is not None
@@ -320,9 +320,9 @@ def test_plan_says_what_would_run(audit: Run) -> None:
 
 
 def test_ctrl_c_leaves_the_older_report_and_resume_ends_in_the_same_bytes(audit: Run, place: Path, warm: Path) -> None:
-    audit("-o", "whole.h5")
+    audit("--mode", "coeff", "-o", "whole.h5")
     command = [str(warm / "ckdiff"), "audit", "base", "unlearned", "--policy", "lax.toml"]
-    command += [str(one) for one in QUICK]
+    command += [str(one) for one in (*QUICK, "--mode", "coeff")]
     started = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     time.sleep(0.5)
     started.send_signal(signal.SIGINT)
@@ -331,14 +331,16 @@ def test_ctrl_c_leaves_the_older_report_and_resume_ends_in_the_same_bytes(audit:
     assert b"Traceback" not in err
     if started.returncode == 130:
         assert not Path("ckdiff.h5").exists()
-    assert audit("--resume")[0] == 0
+    assert audit("--mode", "coeff", "--resume")[0] == 0
     assert Path("ckdiff.h5").read_bytes() == Path("whole.h5").read_bytes()
     assert sorted(name for name in os.listdir() if name.startswith(".") and name.endswith(".tmp")) == []
 
 
 def test_asked_as_text(ckdiff: Run, audit: Run) -> None:
     given = [word for text in ASKED for word in ("--question", text)]
-    status, _, _ = ckdiff("audit", "base", "unlearned", "--policy", "lax.toml", *QUICK[:6], "--tier", "none", *given)
+    status, _, _ = ckdiff(
+        "audit", "base", "unlearned", "--policy", "lax.toml", *QUICK[:6], "--tier", "none", "--mode", "coeff", *given
+    )
     assert status == 0
 
 
@@ -383,7 +385,7 @@ def test_attest_replaces_nothing_but_an_attestation(ckdiff: Run, judged: Path) -
 def test_a_base_that_says_that_it_was_unlearned_is_remarked(ckdiff: Run, audit: Run) -> None:
     made = {"format": FORMAT, "method": "npo", "history": []}
     Path("base/unlearning.json").write_text(json.dumps(made))
-    _, out, err = audit("--details")
+    _, out, err = audit("--mode", "coeff", "--details")
     assert "were the two checkpoints swapped?" in err
     assert "were the two checkpoints swapped?" in " ".join(out.split())
 

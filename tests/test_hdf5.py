@@ -247,6 +247,21 @@ def test_refuses_a_newer_schema(tmp_path: Path) -> None:
         read_report(written(unnamed, tmp_path / "r.h5"))
 
 
+def test_what_is_the_same_is_read_once_and_what_has_changed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = report(comparison()), report(empty_comparison())
+    path, opened = written(first, tmp_path / "r.h5"), []
+    load = hdf5.load_apart
+    monkeypatch.setattr(hdf5, "load_apart", lambda place, name: opened.append(place) or load(place, name))
+    for expected, times in ((first, 1), (first, 1), (second, 2), (first, 3)):
+        assert same(read_report(written(expected, path)), expected)
+        assert len(opened) == times
+    # Whatever a seal says, what lies behind it is read where it lies.
+    assert same(read_report(written(first, tmp_path / "s.h5")), first)
+    assert opened[-1].name == "s.h5"
+
+
 def test_sees_edited_content(tmp_path: Path) -> None:
     path = written(report(comparison()), tmp_path / "r.h5")
     with h5py.File(path, "r+") as file:

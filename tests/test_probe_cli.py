@@ -98,7 +98,7 @@ def assert_refused(result: tuple[int, str, str], *words: str) -> None:
 
 
 def test_probe_writes_a_report_that_show_and_figure_show(ckdiff: Run, probe: Run) -> None:
-    status, out, err = probe("--mode", "all", "--variant", "all", "--direction", "both")
+    status, out, err = probe("--mode", "coeff,values,ancillary", "--variant", "all", "--direction", "both")
     assert status == 0
     assert "Best windows" in out
     assert "report: ckdiff.h5" in err

@@ -65,7 +65,11 @@ def family(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_mode_is_one_row(mode: str, ckdiff: Run) -> None:
     """Probed, kept, shown in every format, on the page and in the figure, measured by the policy, verified, judged."""
-    status, out, _ = ckdiff(*PROBE, "--mode", "all", "--variant", "direct,whole", "--direction", "both", "--layers", 1)
+    every, others = (",".join(name for name in MODES if name not in left) for left in (["router"], ["router", mode]))
+    plans = [ckdiff(*PROBE, "--mode", names, "--plan")[1] for names in ("all", every, others)]
+    assert plans[0] == plans[1] != plans[2]
+    few = f"coeff,{mode}"
+    status, out, _ = ckdiff(*PROBE, "--mode", few, "--variant", "direct,whole", "--direction", "both", "--layers", 1)
     assert (status, mode in out) == (0, True)
     found = read_report(Path("ckdiff.h5"))
     assert found.probe is not None
@@ -117,7 +121,7 @@ def test_what_a_mode_still_lacks_is_named(mode: str, part: Any) -> None:
 def test_an_architecture_is_one_row_and_one_tiny_config(family: str, ckdiff: Run, tmp_path: Path) -> None:
     """Compared by component, asked, probed; in every mode that it has like plain hooks."""
     folders = save_pair(family, tmp_path / family)
-    test_sweep.assert_same(folders, None, 1, 1e-9, lambda plan: test_sweep.few(plan, 0))
+    test_sweep.assert_same(folders, None, 1, 1e-9, lambda plan: test_sweep.fewer(plan, 0))
     for folder in (folders.base, folders.unlearned):
         save_tokenizer(folder)
     pair = (str(folders.base), str(folders.unlearned))

@@ -50,6 +50,20 @@ def blocks(text: str) -> list[Block]:
     return [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
 
 
+AUDIT = (
+    "ckdiff audit pair/base pair/unlearned --questions pair/target.jsonl --unrelated pair/unrelated.jsonl --window 1"
+)
+ENDS = " || test $? -eq 1\n"
+
+
+def sharing_an_audit(bodies: list[str]) -> list[str]:
+    """The pages audit the demo's pair twice in the same way: the second report is a copy of the first."""
+    made, wanted = f"{AUDIT}{ENDS}", f"{AUDIT} --output proof.h5{ENDS}"
+    assert [sum(text in body for body in bodies) for text in (made, wanted)] == [1, 1]
+    copied = "cp audited.h5 proof.h5\n"
+    return [body.replace(made, f"{made}cp ckdiff.h5 audited.h5\n").replace(wanted, copied) for body in bodies]
+
+
 def test_every_command_runs(tmp_path: Path, warm: Path, demo: Path) -> None:
     # In order and in one place, as a reader would: later blocks use what earlier ones made.
     place = tmp_path / "checkout"
@@ -61,6 +75,7 @@ def test_every_command_runs(tmp_path: Path, warm: Path, demo: Path) -> None:
     first, *others = [block for block in blocks(PAGES) if block.runs]
     runs = [first._replace(body=first.body.removeprefix("ckdiff demo pair\n")), *others]
     assert first not in runs
+    runs = [Block(run.info, body) for run, body in zip(runs, sharing_an_audit([run.body for run in runs]), strict=True)]
     assert len(runs) >= 12
     for info, body in runs:
         command = [str(warm / "python"), "-c", body] if info == "python" else ["bash", "-euo", "pipefail", "-c", body]

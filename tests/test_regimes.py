@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -106,11 +108,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make
 
 
-def alone(folder: Path, ids: Sequence[int]) -> torch.Tensor:
-    """Log p of transformers' own model, read anew: no other text has gone through it."""
+@functools.lru_cache(maxsize=4)
+def opened(folder: Path) -> Any:
+    """Transformers' own model as it was read: to be copied, not to be asked."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def anew(folder: Path) -> Any:
+    """A copy of it that no text has gone through: some count what they have seen."""
+    return copy.deepcopy(opened(folder))
+
+
+def alone(folder: Path, ids: Sequence[int]) -> torch.Tensor:
+    """Log p of transformers' own model, to which no other text was given."""
+    model = anew(folder)
     with torch.no_grad():
         found: torch.Tensor = model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].double()
     return found.log_softmax(-1)
@@ -118,9 +131,7 @@ def alone(folder: Path, ids: Sequence[int]) -> torch.Tensor:
 
 def generated(folder: Path, prompt: Sequence[int], tokens: int) -> list[int]:
     """The next tokens, each from a forward over the whole text before it."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = anew(folder)
     ids, mask = torch.tensor([list(prompt)]), torch.ones(1, len(prompt), dtype=torch.long)
     options: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": False, "eos_token_id": None, "use_cache": False}
     with torch.no_grad():

@@ -9,7 +9,9 @@ Where there is `fork` the child is a copy of this process; elsewhere it is a new
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import os
 import signal
 import subprocess
@@ -76,6 +78,7 @@ def _fork(path: Path, name: str) -> bytes:
         child = os.fork()
     if child == 0:
         try:
+            gc.disable()  # it would look through all that the parent has, and so copy it
             os.close(source)
             with os.fdopen(drain, "wb") as pipe:
                 _answer(path, name, pipe)
@@ -213,7 +216,7 @@ def _node(head: dict[str, Any], rest: memoryview) -> tuple[Node, memoryview]:
     node = Node(head["attributes"])
     for name, (kind, shape) in head["arrays"].items():
         dtype = np.dtype(kind)
-        size = dtype.itemsize * int(np.prod(shape, dtype=object))
+        size = dtype.itemsize * math.prod(shape)
         values = np.frombuffer(rest[:size], dtype=dtype) if size else np.empty(0, dtype=dtype)
         node.arrays[name] = Array(values.reshape(shape).copy(), ())
         rest = rest[size:]

@@ -117,15 +117,21 @@ def read_any(path: str | Path) -> Report | Campaign:
         ReportError: there is none, it is damaged or not ckdiff's, or a newer ckdiff wrote it.
     """
     name, path = printable(path), Path(path)
-    check_sealed(path)
+    seal = check_sealed(path)
     try:
-        report: Report | Campaign = from_tree(load_apart(path, name))
-        return report
+        return _read(seal, path, name)
     except DAMAGE as error:
         reason = shorten(printable(error), 100)
         raise ReportError(
             f"{name}: damaged or truncated ({reason}); restore a copy or run the comparison again"
         ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _read(seal: bytes, path: Path, name: str) -> Report | Campaign:
+    """What a file of this seal holds: a command that looks at one before its work and behind it reads it once."""
+    report: Report | Campaign = from_tree(load_apart(path, name))
+    return report
 
 
 def check_writable(path: Path) -> None:
@@ -293,8 +299,11 @@ def seal_image(image: bytes) -> bytes:
     return image + SEAL % hashlib.sha256(image).hexdigest().encode()
 
 
-def check_sealed(path: str | Path) -> None:
+def check_sealed(path: str | Path) -> bytes:
     """Refuse a file that is not, byte for byte, what ckdiff wrote; what it says is not looked at.
+
+    Returns:
+        Its seal.
 
     Raises:
         ReportError: there is none, or it was cut off or changed.
@@ -317,6 +326,7 @@ def check_sealed(path: str | Path) -> None:
         raise ReportError(
             f"{name}: changed after ckdiff wrote it (checksum); restore a copy or run the comparison again"
         )
+    return seal
 
 
 def _seals(path: Path) -> tuple[bytes, bytes, bytes]:
