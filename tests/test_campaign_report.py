@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -373,10 +375,17 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
             assert str(raised.value).isprintable()
 
 
+@functools.cache
+def whole_image() -> bytes:
+    """A campaign's file without its seal."""
+    with tempfile.TemporaryDirectory() as folder:
+        return written(campaign(), Path(folder) / "c.h5").read_bytes()[: -hdf5.SEAL_LENGTH]
+
+
 def resealed(path: Path, change: Any) -> Path:
     """A campaign's file after a change, under a seal that is right."""
     plain = path.with_suffix(".plain")
-    plain.write_bytes(written(campaign(), path).read_bytes()[: -hdf5.SEAL_LENGTH])
+    plain.write_bytes(whole_image())
     with h5py.File(plain, "r+") as file:
         change(file)
     image = plain.read_bytes()

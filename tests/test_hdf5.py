@@ -16,6 +16,7 @@ import pytest
 import xarray
 
 from ckdiff.errors import ReportError
+from ckdiff.report.hdf5 import apart
 from ckdiff.report.hdf5 import file as hdf5
 from ckdiff.report.hdf5.file import check_writable, read_report, write_report
 from ckdiff.report.schema.comparison import Grid
@@ -39,6 +40,7 @@ from tests.reports import (
 )
 
 if TYPE_CHECKING:
+    from ckdiff.report.hdf5.columns import Node
     from ckdiff.report.schema.report import Report
 
 ODD = (
@@ -251,9 +253,13 @@ def test_what_is_the_same_is_read_once_and_what_has_changed_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = report(comparison()), report(empty_comparison())
-    path, opened = written(first, tmp_path / "r.h5"), []
-    load = hdf5.load_apart
-    monkeypatch.setattr(hdf5, "load_apart", lambda place, name: opened.append(place) or load(place, name))
+    path, opened, load = tmp_path / "r.h5", list[Path](), apart.load_apart
+
+    def counted(place: Path, name: str) -> Node:
+        opened.append(place)
+        return load(place, name)
+
+    monkeypatch.setattr(hdf5, "load_apart", counted)
     for expected, times in ((first, 1), (first, 1), (second, 2), (first, 3)):
         assert same(read_report(written(expected, path)), expected)
         assert len(opened) == times
