@@ -19,6 +19,15 @@ class ExitStatus(IntEnum):
     BUG = 4
 
 
+def with_extra(text: str, extra: str) -> str:
+    """A sentence about a package that is missing, and what brings it: an extra of ckdiff, which no index has.
+
+    >>> with_extra("tables need pandas", "pandas")
+    "tables need pandas; `pip install '.[pandas]'` in ckdiff's checkout brings it"
+    """
+    return f"{text}; `pip install '.[{extra}]'` in ckdiff's checkout brings it"
+
+
 INTERRUPTED = 130
 """What a shell calls a process that Ctrl-C ended."""
 

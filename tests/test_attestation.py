@@ -321,7 +321,7 @@ def test_the_extra_is_named_where_it_is_missing(scene: Scene) -> None:
             check=False,
         )
         assert (done.returncode, done.stdout) == (2, "")
-        assert "pip install 'ckdiff[attest]'" in done.stderr
+        assert "pip install '.[attest]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     done = subprocess.run(
         [sys.executable, "-c", code, "verify", "report.h5"], cwd=scene.root, capture_output=True, text=True, check=False

@@ -152,7 +152,10 @@ def test_ray_that_is_not_installed(tmp_path: Path) -> None:
         "except CampaignError as error: print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert (told.stdout, told.stderr) == ("Ray is not installed; `pip install 'ckdiff[ray]'` brings it\n", "")
+    assert (told.stdout, told.stderr) == (
+        "Ray is not installed; `pip install '.[ray]'` in ckdiff's checkout brings it\n",
+        "",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- addresses

@@ -281,7 +281,7 @@ def test_zstd_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "zstandard", None)
     for read in (read_segments, lambda path: extract([path], "One")):
         with pytest.raises(
-            RecordsError, match=r"a.jsonl.zst: zstd, which needs a package: pip install 'ckdiff\[unlearn\]'"
+            RecordsError, match=r"a.jsonl.zst: zstd, which needs a package; `pip install '.\[unlearn\]'`"
         ):
             read(path)
 

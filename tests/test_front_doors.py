@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -94,25 +96,36 @@ def test_its_commands_and_options_exist() -> None:
     assert {*extras[1].split(",")} <= {*project["optional-dependencies"]}
 
 
-def audit(place: Path, warm: Path, **given: str) -> tuple[str, Path, str]:
-    """Run the action's script as a runner does: the status that it reports, its papers, what it prints."""
+RUNNER = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", AUDIT["run"]]
+"""How a runner calls the action's script."""
+
+
+def environment_of(place: Path, given: dict[str, str]) -> dict[str, str]:
+    """The variables of the action's script, with its papers and the runner's files in this directory."""
     inputs = {name: row.get("default", "") for name, row in ACTION["inputs"].items()}
     environment = {
         name: inputs.get(text[len("${{ inputs.") : -len(" }}")], "") for name, text in AUDIT["env"].items()
     } | given
+    files = {"GITHUB_OUTPUT": place / "output", "GITHUB_STEP_SUMMARY": place / "step", "OUT": place / "out"}
+    return environment | {name: str(path) for name, path in files.items()}
+
+
+def papers_of(place: Path) -> tuple[str, Path]:
+    """The status that the script reports, and its papers."""
     out = place / "out"
-    files = {"GITHUB_OUTPUT": place / "output", "GITHUB_STEP_SUMMARY": place / "step"}
-    environment |= {name: str(path) for name, path in files.items()} | {"OUT": str(out)}
-    path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
-    # As a runner calls bash.
-    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", AUDIT["run"]]
-    run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert files["GITHUB_STEP_SUMMARY"].read_text() == (out / "summary.md").read_text()
-    status = re.fullmatch(r"status=(\d)\n", files["GITHUB_OUTPUT"].read_text())
+    assert (place / "step").read_text() == (out / "summary.md").read_text()
+    status = re.fullmatch(r"status=(\d+)\n", (place / "output").read_text())
     assert status is not None
-    return status[1], out, run.stdout
+    return status[1], out
+
+
+def audit(place: Path, warm: Path, **given: str) -> tuple[str, Path, str]:
+    """Run the action's script as a runner does: the status that it reports, its papers, what it prints."""
+    path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment_of(place, given)}
+    run = subprocess.run(RUNNER, cwd=place, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return *papers_of(place), run.stdout
 
 
 def test_every_outcome_leaves_its_papers(place: Path, warm: Path) -> None:
@@ -141,10 +154,36 @@ def test_a_mistake_leaves_a_summary_and_says_nothing_to_the_runner(place: Path, 
     assert lines[-1] == f"::{token}::"
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_cancelled_ends_its_audit_and_says_so(tmp_path: Path, sent: signal.Signals) -> None:
+    """In the place of ckdiff a command that says that it has begun, and takes a moment to end, as ours may."""
+    commands, begun = tmp_path / "bin", tmp_path / "begun"
+    commands.mkdir()
+    os.mkfifo(begun)
+    stand_in = commands / "ckdiff"
+    ends = "trap 'echo interrupted >&2; sleep 0.2; exit 130' TERM"
+    stand_in.write_text(f'#!/bin/sh\n{ends}\necho $$ > "{begun}"\nwhile :; do sleep 0.05; done\n')
+    stand_in.chmod(0o755)
+    given = environment_of(tmp_path, {"BASE": "base", "UNLEARNED": "unlearned"})
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", **given}
+    # What a shell begins in the background inherits that Ctrl-C is ignored, and a script cannot undo it.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(RUNNER, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, preexec_fn=heeds) as script:
+        child = int(begun.read_text())
+        script.send_signal(sent)
+        printed, _ = script.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    status, out = papers_of(tmp_path)
+    assert (status, script.returncode, b"interrupted" in printed) == ("130", 0, True)
+    assert (out / "summary.md").read_text().startswith("# ckdiff audit: exit status 130\n\nThere is no result.\n")
+    assert not (out / "report.h5").exists()
+
+
 def test_the_job_ends_with_the_status() -> None:
     outcome = STEPS[-1]
     assert outcome["if"] == "always()"
-    for given, expected in (("0", 0), ("1", 1), ("3", 3), ("", 2)):
+    for given, expected in (("0", 0), ("1", 1), ("3", 3), ("130", 130), ("", 2)):
         run = subprocess.run(["bash", "-c", outcome["run"]], env={"STATUS": given, "PATH": os.environ["PATH"]})
         assert run.returncode == expected
 

@@ -152,7 +152,9 @@ def test_what_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         ckdiff.to_dataframe(replace(full_report(), behaviour=None), "answers")
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(CkdiffError, match=r"^to_dataframe: needs pandas; `pip install 'ckdiff\[pandas\]'` brings it$"):
+    with pytest.raises(
+        CkdiffError, match=r"^to_dataframe: needs pandas; `pip install '.\[pandas\]'` in ckdiff's checkout brings it$"
+    ):
         ckdiff.to_dataframe(full_report(), "tensors")
 
 

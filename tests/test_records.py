@@ -476,7 +476,7 @@ def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
 
 def test_parquet_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RecordsError, match=r"parquet, which needs a package: pip install 'ckdiff\[parquet\]'"):
+    with pytest.raises(RecordsError, match=r"parquet, which needs a package; `pip install '.\[parquet\]'`"):
         read_questions(write(tmp_path, b"PAR1", "a.parquet"))
 
 

@@ -147,7 +147,7 @@ def test_without_the_extra_it_says_how_to_get_it(
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "accelerate" else found(name))
     assert unlearn() == 2
-    refused(capsys.readouterr().err, "pip install 'ckdiff[unlearn]'")
+    refused(capsys.readouterr().err, "pip install '.[unlearn]'")
 
 
 def test_divergence_ends_in_three_and_the_last_good_checkpoint(

@@ -12,7 +12,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from ckdiff.errors import CkdiffError
+from ckdiff.errors import CkdiffError, with_extra
 from ckdiff.files import create_file, read_small, sweep
 from ckdiff.untrusted import printable, shorten
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KeyKind = Literal["ed25519", "p256"]
 
 PASSWORD = "CKDIFF_KEY_PASSWORD"
-EXTRA = "signing needs securesystemslib and cryptography: pip install 'ckdiff[attest]'"
+EXTRA = with_extra("signing needs securesystemslib and cryptography", "attest")
 MOST_KEY = 1 << 16
 MOST_ENVELOPE = 1 << 23
 """Bytes of a key's file and of an envelope's; more is no key and no envelope of ckdiff."""

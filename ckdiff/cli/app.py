@@ -129,6 +129,17 @@ def quiet_end(error: BaseException) -> int | None:
     return None
 
 
+def with_help(said: str, words: list[str]) -> str:
+    """What is wrong with the words, and where a command says what it takes; click's own proposals say more.
+
+    >>> with_help("Missing argument 'unlearned'.", ["audit", "base"])
+    "Missing argument 'unlearned'; `ckdiff audit --help` says what it takes"
+    """
+    command = next((word for word in words if word in COMMANDS), "")
+    proposes = said.endswith(("?", ")"))
+    return said if proposes or not command else f"{said.rstrip('.')}; `ckdiff {command} --help` says what it takes"
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
     limit_threads()
@@ -166,7 +177,7 @@ def run(arguments: list[str] | None = None) -> int:
             return status
         # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
         if hasattr(error, "format_message"):
-            return fail(error.format_message(), ExitStatus.USAGE, words)
+            return fail(with_help(error.format_message(), words), ExitStatus.USAGE, words)
         return report_bug(words)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.errors import with_extra
 from ckdiff.questions.layouts import choice_layout, concept_layout, fold, known_columns, question_layout, text_layout
 from ckdiff.questions.values import fold_keys, kind_of, list_names
 from ckdiff.untrusted import printable, quoted, strict_json
@@ -130,7 +131,7 @@ def _parquet(content: Content) -> Iterator[Record]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError("parquet, which needs a package: pip install 'ckdiff[parquet]'") from error
+        raise ValueError(with_extra("parquet, which needs a package", "parquet")) from error
     try:
         source = pyarrow.BufferReader(content.data)
         file = parquet.ParquetFile(source)

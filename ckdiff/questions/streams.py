@@ -13,7 +13,7 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ckdiff.errors import CkdiffError
+from ckdiff.errors import CkdiffError, with_extra
 from ckdiff.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def need_zstd(path: Path) -> None:
     try:
         import zstandard  # noqa: F401
     except ImportError as error:
-        raise RecordsError(f"{path}: zstd, which needs a package: pip install 'ckdiff[unlearn]'") from error
+        raise RecordsError(with_extra(f"{path}: zstd, which needs a package", "unlearn")) from error
 
 
 def _content(path: Path, file: BufferedReader) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003  (the door reads the fields' types)
 from typing import Annotated
 
-from ckdiff.errors import CkdiffError
+from ckdiff.errors import CkdiffError, with_extra
 from ckdiff.options import (
     BATCH_SIZE,
     CONCEPT,
@@ -60,7 +60,7 @@ def check_installed() -> None:
         RecipeError: it is not there.
     """
     if importlib.util.find_spec("accelerate") is None:
-        raise RecipeError("training needs the package accelerate; `pip install 'ckdiff[unlearn]'` brings it")
+        raise RecipeError(with_extra("training needs the package accelerate", "unlearn"))
 
 
 @dataclass(frozen=True, slots=True)

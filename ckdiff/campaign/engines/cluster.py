@@ -26,6 +26,7 @@ from ckdiff.campaign.engines.command import Signals, try_command
 from ckdiff.campaign.engines.job import fail
 from ckdiff.campaign.engines.local import cores
 from ckdiff.campaign.records import CampaignError, Outcome
+from ckdiff.errors import with_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ GRACE = 30.0
 STORE = 100 * 2**20
 """Bytes of shared memory for a local Ray's objects: outcomes, which are small."""
 LOST = "its process or its node was lost, as happens when memory runs out"
-NOT_INSTALLED = "Ray is not installed; `pip install 'ckdiff[ray]'` brings it"
+NOT_INSTALLED = with_extra("Ray is not installed", "ray")
 ADDRESSES = "give HOST:PORT of its head, such as 10.0.0.1:6379, or auto"
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 PROBE = """

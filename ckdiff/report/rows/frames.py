@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckdiff.errors import CkdiffError
+from ckdiff.errors import CkdiffError, with_extra
 from ckdiff.report.schema.comparison import ComponentDrift
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.words.sections import SECTIONS, file_of
@@ -74,7 +74,7 @@ def to_dataframe(report: Report, name: str) -> Any:
     try:
         from pandas import DataFrame
     except ImportError:
-        raise FrameError("to_dataframe: needs pandas; `pip install 'ckdiff[pandas]'` brings it") from None
+        raise FrameError(with_extra("to_dataframe: needs pandas", "pandas")) from None
     rows: Rows = frame.rows or file_of("rows", frame.section).rows
     columns, *values = rows(found)
     return DataFrame(values, columns=list(columns))

@@ -299,7 +299,8 @@ def margins_text(found: AttackReport) -> str:
 def settings_text(found: AttackReport) -> str:
     """Settings in one line."""
     names = ("attacks", "tokens", "samples", "seed", "dtype", "device")
-    return ", ".join(f"{name} {found.settings[name]}" for name in names if name in found.settings) or "not stated"
+    told = {name: found.settings[name].replace(",", ", ") for name in names if name in found.settings}
+    return "; ".join(f"{name} {value}" for name, value in told.items()) or "not stated"
 
 
 def telling_codes(found: AttackReport) -> list[CodeShare]:
