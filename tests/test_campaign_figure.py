@@ -52,7 +52,7 @@ def test_lines_are_the_averages(monkeypatch: pytest.MonkeyPatch, found: Campaign
 
 def test_the_same_campaign_gives_the_same_bytes(found: Campaign, tmp_path: Path) -> None:
     draw, behaviour = write_campaign_figure, write_campaign_behaviour_figure
-    for write, suffix in ((draw, "svg"), (behaviour, "svg"), (behaviour, "png"), (behaviour, "pdf")):
+    for write, suffix in ((draw, "svg"), (behaviour, "png"), (behaviour, "pdf")):
         write(found, tmp_path / f"a.{suffix}")
         write(found, tmp_path / f"b.{suffix}")
         one, other = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -224,8 +225,13 @@ def test_captured_is_what_hooks_see(pairs: Pairs, name: str) -> None:
         assert torch.equal(found[key], value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("which", [(True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        *itertools.product(ALL, [(True, False), (False, True)]),
+        *((name, (True, True)) for name in NAMES),
+    ],
+)
 def test_a_layer_with_its_own_states_pinned_is_itself(pairs: Pairs, name: str, which: tuple[bool, bool]) -> None:
     """And what is pinned is not computed: its parameters are NaN, and its donor's states are not changed."""
     live = load(live_pair(pairs(name), torch.float32)).base
