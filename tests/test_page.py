@@ -401,6 +401,13 @@ def test_each_component_has_a_scale_of_its_own() -> None:
     assert ends == [["least", "1e-12", "1e-5"], ["greatest", "1e-10", "1e-3"]]
 
 
+def test_a_component_whose_least_and_greatest_look_alike_has_another_digit() -> None:
+    near, far, alone = (LogBins(np.array(values)) for values in ([1.1e-4, 1.2e-4], [1.1e-4, 3e-4], [2e-7]))
+    assert (near.ends, near.say(1.13e-4), near.say(0.0)) == (("1.1e-4", "1.2e-4"), "1.1e-4", "0")
+    assert (far.ends, far.say(1.15e-4)) == (("1e-4", "3e-4"), "1e-4")
+    assert alone.ends == ("2e-7", "2e-7")
+
+
 def test_the_figures_behind_the_heatmap_are_a_file_inside_the_page() -> None:
     (link,) = (one for one in tree(full()).all("a") if "download" in one.attributes)
     assert link.attributes["download"] == "heatmap.csv"

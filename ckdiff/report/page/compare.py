@@ -78,8 +78,13 @@ class LogBins:
     def __init__(self, values: PerLayer) -> None:
         positive = values[np.isfinite(values) & (values > 0)]
         low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 1.0)
-        self.ends = (_short(low), _short(high)) if positive.size else (UNDEFINED, UNDEFINED)
+        self.digits = int(low < high and _short(low) == _short(high))
+        self.ends = (self.say(low), self.say(high)) if positive.size else (UNDEFINED, UNDEFINED)
         self.edges = np.geomspace(low, high, BINS + 1)
+
+    def say(self, value: float) -> str:
+        """A value in as few digits as tell the least from the greatest, two at most."""
+        return _short(value, self.digits)
 
     def place(self, value: float) -> int:
         """The step of a value, 0 for the least and for what is 0 without being identical; one alone is the greatest."""
@@ -98,12 +103,12 @@ def _cell(grid: Grid, scale: LogBins, column: int, row: int) -> Cell:
     figures = f"1-cos {number(value)}, relative L2 {number(length)}, {percent(changed)} changed"
     if math.isnan(value):
         return Cell("odd", "?", f"{place}: not defined; {figures}")
-    return Cell(f"h{scale.place(value)}", _short(value), f"{place}: {figures}")
+    return Cell(f"h{scale.place(value)}", scale.say(value), f"{place}: {figures}")
 
 
-def _short(value: float) -> str:
-    """A drift in at most five characters: `3e-7`."""
-    return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")
+def _short(value: float, digits: int = 0) -> str:
+    """A drift in at most five characters, `3e-7`, or in seven: `3.1e-7`."""
+    return "0" if value == 0 else f"{value:.{digits}e}".replace("e-0", "e-").replace("e+00", "")
 
 
 def _components(found: Comparison) -> Iterator[tuple[str, ...]]:
