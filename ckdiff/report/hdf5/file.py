@@ -21,6 +21,7 @@ import functools
 import hashlib
 import os
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ def read_any(path: str | Path) -> Report | Campaign:
     name, path = printable(path), Path(path)
     seal = check_sealed(path)
     try:
-        return _read(seal, path, name)
+        return _read(_Sealed(seal, path, name))
     except DAMAGE as error:
         reason = shorten(printable(error), 100)
         raise ReportError(
@@ -127,10 +128,19 @@ def read_any(path: str | Path) -> Report | Campaign:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A file whose seal is that of its bytes: two of one seal hold the same, wherever they lie."""
+
+    seal: bytes
+    path: Path = field(compare=False)
+    name: str = field(compare=False)
+
+
 @functools.lru_cache(maxsize=1)
-def _read(seal: bytes, path: Path, name: str) -> Report | Campaign:
-    """What a file of this seal holds: a command that looks at one before its work and behind it reads it once."""
-    report: Report | Campaign = from_tree(load_apart(path, name))
+def _read(file: _Sealed) -> Report | Campaign:
+    """What a file holds: a command that looks at one before its work and behind it reads it once."""
+    report: Report | Campaign = from_tree(load_apart(file.path, file.name))
     return report
 
 
