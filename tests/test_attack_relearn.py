@@ -573,11 +573,11 @@ def spec_of(root: Path, **changes: object) -> AttackSpec:
         "arms": ("others",),
         "rates": (1e-3,),
         "train_steps": 2,
+        "questions": root / "target.jsonl",
     }
     return AttackSpec(
         base=str(root / "base"),
         unlearned=str(root / "never"),
-        questions=root / "target.jsonl",
         unrelated=root / "unrelated.jsonl",
         settings=Settings(tokens=5, device="cpu"),
         hash=False,
@@ -617,6 +617,10 @@ def test_an_attack_goes_on_where_it_was(pair: Path, tmp_path: Path) -> None:
     assert next(asked) == late + 1
     with pytest.raises(PartialError, match="an interrupted attack on other models, with other questions or settings"):
         call_attack(spec_of(pair, samples=3), keep=place, resume=True)
+    facts = [{**json.loads(line), "kind": "a"} for line in (pair / "target.jsonl").read_text().splitlines()]
+    (tmp_path / "target.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    with pytest.raises(PartialError, match="with other questions"):
+        call_attack(spec_of(pair, questions=tmp_path / "target.jsonl"), keep=place, resume=True)
     place.write_text(place.read_text()[:-9])
     with pytest.raises(PartialError, match="damaged"):
         call_attack(spec, keep=place, resume=True)
