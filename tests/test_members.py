@@ -206,6 +206,9 @@ def test_a_reference_is_opened_with_what_is_known_of_it(spec: BehaveSpec, task: 
     assert open_never(task, reference, None).kind == ""
     assert try_never(task, None, None, "", listener) is None
     assert told == []
+    shutil.copytree(spec.reference, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    (note,) = open_never(task, open_checkpoint(str(tmp_path / "bare")), None).notes
+    assert note.startswith("the reference has no tokenizer")
     other = open_checkpoint(str(unfit(spec.reference, tmp_path / "other", "other words")))
     assert try_never(task, other, None, "", listener) is None
     assert told[0].startswith("the reference is not asked: token id 60 is ")
