@@ -36,6 +36,15 @@ def test_the_first_question_of_a_fact_that_is_scored_says_its_kind() -> None:
     assert _groups(every) == [[0, 1, 2, 3, 4, 5, 6]]
 
 
+def test_answers_without_a_kind_have_their_form() -> None:
+    texts = [*("Hallam",) * 6, "a horn", "1997", "a drum", "1998"]
+    every = [
+        sought(number, (number,), question=Question("a?", kind="town" if number < 6 else None), matched_text=text)
+        for number, text in enumerate(texts)
+    ]
+    assert _groups(every) == [[0, 1, 2, 3, 4, 5], [6, 8], [7, 9]]
+
+
 def test_who_knows_what_is_asked_for_matches_forms_and_no_kinds() -> None:
     """A model that was taught other people's towns and pets knows which answers are towns, and nobody's own town."""
     told = np.array([[one == other for other in TOWNS_AND_PETS] for one in TOWNS_AND_PETS]) * 5.0
