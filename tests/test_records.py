@@ -496,9 +496,10 @@ def test_a_parquet_bomb_does_not_fill_the_memory(tmp_path: Path, monkeypatch: py
 
 
 def test_only_known_columns_of_parquet_are_read(tmp_path: Path) -> None:
-    rows = [{**row, "image": b"\xff" * 100, "meta": {"deep": [1]}} for row in ROWS]
+    said = {"cluster": "a", "fact": 1, "span": "b", "entity": "b", "kind": "town", "alternate": "c"}
+    rows = [{**row, **said, "image": b"\xff" * 100, "meta": {"deep": [1]}} for row in ROWS]
     assert [set(entry.value) for entry in read_records(write(tmp_path, parquet(rows), "a")).entries] == [
-        set(ROWS[0])
+        {*ROWS[0], *said}
     ] * 2
 
 
