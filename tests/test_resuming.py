@@ -19,7 +19,8 @@ from ckdiff.calls.expected import READ
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.cli.options import Output
-from ckdiff.cli.session import KEPT, NOTHING_KEPT, Session
+from ckdiff.cli.session import KEPT, KEPT_MENDED, NOTHING_KEPT, Session
+from ckdiff.errors import CkdiffError
 from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests import reports
@@ -274,3 +275,20 @@ def test_ctrl_c_says_whether_anything_was_kept(
     with pytest.raises(KeyboardInterrupt):
         stop()
     assert capfd.readouterr().err == f"{KEPT if kept else NOTHING_KEPT}\n"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_mistake_that_is_found_late_says_that_what_is_done_is_kept(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def fail() -> None:
+        with Session(Output()).keep(resume=False) as place:
+            if kept:
+                folder_of(place).mkdir()
+            raise CkdiffError("--reference: is the base itself")
+
+    with pytest.raises(CkdiffError):
+        fail()
+    assert capfd.readouterr().err == (f"{KEPT_MENDED}\n" if kept else "")

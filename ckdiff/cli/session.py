@@ -45,6 +45,7 @@ STOPPABLE = {"layers": "layer", "neurons": "layer", "training": "step"}
 
 
 KEPT = "what is done is kept; the same command with --resume goes on"
+KEPT_MENDED = "what is done is kept; the mended command with --resume goes on with what is still right"
 
 
 NOTHING_KEPT = "nothing was kept: start the same command again; a report that was there is as it was"
@@ -146,6 +147,10 @@ class Session:
         except KeyboardInterrupt:
             if not place.exists():
                 self.say(KEPT if is_kept(place) else NOTHING_KEPT)
+            raise
+        except CkdiffError:
+            if is_kept(place):
+                self.say(KEPT_MENDED)
             raise
         kept_sweep.remove(place)
         forget(place)
