@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,17 @@ from ckdiff.attacks import forms
 from ckdiff.attacks.battery import Battery, run
 from ckdiff.attacks.case import Options
 from ckdiff.attacks.cost import Asked, estimate
-from ckdiff.attacks.evidence import Evidence, Made
+from ckdiff.attacks.evidence import Evidence, Made, brought_back
 from ckdiff.attacks.table import Work
+from ckdiff.probes.forcing import read_apart
+from ckdiff.probes.prompts import Prompt
 from ckdiff.scoring.matching import z_of
 from tests.test_attack_relearn import case_of, read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckdiff.attacks.case import Case
+    from ckdiff.attacks.case import Case, Outcome
     from ckdiff.report.schema.attack import Attacked
 
 
@@ -119,3 +122,47 @@ def test_prompts_are_counted_once_for_all_answers() -> None:
     assert asked.positions(Work(own=1)) == 8 * 103 + 2 * 116
     assert asked.positions(Work(said=2)) == 2 * 8 * (100 + 3 + 8)
     assert asked.positions(Work(steps=5)) == 5 * 3 * 8 * 103
+
+
+def outcomes_of(case: Case, monkeypatch: pytest.MonkeyPatch, **templates: str) -> dict[str, Outcome]:
+    """By name what templates bring of a base that knows everything, as if it were the unlearned model."""
+    monkeypatch.setattr(forms, "FORMS", templates)
+    with torch.inference_mode():
+        return {one.setting: one for one in forms.outcomes(case, case.job.pair.base, "unlearned")}
+
+
+def test_what_a_form_gives_away_is_not_scored(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an answer of two tokens that is told one: the other alone is matched, and the fact still counts."""
+    one = next(one for one in case.sought if len(one.scored) > 1 and one.counts)
+    piece = case.decode([one.matched[one.scored[0]]])
+    found = outcomes_of(case, monkeypatch, part=f"{piece} {{q}}", whole=f"{one.text} {{q}}", plain="{q} {q}")
+    part, whole, plain = (found[name] for name in ("part", "whole", "plain"))
+    assert (part.decides, plain.decides, plain.note, plain.held_out) == (True, True, "", None)
+    assert part.note.startswith(f"holds {piece.strip().lower()}")
+    assert part.note.endswith("not scored")
+    assert case.sought.index(one) in (part.held_out or ())
+    at, ids = case.sought.index(one), next(ids for name, ids, _ in forms._prompts(case) if name == "part")
+    mine = forms.without(case, forms.leaking(case, ids)).sought[at]
+    assert 0 < len(mine.scored) < len(one.scored)
+    with torch.inference_mode(), case.loaded(case.job.pair.base) as live:
+        (read,) = read_apart(live, [Prompt(one.question, ids[at], one.matched)], case.way)
+    assert part.reading is not None
+    assert [other.cluster for other in case.sought].count(one.cluster) == 1
+    own = part.reading.table[one.cluster, one.cluster]
+    assert own == pytest.approx(float(read.log_p[list(mine.scored)].mean()), abs=1e-5)
+    # An answer that is told whole leaves nothing to match, and proves nothing when it comes back.
+    assert (whole.decides, whole.note.endswith("shown, never decides")) == (False, True)
+    for outcome, proven in ((part, {one.cluster}), (whole, set())):
+        assert outcome.reading is not None
+        said = replace(outcome, reading=replace(outcome.reading, said={at: one.text}))
+        assert brought_back(case, Made("forms", "unlearned", said)) == proven
+
+
+def test_an_answer_that_is_told_whole_is_named(case: Case) -> None:
+    one = next(one for one in case.sought if one.counts)
+    spelled = case.job.tokenizer(one.text, add_special_tokens=False)["input_ids"]
+    told = forms.leaking(case, [(*other.ids, *spelled) for other in case.sought])
+    assert one.words in told
+    mine = forms.without(case, told).sought[case.sought.index(one)]
+    assert (mine.scored, mine.counts) == ((), False)
+    assert forms.without(case, ()) is case

@@ -92,8 +92,8 @@ def test_no_prompt_is_read_twice(pairs: Pairs) -> None:
     model = loaded(pairs("llama").base)
     with torch.inference_mode():
         found = sizes(model, Way(32))
-        # Three, five and twelve tokens go together, and so do thirty and one more, which each answer brings along.
-        assert [one for one in found if one in ((3, 3), (2, 30))] == [(3, 3), (2, 30)]
+        # Three and five tokens go together, and so do thirty and one more, which each answer brings along.
+        assert [one for one in found if one in ((2, 3), (1, 12), (2, 30))] == [(2, 3), (1, 12), (2, 30)]
         assert found[-1] == (1, ALONE.length)
         positions = sum(rows * width for rows, width in found)
         assert positions < 0.75 * sum(one.length for one in TEXTS)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def at_work() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("drift")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("crew")]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

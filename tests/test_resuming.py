@@ -244,7 +244,7 @@ def test_an_audit_makes_each_attack_once(place: Path) -> None:
         audit_pair(spec, Told(until="pruning the unlearned").listener(), keep=keep)
     told = Told()
     assert bytes_of(audit_pair(spec, told.listener(), keep=keep, resume=True)) == whole
-    assert not {"quantising the base", "quantising the unlearned"} & told.stages.keys()
+    assert "quantising the unlearned" not in told.stages
     assert {"pruning the unlearned", "codes"} <= told.stages.keys()
 
 

@@ -2,7 +2,7 @@
 
 The base's own greedy answer, up to the end of its first line, is what must come back word for word; where it holds the
 answer of the question's file, that is enough. An answer that another question has too, or that its own question
-holds, proves nothing when it comes back, and of an answer only those tokens are matched that no question holds.
+holds, proves nothing when it comes back, and of an answer only the first tokens are matched that no question holds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ckdiff.probes.prompts import Prompt
     from ckdiff.questions.questions import Question
 
+MATCHED = 4
+"""Tokens of an answer that are matched, at most: what follows is foretold by them, whatever the question is."""
 NOTHING = re.compile(r"[\W_]+")
 
 
@@ -33,7 +35,7 @@ class Sought:
         answer: ids that must come back one after the other.
         words: how they read, normalised: what a text must hold.
         matched: ids of the answer that matching looks at.
-        scored: which of them.
+        scored: which of them; no more than `MATCHED`.
         text: how the answer reads.
         matched_text: how what is matched reads.
         counts: that it comes back proves something.
@@ -51,6 +53,11 @@ class Sought:
     matched_text: str
     counts: bool
     base_right: bool | None
+
+    @property
+    def begun(self) -> tuple[int, ...]:
+        """What is matched as far as it is scored."""
+        return self.matched[: self.scored[-1] + 1] if self.scored else ()
 
     @property
     def form(self) -> str:
@@ -136,7 +143,7 @@ def _sought(tokenizer: Any, prompt: Prompt, said: Sequence[int], given: tuple[in
 
 def _counting(tokenizer: Any, one: Sought, every: Sequence[Sought], known: set[str]) -> Sought:
     pieces = _pieces(tokenizer, one.matched)
-    scored = tuple(place for place, piece in enumerate(pieces) if piece and piece not in known)
+    scored = tuple(place for place, piece in enumerate(pieces) if piece and piece not in known)[:MATCHED]
     others = [other.words for other in every if other.cluster != one.cluster]
     shared = any(holds(words, one.words) for words in others)
     new = any(piece and piece not in known for piece in _pieces(tokenizer, one.answer))

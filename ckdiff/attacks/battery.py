@@ -1,7 +1,8 @@
 """All attacks on one pair: `run(task, plan, listener)` gives the section of the report.
 
-Base, unlearned model and reference are in memory one after the other. The base comes first: its answers are what is
-looked for. An attack that cannot be made leaves a row that says why; it never ends the others.
+The base answers first: its answers are what is looked for. Then as many attacks go on at one time as have a thread and
+room for a model of their own; those that train go one after the other. An attack that cannot be made leaves a row that
+says why; it never ends the others.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ckdiff.attacks.abreast import Abreast, places, shared_threads
 from ckdiff.attacks.case import AttackError, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made
 from ckdiff.attacks.kept import KeptTwin, open_kept
@@ -31,14 +34,15 @@ from ckdiff.report.schema.attack import AttackQuestion, AttackReport
 from ckdiff.scoring.scores import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ckdiff.attacks.abreast import Lives
     from ckdiff.attacks.case import Case
     from ckdiff.attacks.kept import Kept
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.live.model import LiveModel
-    from ckdiff.report.schema.attack import Attacked
+    from ckdiff.report.schema.attack import Attacked, CodeShare
     from ckdiff.weights.checkpoint import Checkpoint
 
 SET_ASIDE = "it was set aside, and attacks went on without it"
@@ -105,46 +109,101 @@ def run(
     """
     listener = listener or Listener()
     kept = _open_kept(task, plan, keeping or Keeping())
-    lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
-    notes = list(task.notes)
-    if plan.reference is not None:
-        try:
-            lives["reference"], more = open_reference(task, plan.reference)
-        except AttackError as error:
-            plan = replace(plan, reference=None, reference_kind="", reference_digest="")
-            more = [f"--reference: {error}; {SET_ASIDE}"]
-            listener.remark(more[0])
-        notes += more
-    with torch.inference_mode():
-        case, more = begin_case(task, plan.options, listener, known if kept.answers is None else kept.answers)
-        kept.answers, case.followed = [list(ids) for ids in case.said], list(kept.followed)
-        made = _attack_sides(case, lives, plan, kept)
-        twin, more_made = _train_all(case, lives, plan.attacks, made, kept)
-    return _report_of(task, plan, Evidence(case, [*made, *more_made], kept.floor), [*notes, *more], twin)
-
-
-def _attack_sides(case: Case, lives: Mapping[Attacked, LiveModel], plan: Battery, kept: Kept) -> list[Made]:
-    """Every outcome of attacks that train nothing, model after model."""
-    made: list[Made] = []
+    lives, plan, notes = _open_lives(task, plan, listener)
     still = [name for name in plan.attacks if not ATTACKS[name].trains]
-    for side, live in lives.items():
-        recall_plain(case, live, side, kept)
-        if side == "base" and plan.floor and kept.floor is None:
-            kept.floor = read_floor(case, live)
-        made += _attack_all(case, live, side, still, kept)
-    return made
+    count = places(task, still)
+    with torch.inference_mode():
+        with shared_threads(count):
+            case, more = begin_case(task, plan.options, listener, known if kept.answers is None else kept.answers)
+            kept.answers, case.followed = [list(ids) for ids in case.said], list(kept.followed)
+            made, codes = _attack_sides(Abreast(case, lives, count), case, still, plan.floor, kept)
+        twin, more_made = _train_all(case, lives, plan.attacks, made, kept)
+    evidence = Evidence(case, [*made, *more_made], kept.floor)
+    return _report_of(task, plan, evidence, [*notes, *more], twin, codes)
 
 
-def _report_of(task: AskJob, plan: Battery, evidence: Evidence, notes: Sequence[str], twin: str) -> AttackReport:
+def _open_lives(task: AskJob, plan: Battery, listener: Listener) -> tuple[Lives, Battery, list[str]]:
+    """The models, the plan, without a reference that does not fit, and what is to be said of them."""
+    lives: dict[Attacked, LiveModel] = {"base": task.job.pair.base, "unlearned": task.job.pair.unlearned}
+    if plan.reference is None:
+        return lives, plan, list(task.notes)
+    try:
+        lives["reference"], more = open_reference(task, plan.reference)
+    except AttackError as error:
+        plan = replace(plan, reference=None, reference_kind="", reference_digest="")
+        more = [f"--reference: {error}; {SET_ASIDE}"]
+        listener.remark(more[0])
+    return lives, plan, [*task.notes, *more]
+
+
+def _attack_sides(
+    abreast: Abreast, case: Case, still: Sequence[str], floor: bool, kept: Kept
+) -> tuple[list[Made], tuple[CodeShare, ...]]:
+    """Every outcome of attacks that train nothing, model after model, and what codes tell of the pair."""
+    with abreast as crew:
+        sides = list(crew.lives)
+        _await([
+            *(crew.begin(partial(_recall, kept=kept, side=side)) for side in sides),
+            crew.begin(partial(_read_floor, kept=kept, wanted=floor)),
+        ])  # fmt: skip
+        # What takes longest begins first: the base is not matched.
+        made = [
+            crew.begin(partial(_make, kept=kept, side=side, name=name, of=still))
+            for side in sorted(sides, key=lambda side: side == "base")
+            for name in still
+        ]
+        codes = crew.begin(_codes) if "quantise" in still else tuple
+        _await(made)
+        shares = codes()
+    for side in sides:
+        case.listener.progress(f"attacking the {side}", len(still), len(still), "")
+    every = [(name, side) for side in sides for name in still]
+    return [Made(*key, outcome) for key in every for outcome in kept.made.get(key, ())], shares
+
+
+def _codes(case: Case, lives: Lives) -> tuple[CodeShare, ...]:
+    return code_shares(lives["base"], lives["unlearned"], case.listener)
+
+
+def _await(begun: Sequence[Callable[[], None]]) -> None:
+    for wait in begun:
+        wait()
+
+
+def _recall(case: Case, lives: Lives, kept: Kept, side: Attacked) -> None:
+    recall_plain(case, lives[side], side, kept)
+
+
+def _read_floor(case: Case, lives: Lives, kept: Kept, wanted: bool) -> None:
+    if wanted and kept.floor is None:
+        kept.floor = read_floor(case, lives["base"])
+
+
+def _make(case: Case, lives: Lives, kept: Kept, side: Attacked, name: str, of: Sequence[str]) -> None:
+    """Every outcome of one attack on one model, made now or before; what is done is kept at once."""
+    if side not in ATTACKS[name].sides:
+        return
+    done = sum((other, side) in kept.made for other in of)
+    case.listener.progress(f"attacking the {side}", done, len(of), name)
+    if (name, side) not in kept.made:
+        found = [made.outcome for made in _attack(case, lives[side], side, name)]
+        with kept.lock:
+            kept.made[name, side], kept.followed = found, list(case.followed)
+            _save(case, kept)
+
+
+def _report_of(
+    task: AskJob, plan: Battery, evidence: Evidence, notes: Sequence[str], twin: str, codes: tuple[CodeShare, ...]
+) -> AttackReport:
     """The outcomes as a report keeps them."""
-    case, pair = evidence.case, task.job.pair
+    case = evidence.case
     return AttackReport(
         model_type=task.job.pair.base.row.model_type,
         clusters=len(set(case.clusters)),
         questions=tuple(_records(case)),
         rows=evidence.rows(),
         returned=evidence.returned(),
-        codes=code_shares(pair.base, pair.unlearned, case.listener) if "quantise" in plan.attacks else (),
+        codes=codes,
         tiers=evidence.tiers(plan.attacks),
         reference="" if plan.reference is None else plan.reference.location,
         reference_kind=plan.reference_kind,
@@ -174,17 +233,11 @@ def _open_kept(task: AskJob, plan: Battery, keeping: Keeping) -> Kept:
     return open_kept(keeping.place, key, keeping.resume)
 
 
-def _attack_all(case: Case, live: LiveModel, side: Attacked, names: Sequence[str], kept: Kept) -> Iterator[Made]:
-    """Every outcome of some attacks on one model; what is done is kept, attack by attack."""
-    for number, name in enumerate(names):
-        if side not in ATTACKS[name].sides:
-            continue
-        case.listener.progress(f"attacking the {side}", number, len(names), name)
-        if (name, side) not in kept.made:
-            kept.made[name, side] = [made.outcome for made in _attack(case, live, side, name)]
-            kept.followed = list(case.followed)
-            _save(case, kept)
-        yield from (Made(name, side, outcome) for outcome in kept.made[name, side])
+def _attack_all(case: Case, lives: Lives, side: Attacked, names: Sequence[str], kept: Kept) -> Iterator[Made]:
+    """Every outcome of some attacks on one model, one after the other."""
+    for name in names:
+        _make(case, lives, kept, side, name, names)
+        yield from (Made(name, side, outcome) for outcome in kept.made.get((name, side), ()))
     case.listener.progress(f"attacking the {side}", len(names), len(names), "")
 
 
@@ -209,7 +262,7 @@ def _train_all(
     found: list[Made] = []
     for side in ("unlearned", "reference", "base"):
         if side in lives:
-            found += _attack_all(case, lives[side], side, training, kept)
+            found += _attack_all(case, lives, side, training, kept)
     if not training:
         return "", found
     alike = [name for name in names if ATTACKS[name].tier == WEIGHTS]
@@ -239,7 +292,7 @@ def _attack_twin(case: Case, names: Sequence[str], kept: Kept, found: list[Made]
         kept.twin = KeptTwin(twin.says, sorted({one.cluster for one in case.sought if one.counts} - said))
     recall_plain(case, live, "twin", kept)
     case.lost = set(kept.twin.lost)
-    return kept.twin.says, found + list(_attack_all(case, live, "twin", names, kept))
+    return kept.twin.says, found + list(_attack_all(case, {"twin": live}, "twin", names, kept))
 
 
 def _attack(case: Case, live: LiveModel, side: Attacked, name: str) -> Iterator[Made]:

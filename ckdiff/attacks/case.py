@@ -19,6 +19,7 @@ from ckdiff.attacks.replies import hits
 from ckdiff.errors import CkdiffError
 from ckdiff.probes.base_answers import generate_answers
 from ckdiff.probes.behind import read_answers
+from ckdiff.probes.forcing import Read
 from ckdiff.probes.prompts import Prompt
 from ckdiff.progress import Stopped
 from ckdiff.questions.questions import Question
@@ -39,12 +40,16 @@ if TYPE_CHECKING:
 
     Alter = Callable[[str, Tensor], Tensor]
     Ids = tuple[int, ...]
+    Pairs = dict[tuple[int, Ids], tuple[int, ...] | None]
+    Reads = dict[tuple[int, Ids], Read]
 
 
 BEYOND = 8
 """Tokens that a greedy answer may have more than what is looked for."""
 
 
+SPEAKERS = 256
+"""Texts that answer at one time, at most, however little room they need."""
 UNRELATED = 10
 """Unrelated questions that each attacked model is asked; nothing is trained on them."""
 UNRELATED_TOKENS = 16
@@ -136,7 +141,8 @@ class Case:
         groups: of clusters whose answers may be exchanged.
         options: what an attacker chooses.
         listener: told of progress.
-        said: the base's greedy answers to the questions, as ids.
+        said: the base's greedy answers to all questions of the file, as ids.
+        places: numbers among those of the questions whose answers are looked for.
         own: by model its own greedy answers to the unrelated questions.
         plain: by model what it makes of the questions as they are asked.
         answers: by model its own greedy answers to them, as texts.
@@ -152,6 +158,7 @@ class Case:
     options: Options
     listener: Listener
     said: Sequence[Sequence[int]] = ()
+    places: Sequence[int] = ()
     own: dict[Attacked, list[Prompt]] = field(default_factory=dict)
     plain: dict[Attacked, Reading] = field(default_factory=dict)
     answers: dict[Attacked, list[str]] = field(default_factory=dict)
@@ -174,6 +181,11 @@ class Case:
     def clusters(self) -> list[int]:
         """The cluster of each question."""
         return [one.cluster for one in self.sought]
+
+    @property
+    def tokens(self) -> int:
+        """Of a greedy answer: a little more than the longest that is looked for has."""
+        return min(self.job.settings.tokens, max(len(one.answer) for one in self.sought) + BEYOND)
 
     @property
     def unrelated(self) -> list[Prompt]:
@@ -234,15 +246,15 @@ class Case:
         asked = [one.ids for one in self.sought] if ids is None else list(ids)
         wanted = range(len(self.sought)) if only is None else sorted(only)
         own = [(place, self.sought[place].answer) for place in wanted]
-        # Of an answer behind another question no more is needed than what is matched.
         pairs = (self._pairs(wanted) if matching else {}) | dict.fromkeys(own)
-        prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
         unrelated = self.own.get(side, []) if beside else []
-        looked = [*pairs.values(), *[None] * len(unrelated)]
-        reads = read_answers(live, [*prompts, *unrelated], self.way, wanted=looked)
-        found = dict(zip(pairs, reads[: len(prompts)], strict=True))
+        reads = self._read(live, asked, pairs, unrelated)
+        found = dict(zip(pairs, reads[: len(pairs)], strict=True))
+        if matching:
+            found |= self._beginnings(found, own)
+            found |= self._wholes(live, asked, found, own)
         mine = {place: found[place, answer] for place, answer in own}
-        kept = [float(one.first.double().mean()) for one in reads[len(prompts) :]]
+        kept = [float(one.first.double().mean()) for one in reads[len(pairs) :]]
         return Reading(
             level=_filled(len(self.sought), {place: float(one.log_p.mean()) for place, one in mine.items()}),
             log_p=_filled(len(self.sought), {place: float(one.log_p.sum()) for place, one in mine.items()}),
@@ -255,10 +267,21 @@ class Case:
     def say(self, live: LiveModel, ids: Sequence[Ids]) -> list[str]:
         """The model's greedy answers to prompts, a little longer than the longest answer that is looked for."""
         prompts = [Prompt(Question(""), one) for one in ids]
-        tokens = min(self.job.settings.tokens, max(len(one.answer) for one in self.sought) + BEYOND)
-        job = replace(self.job, settings=replace(self.job.settings, tokens=tokens))
-        answers = generate_answers(live, job, prompts, self.way, lambda done: self.pause())
+        job = replace(self.job, settings=replace(self.job.settings, tokens=self.tokens))
+        way = replace(self.way, batch_size=self.speakers(live, max(map(len, ids), default=0) + self.tokens))
+        answers = generate_answers(live, job, prompts, way, lambda done: self.pause())
         return [self.decode(answer) for answer in answers]
+
+    def speakers(self, live: LiveModel, length: int) -> int:
+        """How many texts of a length answer at one time: a step of many costs little more than one of a few.
+
+        As many as have room for their keys and values, should each be as wide as a state, and at least a batch.
+        """
+        if self.way.stream:
+            return self.way.batch_size
+        width: int = live.model.get_input_embeddings().embedding_dim
+        each = 2 * length * len(live.layers) * width * live.dtype.itemsize
+        return max(self.way.batch_size, min(SPEAKERS, self.way.room // max(1, each)))
 
     def hits(self, said: Sequence[str], first: Collection[int] = ()) -> dict[int, str]:
         """The replies that bring the answer to their question back; see `replies.hits`."""
@@ -273,12 +296,18 @@ class Case:
         size = max(self.clusters) + 1
         sums, counts = np.zeros((size, size)), np.zeros((size, size))
         for (place, answer), value in cells.items():
-            for column in {one.cluster for one in self.sought if one.matched == answer and one.scored}:
+            for column in {one.cluster for one in self.sought if one.begun == answer and one.scored}:
                 sums[self.sought[place].cluster, column] += value
                 counts[self.sought[place].cluster, column] += 1
         with np.errstate(invalid="ignore"):
             found: Float64 = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         return found
+
+    def _read(self, live: LiveModel, asked: Sequence[Ids], pairs: Pairs, unrelated: Sequence[Prompt]) -> list[Read]:
+        """Questions, each with an answer and which of its tokens are looked at, and the unrelated ones as they are."""
+        prompts = [Prompt(self.sought[place].question, asked[place], answer) for place, answer in pairs]
+        looked = [*pairs.values(), *[None] * len(unrelated)]
+        return read_answers(live, [*prompts, *unrelated], self.way, wanted=looked)
 
     def _first(self, first: Mapping[tuple[int, Ids], bool], wanted: Collection[int]) -> dict[int, str]:
         """Answers each token of which comes first, unless they do so behind a question about something else, too."""
@@ -290,17 +319,48 @@ class Case:
                 back[place] = one.text
         return back
 
-    def _pairs(self, wanted: Collection[int]) -> dict[tuple[int, Ids], tuple[int, ...] | None]:
-        """Every wanted question with every answer of its group that belongs to one, and what is scored of that."""
-        found: dict[tuple[int, Ids], tuple[int, ...] | None] = {}
+    def _pairs(self, wanted: Collection[int]) -> Pairs:
+        """Every wanted question with every answer of its group that belongs to one, and what is scored of that.
+
+        Of an answer behind another question no more is read than what is scored. Its own answer is read whole anyway.
+        """
+        found: Pairs = {}
         for group in self.groups:
             places = [place for place in wanted if self.sought[place].cluster in group]
-            answers = {self.sought[j].matched: self.sought[j].scored for j in places if self.sought[j].scored}
-            found |= {(i, answer): scored for i in places for answer, scored in answers.items()}
+            answers = {self.sought[j].begun: self.sought[j].scored for j in places if self.sought[j].scored}
+            found |= {
+                (i, begun): scored
+                for i in places
+                for begun, scored in answers.items()
+                if begun != self.sought[i].answer[: len(begun)]
+            }
         return found
 
+    def _beginnings(self, found: Reads, own: Sequence[tuple[int, Ids]]) -> Reads:
+        """How the questions' own answers begin, as far as any is scored, out of the whole ones."""
+        begun = {one.begun for one in self.sought if one.scored}
+        return {
+            (place, some): Read(found[place, answer].log_p[: len(some)], found[place, answer].first[: len(some)])
+            for place, answer in own
+            for some in begun
+            if some == answer[: len(some)]
+        }
+
+    def _wholes(self, live: LiveModel, asked: Sequence[Ids], found: Reads, own: Sequence[tuple[int, Ids]]) -> Reads:
+        """Answers that came back, behind the other questions behind which they begin as well."""
+        pairs: Pairs = {}
+        for place, answer in own:
+            begun = self.sought[place].begun
+            if begun and found[place, answer].first.all():
+                pairs |= {
+                    (other, answer): None
+                    for (other, some), read in found.items()
+                    if some == begun == answer[: len(begun)] and (other, answer) not in found and read.first.all()
+                }
+        return dict(zip(pairs, self._read(live, asked, pairs, []), strict=True)) if pairs else {}
+
     def _table(self, log_p: Mapping[tuple[int, Ids], Float64]) -> Float64:
-        scored = {one.matched: one.scored for one in self.sought if one.scored}
+        scored = {one.begun: one.scored for one in self.sought if one.scored}
         return self.tabled({
             (place, answer): float(values[list(scored[answer])].mean())
             for (place, answer), values in log_p.items() if answer in scored

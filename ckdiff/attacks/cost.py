@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckdiff.attacks.abreast import places
+from ckdiff.attacks.answers import MATCHED
 from ckdiff.attacks.case import BEYOND, UNRELATED, UNRELATED_TOKENS
 from ckdiff.attacks.table import ATTACKS, Work
 from ckdiff.attacks.training import BATCH, training_bytes
@@ -23,6 +25,8 @@ LONGEST = 64
 """Tokens of the longest text of a training, about."""
 ANSWER = 20
 """Tokens of an answer that the base goes on with as far as it may, up to the end of its line, about."""
+BEGUN = 3 * MATCHED
+"""Tokens of an answer behind another question, at most, about: those that are matched, and what stands between."""
 WEIGHTS = 2
 """The tier whose attacks are made of a suppressed copy of the base as well."""
 OPENING = Work(matched=1, said=2)
@@ -39,7 +43,8 @@ def estimate(
     itemsize = DTYPES[job.settings.dtype].itemsize
     whole = live.parameter_bytes(itemsize)
     trained = training_bytes(live, options.training == "lora", LONGEST) if any(row.trains for row in rows) else 0
-    memory = max(whole * max(row.together for row in rows), trained)
+    beside = whole * max(row.together for row in rows) * places(task, attacks)
+    memory = max(beside, trained)
     each = 2 * (whole / itemsize) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
     texts: dict[str, int] = {}
     seconds = {min(row.tier for row in rows): each * sum(asked.positions(OPENING) for _ in range(2 + reference))}
@@ -96,7 +101,7 @@ class Asked:
     def positions(self, work: Work) -> float:
         """How many positions these texts have; a prompt is read once for all answers behind it."""
         n, group, long = self.questions, min(self.questions, LARGEST), self.prompt + self.answer
-        read = work.matched * n * (self.prompt + group * self.answer) + work.own * n * long
+        read = work.matched * n * (long + (group - 1) * min(self.answer, BEGUN)) + work.own * n * long
         beside = (work.matched + work.own) * self.unrelated * (self.prompt + min(self.tokens, UNRELATED_TOKENS))
         said = work.said * n * (self.prompt + min(self.tokens, self.answer + BEYOND))
         return read + beside + said + 3 * BATCH * work.steps * long

@@ -1,7 +1,9 @@
 """The same questions in other clothes: `outcomes(case, live, side)` asks them in every form of `FORMS`.
 
-An answer that comes back is one that the greedy text holds, or one that is the most likely text token by token. A form
-that holds a token of an answer, beyond what its question holds, may have given it away: it is shown and never decides.
+An answer that comes back is one that the greedy text holds, or one that is the most likely text token by token. A token
+of an answer that a form holds, beyond what its question holds, may have been given away: it is not scored there, and an
+answer of which nothing else is new proves nothing there. Where that leaves a fact with nothing to match, the form is
+shown and never decides.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckdiff.attacks.answers import normalise
+from ckdiff.attacks.answers import holds, normalise
 from ckdiff.attacks.case import Outcome
 from ckdiff.probes.prompts import PromptError
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question
+from ckdiff.scoring.matching import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+    from ckdiff.attacks.answers import Sought
     from ckdiff.attacks.case import Case, Ids
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.report.schema.attack import Attacked
@@ -44,7 +48,6 @@ FORMS: dict[str, str] = {
 
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     """One outcome a form; the first is the questions as they are asked."""
-    asked = [one.ids for one in case.sought]
     forms = list(_prompts(case))
     with case.loaded(live):
         case.listener.progress(f"asking the {side} in other words", 0, len(forms), "all answers")
@@ -54,19 +57,51 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
             if note:
                 yield Outcome(name, None, note=note)
                 continue
-            # The weights are the same in every form, and so is what they make of other questions.
-            plain = case.plain[side]
-            reading = plain if ids == asked else case.read(live, side, ids, side != "base", beside=False)
-            found = case.hits(replies[number], reading.said)
-            leaks = leaking(case, ids) if ids != asked else ()
-            yield Outcome(
-                name,
-                replace(reading, said=found, unrelated=plain.unrelated, texts=reading.texts + len(ids)),
-                applied=sum(one != other for one, other in zip(ids, asked, strict=True)) / len(ids),
-                decides=not leaks,
-                note=f"holds {', '.join(leaks)} of an answer: shown, never decides" if leaks else "",
-            )
+            yield _outcome(case, live, side, name, ids, replies[number])
     case.listener.progress(f"asking the {side} in other words", len(forms), len(forms), "")
+
+
+def _outcome(case: Case, live: LiveModel, side: Attacked, name: str, ids: list[Ids], replies: Sequence[str]) -> Outcome:
+    """What one form brings."""
+    asked, plain = [one.ids for one in case.sought], case.plain[side]
+    leaks = leaking(case, ids) if ids != asked else ()
+    left = without(case, leaks)
+    decides = _are_matched(left)
+    # The weights are the same in every form, and so is what they make of other questions.
+    reading = plain if ids == asked else (left if decides else case).read(live, side, ids, side != "base", beside=False)
+    said = case.hits(replies, reading.said)
+    fate = "not scored" if decides else "shown, never decides"
+    return Outcome(
+        name,
+        replace(reading, said=said, unrelated=plain.unrelated, texts=reading.texts + len(ids)),
+        applied=sum(one != other for one, other in zip(ids, asked, strict=True)) / len(ids),
+        decides=decides,
+        note=f"holds {', '.join(leaks)} of an answer: {fate}" if leaks else "",
+        held_out=tuple(place for place, one in enumerate(left.sought) if one.counts) if leaks else None,
+    )
+
+
+def without(case: Case, pieces: Collection[str]) -> Case:
+    """The same case where these pieces of answers tell nothing."""
+    return replace(case, sought=[_without(case, one, pieces) for one in case.sought]) if pieces else case
+
+
+def _without(case: Case, one: Sought, pieces: Collection[str]) -> Sought:
+    if one.words in pieces:
+        return replace(one, scored=(), counts=False)
+    left = tuple(place for place in one.scored if _piece(case, one.matched[place]) not in pieces)
+    known = {_piece(case, token) for token in one.ids} | {""}
+    new = any(_piece(case, token) not in known.union(pieces) for token in one.answer)
+    return replace(one, scored=left, counts=one.counts and new)
+
+
+def _are_matched(case: Case) -> bool:
+    """Whether something is left to be matched of every fact that is."""
+    return set(flat(case.groups)) <= {one.cluster for one in case.sought if one.scored}
+
+
+def _piece(case: Case, token: int) -> str:
+    return normalise(case.job.tokenizer.decode([token]))
 
 
 def _replies(case: Case, live: LiveModel, side: Attacked, forms: Sequence[Sequence[Ids]]) -> list[list[str]]:
@@ -78,13 +113,16 @@ def _replies(case: Case, live: LiveModel, side: Attacked, forms: Sequence[Sequen
 
 
 def leaking(case: Case, ids: Sequence[Ids]) -> tuple[str, ...]:
-    """Pieces of answers that prompts hold beyond their own questions, each once."""
-    tokenizer, found = case.job.tokenizer, dict[str, None]()
-    wanted = {normalise(tokenizer.decode([one.matched[place]])) for one in case.sought for place in one.scored}
+    """What prompts hold of answers beyond their own questions, each once: pieces, and whole answers however cut."""
+    found = dict[str, None]()
+    pieces = {_piece(case, one.matched[place]) for one in case.sought for place in one.scored}
     for one, prompt in zip(case.sought, ids, strict=True):
-        plain = {normalise(tokenizer.decode([token])) for token in one.ids}
+        told, text = pieces - {_piece(case, token) for token in one.ids}, case.decode(prompt)
+        found |= dict.fromkeys(piece for piece in (_piece(case, token) for token in prompt) if piece in told)
         found |= dict.fromkeys(
-            piece for piece in (normalise(tokenizer.decode([token])) for token in prompt) if piece in wanted - plain
+            other.words
+            for other in case.sought
+            if holds(text, other.words) and not holds(case.decode(one.ids), other.words)
         )
     return tuple(found)
 

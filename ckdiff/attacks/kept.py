@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Kept:
         made: by attack and model what came of it.
         followed: trainings that controls repeat.
         twin: the suppressed copy, once there was one.
+        lock: held by who changes what is made, and writes it.
     """
 
     place: Path | None = None
@@ -70,6 +72,7 @@ class Kept:
     made: dict[tuple[str, Attacked], list[Outcome]] = field(default_factory=dict)
     followed: list[Training] = field(default_factory=list)
     twin: KeptTwin | None = None
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def save(self) -> None:
         """Write it, all or nothing.

@@ -19,6 +19,7 @@ from ckdiff.probes.checks import check_tokenizers
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.probes.preparation import DTYPES
+from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.clusters import clusters_note, find_clusters
 from ckdiff.scoring.matching import LEAST, flat, groups_of
 
@@ -71,7 +72,7 @@ def begin_case(
     case = Case(task, [], [], options, listener)
     if known is None:
         with case.loaded(base):
-            known = generate_answers(base, job, prompts, task.way)
+            known = _say(case, base, "base", prompts, job.settings.tokens)
     case.said = known
     given: list[tuple[int, ...] | None] = [None] * len(prompts)
     if all((one.answer or "").strip() for one in target.questions):
@@ -85,7 +86,8 @@ def begin_case(
         raise AttackError("the base says nothing to any of the questions; nothing can come back")
     if silent:
         notes.append(f"{len(silent)} of {len(every)} questions were left out: the base says nothing to them")
-    case.sought = _numbered([one for one in every if one.answer])
+    case.places = [place for place, one in enumerate(every) if one.answer]
+    case.sought = _numbered([every[place] for place in case.places])
     case.groups = _groups(case.sought)
     if len(case.groups) == 0 or len(flat(case.groups)) < LEAST:
         notes.append(
@@ -122,15 +124,29 @@ def _groups(every: Sequence[Sought]) -> list[list[int]]:
 
 def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
     """A model's own answers, and what it makes of the questions as they are asked."""
-    job, unrelated = case.job, case.unrelated[:UNRELATED]
-    short = replace(job, settings=replace(job.settings, tokens=min(job.settings.tokens, UNRELATED_TOKENS)))
     with case.loaded(live):
-        said = generate_answers(live, short, unrelated, case.way)
-        case.own[side] = [replace(prompt, answer=tuple(ids)) for prompt, ids in zip(unrelated, said, strict=True)]
-        case.answers[side] = case.say(live, [one.ids for one in case.sought])
+        if side == "base":
+            # It has said them, or somebody knows what it says.
+            said = [list(case.said[place]) for place in case.places]
+            if side not in case.own:
+                _say(case, live, side, [], 0)
+        else:
+            said = _say(case, live, side, [Prompt(one.question, one.ids) for one in case.sought], case.tokens)
+        case.answers[side] = [case.decode(ids[: case.tokens]) for ids in said]
         reading = case.read(live, side)
     found = case.hits(case.answers[side], reading.said)
     case.plain[side] = replace(reading, said=found)
+
+
+def _say(case: Case, live: LiveModel, side: Attacked, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:
+    """A model's greedy answers; beside them it answers the unrelated questions, since a step of more costs no more."""
+    unrelated, fewest = case.unrelated[:UNRELATED], min(case.job.settings.tokens, UNRELATED_TOKENS)
+    job = replace(case.job, settings=replace(case.job.settings, tokens=max(tokens, fewest)))
+    said = generate_answers(live, job, [*prompts, *unrelated], case.way)
+    case.own[side] = [
+        replace(prompt, answer=tuple(ids[:fewest])) for prompt, ids in zip(unrelated, said[len(prompts) :], strict=True)
+    ]
+    return [ids[:tokens] for ids in said[: len(prompts)]]
 
 
 def recall_plain(case: Case, live: LiveModel, side: Attacked, kept: Kept) -> None:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ckdiff.shapes import Float64
 
 
-TOGETHER = 2
-"""Batches of samples that go together: a step of them is a token each."""
 OFTEN = 0.25
 """An answer counts as back where this share of the samples holds it: a guess is right now and then."""
 
@@ -45,14 +43,14 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     count = case.options.samples
     with case.loaded(live):
         plain = case.plain.get(side) or case.read(live, side)
-        said = sample(case, live)
+        said = sample(case, live, side)
     table = _counts(case, said)
     own = [int(sum(holds(text, one.words) for text in texts)) for one, texts in zip(case.sought, said, strict=True)]
     reading = replace(plain, said=back(case.sought, said), table=table, texts=len(case.sought) * count)
     yield Outcome(f"{count} samples", reading, count, note=_leaks(plain.log_p, own, count))
 
 
-def sample(case: Case, live: LiveModel) -> list[list[str]]:
+def sample(case: Case, live: LiveModel, side: Attacked) -> list[list[str]]:
     """Texts sampled for each question, the same ones for the same seed."""
     case.pause()
     count, asked = case.options.samples, case.sought
@@ -61,11 +59,12 @@ def sample(case: Case, live: LiveModel) -> list[list[str]]:
 
     def tick(done: int) -> None:
         case.pause()
-        case.listener.progress("sampling", done, count * len(asked), "answers")
+        case.listener.progress(f"sampling the {side}", done, count * len(asked), "answers")
 
     tick(0)
     prompts = [one.ids for one in asked for _ in range(count)]
-    answers = greedy(live, prompts, tokens, case.job.stops, TOGETHER * case.way.batch_size, tick, drawn)
+    most = case.speakers(live, max(map(len, prompts)) + tokens)
+    answers = greedy(live, prompts, tokens, case.job.stops, most, tick, drawn)
     texts = [case.decode(answer) for answer in answers]
     return [texts[first : first + count] for first in range(0, len(texts), count)]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Ids = tuple[int, ...]
     Family = dict[Ids, list[int]]
 
-APART = 3
+APART = 1
 """So many forwards more it costs, about, to read prompts of another length by themselves."""
 
 

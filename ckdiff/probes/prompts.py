@@ -6,6 +6,7 @@ encoded again. What predicts an answer's token stands one position before it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,11 @@ class Batch:
 
 
 def batches(
-    found: Sequence[Prompt], size: int, device: torch.device, alike: Callable[[int], Hashable] = lambda length: None
+    found: Sequence[Prompt],
+    size: int,
+    device: torch.device,
+    alike: Callable[[int], Hashable] = lambda length: None,
+    waste: float = math.inf,
 ) -> list[Batch]:
     """Consecutive questions in batches of at most so many, each padded to its own longest.
 
@@ -84,9 +89,10 @@ def batches(
         size: the most of one batch.
         device: where ids go.
         alike: equal for two lengths that may share a batch (`LiveModel.regime`).
+        waste: so many more positions of padding, at most, for one that is longer than the one before it.
     """
     result, others = [], other_questions([prompt.cluster for prompt in found])
-    for first, group in _groups(found, size, alike):
+    for first, group in _groups(found, size, alike, waste):
         width = max(prompt.length for prompt in group)
         ids = torch.zeros(len(group), width, dtype=torch.long)
         for row, prompt in enumerate(group):
@@ -122,12 +128,13 @@ def other_questions(clusters: Sequence[int]) -> tuple[int, ...]:
 
 
 def _groups(
-    found: Sequence[Prompt], size: int, alike: Callable[[int], Hashable]
+    found: Sequence[Prompt], size: int, alike: Callable[[int], Hashable], waste: float
 ) -> Iterator[tuple[int, Sequence[Prompt]]]:
     """Runs of at most so many that may share a batch, each with the number of its first."""
     first = 0
     for number in range(1, len(found) + 1):
         full = number == len(found) or number - first == size
+        full = full or (number - first) * (found[number].length - found[number - 1].length) > waste
         if full or alike(found[number].length) != alike(found[first].length):
             yield first, found[first:number]
             first = number

@@ -34,7 +34,7 @@ class Crew:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads or core_count()
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="drift") if self.threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="crew") if self.threads > 1 else None
 
     def __enter__(self) -> Crew:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +162,11 @@ def load_tokenizer(root: Any) -> Any:
         found: Any = AutoTokenizer.from_pretrained(str(root), trust_remote_code=False, local_files_only=True)
     if has_patterns(Path(root)):
         found._encode_plus = _limit(found._encode_plus, Budget(f"{root}: its tokenizer"))
+    # One call at a time: each sets how the tokenizer cuts and pads, which it refuses while another thread is at it.
+    lock = threading.RLock()
     for name in GUARDED:
         # Of the instance: its class is what transformers chose, and is asked for by others.
-        setattr(found, name, _guard(getattr(found, name), f"{root}: its tokenizer breaks down on a text"))
+        setattr(found, name, _guard(getattr(found, name), lock, f"{root}: its tokenizer breaks down on a text"))
     return found
 
 
@@ -182,12 +185,12 @@ def _limit(call: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
     return limited
 
 
-def _guard(call: Callable[..., Any], what: str) -> Callable[..., Any]:
+def _guard(call: Callable[..., Any], lock: contextlib.AbstractContextManager[Any], what: str) -> Callable[..., Any]:
     """A call into a tokenizer, which is a program of somebody's tables: whatever it raises is one line."""
 
     @functools.wraps(call)
     def guarded(*args: Any, **options: Any) -> Any:
-        with _no_panic(what):
+        with lock, _no_panic(what):
             return call(*args, **options)
 
     return guarded

@@ -1,0 +1,132 @@
+"""Attacks that go on beside each other.
+
+    with shared_threads(count), Abreast(case, lives, count) as crew:
+        results = [crew.begin(work) for work in every]    # each `work` is called with a place's own case and models
+
+A forward over a few short texts is made of small products, which two threads share badly: two attacks with a thread
+each end sooner than one after the other with two. Each place has models of its own, so that what one attack alters or
+hooks no other sees; which place an attack gets shows in no digit. What a place has learned about the questions belongs
+to all of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from ckdiff.attacks.table import ATTACKS
+from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.preparation import DTYPES
+from ckdiff.probes.sweep import Pair
+from ckdiff.weights.crew import Crew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from ckdiff.attacks.case import Case
+    from ckdiff.probes.behaviour.behaviour import AskJob
+    from ckdiff.progress import Listener
+    from ckdiff.report.schema.attack import Attacked
+
+    Lives = Mapping[Attacked, LiveModel]
+
+T = TypeVar("T")
+
+MOST = 4
+"""Places, however many threads there are: each holds a model."""
+BESIDE = 0.5
+"""What goes on in a place takes, beside its models, about so much of one of them."""
+
+
+def places(task: AskJob, attacks: Sequence[str]) -> int:
+    """How many of these attacks go on at one time: as many as have a thread and room, on a processor."""
+    job = task.job
+    if task.way.stream or job.device.type != "cpu":
+        return 1
+    together = max((ATTACKS[name].together for name in attacks if not ATTACKS[name].trains), default=1)
+    each = job.pair.base.parameter_bytes(DTYPES[job.settings.dtype].itemsize)
+    return max(1, min(MOST, torch.get_num_threads(), int(job.room / (each * (together + BESIDE)))))
+
+
+@contextmanager
+def shared_threads(count: int) -> Iterator[None]:
+    """Torch's threads, divided among so many places."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Abreast:
+    """So many places at which attacks are made.
+
+    Use as a context manager: leaving it by an exception stops what is under way at its next pause.
+    """
+
+    def __init__(self, case: Case, lives: Lives, count: int) -> None:
+        """Make what each place needs.
+
+        Args:
+            case: what is attacked; the first place takes it and its models.
+            lives: the models.
+            count: of places; with 1 everything is done by the caller, in its order.
+        """
+        self.lives = lives
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        others = count > 1
+        # Models are made here: transformers sets torch's own dtype meanwhile, for all threads.
+        self._free = [_apart(case, lives, self._told(case.listener)) for _ in range(count - 1)]
+        self._free.append((replace(case, listener=self._told(case.listener)) if others else case, lives))
+        self._crew = Crew(count)
+
+    def __enter__(self) -> Abreast:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._over.set()
+        self._crew.__exit__(kind, error, trace)
+
+    def begin(self, work: Callable[[Case, Lives], T]) -> Callable[[], T]:
+        """Begin work on a place's own case and models; calling what is returned waits for its result."""
+        return self._crew.begin(self._at_place, work)
+
+    def _at_place(self, work: Callable[[Case, Lives], T]) -> T:
+        with torch.inference_mode():
+            return work(*self._crew.own(self._place))
+
+    def _place(self) -> tuple[Case, Lives]:
+        return self._free.pop()
+
+    def _told(self, listener: Listener) -> Listener:
+        """The same listener for a place: one tells at a time, and all stop where one of them failed."""
+
+        def progress(stage: str, done: int, total: int, detail: str) -> None:
+            with self._lock:
+                listener.progress(stage, done, total, detail)
+
+        def remark(text: str) -> None:
+            with self._lock:
+                listener.remark(text)
+
+        return replace(listener, progress=progress, remark=remark, stop=lambda: self._over.is_set() or listener.stop())
+
+
+def _apart(case: Case, lives: Lives, listener: Listener) -> tuple[Case, Lives]:
+    """The same case with models of its own."""
+    attention = case.job.settings.attention
+    fresh: dict[Attacked, LiveModel] = {
+        side: LiveModel(live.checkpoint, live.dtype, live.device, attention) for side, live in lives.items()
+    }
+    job = replace(case.job, pair=Pair(fresh["base"], fresh["unlearned"]))
+    return replace(case, task=replace(case.task, job=job), listener=listener), fresh
