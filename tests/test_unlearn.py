@@ -587,7 +587,13 @@ NAMED: dict[str, Any] = {"forget": "texts.txt", "retain": None, "questions": Non
 ASCENT = replace(PLAIN, method="grad_ascent", lr=1e-3, limit=6.0, steps=4, batch_size=2, evaluate_every=4)
 
 
-@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "phimoe", "gpt_oss", "gemma", "gpt2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mixtral", "gpt_oss", "gemma", "gpt2"),
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("qwen2_moe", "phimoe")),
+    ],
+)
 def test_families_whose_files_have_other_names_resume(name: str, tmp_path: Path) -> None:
     """Experts are stacked in memory and may lie one by one on disk; tied matrices lie there once."""
     some = family(name, tmp_path)
