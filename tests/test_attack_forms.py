@@ -135,8 +135,16 @@ def test_what_a_form_gives_away_is_not_scored(case: Case, monkeypatch: pytest.Mo
     """Of an answer of two tokens that is told one: the other alone is matched, and the fact still counts."""
     one = next(one for one in case.sought if len(one.scored) > 1 and one.counts)
     piece = case.decode([one.matched[one.scored[0]]])
-    found = outcomes_of(case, monkeypatch, part=f"{piece} {{q}}", whole=f"{one.text} {{q}}", plain="{q} {q}")
-    part, whole, plain = (found[name] for name in ("part", "whole", "plain"))
+    words = one.text.split()
+    found = outcomes_of(
+        case,
+        monkeypatch,
+        part=f"{piece} {{q}}",
+        whole=f"{one.text} {{q}}",
+        turned=f"{' '.join(reversed(words))} {{q}}",
+        plain="{q} {q}",
+    )
+    part, whole, turned, plain = (found[name] for name in ("part", "whole", "turned", "plain"))
     assert (part.decides, plain.decides, plain.note, plain.held_out) == (True, True, "", None)
     assert part.note.startswith(f"holds {piece.strip().lower()}")
     assert part.note.endswith("not scored")
@@ -152,7 +160,8 @@ def test_what_a_form_gives_away_is_not_scored(case: Case, monkeypatch: pytest.Mo
     assert own == pytest.approx(float(read.log_p[list(mine.scored)].mean()), abs=1e-5)
     # An answer that is told whole leaves nothing to match, and proves nothing when it comes back.
     assert (whole.decides, whole.note.endswith("shown, never decides")) == (False, True)
-    for outcome, proven in ((part, {one.cluster}), (whole, set())):
+    assert not turned.decides
+    for outcome, proven in ((part, {one.cluster}), (whole, set()), (turned, set())):
         assert outcome.reading is not None
         said = replace(outcome, reading=replace(outcome.reading, said={at: one.text}))
         assert brought_back(case, Made("forms", "unlearned", said)) == proven
@@ -163,6 +172,7 @@ def test_an_answer_that_is_told_whole_is_named(case: Case) -> None:
     spelled = case.job.tokenizer(one.text, add_special_tokens=False)["input_ids"]
     told = forms.leaking(case, [(*other.ids, *spelled) for other in case.sought])
     assert one.words in told
-    mine = forms.without(case, told).sought[case.sought.index(one)]
+    # However it was cut: of what is told whole no piece is new.
+    mine = forms.without(case, (one.words,)).sought[case.sought.index(one)]
     assert (mine.scored, mine.counts) == ((), False)
     assert forms.without(case, ()) is case

@@ -170,4 +170,4 @@ def read_floor(case: Case, live: LiveModel) -> Float64:
         return torch.zeros_like(value) if kinds[name] == "value_vectors" else value
 
     with case.loaded(live, without):
-        return case.read(live, "base").table
+        return case.read(live, "base", beside=False).table
