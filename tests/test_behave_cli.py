@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ckdiff.scoring.settings import UNCHATTED
 from tests.test_probe_cli import ASKED, assert_refused, ckdiff, made, place, save_tokenizer
 
 if TYPE_CHECKING:
@@ -207,7 +208,12 @@ def test_a_chat_template_is_used_where_there_is_one(behave: Run, place: Path) ->
         save_tokenizer(place / side, chat_template=template)
     status, out, _ = behave("--chat-template", "--choices", "choices.jsonl", "--format", "json")
     assert status == 0
-    assert json.loads(out)["behaviour"]["settings"]["prompt"] == "chat template of the base"
+    found = json.loads(out)["behaviour"]
+    assert found["settings"]["prompt"] == "chat template of the base"
+    assert UNCHATTED not in found["notes"]
+    # Who does not use it is told.
+    without = json.loads(behave("--overwrite", "--format", "json")[1])["behaviour"]
+    assert UNCHATTED in without["notes"]
 
 
 def test_a_model_that_overflows_is_inconclusive(behave: Run, place: Path) -> None:

@@ -24,7 +24,7 @@ from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, LowRank, U
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.report.words.commands import TURNED
-from ckdiff.scoring.settings import GIVEN, GREEDY
+from ckdiff.scoring.settings import GIVEN, GREEDY, UNCHATTED
 from tests.absences import alone, attacked, erased, tier
 from tests.judged import (
     ANCILLARY,
@@ -83,6 +83,11 @@ def said(
         for row, text, reply in zip(target.questions, base, other or ["no"] * len(base), strict=True)
     )
     return behaved(replace(target, questions=rows))
+
+
+def heard(found: Behaviour, tokens: int, *notes: str) -> Behaviour:
+    """The same with answers of at most so many tokens, and notes."""
+    return replace(found, settings={"tokens": str(tokens)}, notes=notes)
 
 
 def named(*base: str) -> Behaviour:
@@ -377,6 +382,12 @@ def test_a_low_rank_change_is_said_to_be_one() -> None:
             "does not say it either: to 75% of the questions",
         ),
         (said([""] * 4, "", other=["", "..", "", "Ada"]), "never there", "to 75% of the questions neither model"),
+        # Who was not heard out, or not asked as it was trained to be, may know it.
+        (heard(said(["Bob"] * 5), tokens=2), "unknown", "clear: the base answers 0% of the questions"),
+        (heard(said(["Bob"] * 5), tokens=2), "unknown", "; 5 of its 5 answers were cut off after 2 tokens (--tokens)."),
+        (heard(said(["Bob"] * 5), tokens=3), "never there", "does not know it either"),
+        (heard(said(["Bob"] * 5), 3, UNCHATTED), "unknown", "; the base has a chat template and was asked without it"),
+        (heard(said(["Ada", *["Bob"] * 4]), 2, UNCHATTED), "unknown", "not measured"),
         (said(["", "..", "", "Ada"], given=""), "unknown", "not measured"),
         (said(["", "", "Ada", "Bob"], "", other=[""] * 4), "unknown", "not measured"),
         (said(["the the the the"] * 4, "", (5,) * 4, ["", "", "", ""]), "never there", "again and again"),

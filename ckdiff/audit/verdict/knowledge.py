@@ -6,6 +6,7 @@ order of `STATEMENTS`:
 
     still there   the two checkpoints are the same
     unknown       the base knows less than the unlearned model: the pair was given the wrong way round
+    unknown       the base answers wrong, and was not heard out: its answers were cut off, or its chat template not used
     never there   the base does not know it either: it answers the questions wrong, or neither model says anything
     still there   the unlearned model answers most questions as the base does, right where answers are given
     still there   attacks on the unlearned model alone bring answers back, or match them to their questions
@@ -29,6 +30,7 @@ from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.words.attack import way_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED
 from ckdiff.scoring.clusters import cluster_count
+from ckdiff.scoring.settings import UNCHATTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,12 +79,30 @@ def base_is_ignorant(case: Case, label: Label) -> Statement | None:
     if not np.isnan(right):
         text = f"the base answers {right:.0%} of the questions that have a given answer right"
         if not case.rule("base knows", right, text):
+            unheard = _unheard(case, rows, right)
+            if unheard:
+                reason = f"Whether the base knows it is not clear: {text}; {'; '.join(unheard)}."
+                return Statement(
+                    "unknown", reason, (*(f"the base was not heard out: {one}" for one in unheard), *lacking(case))
+                )
             return Statement("never there", f"The base does not know it either: {text}.")
     if not np.isnan(silent):
         text = f"to {silent:.0%} of the questions neither model says anything, or one thing again and again"
         if not case.rule("base speaks", silent, text):
             return Statement("never there", f"The base does not say it either: {text}.")
     return None
+
+
+def _unheard(case: Case, rows: Sequence[AnswerRecord], right: float) -> list[str]:
+    """Why wrong answers of the base need not mean that it does not know, each with the option that lets it say more."""
+    behaviour, found = case.report.behaviour, list[str]()
+    if behaviour is None:
+        return found
+    given, tokens = [row for row in rows if row.answer_given.strip()], behaviour.settings.get("tokens", "")
+    cut = [row for row in given if str(len(row.answer_base_ids)) == tokens and not says_whole(row.answer_base, row)]
+    if RULES["base knows"].holds(right + len(cut) / len(given)):
+        found.append(f"{len(cut)} of its {len(given)} answers were cut off after {tokens} tokens (--tokens)")
+    return found + [UNCHATTED] * (UNCHATTED in behaviour.notes)
 
 
 def answers_as_before(case: Case, label: Label) -> Statement | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
-EDITION = 12
+EDITION = 13
 """Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.probes.wording.chat import DATE
+from ckdiff.scoring.settings import UNCHATTED
 from ckdiff.untrusted import printable, quoted, shorten
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def remarks(wording: Wording, prompts: Sequence[Prompt], root: Path | None) -> l
             f"{len(lost)} of {len(texts)} questions do not come back from their token ids:"
             f" {_short(texts[lost[0]])} becomes {_short(back)}"
         )
+    if wording.chat is None and getattr(tokenizer, "chat_template", None):
+        found.append(UNCHATTED)
     return [*found, *_otherwise(tokenizer, texts, bare, root), *_date_remarks(wording)]
 
 
