@@ -129,3 +129,15 @@ def test_a_format_that_is_not_there_is_refused_in_one_line(capfd: pytest.Capture
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert all(name in said.err for name in FORMATS)
+
+
+def test_a_format_that_carries_all_takes_no_section(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.h5"
+    write_report(FULL, path)
+    assert run(["show", str(path), "--section", "verdict", "--format", "json"]) == 2
+    assert "--section: json carries all of a report" in capfd.readouterr().err
+    assert run(["show", str(path), "--section", "verdict", "--format", "md"]) == 0
+    said = capfd.readouterr().out
+    assert said.startswith("## Verdict")
+    assert said == say(FULL, "md", Selection("verdict"))
+    assert len(said.splitlines()) < len(str(say(FULL, "md")).splitlines()) / 2

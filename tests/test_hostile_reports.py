@@ -16,6 +16,7 @@ import pytest
 from ckdiff.audit.verify.report import check
 from ckdiff.errors import ReportError
 from ckdiff.report.hdf5 import apart, loading
+from ckdiff.report.hdf5 import file as hdf5_file
 from ckdiff.report.hdf5.file import read_report, seal_image, write_report
 from ckdiff.report.hdf5.report import from_tree, to_tree
 from ckdiff.report.schema.checks import check_record
@@ -34,6 +35,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("whole") / "r.h5"
     write_report(FULL, path)
     return path.read_bytes()[: -len(seal_image(b""))]
+
+
+@pytest.fixture(autouse=True)
+def _read_anew() -> None:
+    """What was read before is not remembered: these tests are about reading."""
+    hdf5_file._read.cache_clear()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ckdiff.probes.wording import chat
 from ckdiff.probes.wording.remarks import merge, remarks
 from ckdiff.probes.wording.wording import Encoder, Wording
 from ckdiff.questions.questions import Question
+from ckdiff.scoring.settings import UNCHATTED
 from tests.tokenizer_kinds import CHATML, KINDS, SPECIAL, Kind, byte_level, characters, words
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def test_padding_and_truncation_of_the_file_are_not_for_prompts(tmp_path: Path) 
 
 def test_two_start_tokens_and_none(tmp_path: Path) -> None:
     tokenizer = saved(KINDS["bytes-chat"], tmp_path)
-    assert noted(tokenizer) == []
-    (note,) = noted(tokenizer, template="<s>Question: {q}")
+    assert noted(tokenizer) == [UNCHATTED]
+    note, _ = noted(tokenizer, template="<s>Question: {q}")
     assert note == '2 of 2 prompts begin with two start tokens "<s>": one too many is in the template'
     (note,) = noted(tokenizer, chat=True)
     assert note == 'the chat template writes no "<s>", which the tokenizer puts in front of every other text'

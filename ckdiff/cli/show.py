@@ -49,6 +49,8 @@ def show(
     there = sections_of(found)
     if section is not None and section not in there:
         raise CkdiffError(f"{report}: holds no {section}; `ckdiff {SECTIONS[section].command}` puts one in")
+    if section is not None and FORMATS[output_format].carries == "all":
+        raise CkdiffError(f"--section: {output_format} carries all of a report; leave it out, or take {ALONE}")
     if FORMATS[output_format].carries == "one" and section is None and len(there) > 1:
         others = " or ".join(f"--section {name}" for name in there[1:])
         remark(f"one table only: {others} for the other{'s' if len(there) > 2 else ''}", quiet=False)

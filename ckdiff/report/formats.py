@@ -43,7 +43,7 @@ FORMATS: dict[str, Format] = {
     "tsv": Format("ckdiff.report.rows.tsv:to_tsv", "one"),
     "jsonl": Format("ckdiff.report.rows.jsonl:to_jsonl", "one"),
     "md": Format(
-        "ckdiff.report.markdown.document:to_markdown", "all", "ckdiff.report.markdown.document:failure_markdown"
+        "ckdiff.report.markdown.document:to_markdown", "any", "ckdiff.report.markdown.document:failure_markdown"
     ),
     "model-card": Format("ckdiff.report.markdown.model_card:to_model_card", "all"),
     "cyclonedx": Format("ckdiff.report.cyclonedx.document:to_cyclonedx", "all"),

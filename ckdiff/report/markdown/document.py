@@ -9,14 +9,17 @@ from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.sections import SECTIONS, WHOLE, Selection, file_of, reading_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckdiff.report.schema.report import Report
 
 
 def to_markdown(found: Report | Campaign, selection: Selection = WHOLE) -> str:
-    """A summary to paste into an issue or a model card: every section that a report holds, a verdict first."""
-    parts = file_of("markdown", "campaign").parts(found) if isinstance(found, Campaign) else _parts(found)
+    """A summary to paste into an issue or a model card: every section that a report holds, a verdict first, or one."""
+    if isinstance(found, Campaign):
+        parts = file_of("markdown", "campaign").parts(found)
+    else:
+        parts = _parts(found, [selection.section] if selection.section else reading_order(found))
     return "\n\n".join(parts) + "\n"
 
 
@@ -25,8 +28,8 @@ def failure_markdown(command: str, message: str, kind: str) -> str:
     return f"# ckdiff {escape(command)}: {escape(kind)}\n\nThere is no result. {escape(message)}\n"
 
 
-def _parts(report: Report) -> Iterator[str]:
-    for place, name in enumerate(reading_order(report)):
+def _parts(report: Report, names: Sequence[str]) -> Iterator[str]:
+    for place, name in enumerate(names):
         title, *rest = file_of("markdown", name).parts(report)
         yield title
         if place == 0 and SECTIONS[name].measured:
