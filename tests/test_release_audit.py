@@ -81,6 +81,16 @@ def test_the_script_wants_its_arguments() -> None:
     assert (run.returncode, run.stderr) == (2, "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]\n")
 
 
+def test_a_key_that_is_not_there_is_missed_before_the_work(tmp_path: Path) -> None:
+    key, out = tmp_path / "key.pem", tmp_path / "out"
+    for missing in (key, Path(f"{key}.pub")):
+        command = [str(one) for one in (EXAMPLE / "audit.sh", "base", "unlearned", "policy.toml", out, key)]
+        run = subprocess.run(command, capture_output=True, text=True)
+        assert (run.returncode, run.stderr.count("\n"), out.exists()) == (2, 1, False)
+        assert run.stderr.startswith(f"{missing}: cannot be read; `ckdiff attest --new-key {key}` makes")
+        missing.touch()
+
+
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_audit_that_is_cancelled_does_not_go_on(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     """In the place of ckdiff a command that says that it has begun, and would write a report if it were not ended."""

@@ -14,6 +14,10 @@ if [[ $# -lt 4 || $# -gt 5 ]]; then
   exit 2
 fi
 base=$1 unlearned=$2 policy=$3 out=$4 key=${5:-}
+# Hours of work should not end in a misspelt name.
+for file in ${key:+"$key" "$key.pub"}; do
+  [[ -r $file ]] || { echo "$file: cannot be read; \`ckdiff attest --new-key $key\` makes both files of a key" >&2; exit 2; }
+done
 mkdir -p "$out" || exit 2
 report=$out/report.h5
 # Papers of an earlier audit must not be taken for those of this one.
