@@ -386,6 +386,8 @@ def test_a_low_rank_change_is_said_to_be_one() -> None:
         (heard(said(["Bob"] * 5), tokens=2), "unknown", "clear: the base answers 0% of the questions"),
         (heard(said(["Bob"] * 5), tokens=2), "unknown", "; 5 of its 5 answers were cut off after 2 tokens (--tokens)."),
         (heard(said(["Bob"] * 5), tokens=3), "never there", "does not know it either"),
+        (heard(said(["Bob"] * 5, ids=(5,) * 29), tokens=29), "unknown", "cut off after 29 tokens"),
+        (heard(said(["Bob"] * 5, ids=(5,) * 30), tokens=30), "never there", "does not know it either"),
         (heard(said(["Bob"] * 5), 3, UNCHATTED), "unknown", "; the base has a chat template and was asked without it"),
         (heard(said(["Ada", *["Bob"] * 4]), 2, UNCHATTED), "unknown", "not measured"),
         (said(["", "..", "", "Ada"], given=""), "unknown", "not measured"),

@@ -30,7 +30,7 @@ from ckdiff.audit.verdict.rules import RULES
 from ckdiff.report.words.attack import way_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED
 from ckdiff.scoring.clusters import cluster_count
-from ckdiff.scoring.settings import UNCHATTED
+from ckdiff.scoring.settings import UNCHATTED, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,14 +93,22 @@ def base_is_ignorant(case: Case, label: Label) -> Statement | None:
     return None
 
 
+def _is_cut(row: AnswerRecord, tokens: str) -> bool:
+    """Whether the base was cut off early: what it has not said in as many tokens as it has by default, it won't say."""
+    size = len(row.answer_base_ids)
+    return str(size) == tokens and size < Settings.tokens
+
+
 def _unheard(case: Case, rows: Sequence[AnswerRecord], right: float) -> list[str]:
     """Why wrong answers of the base need not mean that it does not know, each with the option that lets it say more."""
     behaviour, found = case.report.behaviour, list[str]()
     if behaviour is None:
         return found
     given, tokens = [row for row in rows if row.answer_given.strip()], behaviour.settings.get("tokens", "")
-    cut = [row for row in given if str(len(row.answer_base_ids)) == tokens and not says_whole(row.answer_base, row)]
-    if RULES["base knows"].holds(right + len(cut) / len(given)):
+    cut = [row for row in given if _is_cut(row, tokens)]
+    heard = [row for row in given if not _is_cut(row, tokens)]
+    known = share_right(heard, "base") * len(heard) if heard else 0.0
+    if cut and RULES["base knows"].holds((known + len(cut)) / len(given)):
         found.append(f"{len(cut)} of its {len(given)} answers were cut off after {tokens} tokens (--tokens)")
     return found + [UNCHATTED] * (UNCHATTED in behaviour.notes)
 
