@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ckdiff.attacks.abreast import Abreast, places, shared_threads
+from ckdiff.attacks.answers import MATCHED
 from ckdiff.attacks.case import AttackError, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made
 from ckdiff.attacks.kept import KeptTwin, open_kept
@@ -333,6 +334,7 @@ def settings_of(task: AskJob, plan: Battery) -> dict[str, str]:
         "tokens": str(settings.tokens),
         "prompt": settings.prompt,
         "answers": "greedy, of the base, up to the end of their first line",
+        "matched": f"the first {MATCHED} tokens of an answer that no question holds",
         "questions_source": target.source,
         "questions_digest": target.digest,
         "samples": str(plan.options.samples),
