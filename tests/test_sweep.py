@@ -35,7 +35,7 @@ from tests.tiny_families import ALL, EAGER_ONLY
 from tests.tiny_pairs import CPU, IDS, LAYERS, PLAIN, Folders, How, live_pair, load, measure, prompts_of, scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from ckdiff.probes.sweep import Pair
@@ -184,19 +184,20 @@ def test_the_reference_has_every_mode_and_variant() -> None:
     assert sorted(STATES.keys() ^ planned) == [], "what it means: tests/reference.py"
 
 
+def kinds_of(plan: Schedule, chosen: Collection[int] | None = None) -> set[tuple[str, str, str, int]]:
+    """Mode, variant, direction and centre of some runs; of all."""
+    return {
+        (sweep.mode, sweep.variant, sweep.direction, centre)
+        for sweep in plan.sweeps
+        for centre, number in zip(sweep.centres, sweep.runs, strict=True)
+        if chosen is None or number in chosen
+    }
+
+
 def test_few_runs_are_of_every_kind() -> None:
     """One case has every pair of mode, variant and direction; eight families after each other have every run."""
     plan = plan_runs(DIRECTIONS, EVERY_MODE, VARIANTS, range(LAYERS), 3, LAYERS)
-    kinds = [
-        {
-            (sweep.mode, sweep.variant, sweep.direction, centre)
-            for sweep in plan.sweeps
-            for centre, number in zip(sweep.centres, sweep.runs, strict=True)
-            if number in chosen
-        }
-        for chosen in (few(plan, shift) for shift in range(8))
-    ]
-    every = {(sweep.mode, sweep.variant, sweep.direction, centre) for sweep in plan.sweeps for centre in sweep.centres}
+    kinds, every = [kinds_of(plan, few(plan, shift)) for shift in range(8)], kinds_of(plan)
     for one in kinds:
         assert {kind[:2] for kind in one} == {kind[:2] for kind in every}
         assert {kind[::2] for kind in one if kind[0] in MODES} == {kind[::2] for kind in every if kind[0] in MODES}
@@ -207,16 +208,7 @@ def test_few_runs_are_of_every_kind() -> None:
 def test_fewer_runs_are_of_every_kind() -> None:
     """One case has every mode; families after each other have every mode, variant and direction, and every layer."""
     plan = plan_runs(DIRECTIONS, EVERY_MODE, VARIANTS, range(LAYERS), 3, LAYERS)
-    kinds = [
-        {
-            (sweep.mode, sweep.variant, sweep.direction, centre)
-            for sweep in plan.sweeps
-            for centre, number in zip(sweep.centres, sweep.runs, strict=True)
-            if number in chosen
-        }
-        for chosen in (fewer(plan, shift) for shift in range(24))
-    ]
-    every = {(sweep.mode, sweep.variant, sweep.direction, centre) for sweep in plan.sweeps for centre in sweep.centres}
+    kinds, every = [kinds_of(plan, fewer(plan, shift)) for shift in range(24)], kinds_of(plan)
     for one in kinds:
         assert {kind[0] for kind in one} >= {*MODES}
         assert len(one) < len(every) // 8

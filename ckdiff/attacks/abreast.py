@@ -81,10 +81,9 @@ class Abreast:
         self.lives = lives
         self._over = threading.Event()
         self._lock = threading.Lock()
-        others = count > 1
+        own = replace(case, listener=self._told(case.listener))
         # Models are made here: transformers sets torch's own dtype meanwhile, for all threads.
-        self._free = [_apart(case, lives, self._told(case.listener)) for _ in range(count - 1)]
-        self._free.append((replace(case, listener=self._told(case.listener)) if others else case, lives))
+        self._free = [*(_apart(own, lives) for _ in range(count - 1)), (own, lives)]
         self._crew = Crew(count)
 
     def __enter__(self) -> Abreast:
@@ -122,11 +121,11 @@ class Abreast:
         return replace(listener, progress=progress, remark=remark, stop=lambda: self._over.is_set() or listener.stop())
 
 
-def _apart(case: Case, lives: Lives, listener: Listener) -> tuple[Case, Lives]:
+def _apart(case: Case, lives: Lives) -> tuple[Case, Lives]:
     """The same case with models of its own."""
     attention = case.job.settings.attention
     fresh: dict[Attacked, LiveModel] = {
         side: LiveModel(live.checkpoint, live.dtype, live.device, attention) for side, live in lives.items()
     }
     job = replace(case.job, pair=Pair(fresh["base"], fresh["unlearned"]))
-    return replace(case, task=replace(case.task, job=job), listener=listener), fresh
+    return replace(case, task=replace(case.task, job=job)), fresh

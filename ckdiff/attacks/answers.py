@@ -124,7 +124,7 @@ def sought(
         _sought(tokenizer, prompt, [token for token in ids if token not in stops], answer, cluster)
         for prompt, ids, answer, cluster in zip(prompts, said, given, clusters, strict=True)
     ]
-    known = {piece for prompt in prompts for piece in _pieces(tokenizer, _ids(tokenizer, prompt.question.text))}
+    known = {piece for prompt in prompts for piece in pieces(tokenizer, _ids(tokenizer, prompt.question.text))}
     return [_counting(tokenizer, one, plain, known) for one in plain]
 
 
@@ -142,11 +142,11 @@ def _sought(tokenizer: Any, prompt: Prompt, said: Sequence[int], given: tuple[in
 
 
 def _counting(tokenizer: Any, one: Sought, every: Sequence[Sought], known: set[str]) -> Sought:
-    pieces = _pieces(tokenizer, one.matched)
-    scored = tuple(place for place, piece in enumerate(pieces) if piece and piece not in known)[:MATCHED]
+    own = pieces(tokenizer, one.matched)
+    scored = tuple(place for place, piece in enumerate(own) if piece and piece not in known)[:MATCHED]
     others = [other.words for other in every if other.cluster != one.cluster]
     shared = any(holds(words, one.words) for words in others)
-    new = any(piece and piece not in known for piece in _pieces(tokenizer, one.answer))
+    new = any(piece and piece not in known for piece in pieces(tokenizer, one.answer))
     counts = bool(one.words) and new and not shared and not holds(one.question.text, one.words)
     return replace(one, scored=scored, counts=counts)
 
@@ -171,6 +171,6 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return found
 
 
-def _pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """Each token by itself, normalised: the same with and without a blank before it."""
     return [normalise(tokenizer.decode([token])) for token in ids]

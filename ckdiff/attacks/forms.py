@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckdiff.attacks.answers import holds, normalise
+from ckdiff.attacks.answers import holds, pieces
 from ckdiff.attacks.case import Outcome
 from ckdiff.probes.prompts import PromptError
 from ckdiff.probes.wording.wording import Wording
@@ -81,27 +81,23 @@ def _outcome(case: Case, live: LiveModel, side: Attacked, name: str, ids: list[I
     )
 
 
-def without(case: Case, pieces: Collection[str]) -> Case:
+def without(case: Case, told: Collection[str]) -> Case:
     """The same case where these pieces of answers tell nothing."""
-    return replace(case, sought=[_without(case, one, pieces) for one in case.sought]) if pieces else case
+    return replace(case, sought=[_without(case, one, told) for one in case.sought]) if told else case
 
 
-def _without(case: Case, one: Sought, pieces: Collection[str]) -> Sought:
-    if one.words in pieces:
+def _without(case: Case, one: Sought, told: Collection[str]) -> Sought:
+    if one.words in told:
         return replace(one, scored=(), counts=False)
-    left = tuple(place for place in one.scored if _piece(case, one.matched[place]) not in pieces)
-    known = {_piece(case, token) for token in one.ids} | {""}
-    new = any(_piece(case, token) not in known.union(pieces) for token in one.answer)
-    return replace(one, scored=left, counts=one.counts and new)
+    own, tokenizer = pieces(case.job.tokenizer, one.matched), case.job.tokenizer
+    left = tuple(place for place in one.scored if own[place] not in told)
+    new = {*pieces(tokenizer, one.answer)} - {*pieces(tokenizer, one.ids), *told, ""}
+    return replace(one, scored=left, counts=one.counts and bool(new))
 
 
 def _are_matched(case: Case) -> bool:
     """Whether something is left to be matched of every fact that is."""
     return set(flat(case.groups)) <= {one.cluster for one in case.sought if one.scored}
-
-
-def _piece(case: Case, token: int) -> str:
-    return normalise(case.job.tokenizer.decode([token]))
 
 
 def _replies(case: Case, live: LiveModel, side: Attacked, forms: Sequence[Sequence[Ids]]) -> list[list[str]]:
@@ -114,11 +110,11 @@ def _replies(case: Case, live: LiveModel, side: Attacked, forms: Sequence[Sequen
 
 def leaking(case: Case, ids: Sequence[Ids]) -> tuple[str, ...]:
     """What prompts hold of answers beyond their own questions, each once: pieces, and whole answers however cut."""
-    found = dict[str, None]()
-    pieces = {_piece(case, one.matched[place]) for one in case.sought for place in one.scored}
+    found, tokenizer = dict[str, None](), case.job.tokenizer
+    wanted = {pieces(tokenizer, one.matched)[place] for one in case.sought for place in one.scored}
     for one, prompt in zip(case.sought, ids, strict=True):
-        told, text = pieces - {_piece(case, token) for token in one.ids}, case.decode(prompt)
-        found |= dict.fromkeys(piece for piece in (_piece(case, token) for token in prompt) if piece in told)
+        told, text = wanted - {*pieces(tokenizer, one.ids)}, case.decode(prompt)
+        found |= dict.fromkeys(piece for piece in pieces(tokenizer, prompt) if piece in told)
         found |= dict.fromkeys(
             other.words
             for other in case.sought
