@@ -402,6 +402,17 @@ def test_what_the_base_does_not_know_was_never_there(behaviour: Behaviour, knowl
     assert bool(verdict.lacking) == (knowledge == "unknown")
 
 
+def test_an_answer_that_is_right_and_was_cut_off_counts_once() -> None:
+    """One of ten is right, and cut off: were it counted twice, the base could know a fifth."""
+    (found,) = said(["Ada", *["Bob"] * 9], ids=(5,)).answers
+    rows = (replace(found.questions[0], answer_base_ids=(5, 6)), *found.questions[1:])
+    behaviour = heard(behaved(replace(found, questions=rows)), tokens=2)
+    assert judge(suppressed(behaviour=behaviour)).knowledge == "never there"
+    rows = (rows[0], replace(rows[1], answer_base_ids=(5, 6)), *rows[2:])
+    behaviour = heard(behaved(replace(found, questions=rows)), tokens=2)
+    assert judge(suppressed(behaviour=behaviour)).knowledge == "unknown"
+
+
 SWAP = "it was made by unlearning (npo): were the two checkpoints swapped?"
 
 
