@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ckdiff.errors import CheckpointError
-from ckdiff.weights.adapters import is_adapter
 from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
+from ckdiff.weights.reader import is_adapter
 from ckdiff.weights.storage import Mapped
 
 if TYPE_CHECKING:

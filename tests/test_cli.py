@@ -192,6 +192,20 @@ def test_neither_torch_nor_transformers_is_imported(
     assert done.returncode == 0, done.stderr
 
 
+def test_hashing_begins_before_anything_heavy_is_imported(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    code = (
+        "import sys; from ckdiff.weights.hashing import ShardHasher; begin, heavy = ShardHasher.__init__, []\n"
+        "def noted(self, *arguments, **named):\n"
+        "    heavy.append({'numpy', 'h5py', 'rich', 'ckdiff.report.schema'} & set(sys.modules))\n"
+        "    begin(self, *arguments, **named)\n"
+        "ShardHasher.__init__ = noted; from ckdiff.cli.app import run; status = run(sys.argv[1:])\n"
+        "sys.exit(status or heavy != [set()])"
+    )
+    arguments = ["compare", str(pair[0]), str(pair[1]), "-q"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_imports_no_numpy(tmp_path: Path) -> None:
     code = "import sys; from ckdiff.cli.app import run; run(['--help']); "
     code += "sys.exit(bool({'numpy', 'h5py'} & set(sys.modules)))"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ckdiff.weights import sums
 from ckdiff.weights.crew import Crew
 from ckdiff.weights.drift import PART, begin_drift, drift
 from ckdiff.weights.storage import decode64, table_8bit
@@ -273,6 +274,19 @@ def test_parts_make_the_same_whole_by_any_number_of_threads(dtype: str) -> None:
             expected = np.square(values).sum(None if axis is None else 1 - axis)
             np.testing.assert_allclose(found, expected.reshape(-1), rtol=1e-6)
         assert alone.changed == np.count_nonzero(a != b)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_digits_are_those_of_the_blocks_in_which_older_reports_were_summed(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    first = rng.standard_normal((300, 4096))
+    a, b = (stored(values, dtype) for values in (first, first + 1e-2 * rng.standard_normal(first.shape)))
+    found = [repr(drift(a, dtype, b, dtype, axis)) for axis in (None, 0, 1)]
+    monkeypatch.setattr(sums, "BLOCK", 1 << 20)
+    monkeypatch.setattr(sums, "_COLUMN_PARTS", 1)
+    assert [repr(drift(a, dtype, b, dtype, axis)) for axis in (None, 0, 1)] == found
 
 
 def test_heads_that_lie_far_apart_are_cut_inside_the_first_axis() -> None:

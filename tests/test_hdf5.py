@@ -18,7 +18,8 @@ import xarray
 from ckdiff.errors import ReportError
 from ckdiff.report.hdf5 import apart
 from ckdiff.report.hdf5 import file as hdf5
-from ckdiff.report.hdf5.file import check_writable, read_report, write_report
+from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.report.hdf5.place import check_writable
 from ckdiff.report.schema.comparison import Grid
 from ckdiff.report.schema.probe import Curve
 from tests.reports import (

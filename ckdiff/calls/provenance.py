@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.merge import check_same_weights
@@ -60,9 +59,18 @@ def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: 
 
 @contextlib.contextmanager
 def hash_files(
-    base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: Cache | None, threads: int = 0
+    base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: Cache | None, threads: int = 0, beside: bool = False
 ) -> Iterator[ShardHasher | None]:
-    """Hash all weight files inside, or none; a cache may know some, and one that a command keeps learns the others."""
+    """Hash all weight files inside, or none; a cache may know some, and one that a command keeps learns the others.
+
+    Args:
+        base: the model before.
+        unlearned: the model after.
+        hashes: or none.
+        cache: of digests.
+        threads: in all; 0: one a core.
+        beside: there is other work inside, for half of the threads.
+    """
     if not hashes:
         yield None
         return
@@ -72,7 +80,7 @@ def hash_files(
     shards = (*base.shards, *unlearned.shards)
     keeps = cache if cache is not None and cache.both else None
     states = {shard.path: state_of(shard.path) for shard in shards} if keeps is not None else {}
-    hasher = ShardHasher(shards, None if cache is None else cache.digest, threads)
+    hasher = ShardHasher(shards, None if cache is None else cache.digest, threads, beside)
     try:
         yield hasher
         if keeps is not None:
@@ -125,4 +133,6 @@ def record_of(checkpoint: Checkpoint, hasher: ShardHasher | None) -> CheckpointR
 
 def versions(*libraries: str) -> dict[str, str]:
     """Versions of ckdiff, of NumPy, and of the libraries named."""
-    return {"ckdiff": __version__} | {name: importlib.metadata.version(name) for name in ("numpy", *libraries)}
+    from importlib.metadata import version
+
+    return {"ckdiff": __version__} | {name: version(name) for name in ("numpy", *libraries)}

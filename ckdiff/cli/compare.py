@@ -22,7 +22,7 @@ def compare(
     output: Output,
     output_format: Annotated[str, FORMAT] = TABLE,
     top: Annotated[int, TOP] = 10,
-    threads: Annotated[int, THREADS.but("Threads that compare, and as many that hash beside them; 0: one a core.")] = 0,
+    threads: Annotated[int, THREADS.but("Threads that compare, and that hash files beside that; 0: one a core.")] = 0,
     exit_code: Annotated[bool, Option("--exit-code", "Exit with 1 when the two differ.")] = False,
 ) -> None:
     """What moved: parameter drift per component, layer, tensor and neuron."""
@@ -35,12 +35,22 @@ def compare(
             lambda done, total: listener.progress("comparing", done, total, ""),
             accept=session.accept,
             threads=threads,
+            meanwhile=lambda: import_presenters(output_format),
         )
     )
     report = session.write(report, "compare")
     present(report, output_format, top, "compare")
     session.say(f"report: {output.output}")
     raise typer.Exit(status_of(report, exit_code))
+
+
+def import_presenters(output_format: str) -> None:
+    """Import what writes and what shows a report."""
+    from ckdiff.report.formats import load
+    from ckdiff.report.hdf5.file import load_library
+
+    load_library()
+    load(output_format)
 
 
 def status_of(report: Report, exit_code: bool) -> ExitStatus:

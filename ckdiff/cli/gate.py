@@ -24,7 +24,8 @@ def gate(
     from ckdiff.audit.gate.policy import read_policy
     from ckdiff.audit.judge import judge_report
     from ckdiff.cli.session import only_writer
-    from ckdiff.report.hdf5.file import check_writable, read_report, write_report
+    from ckdiff.report.hdf5.file import read_report, write_report
+    from ckdiff.report.hdf5.place import check_writable
     from ckdiff.report.words.gates import replaced_text
     from ckdiff.report.words.verdict import exit_status
 

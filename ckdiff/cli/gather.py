@@ -29,7 +29,8 @@ def gather(
     from ckdiff.campaign.gather.gathering import gather as run
     from ckdiff.campaign.gather.gathering import merged_reports
     from ckdiff.campaign.run.store import read_results
-    from ckdiff.report.hdf5.file import check_writable, write_campaign
+    from ckdiff.report.hdf5.file import write_campaign
+    from ckdiff.report.hdf5.place import check_writable
     from ckdiff.report.words.campaign import exit_status
 
     check_writable(output)

@@ -68,7 +68,7 @@ class Session:
     there: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        from ckdiff.report.hdf5.file import check_writable
+        from ckdiff.report.hdf5.place import check_writable
 
         check_writable(self.output.output)
         self.there = identity(self.output.output)
@@ -115,9 +115,9 @@ class Session:
 
     def accept(self, base: str, unlearned: str) -> None:
         """Refuse, before the work begins, to replace another pair's report unasked."""
-        from ckdiff.report.hdf5.file import check_same_pair
+        if not self.output.overwrite and self.output.output.exists():
+            from ckdiff.report.hdf5.file import check_same_pair
 
-        if not self.output.overwrite:
             check_same_pair(self.output.output, base, unlearned)
 
     def work(self, call: Callable[[Listener], T]) -> T:

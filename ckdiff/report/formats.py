@@ -58,6 +58,11 @@ def say(found: Report | Campaign, name: str, selection: Selection = WHOLE) -> Re
     return cast("RenderableType", resolve_name(FORMATS[name].writer)(found, selection))
 
 
+def load(name: str) -> None:
+    """Import what says a report in one of `FORMATS`, while there is time for it."""
+    resolve_name(FORMATS[name].writer)
+
+
 def say_failure(name: str, command: str, message: str, kind: str) -> str:
     """That a command came to no result, in a format that machines keep; empty in any other."""
     row = FORMATS.get(name)

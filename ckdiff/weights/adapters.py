@@ -78,11 +78,6 @@ PREFIXES = ("transformer.", "model.", "gpt_neox.", "model.decoder.", "decoder.",
 _LORA = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_[AB])")
 
 
-def is_adapter(path: Path) -> bool:
-    """Whether a path is a PEFT adapter: a directory with adapter_config.json."""
-    return os.path.isfile(path / ADAPTER_CONFIG)
-
-
 def open_adapter(directory: Path, open_base: Callable[[str], Checkpoint], base: str | None = None) -> Checkpoint:
     """Open a PEFT LoRA adapter directory, merged with its base.
 

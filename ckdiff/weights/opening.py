@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from ckdiff.errors import CheckpointError
 from ckdiff.hub import download, parse_hub_id
 from ckdiff.untrusted import quoted
-from ckdiff.weights.adapters import is_adapter, open_adapter
 from ckdiff.weights.folders import SINGLE_NAME, holds_model
-from ckdiff.weights.reader import open_local
+from ckdiff.weights.reader import is_adapter, open_local
 
 if TYPE_CHECKING:
     from ckdiff.weights.checkpoint import Checkpoint
@@ -53,6 +52,8 @@ def _open(text: str, adapter_base: str | None, *, adapters: bool) -> Checkpoint:
 def _open_path(path: Path, adapter_base: str | None, *, adapters: bool, hub: bool = False) -> Checkpoint:
     if not is_adapter(path):
         return open_local(path)
+    from ckdiff.weights.adapters import open_adapter
+
     path = Path(os.path.abspath(path))
     whole = holds_model(path)
     if not adapters:

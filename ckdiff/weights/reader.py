@@ -41,6 +41,11 @@ def open_local(path: Path) -> Checkpoint:
     return assemble(str(path), root, [shard])
 
 
+def is_adapter(path: Path) -> bool:
+    """Whether a path is a PEFT adapter: a directory with adapter_config.json."""
+    return os.path.isfile(path / ADAPTER_CONFIG)
+
+
 def assemble(location: str, root: Path | None, shards: list[Shard], notes: tuple[str, ...] = ()) -> Checkpoint:
     """Put shards together into one checkpoint; of a tensor that lies in several the last one's counts."""
     stored: dict[str, tuple[Shard, Entry]] = {}

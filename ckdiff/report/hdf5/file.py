@@ -16,10 +16,8 @@ there. It is checked before HDF5 sees the file. Anybody can write one, so that t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckdiff.errors import ReportError
-from ckdiff.files import beside, replace_file, unwritable, write_synced
+from ckdiff.files import replace_file, unwritable
 from ckdiff.report.hdf5.apart import load_apart
 from ckdiff.report.hdf5.columns import Array, Node, encoded
 from ckdiff.report.hdf5.loading import MAX_ATTRIBUTE
@@ -144,47 +142,17 @@ def _read(file: _Sealed) -> Report | Campaign:
     return report
 
 
-def check_writable(path: Path) -> None:
-    """Refuse, before any work is done, a place where no report can be written.
-
-    Raises:
-        ReportError: the directory is missing or read-only, or something that is no file has this name.
-    """
-    target, name = Path(os.path.realpath(path)), printable(path)
-    if target.is_dir():
-        raise ReportError(f"{name}: is a directory; name a file with -o FILE")
-    if target.suffix == ".safetensors":
-        raise ReportError(f"{name}: is the name of a weight file, and would be read as one; name another with -o FILE")
-    if target.exists() and not target.is_file():
-        raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
-    if not target.parent.is_dir():
-        raise ReportError(f"{name}: the directory {printable(target.parent)} does not exist; create it, or use -o FILE")
-    probe = beside(target)
-    try:
-        # Rights alone do not tell: the disk may be read-only, or the place not one for files.
-        write_synced(probe, b"")
-    except OSError as error:
-        raise ReportError(
-            f"{name}: the directory {printable(target.parent)} is not writable ({unwritable(error)}); use -o FILE"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-
-
 def check_same_pair(path: Path, base: str, unlearned: str) -> None:
     """Refuse to replace, unasked, a file that is not a report, or a report about another pair.
 
     Args:
-        path: where a report will be written; nothing need be there.
+        path: where a report will be written, and something is.
         base: location of the base checkpoint, as a report records it.
         unlearned: the same of the other.
 
     Raises:
         ReportError: something else is there, and what to do about it.
     """
-    if not path.exists():
-        return
     try:
         found = read_report(path).provenance
     except ReportError as error:
@@ -195,6 +163,11 @@ def check_same_pair(path: Path, base: str, unlearned: str) -> None:
             f"{printable(path)}: is the report of another pair ({' and '.join(map(printable, there))});"
             " use -o FILE, or replace it with --overwrite"
         )
+
+
+def load_library() -> None:
+    """Import what writes a file, while there is time for it."""
+    import h5py  # noqa: F401
 
 
 def _write(root: Node, path: str | Path) -> None:
