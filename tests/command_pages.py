@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ckdiff.cli.app import build_app
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.endings import endings_of
+from ckdiff.cli.tree import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

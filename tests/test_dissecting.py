@@ -361,7 +361,7 @@ def test_the_first_concept_has_every_method(
 def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_path: Path) -> None:
     from typer.main import get_command
 
-    from ckdiff.cli.app import build_app
+    from ckdiff.cli.tree import build_app
 
     unlearn = get_command(build_app()).commands["unlearn"]  # type: ignore[attr-defined]
     pairs = scripts.make_pairs.pairs([place / "data.json"], tmp_path, TOWNS, ())

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 import pytest
 import typer
 
-from ckdiff.cli.app import build_app, run
+from ckdiff.cli.app import run
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.endings import ENDINGS, endings_of
+from ckdiff.cli.tree import build_app
 from ckdiff.errors import CkdiffError, ExitStatus
 from ckdiff.report.formats import FORMATS
 

@@ -18,7 +18,7 @@ import typer
 import yaml
 from huggingface_hub import constants
 
-from ckdiff.cli.app import build_app
+from ckdiff.cli.tree import build_app
 from ckdiff.version import __version__
 from tests.test_probe_cli import ASKED, ckdiff, made, place
 

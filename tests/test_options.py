@@ -17,10 +17,10 @@ import typer
 
 from ckdiff.audit.gate.measures import MEASURES
 from ckdiff.calls.specs import NAMES, AuditSpec, BehaveSpec, CompareSpec, ProbeSpec, Target, audit_settings
-from ckdiff.cli.app import build_app
 from ckdiff.cli.audit import MEASURED
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.groups import Given, flatten
+from ckdiff.cli.tree import build_app
 from ckdiff.options import (
     ASKED,
     ATTACKING,

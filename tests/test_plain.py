@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import typer
 
-from ckdiff.cli.app import build_app, run
+from ckdiff.cli.app import run
 from ckdiff.cli.commands import COMMANDS
 from ckdiff.cli.plain import read_plainly
+from ckdiff.cli.tree import build_app
 
 TYPED = {
     "show": [

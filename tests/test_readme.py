@@ -115,7 +115,7 @@ def test_the_installers_are_what_ci_runs() -> None:
 
 
 def test_no_command_is_promised_that_does_not_exist() -> None:
-    from ckdiff.cli.app import build_app
+    from ckdiff.cli.tree import build_app
 
     known = {command.name or getattr(command.callback, "__name__", "") for command in build_app().registered_commands}
     named = set(re.findall(r"^ckdiff ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`ckdiff ([a-z]+)", README))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +281,42 @@ def test_help_that_nobody_reads_to_the_end_is_no_bug() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+STOPPED_AT = """
+import os, sys
+from ckdiff.cli.app import main
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(Finder)
+            os.kill(os.getpid(), int(sys.argv[2]))
+
+sys.meta_path.insert(0, Finder)
+main(["gate", "none.h5", "--format", sys.argv[3]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "number", "kind"),
+    [
+        ("ckdiff.cli.console", signal.SIGTERM, "junit"),
+        ("typer.main", signal.SIGINT, "md"),
+        ("ckdiff.untrusted", signal.SIGTERM, "junit"),
+        ("unicodedata", signal.SIGINT, "junit"),
+        ("numpy._core.multiarray", signal.SIGTERM, "junit"),
+    ],
+)
+def test_a_stop_while_something_is_imported_is_said(module: str, number: int, kind: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED_AT, module, str(int(number)), kind]
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=heeds)
+    assert (done.returncode, done.stderr.strip()) == (130, "ckdiff: interrupted")
+    assert ("<error" if kind == "junit" else "There is no result") in done.stdout
+
+
+def test_what_is_told_to_ignore_a_stop_ignores_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED_AT, "typer.main", str(int(signal.SIGINT)), "junit"]
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, preexec_fn=deaf).returncode == 2

@@ -1,4 +1,7 @@
-"""The door: parse, call, present; nothing is computed here, and everything heavy is imported inside a command."""
+"""The door: whatever becomes of a command, from its first moment on, it ends with a status and, where need be, a line.
+
+Nothing is computed here, and nothing heavy is imported before somebody listens to Ctrl-C and SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -6,92 +9,48 @@ import errno
 import os
 import signal
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ckdiff.cli.commands import COMMANDS
-from ckdiff.cli.console import close_stdout, fail, flush_stdout, open_streams, remark, report_bug, write
-from ckdiff.cli.groups import flatten
-from ckdiff.cli.plain import read_plainly
 from ckdiff.errors import INTERRUPTED, CkdiffError, ExitStatus
-from ckdiff.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-HELP = {"help_option_names": ["-h", "--help"]}
-EVERYTHING = "--help-all"
-FEW = 15
-"""Options and arguments that `--help` lists in any case; of more, it leaves those out that few need."""
-
-
-def build_app(commands: Iterable[str] = COMMANDS, named_only: bool = False) -> typer.Typer:
-    """The command line with these commands, or no more than their names and gists; what is not built costs nothing."""
-    app = typer.Typer(
-        name="ckdiff",
-        help="What did unlearning change in a model, and did the knowledge go away?",
-        pretty_exceptions_enable=False,
-        context_settings=HELP,
-    )
-    app.callback(invoke_without_command=True)(door)
-    for name in commands:
-        row = COMMANDS[name]
-        called = unbuilt if named_only else flatten(getattr(import_module(f"ckdiff.cli.{name}"), name))
-        app.command(name, help=row.gist, rich_help_panel=row.panel, context_settings=HELP)(called)
-    return app
-
-
-def read_help(words: list[str]) -> tuple[list[str], bool]:
-    """The words with `--help` for `--help-all`, and whether every option is to be listed: for that, or to a shell.
-
-    >>> read_help(["audit", "--help-all"]), read_help(["--", "--help-all"])
-    ((['audit', '--help'], True), (['--', '--help-all'], False))
-    """
-    own = words.index("--") if "--" in words else len(words)
-    asked = EVERYTHING in words[:own]
-    plain = ["--help" if word == EVERYTHING else word for word in words[:own]]
-    return [*plain, *words[own:]], asked or "_CKDIFF_COMPLETE" in os.environ
-
-
-def explain(command: Any, example: str, everything: bool) -> None:
-    """Give a command its last lines of help; where everything is asked for, or is little, list what few need, too."""
-    rare = [one for one in command.params if getattr(one, "hidden", False)]
-    few = everything or len(command.params) <= FEW
-    for one in rare if few else ():
-        one.hidden = False
-    more = "" if few or not rare else f"\n\n{len(rare)} more options: ckdiff {command.name} {EVERYTHING}"
-    command.epilog = f"Example: {example}{more}"
-
-
-def unbuilt() -> None:
-    """In the place of a command that nobody has named."""
-
-
-def door(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and stop.")] = False,
-) -> None:
-    """What did unlearning change in a model, and did the knowledge go away?"""
-    if version:
-        write(f"ckdiff {__version__}\n")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        remark(context.get_help())
-        raise typer.Exit(ExitStatus.USAGE)
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""What a user says, and what a batch scheduler says that gives some seconds before it kills."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of `ExitStatus`."""
     sys.unraisablehook = send_interrupt_again
-    status = run(arguments)
+    status = run(arguments, heed_stops())
     # Python remembers a KeyboardInterrupt that passed through an `exec`, as in the making of a dataclass, and would
     # then die of the signal instead of exiting with a status; the next `exec` makes it forget.
     exec("")
     # The work is done and said: a late Ctrl-C must not turn a finished run into a killed one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_stops()
     sys.exit(status)
+
+
+def heed_stops() -> list[int]:
+    """Let Ctrl-C and SIGTERM interrupt whatever goes on, imports too; the signals that came are put into the list."""
+    told: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    for number in STOPS:
+        # What a shell begins in the background is to ignore Ctrl-C.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    return told
+
+
+def ignore_stops() -> None:
+    """Let neither change what is to be said now."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def send_interrupt_again(lost: sys.UnraisableHookArgs) -> None:
@@ -119,6 +78,8 @@ def limit_threads() -> None:
 
 def quiet_end(error: BaseException) -> int | None:
     """The status of an end that is no error: of what completes words in a shell, and of help that nobody reads on."""
+    from ckdiff.cli.console import close_stdout
+
     if not isinstance(error, SystemExit):
         return None
     if "_CKDIFF_COMPLETE" in os.environ:
@@ -135,50 +96,79 @@ def with_help(said: str, words: list[str]) -> str:
     >>> with_help("Missing argument 'unlearned'.", ["audit", "base"])
     "Missing argument 'unlearned'; `ckdiff audit --help` says what it takes"
     """
+    from ckdiff.cli.commands import COMMANDS
+
     command = next((word for word in words if word in COMMANDS), "")
     proposes = said.endswith(("?", ")"))
     return said if proposes or not command else f"{said.rstrip('.')}; `ckdiff {command} --help` says what it takes"
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback."""
-    limit_threads()
-    open_streams()
-    words, everything = read_help(sys.argv[1:] if arguments is None else arguments)
+def run(arguments: list[str] | None = None, told: Sequence[int] = ()) -> int:
+    """Run the command line; what a user can mend is one line on stderr, only a bug shows a traceback.
+
+    Args:
+        arguments: the words; None: those that the process was given.
+        told: holds the signals to stop that have come by now.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        known = bool(words) and words[0] in COMMANDS
-        named_only = not (known or COMMANDS.keys() & set(words) or "_CKDIFF_COMPLETE" in os.environ)
-        group: Any = typer.main.get_command(build_app(words[:1] if known else COMMANDS, named_only))
-        read_plainly([group, *group.commands.values()])
-        for name, command in group.commands.items():
-            explain(command, COMMANDS[name].example, everything)
-        result: Any = group.main(words, prog_name="ckdiff", standalone_mode=False)
-        flush_stdout()
+        limit_threads()
+        from ckdiff.cli.console import open_streams
+        from ckdiff.cli.tree import obey
+
+        open_streams()
+        status = obey(words)
         # typer turns a KeyboardInterrupt into this status itself.
-        return fail("interrupted", INTERRUPTED, words) if result == INTERRUPTED else int(result or 0)
-    except CkdiffError as error:
+        return say_interrupted(words, told) if status == INTERRUPTED else status
+    except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
+        # An import that was interrupted says anything: a syntax error, or that a package is missing.
+        if told or isinstance(error, KeyboardInterrupt):
+            return say_interrupted(words, told)
+        return end_with(error, words)
+
+
+def say_interrupted(words: list[str], told: Sequence[int]) -> int:
+    """One line, and where the words ask for it the same in a format that is kept."""
+    if told:
+        ignore_stops()
+    from ckdiff.cli.console import fail
+
+    return fail("interrupted", INTERRUPTED, words)
+
+
+def end_with(error: BaseException, words: list[str]) -> int:
+    """What is said of an error that is being handled, and its status."""
+    import typer
+
+    from ckdiff.cli.console import close_stdout, fail, report_bug
+
+    if isinstance(error, CkdiffError):
         return fail(str(error), error.exit_status, words)
-    except (KeyboardInterrupt, typer.Abort):
+    if isinstance(error, typer.Abort):
         return fail("interrupted", INTERRUPTED, words)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         close_stdout()
         return ExitStatus.OK
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            # A name that is too long, a disk that fails; but a file that is not there was looked for by us.
-            known = error.filename is not None and error.errno != errno.ENOENT
-            said = f"{error.filename}: {error.strerror}; check the path and its rights"
-            return fail(said, ExitStatus.USAGE, words) if known else report_bug(words)
-        return fail(f"cannot write: {error.strerror}; free some disk", ExitStatus.USAGE, words)
-    except MemoryError:
+    if isinstance(error, OSError):
+        said = said_by_system(error)
+        return fail(said, ExitStatus.USAGE, words) if said else report_bug(words)
+    if isinstance(error, MemoryError):
         return fail("not enough memory; close other programs or use a machine with more", ExitStatus.USAGE, words)
-    except BaseException as error:  # a library in Rust panics with one, and Python's own status would be that of a gate
-        if (status := quiet_end(error)) is not None:
-            return status
-        # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
-        if hasattr(error, "format_message"):
-            return fail(with_help(error.format_message(), words), ExitStatus.USAGE, words)
-        return report_bug(words)
+    if (status := quiet_end(error)) is not None:
+        return status
+    # Usage errors are click's, which some versions of typer carry inside themselves: known by what they can do.
+    if hasattr(error, "format_message"):
+        return fail(with_help(error.format_message(), words), ExitStatus.USAGE, words)
+    return report_bug(words)
+
+
+def said_by_system(error: OSError) -> str:
+    """What a user can mend: a full disk, a name that is too long, a disk that fails; empty where it is a bug."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write: {error.strerror}; free some disk"
+    # A file that is not there was looked for by us.
+    known = error.filename is not None and error.errno != errno.ENOENT
+    return f"{error.filename}: {error.strerror}; check the path and its rights" if known else ""
 
 
 if __name__ == "__main__":

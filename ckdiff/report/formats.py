@@ -43,12 +43,12 @@ FORMATS: dict[str, Format] = {
     "tsv": Format("ckdiff.report.rows.tsv:to_tsv", "one"),
     "jsonl": Format("ckdiff.report.rows.jsonl:to_jsonl", "one"),
     "md": Format(
-        "ckdiff.report.markdown.document:to_markdown", "any", "ckdiff.report.markdown.document:failure_markdown"
+        "ckdiff.report.markdown.document:to_markdown", "any", "ckdiff.report.markdown.failure:failure_markdown"
     ),
     "model-card": Format("ckdiff.report.markdown.model_card:to_model_card", "all"),
     "cyclonedx": Format("ckdiff.report.cyclonedx.document:to_cyclonedx", "all"),
     "openunlearning": Format("ckdiff.report.exports.openunlearning:to_openunlearning", "all"),
-    "junit": Format("ckdiff.report.exports.junit:to_junit", "all", "ckdiff.report.exports.junit:failure_junit"),
+    "junit": Format("ckdiff.report.exports.junit:to_junit", "all", "ckdiff.report.exports.suite:failure_junit"),
 }
 """Every format by the name that `--format` takes; the first is the one that people get unasked."""
 

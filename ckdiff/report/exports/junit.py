@@ -1,14 +1,13 @@
 """Verdict and gate, or the gates of a campaign, as JUnit XML for pages that show test results: `to_junit(report)`.
 
-One suite a report, and in it a case for the verdict, one for every rule that it looked at (class `ckdiff.verdict`) and
-one for every check of the gate (class `ckdiff.gate`); of one name all but the first are numbered, so that names are
-stable from report to report.
+One suite a report, and in it two cases for the verdict (class `ckdiff.verdict`: label and knowledge) and one for every
+check of the gate (class `ckdiff.gate`); of one name all but the first are numbered, so that names stay the same from
+report to report. The rules that the verdict looked at are properties of the suite: one that does not hold is neither
+good nor bad, and no test that somebody left out.
 
     check passed            a case that passed
     check failed            failure
     check inconclusive      error: nothing was measured, and a page that knows only red and green must not show green
-    rule that holds         a case that passed
-    rule that does not      skipped: it was looked at and decides nothing; that alone is neither good nor bad
     no verdict, no policy   error, as inconclusive
 
 Of a campaign the suite has a case that says whether all was measured (class `ckdiff.campaign`) and one for each pair
@@ -19,7 +18,7 @@ and concept (class `ckdiff.campaign.PAIR`). A failed gate is a failure, whatever
     gate inconclusive, or a required job about it not done    error
     no policy               skipped: nothing was asked of it
 
-Where a command comes to no result (class `ckdiff.command`), that is an error, too.
+Where a command comes to no result, that is an error, too: `suite.failure_junit`.
 
 XML 1.0 has no place for control characters, not even as references: what does not print is written as an escape, as in
 a terminal. Times are 0, and there is no timestamp: the same report gives the same text.
@@ -31,58 +30,33 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from ckdiff.report.exports.suite import add_case, begin, finished, say_out, tell
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.words.campaign import complete_text, gates_text, job_line, missing_jobs, open_jobs
 from ckdiff.report.words.sections import WHOLE, Selection
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from xml.etree.ElementTree import Element
 
     from ckdiff.report.schema.campaign import Cell
     from ckdiff.report.schema.report import Report
-    from ckdiff.report.schema.verdict import GateCheck, RuleResult, Verdict
+    from ckdiff.report.schema.verdict import GateCheck, Verdict
 
-VERDICT, GATE, CASES, COMMAND = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign", "ckdiff.command"
-
-KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
-"""Children of a case that are counted, each with the attribute of the suite that counts them."""
+VERDICT, GATE, CASES = "ckdiff.verdict", "ckdiff.gate", "ckdiff.campaign"
 
 
 def to_junit(found: Report | Campaign, selection: Selection = WHOLE) -> str:
     """The verdict and the gate of a report, or the gates of a campaign, as one suite of test cases."""
     if isinstance(found, Campaign):
-        suite = _suite("ckdiff campaign", _campaign_properties(found))
+        suite = begin("ckdiff campaign", _campaign_properties(found))
         _add_campaign(suite, found)
     else:
-        suite = _suite("ckdiff", _properties(found))
+        suite = begin("ckdiff", _properties(found))
         _add_verdict(suite, found.verdict)
-    return _finished(suite)
-
-
-def _finished(suite: Element) -> str:
-    """The text of a suite whose cases are all there."""
-    counts = {attribute: str(len(suite.findall(f"testcase/{kind}"))) for kind, attribute in KINDS.items()}
-    suite.attrib |= {"tests": str(len(suite.findall("testcase"))), **counts, "time": "0"}
-    indent(suite)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(suite, encoding="unicode")}\n'
-
-
-def failure_junit(command: str, message: str, kind: str) -> str:
-    """A suite of one case that is an error: the command came to no result, and a page must not show green."""
-    suite = _suite("ckdiff", [("command", command)])
-    _tell(_case(suite, COMMAND, command), "error", kind, message)
-    return _finished(suite)
-
-
-def _suite(name: str, properties: Iterable[tuple[str, object]]) -> Element:
-    suite = Element("testsuite", {"name": name})
-    rows = SubElement(suite, "properties")
-    for key, value in properties:
-        SubElement(rows, "property", {"name": key, "value": printable(value)})
-    return suite
+    return finished(suite)
 
 
 def _properties(report: Report) -> Iterator[tuple[str, object]]:
@@ -106,44 +80,37 @@ def _properties(report: Report) -> Iterator[tuple[str, object]]:
         yield "gate.outcome", verdict.gate.outcome
         for note in verdict.gate.notes:
             yield "policy.note", note
+    for rule in verdict.rules:
+        figures = _figures_text(rule.value, rule.threshold, rule.sense)
+        yield printable(f"rule.{rule.name}"), f"{'holds' if rule.fired else 'does not hold'}: {rule.text}{figures}"
 
 
 def _add_verdict(suite: Element, verdict: Verdict | None) -> None:
-    """A case for the verdict, one a rule and one a check; without a verdict that itself is an error."""
+    """Two cases for the verdict, and one a check; without a verdict that itself is an error."""
     names = _Names()
     if verdict is None:
         hint = "the report holds no verdict: `ckdiff gate REPORT --save` judges it"
-        _tell(_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
+        tell(add_case(suite, VERDICT, "label"), "error", "inconclusive", hint)
         return
-    label = _case(suite, VERDICT, names.of(VERDICT, "label"))
+    label = add_case(suite, VERDICT, "label")
     said = f"{verdict.label}: {verdict.reason}"
     if verdict.gate is None:
-        _tell(label, "error", "inconclusive", "the verdict was held against no policy", said)
+        tell(label, "error", "inconclusive", "the verdict was held against no policy", said)
     else:
-        _out(label, said)
-    _out(_case(suite, VERDICT, names.of(VERDICT, "knowledge")), f"{verdict.knowledge}: {verdict.knowledge_reason}")
-    for rule in verdict.rules:
-        _add_rule(_case(suite, VERDICT, names.of(VERDICT, rule.name)), rule)
+        say_out(label, said)
+    say_out(add_case(suite, VERDICT, "knowledge"), f"{verdict.knowledge}: {verdict.knowledge_reason}")
     for check in () if verdict.gate is None else verdict.gate.checks:
-        _add_check(_case(suite, GATE, names.of(GATE, check.name)), check)
+        _add_check(add_case(suite, GATE, names.of(GATE, check.name)), check)
     for note in () if verdict.gate is None else verdict.gate.notes:
-        _tell(_case(suite, GATE, names.of(GATE, "note")), "skipped", "", note)
-
-
-def _add_rule(case: Element, rule: RuleResult) -> None:
-    said = f"{rule.text}{_figures_text(rule.value, rule.threshold, rule.sense)}"
-    if rule.fired:
-        _out(case, said)
-    else:
-        _tell(case, "skipped", "", f"does not hold: {said}")
+        tell(add_case(suite, GATE, names.of(GATE, "note")), "skipped", "", note)
 
 
 def _add_check(case: Element, check: GateCheck) -> None:
     said = f"{check.text}{_figures_text(check.value, check.threshold)}"
     if check.outcome == "passed":
-        _out(case, said)
+        say_out(case, said)
     else:
-        _tell(case, "failure" if check.outcome == "failed" else "error", check.outcome, check.text, said)
+        tell(case, "failure" if check.outcome == "failed" else "error", check.outcome, check.text, said)
 
 
 def _campaign_properties(found: Campaign) -> Iterator[tuple[str, object]]:
@@ -161,32 +128,32 @@ def _campaign_properties(found: Campaign) -> Iterator[tuple[str, object]]:
 def _add_campaign(suite: Element, found: Campaign) -> None:
     """A case that says whether all was measured, and one a pair and concept."""
     names, left = _Names(), missing_jobs(found)
-    _add_complete(_case(suite, CASES, names.of(CASES, "complete")), found)
+    _add_complete(add_case(suite, CASES, names.of(CASES, "complete")), found)
     for cell in found.cells:
         kind = printable(f"{CASES}.{cell.pair}")
-        case = _case(suite, kind, names.of(kind, printable(cell.concept) or "all"))
+        case = add_case(suite, kind, names.of(kind, printable(cell.concept) or "all"))
         _add_cell(case, cell, left[cell.pair, cell.concept])
 
 
 def _add_complete(case: Element, found: Campaign) -> None:
     if found.complete:
-        _out(case, gates_text(found))
+        say_out(case, gates_text(found))
     else:
         left = "; ".join(job_line(job) for job in open_jobs(found.jobs) if job.required)
-        _tell(case, "error", "incomplete", complete_text(found), left)
+        tell(case, "error", "incomplete", complete_text(found), left)
 
 
 def _add_cell(case: Element, cell: Cell, left: str) -> None:
     said = f"{cell.label}: {cell.verdict}" if cell.label else "nothing was judged"
     reasons = "; ".join(filter(None, (cell.checks, left)))
     if cell.gate == "failed":
-        _tell(case, "failure", "failed", reasons or "the gate failed", said)
+        tell(case, "failure", "failed", reasons or "the gate failed", said)
     elif cell.gate == "inconclusive" or left:
-        _tell(case, "error", "inconclusive", reasons or "not enough evidence", said)
+        tell(case, "error", "inconclusive", reasons or "not enough evidence", said)
     elif cell.gate == "passed":
-        _out(case, said)
+        say_out(case, said)
     else:
-        _tell(case, "skipped", "", f"held against no policy: {said}")
+        tell(case, "skipped", "", f"held against no policy: {said}")
 
 
 def _figures_text(value: float, threshold: float, sense: str = "against") -> str:
@@ -210,17 +177,3 @@ class _Names:
         self._seen[kind, name] += 1
         count = self._seen[kind, name]
         return name if count == 1 else f"{name} {count}"
-
-
-def _case(suite: Element, kind: str, name: str) -> Element:
-    return SubElement(suite, "testcase", {"classname": kind, "name": printable(name), "time": "0"})
-
-
-def _out(case: Element, text: str) -> None:
-    SubElement(case, "system-out").text = printable(text)
-
-
-def _tell(case: Element, kind: str, sort: str, message: str, text: str = "") -> None:
-    """A child that says how a case ended otherwise than well."""
-    child = SubElement(case, kind, ({"type": sort} if sort else {}) | {"message": printable(message)})
-    child.text = printable(text) if text else None

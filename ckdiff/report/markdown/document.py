@@ -23,11 +23,6 @@ def to_markdown(found: Report | Campaign, selection: Selection = WHOLE) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def failure_markdown(command: str, message: str, kind: str) -> str:
-    """The summary of a command that came to no result."""
-    return f"# ckdiff {escape(command)}: {escape(kind)}\n\nThere is no result. {escape(message)}\n"
-
-
 def _parts(report: Report, names: Sequence[str]) -> Iterator[str]:
     for place, name in enumerate(names):
         title, *rest = file_of("markdown", name).parts(report)
