@@ -20,6 +20,7 @@ from ckdiff.progress import Listener, Stopped
 from tests.test_attack_relearn import case_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ckdiff.attacks.abreast import Lives
@@ -122,6 +123,33 @@ def test_where_one_fails_the_others_stop(case: Case) -> None:
     with pytest.raises(Stopped):
         waits[0]()
     assert torch.get_num_threads() == before
+
+
+def test_ctrl_c_ends_what_is_under_way_before_its_next_layer(case: Case) -> None:
+    begun, said = threading.Event(), list[str]()
+    case = replace(case, listener=Listener(remark=said.append))
+    lives = lives_of(case)
+
+    def endless(mine: Case, own: Lives) -> None:
+        with mine.loaded(own["unlearned"]) as live:
+            states, calls = live.front(torch.tensor([[1, 2, 3]]))
+            while True:
+                live.layer(0, states, calls[0])
+                begun.set()
+
+    def interrupted() -> None:
+        with Abreast(case, lives, 2) as crew:
+            ended.append(crew.begin(endless))
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+
+    ended: list[Callable[[], None]] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(Stopped):
+        ended[0]()
+    assert said == ["stopping before the next layer"]
+    assert not any(layer._forward_pre_hooks for live in lives.values() for layer in live.layers)
 
 
 def test_what_is_done_is_kept_where_somebody_stops(case: Case, tmp_path: Path) -> None:

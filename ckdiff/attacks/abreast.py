@@ -12,7 +12,7 @@ to all of them.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,7 +67,7 @@ def shared_threads(count: int) -> Iterator[None]:
 class Abreast:
     """So many places at which attacks are made.
 
-    Use as a context manager: leaving it by an exception stops what is under way at its next pause.
+    Use as a context manager: leaving it by an exception stops what is under way before its next layer.
     """
 
     def __init__(self, case: Case, lives: Lives, count: int) -> None:
@@ -84,17 +84,25 @@ class Abreast:
         own = replace(case, listener=self._told(case.listener))
         # Models are made here: transformers sets torch's own dtype meanwhile, for all threads.
         self._free = [*(_apart(own, lives) for _ in range(count - 1)), (own, lives)]
-        self._crew = Crew(count)
+        self._crew, self._hooks, self._remark = Crew(count), ExitStack(), case.listener.remark
 
     def __enter__(self) -> Abreast:
+        # By itself an attack pauses between texts, which may be half a minute; a crew of one is interrupted anywhere.
+        for case, lives in self._free if self._crew.threads > 1 else ():
+            for layer in (layer for live in lives.values() for layer in live.layers):
+                hook = layer.register_forward_pre_hook(lambda module, given, case=case: case.pause())
+                self._hooks.callback(hook.remove)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._over.set()
-        self._crew.__exit__(kind, error, trace)
+        with self._hooks:
+            if error is not None:
+                self._over.set()
+            if isinstance(error, KeyboardInterrupt) and self._crew.threads > 1:
+                self._remark("stopping before the next layer")
+            self._crew.__exit__(kind, error, trace)
 
     def begin(self, work: Callable[[Case, Lives], T]) -> Callable[[], T]:
         """Begin work on a place's own case and models; calling what is returned waits for its result."""

@@ -199,6 +199,7 @@ class Case:
         try:
             live.load_ends()
             for number in range(0 if self.way.stream else len(live.layers)):
+                self.pause()
                 live.load_layer(number)
             yield live
         finally:
