@@ -104,13 +104,20 @@ def test_an_audit_that_is_cancelled_does_not_go_on(tmp_path: Path, sent: signal.
     command = [str(EXAMPLE / "audit.sh"), "base", "unlearned", "policy.toml", str(out)]
     # What a shell begins in the background inherits that Ctrl-C is ignored, and a script cannot undo it.
     heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, env=environment, preexec_fn=heeds) as script:
+    with subprocess.Popen(command, env=environment, preexec_fn=heeds, stderr=subprocess.PIPE, text=True) as script:
         child = int(begun.read_text())
         script.send_signal(sent)
-        assert script.wait() == status
+        _, said = script.communicate()
+    assert (script.returncode, said) == (status, "audit.sh: interrupted\n")
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
-    assert not (out / "report.h5").exists()
+    assert {place.name for place in out.iterdir()} == {"summary.md", "junit.xml"}
+    (error,) = ElementTree.parse(out / "junit.xml").getroot().iter("error")
+    assert error.get("message") == "interrupted: it was cancelled"
+    summary = (
+        f"# ckdiff audit: exit status {status}\n\nThere is no result.\n\n    audit.sh: interrupted: it was cancelled\n"
+    )
+    assert (out / "summary.md").read_text() == summary
 
 
 def test_the_workflow_runs_the_script_with_inputs_as_variables() -> None:

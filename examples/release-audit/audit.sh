@@ -4,7 +4,7 @@
 #   audit.sh BASE UNLEARNED POLICY OUT [KEY]
 #
 # OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json. After a mistake in
-# the input, or a bug, there are summary.md and junit.xml, which say so.
+# the input, a bug, or where it was cancelled, there are summary.md and junit.xml, which say so.
 # TIER=0,1,2 (or none) in the environment names the tiers of attacks; else they are 0, 1 and what the policy requires.
 # Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
 set -uo pipefail
@@ -25,9 +25,25 @@ rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} ||
 
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
-# Who is cancelled leaves no audit that goes on and writes a report afterwards.
+# no_result STATUS WHY: a summary and a JUnit file without a result, whatever was there.
+no_result() {
+  cat "$log" >&2
+  printf '# ckdiff audit: exit status %s\n\nThere is no result.\n\n' "$1" > "$out/summary.md"
+  { cat "$log"; echo "audit.sh: $2"; } | sed 's/^/    /' >> "$out/summary.md"
+  grep -qs '<error' "$out/junit.xml" && return
+  printf '%s\n' '<?xml version="1.0" encoding="UTF-8"?>' '<testsuite name="ckdiff" tests="1" failures="0" errors="1" skipped="0" time="0">' \
+    "  <testcase classname=\"ckdiff.command\" name=\"audit\" time=\"0\"><error type=\"no result\" message=\"$2\"/></testcase>" \
+    '</testsuite>' > "$out/junit.xml"
+}
+# Who is cancelled leaves no audit that goes on and writes a report afterwards, and no paper that says that it passed.
 child=
-stop() { [[ -z $child ]] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null; exit "$1"; }
+stop() {
+  trap '' INT TERM
+  [[ -z $child ]] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null
+  no_result "$1" "interrupted: it was cancelled"
+  echo "audit.sh: interrupted" >&2
+  exit "$1"
+}
 trap 'stop 130' INT
 trap 'stop 143' TERM
 ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} --output "$report" --overwrite --format junit \
@@ -36,14 +52,14 @@ child=$!
 wait "$child"
 status=$?
 child=
-cat "$log" >&2
 # 2 and 4: there is no report of this audit. Whatever else the shell says (a signal) is no verdict either.
 if [[ ! ($status -le 1 || $status -eq 3) || ! -s $report ]]; then
-  printf '# ckdiff audit: exit status %s\n\nThere is no result.\n\n' "$status" > "$out/summary.md"
-  sed 's/^/    /' "$log" >> "$out/summary.md"
-  [[ $status -ne 0 ]] || exit 2
+  [[ $status -ne 0 ]] || status=2
+  no_result "$status" "exit status $status"
   exit "$status"
 fi
+cat "$log" >&2
+: > "$log"
 
 # A verdict without its papers is no release: what fails from here on fails the release.
 ckdiff html "$report" --output "$out/page.html" --overwrite || exit
