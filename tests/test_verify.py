@@ -517,13 +517,29 @@ def test_the_untouched_report_is_verified(scene: Scene) -> None:
     assert "files of base and unlearned hashed" in out
 
 
+def test_a_policy_that_asks_nothing_of_the_knowledge_passes_by_name_alone(scene: Scene) -> None:
+    text = '[require]\nsections = ["compare"]'
+    (scene.root / "other.toml").write_text(text)
+    scene.write(judge_report(scene.report, parse_policy(text, "other.toml")))
+    path = scene.root / "report.h5"
+    status, out, err = scene.call("verify", path, "--require-passed")
+    assert (status, out.count("\n")) == (3, 1)
+    why = "ckdiff: inconclusive: the gate passed by a policy (other.toml) that does not ask what became"
+    assert err.splitlines()[-1].startswith(why)
+    assert scene.call("verify", path, "--require-passed", "--policy", scene.root / "other.toml")[0] == 0
+    assert scene.call("verify", path)[0] == 0
+    asks = parse_policy('[require]\nknowledge = ["unknown"]', "asks.toml")
+    scene.write(judge_report(scene.report, asks))
+    assert scene.call("verify", path, "--require-passed")[0] == 0
+
+
 UNASKED = "does not ask about the knowledge: 'unknown'"
 
 
 @pytest.mark.parametrize(
     ("text", "end", "status"),
     [
-        ('[require]\nsections = ["compare"]', f"the gate passed, by a policy (other.toml) that {UNASKED}", 0),
+        ('[require]\nsections = ["compare"]', f"the gate passed, by a policy (other.toml) that {UNASKED}", 3),
         ("[fail]\nlabels = {labels}", "the gate failed", 1),
         ("[require]\nquestions = 999", "the gate was inconclusive", 3),
         (None, "not judged", 3),

@@ -114,8 +114,9 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
         Ending(
             INCONCLUSIVE,
             "the report holds nothing to check, or was not measured as the policy says; with `--require-passed` also:"
-            " the gate was inconclusive, or nothing was judged",
-            "Measure as the policy says: `ckdiff audit --policy`.",
+            " the gate was inconclusive, nothing was judged, or no `--policy` was given and the one that passed asks"
+            " nothing about the knowledge",
+            "Measure as the policy says: `ckdiff audit --policy`; name the policy that counts: `--policy`.",
         ),
     ),
     "show": (Ending(OK, "printed", ""),),

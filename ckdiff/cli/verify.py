@@ -9,7 +9,7 @@ import typer
 
 from ckdiff.calls.attacking import REFERENCE
 from ckdiff.calls.specs import ADAPTER_BASE
-from ckdiff.cli.console import remark, write
+from ckdiff.cli.console import inconclusive, remark, write
 from ckdiff.cli.options import BASE, BASE_KEY, KEY, POLICY, QUIET, REPORT, UNLEARNED, UNLEARNED_KEY
 from ckdiff.errors import ExitStatus
 from ckdiff.options import CONCEPT, QUESTIONS, Option
@@ -27,7 +27,11 @@ MOST_LINES = 200
 
 ASKED_FOR = "The file of the target questions: are they the report's, and its facts those of the file?"
 NEVER_KNEW = "The model that never knew: are its files those of the report?"
-REQUIRE_PASSED = Option("--require-passed", "End in 1 where the report's gate failed, in 3 where it did not pass.")
+REQUIRE_PASSED = Option(
+    "--require-passed",
+    "End in 1 where the report's gate failed, in 3 where it did not pass; without --policy also where it passed by"
+    " one that asks nothing about the knowledge.",
+)
 ATTESTATION = Option("--attestation", "The envelope; else REPORT.intoto.json. Needs --key.")
 
 
@@ -58,7 +62,10 @@ def verify(
     if hint := _hint(outcome):
         remark(hint, quiet)
     write(_text(report, outcome))
-    raise typer.Exit(_status(outcome, require_passed))
+    status = _status(outcome, require_passed)
+    if status is ExitStatus.OK and require_passed and policy is None and (unasked := _unasked(outcome)):
+        raise typer.Exit(inconclusive(unasked))
+    raise typer.Exit(status)
 
 
 AGAIN = "`ckdiff gate REPORT --policy FILE --save` judges it by that one"
@@ -97,6 +104,20 @@ def _status(outcome: Outcome, require_passed: bool) -> ExitStatus:
     if outcome.empty or outcome.otherwise:
         return ExitStatus.INCONCLUSIVE
     return exit_status(outcome.verdict) if require_passed else ExitStatus.OK
+
+
+def _unasked(outcome: Outcome) -> str:
+    """Why a gate that passed is no pass by itself: whoever judged the report chose what it asks; or ""."""
+    from ckdiff.report.words.gates import passed_unasked
+    from ckdiff.untrusted import printable
+
+    found = outcome.verdict
+    if found is None or found.gate is None or not passed_unasked(found):
+        return ""
+    return (
+        f"the gate passed by a policy ({printable(found.gate.source)}) that does not ask what became of the knowledge;"
+        " name the policy that counts: --policy default, or that file"
+    )
 
 
 def _text(report: Path, outcome: Outcome) -> str:
