@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 
 from ckdiff import CompareSpec, compare
 from ckdiff.cli.app import run as cli
+from ckdiff.options import OptionError
+from ckdiff.weights.hashing import ShardHasher
 from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
@@ -169,3 +174,43 @@ def test_any_number_of_threads_writes_the_same_bytes(base: Path, tmp_path: Path)
         assert cli(["compare", str(base), str(other), "-q", "-o", str(output), "--threads", threads]) == 0
         found.append(output.read_bytes())
     assert found[0] == found[1] == found[2]
+
+
+def test_a_pair_that_is_refused_is_not_hashed_on(base: Path) -> None:
+    def refuse(one: str, other: str) -> None:
+        assert (one, other) == (str(base), str(base))
+        raise OptionError("another pair's")
+
+    with pytest.raises(OptionError, match="another pair's"):
+        compare(CompareSpec(str(base), str(base)), accept=refuse)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sha256")]
+
+
+def test_all_threads_hash_while_what_comes_next_is_imported(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    hurry = ShardHasher.hurry
+
+    def noted(hasher: ShardHasher) -> None:
+        said.append("hurry")
+        hurry(hasher)
+
+    monkeypatch.setattr(ShardHasher, "hurry", noted)
+    spec = CompareSpec(str(base), str(base))
+    compare(spec, meanwhile=lambda: said.append("imports"))
+    assert said[:2] == ["hurry", "imports"]
+    compare(dataclasses.replace(spec, hash=False), meanwhile=lambda: said.append("imports"))
+    assert said.count("imports") == 2
+
+
+def test_the_command_imports_what_writes_while_files_are_hashed(base: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, ckdiff.calls.provenance as provenance; record, late = provenance.record_of, []\n"
+        "def noted(*arguments):\n"
+        "    late.extend({'h5py', 'ckdiff.report.terminal.view'} - set(sys.modules))\n"
+        "    return record(*arguments)\n"
+        "import ckdiff.calls.compare as calls; calls.record_of = noted\n"
+        "from ckdiff.cli.app import run; status = run(sys.argv[1:]); sys.exit(status or bool(late))"
+    )
+    words = ["compare", str(base), str(base), "-q", "-o", str(tmp_path / "r.h5")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
