@@ -65,5 +65,5 @@ def make(directory: Path, shape: Llama, questions: int, tokens: int, unrelated: 
     for side in ("base", "unlearned"):
         # Whatever a random model answers is a word, else attacks would have nothing to bring back.
         write_tokenizer(directory / side, shape.d_vocab - WORDS_BESIDE)
-    write_questions(directory / "unrelated.jsonl", unrelated, tokens)
+    write_questions(directory / "unrelated.jsonl", unrelated, tokens, seed=4)
     return total

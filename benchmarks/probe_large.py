@@ -190,8 +190,8 @@ def write_tokenizer(directory: Path, known_words: int = WORDS) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(directory)
 
 
-def write_questions(path: Path, questions: int, tokens: int, known_words: int = WORDS) -> None:
-    rng = np.random.default_rng(3)
+def write_questions(path: Path, questions: int, tokens: int, known_words: int = WORDS, seed: int = 3) -> None:
+    rng = np.random.default_rng(seed)
 
     def text(count: int) -> str:
         return " ".join(f"word{number}" for number in rng.integers(0, known_words, count))
