@@ -201,7 +201,7 @@ def test_check_writable(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path, "is a directory"),
         (tmp_path / "no" / "r.h5", "does not exist"),
-        (tmp_path / "old.h5" / "r.h5", "does not exist"),
+        (tmp_path / "old.h5" / "r.h5", "is a file"),
         (tmp_path / "pipe", "not a regular file"),
     ):
         with pytest.raises(ReportError, match=words):
@@ -212,6 +212,13 @@ def test_check_writable(tmp_path: Path) -> None:
 def test_check_writable_sees_a_place_where_no_file_can_be() -> None:
     with pytest.raises(ReportError, match=r"not writable \(the file system takes no new files there\); use -o FILE"):
         check_writable(Path("/proc/r.h5"))
+
+
+def test_check_writable_names_the_file_that_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").touch()
+    for place in ("a.h5/x.h5", "a.h5/far/x.h5"):
+        with pytest.raises(ReportError, match=r"x\.h5: \S*/a\.h5 is a file, and nothing can lie below it; use -o FILE"):
+            check_writable(tmp_path / place)
 
 
 def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:

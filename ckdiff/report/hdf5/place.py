@@ -28,6 +28,9 @@ def check_writable(path: Path) -> None:
     if target.exists() and not target.is_file():
         raise ReportError(f"{name}: is not a regular file; name a file with -o FILE")
     if not target.parent.is_dir():
+        there = next(one for one in target.parents if one.exists())
+        if not there.is_dir():
+            raise ReportError(f"{name}: {printable(there)} is a file, and nothing can lie below it; use -o FILE")
         raise ReportError(f"{name}: the directory {printable(target.parent)} does not exist; create it, or use -o FILE")
     probe = beside(target)
     try:
