@@ -323,7 +323,7 @@ def test_nothing_to_ask_is_refused_and_a_plan_reads_nothing(ckdiff: Run) -> None
     status, _, err = ckdiff("attack", "base", "unlearned")
     assert (status, "--questions" in err) == (2, True)
     status, out, _ = ckdiff("attack", "base", "unlearned", "--question", ASKED[0], "--plan")
-    assert (status, "quantise" in out, Path("ckdiff.h5").exists()) == (0, True, False)
+    assert (status, "quantise" in out, "choice" in out, Path("ckdiff.h5").exists()) == (0, True, False, False)
 
 
 class Letters:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ckdiff.cli.app import run
-from ckdiff.cli.console import remark
+from ckdiff.cli.console import busy_text, remark
 from tests.checkpoints import llama, save
 
 if TYPE_CHECKING:
@@ -283,3 +283,10 @@ def test_a_remark_in_the_midst_of_a_remark_is_made(monkeypatch: pytest.MonkeyPat
     os.close(sink)
     with open(source, encoding="utf-8") as said:
         assert said.read().splitlines() == ["stopping", "step 2", "step 3"]
+
+
+def test_a_time_that_was_measured_on_a_busy_machine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckdiff.weights.crew.core_count", lambda: 4)
+    for load, busy in ((2.9, False), (3.0, False), (3.1, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 9.0, 9.0))
+        assert busy_text() == ("; measured while the machine was busy: expect less" if busy else "")

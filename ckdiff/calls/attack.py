@@ -208,4 +208,7 @@ def outline(spec: AttackSpec) -> AttackOutline:
     from ckdiff.attacks.cost import estimate
 
     task, reference = prepare_attack(spec)
-    return AttackOutline(*estimate(task, spec.chosen, options_of(spec), reference is not None))
+    # Without choices there is nothing to choose from, and that attack says so in a moment.
+    idle = {"choice"} if task.asked.choices is None else set[str]()
+    chosen = [name for name in spec.chosen if name not in idle] or spec.chosen
+    return AttackOutline(*estimate(task, chosen, options_of(spec), reference is not None))

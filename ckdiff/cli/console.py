@@ -308,7 +308,7 @@ def _write_work(outline: Outline, runs: str, more: str, models: str, seconds: st
         ("streaming", "one layer at a time" if outline.stream else f"no, {models} models stay in memory"),
         ("passes", str(outline.passes)),
         ("reads", f"{outline.bytes_read / 1e9:.3g} GB from the checkpoints"),
-        ("time", f"about {seconds}, loading aside"),
+        ("time", f"about {seconds}, loading aside{busy_text()}"),
     ]
     write_lines(f"{name:<11}{text}" for name, text in lines)
 
@@ -322,8 +322,20 @@ def write_attacks(outline: AttackOutline) -> None:
     lines += [("memory", memory), ("streaming", "one layer at a time" if outline.stream else "no, one model at a time")]
     less = "; less where answers come back early" if any(ATTACKS[name].trains for name in outline.attacks) else ""
     parts = [f"tier {tier} about {duration(seconds)}" for tier, seconds in outline.tiers.items()]
-    lines += [("time", f"{', '.join(parts)}, loading aside{less}")]
+    lines += [("time", f"{', '.join(parts)}, loading aside{less}{busy_text()}")]
     write_lines(f"{name:<11}{text}" for name, text in lines)
+
+
+BUSY = 0.75
+"""Of the cores, beyond which others are at work: a time that is measured then is too long."""
+
+
+def busy_text() -> str:
+    """What is to be said of a time that was measured while others were at work; empty where nobody was."""
+    from ckdiff.weights.crew import core_count
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return "; measured while the machine was busy: expect less" if load > BUSY * core_count() else ""
 
 
 def duration(seconds: float) -> str:
