@@ -64,3 +64,17 @@ def test_what_a_command_does_not_need_is_not_imported(words: str, heavy: str) ->
     code = f"import sys; from ckdiff.cli.app import run; run({words.split()}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {*heavy.split()} & {*done.stderr.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("audit a b --tokens x", "--tokens: is no whole number; `ckdiff audit --help` says what it takes"),
+        ("probe a b --window 1.5", "--window: is no whole number; "),
+        ("demo p --seed x", "--seed: is no whole number; "),
+        ("unlearn a --lr x", "--lr: is no number; "),
+    ],
+)
+def test_what_is_no_number_is_said_in_our_words(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) == 2
+    assert capsys.readouterr().err.startswith(f"ckdiff: {said}")

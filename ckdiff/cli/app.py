@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from ckdiff.errors import INTERRUPTED, CkdiffError, ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NUMBERS = {"integer": "whole number", "number": "number"}
+NO_NUMBER = re.compile(rf"Invalid value for '([^']+)': Input should be a valid ({'|'.join(NUMBERS)})\b.*", re.DOTALL)
+"""How pydantic says that a text is no number, and what it calls one."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 """What a user says, and what a batch scheduler says that gives some seconds before it kills."""
 
@@ -99,6 +103,7 @@ def with_help(said: str, words: list[str]) -> str:
     from ckdiff.cli.commands import COMMANDS
 
     command = next((word for word in words if word in COMMANDS), "")
+    said = NO_NUMBER.sub(lambda found: f"{found[1]}: is no {NUMBERS[found[2]]}", said)
     proposes = said.endswith(("?", ")"))
     return said if proposes or not command else f"{said.rstrip('.')}; `ckdiff {command} --help` says what it takes"
 
