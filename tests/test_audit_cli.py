@@ -319,6 +319,18 @@ def test_plan_says_what_would_run(audit: Run) -> None:
     assert not Path("ckdiff.h5").exists()
 
 
+def test_plan_doubts_the_order_where_the_base_says_that_it_was_unlearned(audit: Run) -> None:
+    assert "swapped" not in audit("--plan")[2]
+    made: dict[str, object] = {"format": "ckdiff-unlearning", "method": "npo", "history": [], "digest": None}
+    Path("base/unlearning.json").write_text(json.dumps(made))
+    try:
+        status, _, err = audit("--plan")
+    finally:
+        Path("base/unlearning.json").unlink()
+    assert status == 0
+    assert "the base says itself that it was made by unlearning (npo)" in err
+
+
 def test_ctrl_c_leaves_the_older_report_and_resume_ends_in_the_same_bytes(audit: Run, place: Path, warm: Path) -> None:
     audit("--mode", "coeff", "-o", "whole.h5")
     command = [str(warm / "ckdiff"), "audit", "base", "unlearned", "--policy", "lax.toml"]

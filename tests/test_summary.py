@@ -90,7 +90,12 @@ SURE = {"still there": "Other questions cannot unsay it.", "identical": "Every s
         ("never there", "mixed", None, "the base does not know it either: no policy was asked"),
         ("unknown", "identical", "failed", "The two checkpoints are the same, so that nothing was unlearned: do not"),
         ("unknown", "no effect on these questions", "failed", "The model answers as before"),
-        ("unknown", "mixed", "inconclusive", "The model changed 8 of 10 answers, and whether it still knows"),
+        (
+            "unknown",
+            "mixed",
+            "inconclusive",
+            "The model says 8 of 10 answers otherwise, word for word, and whether it still knows",
+        ),
     ],
 )
 def test_one_sentence_says_what_happened_whether_to_release_and_how_sure_that_is(

@@ -18,7 +18,7 @@ from ckdiff.calls.merge import check_same_weights, combine_probes
 from ckdiff.calls.paths import take_paths
 from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance_of, versions
 from ckdiff.calls.reference import digest_of_reference
-from ckdiff.calls.said import find_said, try_never
+from ckdiff.calls.said import doubt_order, find_said, try_never
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
@@ -239,19 +239,16 @@ def _ask_and_probe(
     work: _Work, report: Report, listener: Listener, keep: Path | None, resume: bool, existing: Report | None
 ) -> Report:
     """The report with what both models say, and with what returns when base states are put back."""
-    from ckdiff.audit.verdict.side_effects import SWAPPED
     from ckdiff.probes.assembly import NotFiniteError, NothingToRecoverError
-    from ckdiff.weights.making import read_making
 
     base, unlearned = work.sides
-    made = read_making(base.root, report.provenance.base.digest).method
-    swapped = f"the base says itself that it was made by unlearning ({made}): {SWAPPED}"
-    if made:
+    swapped = doubt_order(base.root, report.provenance.base.digest)
+    if swapped:
         listener.remark(swapped)
     try:
         work.begin("behave", listener)
         said = _behaviour(work, report, listener)
-        if made and swapped not in said.notes:
+        if swapped and swapped not in said.notes:
             said = replace(said, notes=(*said.notes, swapped))
         report = replace(report, behaviour=said)
         work.keep(report, listener)

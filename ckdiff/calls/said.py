@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckdiff.probes.behaviour.behaviour import AskJob
     from ckdiff.probes.behaviour.beside import NeverKnew
     from ckdiff.progress import Listener
@@ -64,3 +66,17 @@ def find_said(task: AskJob, never: NeverKnew | None, said: Behaviour | None) -> 
         return None
     beside = None if said.reference is None else (said.reference.digest, said.reference.kind)
     return said if beside == (None if never is None else (never.digest, never.kind)) else None
+
+
+def doubt_order(root: Path | None, digest: str | None = None) -> str:
+    """Why the two checkpoints may have been swapped, as far as the base says itself how it was made; or "".
+
+    Args:
+        root: the base's directory, or None.
+        digest: of its weights; None where they were not hashed.
+    """
+    from ckdiff.audit.verdict.side_effects import SWAPPED
+    from ckdiff.weights.making import read_making
+
+    made = read_making(root, digest).method
+    return f"the base says itself that it was made by unlearning ({made}): {SWAPPED}" if made else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +60,7 @@ def audit(
     set_threads(threads)
     session = Session(output)
     if plan:
-        print_plan(spec)
+        print_plan(spec, session.say)
         return
     if spec.probe is None:
         session.say(UNASKED)
@@ -92,8 +92,8 @@ PROBED, ATTACKED = "Probe: states and weights of the base are put back", "Attack
 """The stages of a plan; each has its memory and its time."""
 
 
-def print_plan(spec: AuditSpec) -> None:
-    """Print the outline of an audit's probe, and of its attacks.
+def print_plan(spec: AuditSpec, say: Callable[[str], None]) -> None:
+    """Print the outline of an audit's probe, and of its attacks; what is to be doubted beforehand is said.
 
     Raises:
         CkdiffError: nothing would be probed.
@@ -101,10 +101,13 @@ def print_plan(spec: AuditSpec) -> None:
     from ckdiff.calls.attack import outline as outline_attacks
     from ckdiff.calls.audit import check_attacks
     from ckdiff.calls.probe import outline
+    from ckdiff.calls.said import doubt_order
 
     if spec.probe is None:
         raise CkdiffError("--plan: nothing would be probed without questions; give --questions")
     check_attacks(spec)
+    if swapped := doubt_order(Path(spec.base)):
+        say(swapped)
     write_lines([PROBED])
     write_outline(outline(spec.probe))
     if spec.attack is not None:

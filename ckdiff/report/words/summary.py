@@ -86,7 +86,8 @@ def _happened(report: Report, found: Verdict) -> str:
     if EXCHANGED in commands_in(found):
         return "The unrelated answers are lost and the asked ones are not: are --questions and --unrelated swapped?"
     rows = answers_of(report, "target")
-    unknown = f"The model changed {len(rows) - sum(row.exact for row in rows)} of {count_of(len(rows), 'answer')}, and "
+    other = len(rows) - sum(row.exact for row in rows)
+    unknown = f"The model says {other} of {count_of(len(rows), 'answer')} otherwise, word for word, and "
     unknown += "whether it still knows what it was to unlearn was not shown"
     if not rows:
         unknown = "What became of the knowledge was not measured"
