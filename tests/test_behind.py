@@ -106,8 +106,8 @@ def test_no_prompt_is_read_twice(pairs: Pairs) -> None:
 class Remembering(LiveModel):
     """A model whose cache holds what nobody knows."""
 
-    def forward(self, **inputs: Any) -> Any:
-        out = super().forward(**inputs)
+    def forward(self, ends: torch.Tensor | None = None, **inputs: Any) -> Any:
+        out = super().forward(ends, **inputs)
         return SimpleNamespace(logits=out.logits, past_key_values=SimpleNamespace(layers=[object()]))
 
 

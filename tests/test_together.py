@@ -35,10 +35,10 @@ class Counted:
         found: torch.device = self.live.device
         return found
 
-    def forward(self, **inputs: Any) -> Any:
+    def forward(self, ends: torch.Tensor | None = None, **inputs: Any) -> Any:
         self.texts.append(len(inputs["input_ids"]))
         before = inputs.get("past_key_values")
-        out = self.live.forward(**inputs | ({"past_key_values": before.inner} if self.wrap and before else {}))
+        out = self.live.forward(ends, **inputs | ({"past_key_values": before.inner} if self.wrap and before else {}))
         cache = SimpleNamespace(inner=out.past_key_values) if self.wrap else out.past_key_values
         return SimpleNamespace(logits=out.logits, past_key_values=cache)
 
@@ -46,18 +46,22 @@ class Counted:
         return length >= self.turn
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2"])
-def test_prompts_join_when_they_are_as_long(pairs: Callable[[str], Folders], name: str) -> None:
+@pytest.mark.parametrize(("name", "first"), [("llama", [5, 1, 1, 3]), ("gemma2", [5, 1, 1, 1, 2, 3, 1])])
+def test_prompts_join_when_they_are_as_long(pairs: Callable[[str], Folders], name: str, first: list[int]) -> None:
     model = loaded(pairs(name).base)
     with torch.inference_mode():
         alone = [greedy(model, [prompt], 6, frozenset())[0] for prompt in PROMPTS]
         together = Counted(model, [])
         assert greedy(together, PROMPTS, 6, frozenset()) == alone
-        # Read at lengths 1, 3, 4 and 7; after six tokens a text is done, and leaves.
-        assert together.texts == [1, 1, 1, 2, 3, 1, 4, 4, 3, 1, 4, 2, 1, 1, 1]
+        # Read at one time, they go on from lengths 1, 3, 4 and 7, and after six tokens leave. What looks back less far
+        # than the longest has forgotten how a shorter one ended before its pads: each length is read by itself.
+        more = [4, 4, 3, 1, 4, 2, 1, 1, 1] if name == "gemma2" else [4, 4, 3, 4, 2, 1, 1, 1]
+        assert together.texts == [*first, *more]
         apart, turned = Counted(model, [], wrap=True), Counted(model, [], turn=6)
         assert greedy(apart, PROMPTS, 6, frozenset()) == greedy(turned, PROMPTS, 6, frozenset()) == alone
-        assert len(apart.texts) == 4 * 6
+        # Read together in vain, then each length.
+        assert len(apart.texts) == 1 + 4 * 6
+        assert turned.texts[:2] == [4, 1]
         # At most two together, and done where they stop.
         pairwise, stop = Counted(model, []), alone[1][1]
         stopped = [answer[: answer.index(stop) + 1] if stop in answer else answer for answer in alone]
@@ -67,6 +71,40 @@ def test_prompts_join_when_they_are_as_long(pairs: Callable[[str], Folders], nam
 
 
 BEGUN = [7, 3, 9, 41, 5, 8, 60, 2, 33, 12]
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])
+def test_a_window_that_is_longer_than_all_keeps_how_each_ended(pairs: Callable[[str], Folders], name: str) -> None:
+    model, asked = loaded(pairs(name).base), [PROMPTS[3], PROMPTS[0], PROMPTS[2]]
+    with torch.inference_mode():
+        together = Counted(model, [])
+        assert greedy(together, asked, 6, frozenset()) == [greedy(model, [one], 6, frozenset())[0] for one in asked]
+    assert together.texts[:4] == [3, 1, 1, 3]
+
+
+def test_a_pad_that_costs_more_than_a_forward_is_not_read(pairs: Callable[[str], Folders]) -> None:
+    model = loaded(pairs("llama").base)
+    asked = [[5], [8], [5, *[3] * 12], [8, *[3] * 13]]
+    with torch.inference_mode():
+        together, alone = Counted(model, []), [greedy(model, [one], 1, frozenset())[0] for one in asked]
+        assert greedy(together, asked, 1, frozenset()) == alone
+        apart = Counted(model, [])
+        assert greedy(apart, [[7], *asked], 1, frozenset())[1:] == alone
+    # Twelve pads each of two texts, then one each of three; of three texts twelve are too many.
+    assert together.texts == [4]
+    assert apart.texts == [3, 2]
+
+
+def test_only_the_named_positions_have_logits(pairs: Callable[[str], Folders]) -> None:
+    model, ids = loaded(pairs("llama").base), torch.tensor([[5, 17, 3, 9], [8, 1, 0, 0]])
+    with torch.inference_mode():
+        whole, ends = model.forward(input_ids=ids).logits, torch.tensor([3, 1])
+        found = model.forward(ends=ends, input_ids=ids).logits
+        assert found.shape == (2, 1, whole.shape[-1])
+        assert torch.allclose(found[:, 0], whole[[0, 1], [3, 1]], atol=1e-6)
+        assert model.forward(input_ids=ids).logits.shape == whole.shape
+
+
 ALIKE = [[*BEGUN, *end] for end in ([4, 6], [4, 7], [11, 6], [64, 1], [3, 3, 3])]
 
 
@@ -77,13 +115,14 @@ def test_what_prompts_begin_with_alike_is_read_once(pairs: Callable[[str], Folde
         alone = [greedy(model, [prompt], 4, frozenset())[0] for prompt in ALIKE]
         together, turned, apart = Counted(model, []), Counted(model, [], turn=11), Counted(model, [], wrap=True)
         assert greedy(together, ALIKE, 4, frozenset()) == alone
-        # Ten tokens of four texts by one of them; of two as long it would not pay, and a single one is read whole.
-        assert together.texts[:4] == [1, 4, 4, 1]
+        # Ten tokens of all texts by one of them, and their ends, with a pad; where what stood before the pad is
+        # forgotten, of the four that are as long.
+        assert together.texts[:4] == ([1, 5, 1, 4] if name == "mistral" else [1, 5, 4, 5])
         assert greedy(together, ALIKE[:3], 4, frozenset()) == alone[:3]
         assert greedy(turned, ALIKE, 4, frozenset()) == greedy(apart, ALIKE, 4, frozenset()) == alone
         # What is turned otherwise in a longer text, or cannot be parted, is read with each.
-        assert turned.texts[:2] == [4, 4]
-        assert apart.texts[:2] == [1, 4]
+        assert turned.texts[:2] == [5, 4]
+        assert apart.texts[:4] == [1, 5, 1, 4]
         few = Counted(model, [])
         assert greedy(few, [ALIKE[0], ALIKE[3], ALIKE[2]], 1, frozenset()) == [
             one[:1] for one in (alone[0], alone[3], alone[2])
@@ -115,10 +154,10 @@ def test_samples_are_those_of_each_alone(pairs: Callable[[str], Folders]) -> Non
     assert likely[0] == alone[0]
     assert likely[2] == alone[2]
     assert len({tuple(answer) for answer in alone}) > 3
-    assert together.texts[0] == 2
+    assert together.texts[0] == 3
     assert max(together.texts) > 2
     # What cannot be parted is read again, with each sample by itself.
-    assert apart.texts[:2] == [2, 5]
+    assert apart.texts[:3] == [3, 2, 5]
 
 
 def test_draws_are_shares_of_probability() -> None:

@@ -92,10 +92,10 @@ class Guided:
         """That of both."""
         return self.base.regime(length), self.unlearned.regime(length)
 
-    def forward(self, past_key_values: Any = (None, None), **inputs: Any) -> Any:
+    def forward(self, ends: Tensor | None = None, past_key_values: Any = (None, None), **inputs: Any) -> Any:
         """Guided logits, and the caches of both."""
         both = [
-            live.forward(past_key_values=past, **inputs)
+            live.forward(ends, past_key_values=past, **inputs)
             for live, past in zip((self.base, self.unlearned), past_key_values, strict=True)
         ]
         logits = guide(both[0].logits, both[1].logits, self.weight)

@@ -133,9 +133,10 @@ def read_plain(case: Case, live: LiveModel, side: Attacked) -> None:
         else:
             said = _say(case, live, side, [Prompt(one.question, one.ids) for one in case.sought], case.tokens)
         case.answers[side] = [case.decode(ids[: case.tokens]) for ids in said]
-        reading = case.read(live, side)
+        reading = case.read(live, side, beside=False)
     found = case.hits(case.answers[side], reading.said)
-    case.plain[side] = replace(reading, said=found)
+    # Its own greedy answers are what it says first.
+    case.plain[side] = replace(reading, said=found, unrelated=1.0 if case.own[side] else float("nan"))
 
 
 def _say(case: Case, live: LiveModel, side: Attacked, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:

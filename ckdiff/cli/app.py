@@ -6,6 +6,7 @@ Nothing is computed here, and nothing heavy is imported before somebody listens 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -80,6 +81,12 @@ def limit_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+def collect_rarely() -> None:
+    """Look for rings of objects less often: importing torch and transformers makes many objects and few rings."""
+    # With Python's own 700 a fifth of the time until a model is there went into looking.
+    gc.set_threshold(50_000, 20, 20)
+
+
 def quiet_end(error: BaseException) -> int | None:
     """The status of an end that is no error: of what completes words in a shell, and of help that nobody reads on."""
     from ckdiff.cli.console import close_stdout
@@ -118,6 +125,7 @@ def run(arguments: list[str] | None = None, told: Sequence[int] = ()) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         limit_threads()
+        collect_rarely()
         from ckdiff.cli.console import open_streams
         from ckdiff.cli.tree import obey
 

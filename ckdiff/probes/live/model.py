@@ -317,10 +317,20 @@ class LiveModel:
             " this kind of model cannot be probed"
         )
 
-    def forward(self, **inputs: Any) -> Any:
-        """The model's own forward, whatever lengths it has seen before."""
+    def forward(self, ends: Tensor | None = None, **inputs: Any) -> Any:
+        """The model's own forward, whatever lengths it has seen before.
+
+        Args:
+            ends: a position of each text [text], of which alone logits are made; None: of all of them.
+            inputs: of the model.
+        """
         self._regimes.reset()
-        return self.model(**inputs)
+        if ends is None:
+            return self.model(**inputs)
+        head = self._module(self.row.sites.unembed)
+        original, texts = head.forward, torch.arange(len(ends), device=ends.device)
+        with replace_forward(head, lambda hidden: original(hidden[texts, ends][:, None])):
+            return self.model(**inputs)
 
     def _run_stubs(self, ids: Tensor) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
         first: list[Tensor] = []

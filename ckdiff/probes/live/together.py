@@ -2,9 +2,10 @@
 
 A step of few texts costs about as much as one of many, since every weight is read for it. So prompts of several lengths
 go together without a pad between them: the shorter ones are gone on with until they are as long as the next, which join
-them. Texts that are done leave, and those that are alike so far are one: samples of one question part where they first
-differ, and what all prompts of a length begin with is read once. Of a cache that holds more than keys and values each
-length goes by itself.
+them. Prompts of nearly one length are read at one time, with pads behind them, which nothing before a pad sees and no
+cache keeps. Texts that are done leave, and those that are alike so far are one: samples of one question part where they
+first differ, and what all that are read together begin with is read once. Of a cache that holds more than keys and
+values each length goes by itself.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ class Speaker(Protocol):
     def device(self) -> torch.device:
         """Where ids go."""
 
-    def forward(self, **inputs: Any) -> Any:
-        """Logits [prompt, position, d_vocab], and what may be given back as `past_key_values`."""
+    def forward(self, ends: Tensor | None = None, **inputs: Any) -> Any:
+        """Logits [prompt, position, d_vocab], and what may be given back as `past_key_values`.
+
+        Where `ends` names a position of each prompt [prompt], there are logits of that one alone.
+        """
 
     def regime(self, length: int) -> Hashable:
         """Equal for two lengths of which the shorter one's cache serves the longer one."""
@@ -177,14 +181,12 @@ def greedy_together(
         drawn: draw tokens instead.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    waiting = list(range(len(prompts)))
+    waiting = _Waiting(live, prompts)
     going: list[_Texts] = []
-    while going or waiting:
-        length = going[0].length if going else len(prompts[waiting[0]])
-        new = [row for row in waiting if len(prompts[row]) == length]
-        if new:
-            waiting = waiting[len(new) :]
-            begun = _begin(live, [prompts[row] for row in new], new)
+    while going or waiting.length:
+        length = going[0].length if going else waiting.length
+        if length == waiting.length:
+            begun = waiting.begin()
             if not (going and going[0].join(begun)):
                 # What cannot join is ended first.
                 going = [begun, *going]
@@ -194,39 +196,117 @@ def greedy_together(
     return answers
 
 
-def _begin(live: Speaker, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> _Texts:
-    """Prompts of one length, read; the same ones once, where what is remembered of them can be parted."""
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for row, prompt in zip(rows, prompts, strict=True):
-        alike.setdefault(tuple(prompt), []).append(row)
-    ids = torch.tensor(list(alike), device=live.device)
-    out = read_alike(live, ids)
-    if len(alike) < len(rows) and not layers_of(out.past_key_values):
-        ids = torch.tensor([list(prompt) for prompt in prompts], device=live.device)
-        out = live.forward(input_ids=ids, use_cache=True)
-        return _Texts(live, [[row] for row in rows], ids, out.logits[:, -1], out.past_key_values)
-    return _Texts(live, list(alike.values()), ids, out.logits[:, -1], out.past_key_values)
+class _Waiting:
+    """Prompts that nothing was said to yet, in the order of their lengths."""
+
+    def __init__(self, live: Speaker, prompts: Sequence[Sequence[int]]) -> None:
+        self._live = live
+        self._left: dict[int, dict[tuple[int, ...], list[int]]] = {}
+        for row, prompt in enumerate(prompts):
+            self._left.setdefault(len(prompt), {}).setdefault(tuple(prompt), []).append(row)
+        self._read: dict[int, _Texts] = {}
+        self._padded = True
+
+    @property
+    def length(self) -> int:
+        """Of the shortest ones; 0 where none is left."""
+        return min((*self._read, *self._left), default=0)
+
+    def begin(self) -> _Texts:
+        """The shortest ones, read."""
+        length = self.length
+        if length not in self._read:
+            lengths = self._together() if self._padded else [length]
+            found = _begin(self._live, [self._left[one] for one in lengths])
+            self._padded = self._padded and len(found) == len(lengths)
+            for texts in found:
+                self._read[texts.length] = texts
+                del self._left[texts.length]
+        return self._read.pop(length)
+
+    def _together(self) -> list[int]:
+        """The lengths of which it costs less to pad the shorter prompts than to read them by themselves."""
+        lengths: list[int] = []
+        size = 0
+        for length in self._left:
+            alike = not lengths or self._live.regime(length) == self._live.regime(lengths[0])
+            if lengths and not (alike and size * (length - lengths[-1]) <= FORWARD):
+                break
+            lengths.append(length)
+            size += len(self._left[length])
+        return lengths
 
 
-def read_alike(live: Speaker, ids: Tensor) -> Any:
-    """The model's output behind texts of one length, with a cache; what all of them begin with is read once.
+def _begin(live: Speaker, groups: Sequence[Mapping[tuple[int, ...], list[int]]]) -> list[_Texts]:
+    """Prompts of several lengths, read; of the first alone, where what is remembered of them cannot be cut.
 
     Args:
-        live: what makes logits.
-        ids: [text, position]; of the output only the last positions are there.
+        live: what reads them.
+        groups: by length, the shortest first, each prompt and whose it is. Where what is remembered cannot be parted,
+            each is read as often as it is somebody's.
     """
-    length = _alike(ids)
+    texts = [(prompt, rows) for group in groups for prompt, rows in group.items()]
+    width = len(texts[-1][0])
+    ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt, _ in texts], device=live.device)
+    lengths = torch.tensor([len(prompt) for prompt, _ in texts], device=live.device)
+    out = read_alike(live, ids, lengths)
+    layers = layers_of(out.past_key_values)
+    if len(groups) > 1:
+        if not layers or not all(_is_whole(layer, width) for layer in layers):
+            return _begin(live, groups[:1])
+        return [_cut(live, texts, lengths, out, len(next(iter(group)))) for group in groups]
+    if not layers and any(len(rows) > 1 for _, rows in texts):
+        owners = [owner for owner, (_, rows) in enumerate(texts) for _ in rows]
+        texts = [(prompt, [row]) for prompt, rows in texts for row in rows]
+        ids = ids[owners]
+        out = live.forward(ends=lengths[owners] - 1, input_ids=ids, use_cache=True)
+    return [_Texts(live, [list(rows) for _, rows in texts], ids, out.logits[:, -1], out.past_key_values)]
+
+
+def _is_whole(layer: Any, length: int) -> bool:
+    """Whether a layer of a cache holds every position of texts of a length, so that the last can be taken away."""
+    return length < getattr(layer, "sliding_window", length + 1)
+
+
+def _cut(
+    live: Speaker, texts: Sequence[tuple[tuple[int, ...], list[int]]], lengths: Tensor, out: Any, length: int
+) -> _Texts:
+    """The texts of one length among those that were read with pads behind them, without any."""
+    index = (lengths == length).nonzero()[:, 0]
+    some = [texts[owner] for owner in index.tolist()]
+    cache = fork(out.past_key_values, index)
+    for layer in cache.layers:
+        if layer.keys is not None:
+            layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
+        if hasattr(layer, "cumulative_length"):
+            layer.cumulative_length = length
+    ids = torch.tensor([prompt for prompt, _ in some], device=live.device)
+    return _Texts(live, [list(rows) for _, rows in some], ids, out.logits[index, -1], cache)
+
+
+def read_alike(live: Speaker, ids: Tensor, lengths: Tensor | None = None) -> Any:
+    """The model's output behind texts, with a cache; what all of them begin with is read once.
+
+    Args:
+        live: the model.
+        ids: [text, position], padded on the right; of the output only the last positions are there.
+        lengths: of each text [text]: there are logits behind each of them alone; None: all are as long as the longest,
+            and of all positions that are there.
+    """
+    ends = None if lengths is None else lengths - 1
+    length = _alike(ids, ids.shape[1] if lengths is None else int(lengths.min()))
     if (len(ids) - 1) * length > FORWARD and live.regime(length) == live.regime(ids.shape[1]):
         first = live.forward(input_ids=ids[:1, :length], use_cache=True)
         if layers_of(first.past_key_values):
             cache = fork(first.past_key_values, torch.zeros(len(ids), dtype=torch.long, device=ids.device))
-            return live.forward(input_ids=ids[:, length:], use_cache=True, past_key_values=cache)
-    return live.forward(input_ids=ids, use_cache=True)
+            ends = None if ends is None else ends - length
+            return live.forward(ends=ends, input_ids=ids[:, length:], use_cache=True, past_key_values=cache)
+    return live.forward(ends=ends, input_ids=ids, use_cache=True)
 
 
-def _alike(ids: Tensor) -> int:
+def _alike(ids: Tensor, shortest: int) -> int:
     """With how many tokens all texts begin alike; at least the last one is each text's own."""
-    same = (ids == ids[:1]).all(0)[:-1]
+    same = (ids == ids[:1]).all(0)[: shortest - 1]
     return int(same.long().cumprod(0).sum())
 
 
