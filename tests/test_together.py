@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from ckdiff.probes.live.generation import greedy
-from ckdiff.probes.live.together import Draws, draws, layers_of
+from ckdiff.probes.live.together import TOKENS, Draws, draws, layers_of
 from tests.test_live_model import loaded
 
 if TYPE_CHECKING:
@@ -171,3 +172,23 @@ def test_draws_are_shares_of_probability() -> None:
     assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[0] == 0
     assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[1] in (3, 4)
     assert draws(torch.Generator(), 5, 2, (0.7, 1.0)).heat.tolist() == pytest.approx([0.7, 1.0, 0.7, 1.0, 0.7])
+
+
+def test_draws_from_a_large_vocabulary_are_those_of_one_running_sum() -> None:
+    """And nothing that cannot come is drawn, wherever a number falls."""
+    generator = torch.Generator().manual_seed(5)
+    logits = 4 * torch.randn(60, 3 * TOKENS + 7, generator=generator)
+    logits[:, : TOKENS + 2] = logits[:, -9:] = -torch.inf
+    numbers = torch.rand(60, 1, generator=generator, dtype=torch.float64)
+    numbers[:2, 0] = torch.tensor([0.0, 1 - 2**-53])
+    found = Draws(numbers, torch.full((60,), 0.9)).pick(logits, range(60), [0] * 60)
+    ends = np.cumsum(torch.softmax(logits.double() / 0.9, -1).numpy(), -1)
+    wanted = [int(np.searchsorted(row, float(x), "right")) for row, x in zip(ends[2:], numbers[2:, 0], strict=True)]
+    assert found[2:] == wanted
+    assert (found[0], found[1]) == (TOKENS + 2, 3 * TOKENS + 7 - 10)
+    every = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1, None]
+    dense = Draws(every, torch.ones(len(every))).pick(
+        logits[:1].expand(len(every), -1), range(len(every)), [0] * len(every)
+    )
+    assert all(torch.isfinite(logits[0, dense]))
+    assert dense == sorted(dense)

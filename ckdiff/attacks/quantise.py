@@ -120,69 +120,69 @@ def quantise(weight: Tensor, setting: str, turned: bool = False) -> Tensor:
         setting: one of `SETTINGS`.
         turned: it is stored as [input, output].
     """
-    return _rounded(weight, setting, turned)[0]
+    marks, scale, rows = _coded(weight, setting, turned)
+    kind = setting.partition(" ")[0]
+    table = torch.tensor(NF4, device=marks.device) if kind == "NF4" else None
+    steps = marks if table is None else table.index_select(0, marks.flatten().int()).reshape(marks.shape)
+    return _as_stored(steps * scale, rows, turned).to(weight.dtype).contiguous()
 
 
 def codes(weight: Tensor, setting: str, turned: bool = False) -> Tensor:
     """The code of each element of a matrix, in its place; see `quantise`."""
-    return _rounded(weight, setting, turned)[1]
+    marks, _, rows = _coded(weight, setting, turned)
+    return _as_stored(marks, rows, turned).to(torch.int8)
 
 
-def _rounded(weight: Tensor, setting: str, turned: bool) -> tuple[Tensor, Tensor]:
+def _coded(weight: Tensor, setting: str, turned: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of a matrix and their scales [row, group, value], and the matrix as outputs by inputs."""
     kind, _, how = setting.partition(" ")
     rows = (weight.transpose(-1, -2) if turned else weight).to(torch.float32)
     whole = rows.reshape(-1, rows.shape[-1])
     if kind == "NF4":
-        values, marks = (part.reshape(rows.shape) for part in _nearest(whole.reshape(1, -1)))
-    elif how == "of GGUF":
-        values, marks = (part.reshape(rows.shape) for part in _BLOCKS[kind](whole))
-    elif how == "by row":
-        values, marks = (part.reshape(rows.shape) for part in _integers(whole, whole.shape[1], LARGEST[kind]))
-    else:
-        values, marks = (part.reshape(rows.shape) for part in _integers(whole, GROUP, LARGEST[kind]))
-    if turned:
-        values, marks = values.transpose(-1, -2), marks.transpose(-1, -2)
-    return values.to(weight.dtype).contiguous(), marks
+        return *_nearest(_grouped(whole.reshape(1, -1), GROUP)), rows
+    if how == "of GGUF":
+        return *_BLOCKS[kind](_grouped(whole, BLOCK)), rows
+    return *_integers(_grouped(whole, whole.shape[1] if how == "by row" else GROUP), LARGEST[kind]), rows
 
 
-def _integers(rows: Tensor, group: int, largest: int) -> tuple[Tensor, Tensor]:
-    """Values and codes of rows [row, input]; the last group of a row may be shorter. All-zero groups stay zero."""
-    parts = _grouped(rows, group)
+def _as_stored(parts: Tensor, rows: Tensor, turned: bool) -> Tensor:
+    """Values [row, group, value] where the elements of a matrix are stored; what filled a group up is left out."""
+    # The flat matrix of NF4 is one row.
+    width = rows.numel() if len(parts) == 1 else rows.shape[-1]
+    found = parts.reshape(len(parts), -1)[:, :width].reshape(rows.shape)
+    return found.transpose(-1, -2) if turned else found
+
+
+def _integers(parts: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """Codes and scales; the last group of a row may be shorter. All-zero groups stay zero."""
     scale = parts.abs().amax(-1, keepdim=True) / largest
-    marks = torch.round(parts / torch.where(scale > 0, scale, 1.0)).clamp(-largest, largest)
-    return _flat(marks * scale, rows), _flat(marks, rows).to(torch.int8)
+    return torch.round(parts / torch.where(scale > 0, scale, 1.0)).clamp(-largest, largest), scale
 
 
-def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and codes of one row of the flat matrix by the table of NF4."""
-    table = torch.tensor(NF4, device=rows.device)
-    parts = _grouped(rows, GROUP)
+def _nearest(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes by the table of NF4, and scales."""
+    table = torch.tensor(NF4, device=parts.device)
     scale = parts.abs().amax(-1, keepdim=True)
     inner = parts / torch.where(scale > 0, scale, 1.0)
-    marks = torch.zeros(inner.shape, dtype=torch.int8, device=rows.device)
+    marks = torch.zeros(inner.shape, dtype=torch.int8, device=parts.device)
     for edge in (table[1:] + table[:-1]) / 2:
         marks += inner > edge
-    values = table.index_select(0, marks.flatten().int()).reshape(inner.shape)
-    return _flat(values * scale, rows), _flat(marks, rows)
+    return marks, scale
 
 
-def _eight(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and codes of rows as Q8_0: halves are rounded away from nought, and the scale is stored in float16."""
-    parts = _grouped(rows, BLOCK)
+def _eight(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and scales of Q8_0: halves are rounded away from nought, and the scale is stored in float16."""
     scale = parts.abs().amax(-1, keepdim=True) / LARGEST["int8"]
     inner = parts * torch.where(scale > 0, 1 / scale, 0.0)
     whole = inner.abs().floor()
-    marks = inner.sign() * (whole + (inner.abs() - whole >= 0.5))
-    return _flat(marks * scale.half().float(), rows), _flat(marks, rows).to(torch.int8)
+    return inner.sign() * (whole + (inner.abs() - whole >= 0.5)), scale.half().float()
 
 
-def _four(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and codes of rows as Q4_0: codes from -8 to 7, of which the largest value of a block has -8."""
-    parts = _grouped(rows, BLOCK)
+def _four(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and scales of Q4_0: codes from -8 to 7, of which the largest value of a block has -8."""
     scale = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)) / -8
     inner = parts * torch.where(scale != 0, 1 / scale, 0.0)
-    marks = (inner + 8.5).trunc().clamp(0, 15) - 8
-    return _flat(marks * scale.half().float(), rows), _flat(marks, rows).to(torch.int8)
+    return (inner + 8.5).trunc().clamp(0, 15) - 8, scale.half().float()
 
 
 _BLOCKS = {"Q8_0": _eight, "Q4_0": _four}
@@ -193,10 +193,6 @@ def _grouped(rows: Tensor, group: int) -> Tensor:
     missing = -rows.shape[1] % group
     filled = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
     return filled.reshape(len(rows), -1, group)
-
-
-def _flat(parts: Tensor, rows: Tensor) -> Tensor:
-    return parts.reshape(len(rows), -1)[:, : rows.shape[1]]
 
 
 def turned_matrices(live: LiveModel) -> frozenset[str]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORWARD = 24
 """So many positions cost about as much as a forward by itself, for which every weight is read."""
+TOKENS = 256
+"""Of the vocabulary, whose shares of probability are added up before a token is drawn among them."""
 PLAIN = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
 """Kinds of a cache's layers that hold keys and values [text, head, position, d_head], and nothing else of a text."""
 
@@ -66,10 +68,24 @@ class Draws:
         """
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         heat = self.heat[list(rows)].to(exact.device, exact.dtype)
-        ends = torch.softmax(exact / heat[:, None], -1).cumsum(-1, dtype=torch.float64)
-        wanted = self.numbers[list(rows), list(places)].to(ends.device)[:, None] * ends[:, -1:]
-        found: list[int] = torch.searchsorted(ends, wanted, right=True)[:, 0].clamp_(max=ends.shape[1] - 1).tolist()
+        shares = torch.softmax(exact / heat[:, None], -1)
+        numbers = self.numbers[list(rows), list(places)].to(shares.device)[:, None]
+        # First the block, then the token within it: running sums over all of a vocabulary take longer than the rest.
+        blocks = torch.nn.functional.pad(shares, (0, -shares.shape[1] % TOKENS)).unflatten(1, (-1, TOKENS))
+        ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
+        wanted = numbers * ends[:, -1:]
+        block = _falls(ends, wanted)
+        inside = torch.take_along_dim(blocks, block[:, :, None], 1)[:, 0].cumsum(-1, dtype=torch.float64)
+        token = _falls(inside, wanted - (torch.take_along_dim(ends, block, 1) - inside[:, -1:]))
+        found: list[int] = (block * TOKENS + token)[:, 0].clamp_(max=shares.shape[1] - 1).tolist()
         return found
+
+
+def _falls(ends: Tensor, numbers: Tensor) -> Tensor:
+    """Within which share that is not nought each number falls [row, 1]; `ends` are running sums [row, share]."""
+    # Sums are rounded: what lies beyond all shares falls into the last one.
+    last = torch.searchsorted(ends, ends[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(ends, numbers.clamp(min=0), right=True), last)
 
 
 def draws(generator: torch.Generator, prompts: int, tokens: int, heat: Sequence[float] = (1.0,)) -> Draws:
