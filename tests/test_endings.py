@@ -104,18 +104,17 @@ def test_every_ending_without_a_result_has_its_kind(
 
 
 def test_comparisons_hash_in_so_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
+    from ckdiff.weights.hashing import ShardHasher
     from tests.checkpoints import llama, save
 
     asked: list[int] = []
+    begin = ShardHasher.__init__
 
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, count: int, **more: Any) -> None:
-            asked.append(count)
-            super().__init__(count, **more)
+    def noted(self: ShardHasher, shards: Any, known: Any = None, threads: int = 0, beside: bool = False) -> None:
+        asked.append(threads)
+        begin(self, shards, known, threads, beside)
 
-    monkeypatch.setattr("ckdiff.weights.hashing.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(ShardHasher, "__init__", noted)
     place = str(save(tmp_path / "model", llama(layers=1)))
     assert run(["compare", place, place, "-q", "-o", str(tmp_path / "r.h5"), "--threads", "3"]) == 0
     assert asked == [3]
