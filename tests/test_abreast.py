@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ckdiff.attacks.abreast import BESIDE, MOST, Abreast, places, shared_threads
+from ckdiff.attacks.abreast import BESIDE, MOST, Abreast, codes_aside, places, shared_threads
 from ckdiff.attacks.battery import Battery, Keeping, run
 from ckdiff.attacks.case import Options
 from ckdiff.attacks.kept import open_kept
+from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener, Stopped
 from tests.test_attack_relearn import case_of
 
@@ -60,6 +61,42 @@ def test_beside_each_other_is_as_one_after_the_other(case: Case) -> None:
         found.append(report)
     assert {row.attack for row in found[0].rows if row.setting != "not measured"} == set(NAMES)
     assert repr(found[0]) == repr(found[1])
+
+
+def test_what_codes_tell_is_found_out_while_the_base_answers(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a thread of its own, which has a place only where there are several, and stops where something fails."""
+    plan, found = Battery(("quantise",), floor=False), {}
+    for threads, known in ((1, None), (2, None), (2, case.said)):
+        torch.set_num_threads(threads)
+        stages: list[str] = []
+        told = Listener(lambda stage, done, total, detail, stages=stages: stages.append(stage))  # type: ignore[misc]
+        found[threads, known is None] = repr(run(case.task, plan, told, known))
+        # Who tells of codes finds them out last.
+        assert ("codes" in stages) == ((threads, known) != (2, None))
+    assert len(set(found.values())) == 1
+    read, failing = LiveModel.read, threading.Event()
+
+    def slowly(live: LiveModel, key: str) -> torch.Tensor:
+        assert failing.wait(60)
+        threading.Event().wait(0.02)
+        return read(live, key)
+
+    monkeypatch.setattr(LiveModel, "read", slowly)
+    found_out = []
+
+    def fail() -> None:
+        with codes_aside(case.task, lives_of(case), wanted=True) as codes:
+            found_out.append(codes)
+            failing.set()
+            raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        fail()
+    assert found_out[0] is not None
+    with pytest.raises(Stopped):
+        found_out[0]()
+    with codes_aside(case.task, lives_of(case), wanted=False) as none:
+        assert none is None
 
 
 def test_there_are_as_many_places_as_threads_and_room(case: Case) -> None:

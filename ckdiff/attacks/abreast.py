@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from ckdiff.attacks.quantise import code_shares
 from ckdiff.attacks.table import ATTACKS
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.preparation import DTYPES
 from ckdiff.probes.sweep import Pair
+from ckdiff.progress import Listener
 from ckdiff.weights.crew import Crew
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 
     from ckdiff.attacks.case import Case
     from ckdiff.probes.behaviour.behaviour import AskJob
-    from ckdiff.progress import Listener
-    from ckdiff.report.schema.attack import Attacked
+    from ckdiff.report.schema.attack import Attacked, CodeShare
 
     Lives = Mapping[Attacked, LiveModel]
 
@@ -129,11 +130,36 @@ class Abreast:
         return replace(listener, progress=progress, remark=remark, stop=lambda: self._over.is_set() or listener.stop())
 
 
+@contextmanager
+def codes_aside(task: AskJob, lives: Lives, wanted: bool) -> Iterator[Callable[[], tuple[CodeShare, ...]] | None]:
+    """What codes tell of a pair, which hangs on no question: found out by a thread of its own while the base answers.
+
+    Gives what waits for it, or None where it is not wanted. Leaving by an exception stops it before its next matrix.
+    """
+    if not wanted:
+        yield None
+        return
+    over, own = threading.Event(), _fresh(task, {"base": lives["base"], "unlearned": lives["unlearned"]})
+
+    def look() -> tuple[CodeShare, ...]:
+        with torch.inference_mode():
+            return code_shares(own["base"], own["unlearned"], Listener(stop=over.is_set))
+
+    with Crew(2) as crew:
+        try:
+            yield crew.begin(look)
+        finally:
+            over.set()
+
+
+def _fresh(task: AskJob, lives: Lives) -> dict[Attacked, LiveModel]:
+    """Models of the same checkpoints, that nobody else has."""
+    attention = task.job.settings.attention
+    return {side: LiveModel(live.checkpoint, live.dtype, live.device, attention) for side, live in lives.items()}
+
+
 def _apart(case: Case, lives: Lives) -> tuple[Case, Lives]:
     """The same case with models of its own."""
-    attention = case.job.settings.attention
-    fresh: dict[Attacked, LiveModel] = {
-        side: LiveModel(live.checkpoint, live.dtype, live.device, attention) for side, live in lives.items()
-    }
+    fresh = _fresh(case.task, lives)
     job = replace(case.job, pair=Pair(fresh["base"], fresh["unlearned"]))
     return replace(case, task=replace(case.task, job=job)), fresh

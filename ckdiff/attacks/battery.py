@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckdiff.attacks.abreast import Abreast, places, shared_threads
+from ckdiff.attacks.abreast import Abreast, codes_aside, places, shared_threads
 from ckdiff.attacks.answers import MATCHED
 from ckdiff.attacks.case import AttackError, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made
@@ -115,12 +115,14 @@ def run(
     count = places(task, still)
     with torch.inference_mode():
         with shared_threads(count):
-            case, more = begin_case(task, plan.options, listener, known if kept.answers is None else kept.answers)
-            kept.answers, case.followed = [list(ids) for ids in case.said], list(kept.followed)
-            made, codes = _attack_sides(Abreast(case, lives, count), case, still, plan.floor, kept)
+            known = known if kept.answers is None else kept.answers
+            with codes_aside(task, lives, count > 1 and known is None and "quantise" in still) as codes:
+                case, more = begin_case(task, plan.options, listener, known)
+                kept.answers, case.followed = [list(ids) for ids in case.said], list(kept.followed)
+                made, shares = _attack_sides(Abreast(case, lives, count), case, still, plan.floor, kept, codes)
         twin, more_made = _train_all(case, lives, plan.attacks, made, kept)
     evidence = Evidence(case, [*made, *more_made], kept.floor)
-    return _report_of(task, plan, evidence, [*notes, *more], twin, codes)
+    return _report_of(task, plan, evidence, [*notes, *more], twin, shares)
 
 
 def _open_lives(task: AskJob, plan: Battery, listener: Listener) -> tuple[Lives, Battery, list[str]]:
@@ -138,9 +140,17 @@ def _open_lives(task: AskJob, plan: Battery, listener: Listener) -> tuple[Lives,
 
 
 def _attack_sides(
-    abreast: Abreast, case: Case, still: Sequence[str], floor: bool, kept: Kept
+    abreast: Abreast,
+    case: Case,
+    still: Sequence[str],
+    floor: bool,
+    kept: Kept,
+    begun: Callable[[], tuple[CodeShare, ...]] | None,
 ) -> tuple[list[Made], tuple[CodeShare, ...]]:
-    """Every outcome of attacks that train nothing, model after model, and what codes tell of the pair."""
+    """Every outcome of attacks that train nothing, model after model, and what codes tell of the pair.
+
+    Where `begun` is None, that is found out last.
+    """
     with abreast as crew:
         sides = list(crew.lives)
         _await([
@@ -153,7 +163,7 @@ def _attack_sides(
             for side in sorted(sides, key=lambda side: side == "base")
             for name in still
         ]
-        codes = crew.begin(_codes) if "quantise" in still else tuple
+        codes = begun or (crew.begin(_codes) if "quantise" in still else tuple)
         _await(made)
         shares = codes()
     for side in sides:

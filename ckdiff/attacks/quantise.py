@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ckdiff.attacks.case import Outcome, altering, matrices
+from ckdiff.progress import Stopped
 from ckdiff.report.schema.attack import CodeShare
 from ckdiff.weights.components import layout
 
@@ -64,12 +65,18 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
 
 
 def code_shares(base: LiveModel, unlearned: LiveModel, listener: Listener) -> tuple[CodeShare, ...]:
-    """By setting and component: the share of elements that differ, and of those whose code does; "all" comes first."""
+    """By setting and component: the share of elements that differ, and of those whose code does; "all" comes first.
+
+    Raises:
+        Stopped: somebody asked for it.
+    """
     turned, names = turned_matrices(base), sorted(matrices(base) & matrices(unlearned))
     cuts = cut_matrices(base)
     sums: dict[tuple[str, str], tuple[int, int, int]] = {}
     for number, name in enumerate(names):
         listener.progress("codes", number, len(names), "matrices")
+        if listener.stop():
+            raise Stopped
         values = base.read(name), unlearned.read(name)
         if values[0].shape != values[1].shape:
             continue
