@@ -12,15 +12,19 @@ from safetensors.torch import load_file, save_file
 
 from ckdiff.attacks.battery import settings_of
 from ckdiff.attacks.table import ATTACKS
+from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.attack import attack, battery_of, is_attacked, prepare_attack
 from ckdiff.calls.audit import audit_pair
 from ckdiff.calls.behave import behave
 from ckdiff.calls.expected import READ
+from ckdiff.calls.provenance import open_pair
 from ckdiff.calls.specs import AttackSpec, AuditSpec, BehaveSpec, audit_settings
+from ckdiff.calls.swept import find_swept
 from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import KEPT, KEPT_MENDED, NOTHING_KEPT, Session
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.preparation import prepare
 from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests import reports
@@ -244,8 +248,43 @@ def test_an_audit_makes_each_attack_once(place: Path) -> None:
         audit_pair(spec, Told(until="pruning the unlearned").listener(), keep=keep)
     told = Told()
     assert bytes_of(audit_pair(spec, told.listener(), keep=keep, resume=True)) == whole
-    assert "quantising the unlearned" not in told.stages
+    assert not {"quantising the unlearned", "layers"} & told.stages.keys()
     assert {"pruning the unlearned", "codes"} <= told.stages.keys()
+
+
+def test_what_was_put_back_is_not_put_back_again(place: Path) -> None:
+    whole, keep = audit_pair(AUDIT), place / "partial"
+    assert whole.probe is not None
+    first, *more = whole.probe.questions
+    for told, existing in (
+        (Told("pruning the unlearned"), None),  # with the probe, which is kept
+        *(
+            (Told("layers"), replace(whole, probe=replace(whole.probe, **changes)))
+            for changes in (
+                {"runs": whole.probe.runs[1:]},
+                {"questions": (replace(first, answer_ids=(*first.answer_ids[:-1], 0)), *more)},
+                {"questions": (replace(first, cluster=7), *more)},
+                {"questions": (replace(first, prompt_tokens=1), *more)},
+            )
+        ),
+    ):
+        kept = keep if existing is None else None
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(replace(AUDIT, tiers=(1,)), told.listener(), existing, keep=kept, resume=existing is not None)
+    for changes in ({"window": 2}, {"modes": ("coeff", "values")}, {"variants": ("open",)}, {"windows": "all"}):
+        spec = replace(AUDIT, settings=replace(SETTINGS, **changes))
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(spec, Told("layers").listener(), keep=keep, resume=True)
+    # Windows that the verdict would want: those that can be wanted are swept, and then all is done again.
+    assert AUDIT.probe is not None
+    job = prepare(*open_pair(BEHAVE), read_questions_of(AUDIT.probe), AUDIT.settings)
+    job.known = [list(row.answer_ids) for row in whole.probe.questions]
+    assert find_swept(job, lambda probe: ("coeff",), whole.probe) is None
+    assert find_swept(job, lambda probe: ("values",), whole.probe) is whole.probe
+    told = Told()
+    assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == bytes_of(whole, "s.h5")
+    assert "layers" not in told.stages
+    assert told.remarks[-1] == "probed already: nothing is put back again"
 
 
 @pytest.mark.parametrize("kept", [False, True])

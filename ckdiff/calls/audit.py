@@ -20,6 +20,7 @@ from ckdiff.calls.provenance import identity, identity_of, open_pair, provenance
 from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.said import doubt_order, find_said, try_never
 from ckdiff.calls.specs import AuditSpec
+from ckdiff.calls.swept import sweep
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
 from ckdiff.report.words.sections import MEASURED
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.probe import Choose
     from ckdiff.report.schema.behaviour import Behaviour
-    from ckdiff.report.schema.probe import Probe
     from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
 
@@ -142,9 +142,11 @@ class _Work:
         listener.part(part, self.parts.index(part) + 1, len(self.parts))
 
     def keep(self, report: Report, listener: Listener) -> None:
-        """Keep a report that is not finished."""
+        """Keep a report that is not finished, and beside it what was done before and may be looked at again."""
         if self.kept is not None:
-            self.kept.save(report, listener)
+            names = () if self.done is None else ("behaviour", "probe")
+            older = {name: getattr(self.done, name) for name in names if getattr(report, name) is None}
+            self.kept.save(replace(report, **older), listener)
 
 
 def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Work:
@@ -259,7 +261,9 @@ def _ask_and_probe(
             rows = () if report.compare is None else report.compare.alignment
             work.job.suspects = frozenset(row.layer for row in rows)
             choose = _chooser(report, existing)
-            report = replace(report, probe=_probe(work.job, said, listener, kept, resume, choose))
+            done = None if work.done is None else work.done.probe
+            report = replace(report, probe=sweep(work.job, said, listener, kept, resume, choose, done))
+            work.keep(report, listener)
     except (NothingToRecoverError, NotFiniteError) as error:
         listener.remark(f"not probed: {error}")
     return report
@@ -382,15 +386,3 @@ def _chooser(report: Report, existing: Report | None) -> Choose:
 
     older = None if existing is None else existing.probe
     return lambda probe: next_modes(replace(report, probe=combine_probes(older, probe)))
-
-
-def _probe(
-    job: Job, said: Behaviour, listener: Listener, kept: tuple[Path, str] | None, resume: bool, choose: Choose
-) -> Probe:
-    """The probe, of the answers that the base has given already."""
-    from ckdiff.probes.probe import run
-
-    target = next((one for one in said.answers if one.name == "target"), None)
-    if job.generate and target is not None and target.digest == job.questions.digest:
-        job.known = [list(row.answer_base_ids) for row in target.questions]
-    return run(job, listener, kept, resume, choose)
