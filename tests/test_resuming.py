@@ -299,17 +299,35 @@ def test_resuming_what_was_kept_says_nothing_of_a_start(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_ctrl_c_says_whether_anything_was_kept(
-    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("kept", "error"),
+    [
+        ("", KeyboardInterrupt),
+        ("folder", KeyboardInterrupt),
+        ("file", KeyboardInterrupt),
+        ("folder", Stopped),
+        ("file", Stopped),
+    ],
+)
+def test_ctrl_c_says_once_whether_anything_was_kept(
+    kept: str,
+    error: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
     def stop() -> None:
-        with Session(Output()).keep(resume=False) as place:
+        session = Session(Output())
+        with session.keep(resume=False) as place:
             if kept:
-                folder_of(place).mkdir()
-            raise KeyboardInterrupt
+                folder_of(place).mkdir() if kept == "folder" else place.touch()
+
+            def fail(listener: Listener) -> None:
+                raise error
+
+            session.work(fail)
 
     with pytest.raises(KeyboardInterrupt):
         stop()

@@ -144,9 +144,10 @@ class Session:
             self.say(f"{place}: {found}")
         try:
             yield place
-        except KeyboardInterrupt:
-            if not place.exists():
-                self.say(KEPT if is_kept(place) else NOTHING_KEPT)
+        except KeyboardInterrupt as stop:
+            kept = place.exists() or is_kept(place)
+            if not (kept and KEPT in stop.args):  # else it is said already
+                self.say(KEPT if kept else NOTHING_KEPT)
             raise
         except CkdiffError:
             if is_kept(place):
@@ -230,7 +231,7 @@ def work(call: Callable[[Listener], T], quiet: bool, less: str = LESS) -> T:
             return call(listener)
     except Stopped:
         remark(KEPT, quiet)
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(KEPT) from None
 
 
 @contextlib.contextmanager
