@@ -285,8 +285,8 @@ def test_a_gate_in_one_line(outcomes: tuple[Outcome, ...], words: str) -> None:
 def test_rules_and_shares_in_words() -> None:
     rules = verdict().rules
     assert [rule_line(rule) for rule in rules] == [
-        "identical: 3 tensors differ (3, ≤ 0)",
-        "restores: coefficients of layers 21-23 bring back 0.84 or more (0.84, ≥ 0.8)",
+        "identical: 3 tensors differ (found 3, needs at most 0)",
+        "restores: coefficients of layers 21-23 bring back 0.84 or more (found 0.84, needs at least 0.8)",
         "controls: all 4 controls passed",
     ]
     assert [rule.name for rule in rules_that_hold(verdict())] == ["restores"]

@@ -149,7 +149,7 @@ STATUSES: dict[Outcome, ExitStatus] = {
     "inconclusive": ExitStatus.INCONCLUSIVE,
 }
 
-SIGNS: dict[Sense, str] = {"at_least": "≥ ", "at_most": "≤ ", "shown": ""}
+SIGNS: dict[Sense, str] = {"at_least": "at least ", "at_most": "at most ", "shown": ""}
 
 SHARES_LEGEND = (
     "restore: the base's put into the unlearned model, the share of the lost answers that returns; break: the"
@@ -276,14 +276,14 @@ def rules_that_do_not(found: Verdict) -> list[RuleResult]:
 
 
 def rule_cells(rule: RuleResult) -> tuple[str, str, str, str]:
-    """A rule as name, figure, threshold (`≥ 0.8`) and words."""
+    """A rule as name, figure, threshold (`at least 0.8`) and words."""
     return printable(rule.name), figure(rule.value), threshold_text(rule.sense, rule.threshold), printable(rule.text)
 
 
 def rule_line(rule: RuleResult) -> str:
-    """A rule on one line: `restores: coefficients bring back 0.90 (0.9, ≥ 0.8)`."""
+    """A rule on one line: `restores: coefficients bring back 0.90 (found 0.9, needs at least 0.8)`."""
     name, value, threshold, text = rule_cells(rule)
-    figures = ", ".join(part for part in (value, threshold) if part != UNDEFINED)
+    figures = ", ".join(f"{word} {one}" for word, one in (("found", value), ("needs", threshold)) if one != UNDEFINED)
     return f"{name}: {text}{f' ({figures})' if figures else ''}"
 
 
