@@ -16,6 +16,7 @@ from ckdiff.report.schema.report import Report, ShardRecord
 from ckdiff.report.terminal.inspect import inspect_view
 from ckdiff.report.terminal.parts import RAMP, fitting_table
 from ckdiff.report.terminal.view import to_view
+from ckdiff.report.words.attack import measured_rows, row_cells
 from ckdiff.report.words.sections import Selection
 from tests.reports import (
     HOSTILE,
@@ -218,6 +219,17 @@ def test_a_table_that_is_too_wide_breaks_headings_and_intervals_before_words(wid
     assert ("0.25 [0.10, 0.40]" in "\n".join(lines)) is not narrow
     assert any(line.endswith("over") for line in map(str.rstrip, lines)) is narrow
     assert max(map(len, lines)) <= width - 14
+
+
+def test_tables_of_attacks_break_no_word_on_a_usual_terminal() -> None:
+    found = attacks()
+    recovery = dataclasses.replace(found.rows[0].recovery, value=-0.331, low=-1.09, high=0.541)
+    rows = tuple(dataclasses.replace(row, setting="Q4_0 of GGUF", recovery=recovery) for row in found.rows)
+    found = dataclasses.replace(found, rows=rows)
+    text = rendered(to_view(report(None, attack=found), Selection("attack")), 80)
+    told = text.split("Tiers")[1].split("What came back")[0]
+    cells = {word for row in map(row_cells, measured_rows(found)) for word in " ".join(row[:3]).split()}
+    assert (cells | {"prompts", "deployment", "control", "[-1.09,", "0.55]"}) <= set(told.split())
 
 
 def code_rows(*codes: CodeShare) -> tuple[list[str], str]:

@@ -144,13 +144,24 @@ class Fitting:
 
 
 def fitting_table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int]) -> RenderableType:
-    """As `mixed_table`; where that is too wide, headings have a line a word, and intervals a line of their own."""
+    """As `mixed_table`; where that is too wide, headings have a line a word, and what belongs to a figure its own."""
     columns = [[printable(cell) for cell in column] for column in zip(heads, *rows, strict=True)]
     parts = ([part for cell in column for part in _apart(cell, n in texts)] for n, column in enumerate(columns))
     width = sum(max(map(cell_len, found), default=0) + 1 for found in parts) - 1
-    cells = [[cell if n in texts else Text(cell.replace(" [", "\n[")) for n, cell in enumerate(row)] for row in rows]
+    cells = [[cell if n in texts else Text(_narrow(cell)) for n, cell in enumerate(row)] for row in rows]
     short = [head if n in texts else head.replace(" ", "\n") for n, head in enumerate(heads)]
     return Fitting(width, mixed_table(heads, rows, texts), mixed_table(short, cells, texts))
+
+
+def _narrow(cell: str) -> str:
+    r"""A figure with its interval, its control and its total in lines of their own.
+
+    >>> _narrow("0.50 [0.40, 0.60]"), _narrow("25.0 %; control 3 of 12")
+    ('0.50\n[0.40,\n0.60]', '25.0 %;\ncontrol\n3 of 12')
+    """
+    figure, bracket, interval = cell.partition(" [")
+    interval = interval.replace(", ", ",\n")
+    return f"{figure}\n[{interval}" if bracket else figure.replace("; ", ";\n").replace("control ", "control\n")
 
 
 def _apart(cell: str, wrapped: bool) -> list[str]:
