@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ckdiff.probes.live.generation import greedy
-from ckdiff.probes.live.together import TOKENS, Draws, draws, layers_of
+from ckdiff.probes.live.together import TOKENS, Draws, draws, falls, layers_of
 from tests.test_live_model import loaded
 
 if TYPE_CHECKING:
@@ -172,6 +172,21 @@ def test_draws_are_shares_of_probability() -> None:
     assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[0] == 0
     assert edges.pick(logits.expand(2, -1), [0, 1], [0, 0])[1] in (3, 4)
     assert draws(torch.Generator(), 5, 2, (0.7, 1.0)).heat.tolist() == pytest.approx([0.7, 1.0, 0.7, 1.0, 0.7])
+
+
+def test_a_prompt_that_another_begins_with_keeps_its_last_token(pairs: Callable[[str], Folders]) -> None:
+    """What both begin with is read once, but for the token behind which the shorter one is answered."""
+    model, asked = loaded(pairs("llama").base), [[*BEGUN, *BEGUN, *BEGUN, *more] for more in ([], [4], [4, 6])]
+    with torch.inference_mode():
+        together = Counted(model, [])
+        assert greedy(together, asked, 3, frozenset()) == [greedy(model, [one], 3, frozenset())[0] for one in asked]
+    assert together.texts[:2] == [1, 3]
+
+
+def test_a_number_falls_into_a_share_that_can_come() -> None:
+    ends = torch.tensor([[0.0, 0.5, 0.5, 1.0, 1.0]], dtype=torch.float64).expand(5, -1).contiguous()
+    numbers = torch.tensor([[-1e-9], [0.0], [0.5], [1.0], [2.0]], dtype=torch.float64)
+    assert falls(ends, numbers)[:, 0].tolist() == [1, 1, 3, 3, 3]
 
 
 def test_draws_from_a_large_vocabulary_are_those_of_one_running_sum() -> None:

@@ -74,14 +74,14 @@ class Draws:
         blocks = torch.nn.functional.pad(shares, (0, -shares.shape[1] % TOKENS)).unflatten(1, (-1, TOKENS))
         ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
         wanted = numbers * ends[:, -1:]
-        block = _falls(ends, wanted)
+        block = falls(ends, wanted)
         inside = torch.take_along_dim(blocks, block[:, :, None], 1)[:, 0].cumsum(-1, dtype=torch.float64)
-        token = _falls(inside, wanted - (torch.take_along_dim(ends, block, 1) - inside[:, -1:]))
+        token = falls(inside, wanted - (torch.take_along_dim(ends, block, 1) - inside[:, -1:]))
         found: list[int] = (block * TOKENS + token)[:, 0].clamp_(max=shares.shape[1] - 1).tolist()
         return found
 
 
-def _falls(ends: Tensor, numbers: Tensor) -> Tensor:
+def falls(ends: Tensor, numbers: Tensor) -> Tensor:
     """Within which share that is not nought each number falls [row, 1]; `ends` are running sums [row, share]."""
     # Sums are rounded: what lies beyond all shares falls into the last one.
     last = torch.searchsorted(ends, ends[:, -1:].contiguous())
