@@ -220,7 +220,12 @@ def test_the_number_of_facts_to_ask_is_said_once_for_each_file() -> None:
     found = gated()
     assert found.gate is not None
     asked = "Ask about 1,000 facts (--questions FILE) and 5 facts (--unrelated FILE)."
-    assert asking_text(replace(found, gate=replace(found.gate, checks=checks))) == asked
+    open_ = replace(found, gate=replace(found.gate, checks=checks), knowledge="unknown")
+    assert asking_text(open_) == asked
+    # Whatever else was asked about, a model that still knows is to be unlearned anew.
+    there = replace(open_, knowledge="still there")
+    assert asking_text(there) == ""
+    assert advice_text(there).startswith("Unlearn it anew")
     assert asking_text(found) == asking_text(replace(found, gate=None)) == ""
 
 

@@ -51,14 +51,18 @@ def is_doubted(found: Verdict) -> bool:
 def asking_text(found: Verdict) -> str:
     """How many facts would do for every check and statement that too few were asked for, and whether another reference.
 
-    Empty where nothing of both is lacking.
+    Empty where nothing of both is lacking. Of knowledge that is still there no more facts are asked for: they would not
+    change that.
     """
     wanted: dict[str, int] = {}
     said = [(match[2], int(match[1])) for match in map(WANTED.search, found.lacking) if match]
     for option, number in (*said, *(one for check in _lacking(found) for one in _asks(check))):
         wanted[option] = max(number, wanted.get(option, 0))
     asks = " and ".join(f"{number:,} facts ({option} FILE)" for option, number in wanted.items())
-    parts = (f"Ask about {asks}.", bool(asks)), (f"Name another model that never knew it {ANOTHER}.", is_doubted(found))
+    parts = (
+        (f"Ask about {asks}.", asks and found.knowledge != "still there"),
+        (f"Name another model that never knew it {ANOTHER}.", is_doubted(found)),
+    )
     return " ".join(text for text, wanted in parts if wanted)
 
 
