@@ -304,7 +304,7 @@ main(["gate", "none.h5", "--format", sys.argv[3]])
         ("ckdiff.cli.console", signal.SIGTERM, "junit"),
         ("typer.main", signal.SIGINT, "md"),
         ("ckdiff.untrusted", signal.SIGTERM, "junit"),
-        ("unicodedata", signal.SIGINT, "junit"),
+        ("tomllib", signal.SIGINT, "junit"),
         ("numpy._core.multiarray", signal.SIGTERM, "junit"),
     ],
 )
