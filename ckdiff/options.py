@@ -165,8 +165,8 @@ def names(text: str, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
-    """Numbers and ranges of them, in order and each once; `option` is what an error names.
+def numbers(option: str, text: str, noun: str = "layer", example: str = "0,5-9") -> tuple[int, ...]:
+    """Numbers and ranges of them, in order and each once; the option, its noun and an example are what an error names.
 
     >>> numbers("--layers", "7,0-2")
     (0, 1, 2, 7)
@@ -176,7 +176,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
         if not all(end.strip().isascii() and end.strip().isdigit() and len(end) < 6 for end in ends):
-            raise OptionError(f"{option}: {part.strip()!r} is neither a layer nor a range; write 0,5-9")
+            raise OptionError(f"{option}: {part.strip()!r} is neither a {noun} nor a range; write {example}")
         low, high = int(ends[0]), int(ends[1])
         if low > high:
             raise OptionError(f"{option}: {part.strip()!r} runs backwards; write {high}-{low}")

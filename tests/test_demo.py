@@ -130,6 +130,9 @@ def test_the_next_steps_make_a_page_of_the_audit(report: Report) -> None:
         "$ ckdiff audit pair/base pair/unlearned --questions pair/target.jsonl --unrelated pair/unrelated"
     )
     assert page.split() == ["$", "ckdiff", "html", "ckdiff.h5", "--output", "page.html"]
+    assert "$ ckdiff audit 'my pair/base' 'my pair/unlearned' --questions 'my pair/target.jsonl'" in in_short(
+        report, Path("my pair")
+    )
 
 
 def test_the_figures_are_there(demo: Path) -> None:

@@ -69,10 +69,13 @@ def test_what_a_command_does_not_need_is_not_imported(words: str, heavy: str) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("audit a b --tokens x", "--tokens: is no whole number; `ckdiff audit --help` says what it takes"),
-        ("probe a b --window 1.5", "--window: is no whole number; "),
-        ("demo p --seed x", "--seed: is no whole number; "),
-        ("unlearn a --lr x", "--lr: is no number; "),
+        ("audit a b --tokens x", "--tokens: 'x' is no whole number; `ckdiff audit --help` says what it takes"),
+        ("audit a b --tokens 7 --tokens=y", "--tokens: 'y' is no whole number; "),
+        ("probe a b --window 1.5", "--window: '1.5' is no whole number; "),
+        ("demo p --seed x", "--seed: 'x' is no whole number; "),
+        ("unlearn a --lr x", "--lr: 'x' is no number; "),
+        ("attack a b --tier x", "--tier: 'x' is neither a tier nor a range; write 0,1,2"),
+        ("probe a b --layers x", "--layers: 'x' is neither a layer nor a range; write 0,5-9"),
     ],
 )
 def test_what_is_no_number_is_said_in_our_words(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ckdiff.audit.verdict.absence import BESIDE, COMMAND
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.audit.verdict.verdict import judge
+from ckdiff.cli.again import type_policy
 from ckdiff.cli.attack import attack
 from ckdiff.cli.audit import audit
 from ckdiff.cli.groups import slots_of
@@ -22,7 +24,7 @@ from ckdiff.report.schema.report import Provenance, Report
 from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, RuleResult, Verdict
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import ANOTHER, asking_text
-from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, complete_command
+from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, break_command, complete_command
 from ckdiff.report.words.gates import gate_text
 from ckdiff.report.words.known import STILL, Shown, shown_by
 from ckdiff.report.words.sections import Selection
@@ -188,6 +190,46 @@ def test_the_audit_of_the_next_model_is_offered(changes: dict[str, Any], expecte
     assert bool(command) == bool(expected)
 
 
+def test_of_a_model_that_still_knows_the_next_one_is_audited_and_nothing_more_is_measured() -> None:
+    lacking = ("no attack of tier 2 was tried (`ckdiff attack --questions FILE --tier 0,1,2`)",)
+    found = replace(ruled(matched=True), lacking=lacking)
+    page, again = next_commands(report(), found, "out/r.h5", TYPED)
+    assert page == "ckdiff html out/r.h5 --output page.html"
+    asked = "--questions q.csv --unrelated u.csv --chat-template --window 3 --policy p.toml"
+    assert again == f"ckdiff audit 'my models/base' NEW {asked} --output out/new.h5"
+    assert next_commands(report(), found, "out/new.h5")[1].endswith(" --output out/new-2.h5")
+    open_ = next_commands(report(), replace(found, knowledge="unknown"), "out/r.h5", TYPED)
+    assert open_[0].startswith("ckdiff attack --questions q.csv --tier 0,1,2")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_command_is_broken_so_that_a_shell_takes_it_as_one(width: int) -> None:
+    command = f"ckdiff audit 'my base' {'x' * 50} --questions q.jsonl --policy \"it's mine\" --window 3 --tier 0,1,2"
+    lines = break_command(command, width)
+    assert lines[0].startswith("$ ckdiff")
+    assert shlex.split("\n".join(lines).removeprefix("$ ").replace("\\\n", "")) == shlex.split(command)
+    assert all(len(line) <= width or len(line.split()) <= 2 for line in lines)
+    assert len(lines) == {40: 5, 80: 2, 200: 1}[width]
+
+
+def test_a_gate_names_the_policy_and_such_of_its_files_as_are_there(tmp_path: Path) -> None:
+    (tmp_path / "my q.jsonl").touch()
+    place = tmp_path / "p.toml"
+    place.write_text("[measure]\nquestions = 'my q.jsonl'\nunrelated = 'none.jsonl'\n[require]\nquestions = 3\n")
+    typed = type_policy(read_policy(place), place)
+    assert typed == {"--policy": f"--policy {place}", "--questions": f"--questions '{tmp_path}/my q.jsonl'"}
+    assert type_policy(read_policy(None), None) == {}
+
+
+@pytest.mark.parametrize("command", ["brief", "details"])
+def test_what_is_said_at_once_names_paths_as_they_were_typed(command: str) -> None:
+    lacking = ("no attack was tried (`ckdiff attack --questions FILE --tier 0,1,2`)",)
+    found = replace(report(), verdict=replace(judge(report()), lacking=lacking, knowledge="unknown"))
+    shown = Selection("verdict", brief=command == "brief", place="my r.h5", typed=TYPED)
+    text = rendered(to_view(found, shown), 500)
+    assert "ckdiff attack --questions q.csv --tier 0,1,2 --unrelated u.csv --chat-template --output 'my r.h5'" in text
+
+
 def test_advice_says_what_to_do_next_and_do_not_release_once() -> None:
     found, failed = ruled(matched=True), Gate(outcome="failed", source="", digest="", policy="", checks=())
     assert advice_text(found).startswith("Unlearn it anew by other means, and audit the new model with the same")
@@ -237,7 +279,7 @@ def test_a_screen_has_twenty_lines_and_uses_them(width: int) -> None:
     gate = Gate(outcome="failed", source="", digest="", policy="", checks=(*failed, *open_))
     verdict = replace(judge(ASKED), label="suppressed", knowledge_reason=reason, gate=gate, component="states " * 9)
     found = replace(ASKED, verdict=verdict)
-    lines = rendered(to_view(found, Selection("verdict", brief="r.h5")), width).splitlines()
+    lines = rendered(to_view(found, Selection("verdict", brief=True, place="r.h5")), width).splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= width
     said = " ".join(" ".join(line.split()) for line in lines)
@@ -294,8 +336,10 @@ def test_a_command_keeps_the_reference_of_earlier_attacks() -> None:
         " NEW --questions FILE --tier 0,1,2 --reference 'never knew' --reference-kind before --output new.h5"
     )
     # What was typed, or a policy's, says by itself which tiers.
-    typed = complete_command("ckdiff audit BASE NEW --questions FILE", found, "new.h5", {"--quiet": "--quiet"})
+    typed = complete_command("ckdiff audit BASE NEW --questions FILE", found, "new.h5", {"BASE": "b"})
     assert "--tier" not in typed
+    # A gate measured nothing: how it was done is what the report says.
+    assert "--tier 0,1,2" in complete_command("ckdiff audit BASE NEW", found, "new.h5", {"--policy": "--policy p"})
     usual = replace(attacks(), rows=tuple(row for row in attacks().rows if row.tier < 2))
     assert "--tier" not in complete_command("ckdiff audit BASE NEW", report(attack=usual), "new.h5")
 
@@ -335,7 +379,7 @@ def test_a_swapped_pair_is_told_the_right_order(details: bool) -> None:
     said = behaved(answered("target", 0.1, 0.0, 0.2), notes=(f"made by npo: {SWAPPED}",))
     found = replace(report(behaviour=said), provenance=sides)
     found = replace(found, verdict=judge(found))
-    text = rendered(to_view(found, Selection("verdict", brief="" if details else "r.h5")), 500)
+    text = rendered(to_view(found, Selection("verdict", brief=not details, place="r.h5")), 500)
     command = "ckdiff audit org/old@ab '/my pair/new' --questions FILE --output turned.h5"
     told = f", `{command}`" if details else ""
     assert f"to do      The two checkpoints were probably swapped: give them the other way round{told}." in text
@@ -392,13 +436,15 @@ def test_files_of_questions_in_each_others_place_are_told_and_no_others(found: R
     assert (next_commands(found, found.verdict, "r.h5", typed)[0] == command) == swapped
     recorded = "ckdiff audit /models/base /models/unlearned --questions 'my towns.jsonl' --unrelated other.jsonl"
     assert (next_commands(found, found.verdict, USUAL_REPORT)[0] == recorded) == swapped
-    text = rendered(to_view(found, Selection("verdict", brief="r.h5")), 500)
+    text = rendered(to_view(found, Selection("verdict", brief=True, place="r.h5")), 500)
     assert (
         "to do      Were --questions and --unrelated swapped? Then give them the other way round." in text
     ) == swapped
 
 
 TYPED = {
+    "BASE": "'my models/base'",
+    "UNLEARNED": "unlearned",
     "--questions": "--questions q.csv",
     "--unrelated": "--unrelated u.csv",
     "--chat-template": "--chat-template",
@@ -411,7 +457,7 @@ TYPED = {
 
 def test_a_command_keeps_what_was_typed() -> None:
     pair, asked = report(), "--questions q.csv --unrelated u.csv --chat-template"
-    turned = f"ckdiff audit /models/unlearned /models/base {asked} --window 3 --policy p.toml --output turned.h5"
+    turned = f"ckdiff audit unlearned 'my models/base' {asked} --window 3 --policy p.toml --output turned.h5"
     assert complete_command(TURNED, pair, USUAL_REPORT, TYPED) == turned
     attack = "ckdiff attack --questions FILE --tier 0,1,2"
     assert (

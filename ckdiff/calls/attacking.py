@@ -15,7 +15,7 @@ def tiers(text: str) -> tuple[int, ...]:
     >>> tiers("0,2")
     (0, 2)
     """
-    return numbers("--tier", text)
+    return numbers("--tier", text, "tier", "0,1,2")
 
 
 def no_tiers(text: str) -> tuple[int, ...]:

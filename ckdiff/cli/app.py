@@ -110,9 +110,20 @@ def with_help(said: str, words: list[str]) -> str:
     from ckdiff.cli.commands import COMMANDS
 
     command = next((word for word in words if word in COMMANDS), "")
-    said = NO_NUMBER.sub(lambda found: f"{found[1]}: is no {NUMBERS[found[2]]}", said)
+    said = NO_NUMBER.sub(lambda found: f"{found[1]}: {_value_of(found[1], words)}is no {NUMBERS[found[2]]}", said)
     proposes = said.endswith(("?", ")"))
     return said if proposes or not command else f"{said.rstrip('.')}; `ckdiff {command} --help` says what it takes"
+
+
+def _value_of(option: str, words: list[str]) -> str:
+    """What was given to an option, quoted and with a blank behind it; its last value counts."""
+    from ckdiff.options import SHOWN
+
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = [
+        word.partition("=")[2] if "=" in word else after for word, after in pairs if word.partition("=")[0] == option
+    ]
+    return f"{given[-1][:SHOWN]!r} " if given else ""
 
 
 def run(arguments: list[str] | None = None, told: Sequence[int] = ()) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from ckdiff.calls.specs import (
     questions_in,
     settings_in,
 )
+from ckdiff.cli.again import type_files
 from ckdiff.cli.console import present, write_attacks, write_lines, write_outline
 from ckdiff.cli.groups import Given, Retold
 from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
@@ -69,8 +69,8 @@ def audit(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
         )
         session.replace(report)
-    typed = _with_files(typed, measures)
-    present(report, output_format, 10, "verdict", brief="" if details else str(output.output), typed=typed)
+    typed = type_files(measures) | dict(typed)
+    present(report, output_format, 10, "verdict", 0, not details, output.output, typed)
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
 
@@ -80,12 +80,6 @@ UNASKED = (
     " weights are compared, and unrelated questions and neutral texts asked"
 )
 """What an audit says first that asks about nothing in particular."""
-
-
-def _with_files(typed: Mapping[str, str], measures: Mapping[str, Any]) -> Mapping[str, str]:
-    """The options that were typed, with the files of questions that a policy names."""
-    files = {f"--{name}": measures.get(name) for name in ("questions", "unrelated", "holdout")}
-    return {name: f"{name} {shlex.quote(str(file))}" for name, file in files.items() if file} | dict(typed)
 
 
 PROBED, ATTACKED = "Probe: states and weights of the base are put back", "Attacks on the unlearned model alone"

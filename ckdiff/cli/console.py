@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ckdiff.cli.course import Rest
 from ckdiff.errors import INTERRUPTED, ExitStatus
+from ckdiff.options import USUAL_REPORT
 from ckdiff.scoring.settings import NEEDED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from ckdiff.calls.attack import AttackOutline
@@ -86,14 +89,17 @@ def present(
     top: int = 10,
     section: str | None = None,
     show_questions: int = 0,
-    brief: str = "",
+    brief: bool = False,
+    place: Path | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> None:
-    """Print a report, or one section of it where the format can, or a campaign, on stdout."""
+    """Print a report, or one section of it where the format can, or a campaign, on stdout; `place` is its file."""
     from ckdiff.report.formats import say
     from ckdiff.report.words.sections import Selection
 
-    said = say(found, output_format, Selection(section, top, show_questions, brief, typed or {}))
+    said = say(
+        found, output_format, Selection(section, top, show_questions, brief, str(place or USUAL_REPORT), typed or {})
+    )
     if isinstance(said, str):
         sys.stdout.write(said)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from pathlib import Path
 from textwrap import fill
@@ -143,10 +144,8 @@ def in_short(report: Report, folder: Path) -> str:
     assert report.behaviour is not None
     assert report.probe is not None
     assert report.attack is not None
-    target, unrelated = report.behaviour.answers
-    lines = [
-        f" - answers as before: {target.exact.value:.0%} of the target's, {unrelated.exact.value:.0%} of the others"
-    ]
+    town, others = report.behaviour.answers
+    lines = [f" - answers as before: {town.exact.value:.0%} of the target's, {others.exact.value:.0%} of the others"]
     for run in report.probe.runs:
         if run.variant == "open":
             best = int(run.krs_kl.score.argmax())
@@ -154,6 +153,7 @@ def in_short(report: Report, folder: Path) -> str:
             lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
     most = max(float(run.krs_kl.score.max()) for run in report.probe.runs)
     found = judge(report)
+    base, unlearned, target, other = (shlex.quote(str(folder / name)) for name in PAIR[:4])
     answers = [f"   {one.question}  {one.base} → {one.unlearned}" for one in summary_answers(report)]
     return "\n".join(
         [
@@ -168,8 +168,7 @@ def in_short(report: Report, folder: Path) -> str:
                 f" {found.knowledge_reason} Next:",
                 WIDTH,
             ),
-            f"$ ckdiff audit {folder}/base {folder}/unlearned --questions {folder}/target.jsonl"
-            f" --unrelated {folder}/unrelated.jsonl --window 1",
+            f"$ ckdiff audit {base} {unlearned} --questions {target} --unrelated {other} --window 1",
             f"$ ckdiff html {REPORT} --output page.html",
         ]
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ckdiff.cli.again import type_policy
 from ckdiff.cli.console import present, remark
 from ckdiff.cli.options import DETAILS, FORMAT, POLICY, QUIET, REPORT, TABLE
 from ckdiff.options import Option
@@ -41,5 +42,5 @@ def gate(
         remark(f"report: {report}", quiet)
     else:
         found = judge_report(read_report(report), wanted)
-    present(found, output_format, 10, "verdict", brief="" if details else str(report))
+    present(found, output_format, 10, "verdict", 0, not details, report, type_policy(wanted, policy))
     raise typer.Exit(exit_status(found.verdict))

@@ -4,7 +4,7 @@
 
 A parameter is a frozen group, whose fields carry their options (`ckdiff.options`), an option of its own, or `Given`:
 the options of some groups, of which only those that were typed arrive. `Retold` is no option: it is given all of them,
-as they can be typed again.
+and the arguments, as they can be typed again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Retold:
-    """Marks a mapping of every option that was typed, by its long name: `{"--window": "--window 1"}`, ready to type."""
+    """Marks a mapping of what was typed, ready to type again: `{"BASE": "my/base", "--window": "--window 1"}`.
+
+    Options stand there by their long names, arguments by their names in capitals, as commands in texts have them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +129,24 @@ class Slot:
 
 
 def retell(slots: Iterable[Slot], typed: Typed) -> dict[str, str]:
-    """The options that were typed, by long name, each as it can be typed again; those at their default are left out."""
-    said = {slot.option.name: _retell(slot, typed[slot.name]) for slot in slots if isinstance(slot.option, Option)}
+    """What was typed, each as it can be typed again (see `Retold`); options at their default are left out."""
+    said = dict(_retell(slot, typed[slot.name]) for slot in slots)
     return {name: text for name, text in said.items() if text}
 
 
-def _retell(slot: Slot, value: Any) -> str:
-    assert isinstance(slot.option, Option)
+def _retell(slot: Slot, value: Any) -> tuple[str, str]:
+    if isinstance(slot.option, Argument):
+        return slot.name.upper(), shlex.quote(str(value))
+    return slot.option.name, _retell_option(slot, slot.option, value)
+
+
+def _retell_option(slot: Slot, option: Option, value: Any) -> str:
     if value is None or value == slot.parameter.default:
         return ""
     if isinstance(value, bool):
-        return slot.option.name if value else slot.option.names.partition("/")[2]
-    values = value if slot.option.repeated else [",".join(value) if isinstance(value, list) else value]
-    return " ".join(f"{slot.option.name} {shlex.quote(str(one))}" for one in values)
+        return option.name if value else option.names.partition("/")[2]
+    values = value if option.repeated else [",".join(value) if isinstance(value, list) else value]
+    return " ".join(f"{option.name} {shlex.quote(str(one))}" for one in values)
 
 
 def show(value: Any, option: Option) -> str:

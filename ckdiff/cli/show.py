@@ -54,7 +54,7 @@ def show(
     if FORMATS[output_format].carries == "one" and section is None and len(there) > 1:
         others = " or ".join(f"--section {name}" for name in there[1:])
         remark(f"one table only: {others} for the other{'s' if len(there) > 2 else ''}", quiet=False)
-    present(found, output_format, top, section, show_questions)
+    present(found, output_format, top, section, show_questions, place=report)
 
 
 def _show_beside(found: Report, place: Path, output_format: str) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ckdiff.report.terminal.parts import STYLES, bare, facts
 from ckdiff.report.words import summary as words
+from ckdiff.report.words.commands import break_command
 from ckdiff.report.words.verdict import gate_line, verdict_line
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class Screen:
                 return
 
 
+class Typed:
+    """A command that can be copied from a terminal of any width."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in break_command(self.command, options.max_width):
+            yield Text(line, no_wrap=True, overflow="ignore")
+
+
 def parts(report: Report, found: Verdict, place: str, typed: Mapping[str, str]) -> Iterator[RenderableType]:
     """One screen, its sentences as long as there is room for."""
     yield Screen([list(_parts(report, found, place, typed, room)) for room in words.ROOMS])
@@ -52,7 +64,7 @@ def _parts(report: Report, found: Verdict, place: str, typed: Mapping[str, str],
     if answers := words.summary_answers(report):
         yield side_by_side(answers)
     for command in words.next_commands(report, found, place, typed):
-        yield Text(f"$ {command}", overflow="fold")
+        yield Typed(command)
 
 
 def side_by_side(answers: Sequence[words.Answer]) -> RenderableType:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from ckdiff.options import USUAL_REPORT
 from ckdiff.report.terminal.parts import (
     STYLES,
     add_rows,
@@ -41,21 +40,22 @@ if TYPE_CHECKING:
 NOTHING = "NOTHING WAS JUDGED"
 
 
-def parts(report: Report, _: Selection) -> Iterator[RenderableType]:
+def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     """Everything a reader of `ckdiff audit` needs."""
     found = report.verdict
     yield from warnings(report, NOTHING if found is None else "")
     if found is not None:
-        yield from _judgement(report, found)
+        yield from _judgement(report, found, selection)
     yield with_title("The weights that this is about", facts(pair_facts(report)))
     yield dim(words.exit_text(found))
 
 
-def _judgement(report: Report, found: Verdict) -> Iterator[RenderableType]:
+def _judgement(report: Report, found: Verdict, selection: Selection) -> Iterator[RenderableType]:
     head, gate = Text(words.verdict_line(found), style="bold"), found.gate
     yield head if gate is None else Group(head, Text(words.gate_line(gate), style=STYLES[gate.outcome]))
     said = dict(words.verdict_facts(found))
-    yield facts((said | {"to do": complete_text(said["to do"], report, USUAL_REPORT)}).items())
+    place, typed = selection.place, selection.typed
+    yield facts((said | {"to do": complete_text(said["to do"], report, place, typed)}).items())
     if gate is not None:
         notes = [bullets(words.gate_notes(gate))] if gate.notes else []
         yield with_title(f"Gate: policy {words.policy_text(gate)}", _checks(gate), *notes)
@@ -69,7 +69,10 @@ def _judgement(report: Report, found: Verdict) -> Iterator[RenderableType]:
     if found.side_effects:
         yield with_title("Side effects", bullets(found.side_effects))
     if found.lacking:
-        yield with_title("What it would take to say more of the knowledge", bullets(found.lacking))
+        yield with_title(
+            "What it would take to say more of the knowledge",
+            bullets(complete_text(text, report, place, typed) for text in found.lacking),
+        )
     if found.unmeasured:
         yield with_title("Not measured", bullets(found.unmeasured))
 

@@ -28,8 +28,7 @@ def to_view(found: Report | Campaign, selection: Selection = WHOLE) -> Renderabl
         ]
         return Group(*parts[1:])
     if selection.brief and found.verdict is not None:
-        brief, typed = selection.brief, selection.typed
-        return Group(*file_of("terminal", "summary").parts(found, found.verdict, brief, typed))
+        return Group(*file_of("terminal", "summary").parts(found, found.verdict, selection.place, selection.typed))
     names = [selection.section] if selection.section else reading_order(found)
     sections = (file_of("terminal", name).parts(found, selection) for name in names)
     return Group(*(part for section in sections for one in section for part in (one, Text())))

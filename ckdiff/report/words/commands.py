@@ -65,12 +65,12 @@ def complete_command(command: str, report: Report, place: str, typed: Mapping[st
             target and unrelated questions.
         report: that was judged.
         place: its file.
-        typed: the options that measured it, by long name and ready to type, where the caller knows them; they are
-            kept. Else what the report records of them.
+        typed: what was typed by whoever reads this, ready to type: paths of both checkpoints by BASE and UNLEARNED,
+            options by their long names; all of it is kept. What was not typed is said as the report records it.
     """
     recorded = dict(_recorded(report))
-    for name in ("--window", "--tier") if typed else ():
-        recorded.pop(name, None)  # what was typed, or a policy's
+    for name in ("--window", "--tier") if "BASE" in typed else ():
+        recorded.pop(name, None)  # this measured it: what was typed, or a policy's
     typed = recorded | dict(typed)
     if report.verdict is not None and is_doubted(report.verdict):
         typed = {name: text for name, text in typed.items() if name not in BESIDE}
@@ -83,8 +83,8 @@ def complete_command(command: str, report: Report, place: str, typed: Mapping[st
 
 def _words(command: str, report: Report, typed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """What the capitals of a command stand for."""
-    yield "BASE", _location(report.provenance.base)
-    yield "UNLEARNED", _location(report.provenance.unlearned)
+    yield "BASE", typed.get("BASE") or _location(report.provenance.base)
+    yield "UNLEARNED", typed.get("UNLEARNED") or _location(report.provenance.unlearned)
     concept = _concept(report) if "--questions FILE" in command else ()
     if file := _value(typed, "--questions"):
         yield "FILE", " ".join((file, *concept))
@@ -152,7 +152,7 @@ def _kept(command: str, typed: Mapping[str, str]) -> Iterator[str]:
     words, audits = command.split(), command.startswith("ckdiff audit ")
     if audits or command.startswith("ckdiff attack "):
         for name, text in typed.items():
-            if name not in words and (name not in SAID_ONCE if audits else name in SHARED):
+            if name.startswith("-") and name not in words and (name not in SAID_ONCE if audits else name in SHARED):
                 yield text
 
 
@@ -161,3 +161,19 @@ def _output(command: str, place: str) -> Iterator[str]:
     wanted = TURNED_REPORT if command == TURNED else place
     if wanted != USUAL_REPORT:
         yield f"--output {shlex.quote(wanted)}"
+
+
+def break_command(command: str, width: int) -> list[str]:
+    r"""A command on lines of so many characters that a shell takes together; never broken within a word.
+
+    >>> break_command("ckdiff audit 'my base' NEW --window 1", 26)
+    ["$ ckdiff audit 'my base' \\", '    NEW --window 1']
+    """
+    lines = ["$"]
+    for word in map(shlex.quote, shlex.split(command)):
+        if len(f"{lines[-1]} {word} \\") > width and lines[-1] != "$":
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return lines

@@ -9,6 +9,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ckdiff.options import USUAL_REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -66,14 +68,16 @@ class Selection(NamedTuple):
         section: the name of one; None is all of them, or the first where a format carries one at a time.
         top: how many tensors and neurons a list holds.
         questions: how many questions are listed with their answers.
-        brief: the file in which the rest can be read, where one screen is to say it all; empty: everything is said.
-        typed: the options that the command was given, by long name and ready to type, for commands that measure again.
+        brief: whether one screen is to say it all; the rest can be read in the report's file.
+        place: the report's file, where commands to type next name it.
+        typed: what the command was given, ready to type, for commands that measure again (`complete_command`).
     """
 
     section: str | None = None
     top: int = 10
     questions: int = 0
-    brief: str = ""
+    brief: bool = False
+    place: str = USUAL_REPORT
     typed: Mapping[str, str] = MappingProxyType({})
 
 

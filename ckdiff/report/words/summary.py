@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from ckdiff.options import USUAL_REPORT
 from ckdiff.report.words import verdict as words
 from ckdiff.report.words.asked import lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
@@ -36,6 +38,8 @@ NAMED = 40
 SHOWN_ANSWERS = 3
 SHOWN_CHECKS = 4
 CHECKED: tuple[tuple[str, Outcome], ...] = (("failed", "failed"), ("lacking", "inconclusive"))
+NEW = re.compile(r"new(?:-([0-9]{1,4}))?\.h5")
+"""Reports of later models."""
 CLAUSE = re.compile(r"(?<=[.;:])\s+")
 TYPED = re.compile(r" \(`[^`]*`\)|[:,]? `ckdiff [^`]*`")
 """Commands within a sentence; on one screen they stand below it."""
@@ -162,22 +166,38 @@ def summary_answers(report: Report) -> list[Answer]:
 def next_commands(report: Report, found: Verdict, place: str, typed: Mapping[str, str] = NOTHING) -> list[str]:
     """Two commands that lead on from a verdict: what would measure what is lacking, and where the rest is read.
 
-    Where more facts have to be asked first, attacks on the same ones would show nothing.
+    Where more facts have to be asked first, attacks on the same ones would show nothing. Of a model that still knows
+    nothing more is measured: what came back is looked at, and the next model audited.
     """
+    name = printable(shlex.quote(place))
+    show, page = f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"
+    if again := again_command(report, found, place, typed):
+        return [page, again]
     few = lacks_facts(found) and not is_turned(found)
     wanted = () if few else commands_in(found)[:1]
-    lacking = [complete_command(command, report, place, typed) for command in wanted]
-    name = printable(shlex.quote(place))
-    return [*lacking, f"ckdiff show {name} --section verdict", f"ckdiff html {name} --output page.html"][:2]
+    return [*(complete_command(command, report, place, typed) for command in wanted), show, page][:2]
 
 
-def again_command(report: Report, found: Verdict) -> str:
+def again_command(report: Report, found: Verdict, place: str = USUAL_REPORT, typed: Mapping[str, str] = NOTHING) -> str:
     """The audit of the next model, where this one still knows; empty where something else is to be done first."""
     if found.knowledge != "still there" or found.label == "identical" or is_turned(found):
         return ""
-    command = complete_command("ckdiff audit BASE NEW --questions FILE", report, "new.h5")
+    command = complete_command("ckdiff audit BASE NEW --questions FILE", report, next_report(place), typed)
     source = "" if found.gate is None else printable(found.gate.source).removeprefix(OWN)
-    return command if source in ("", "default", OWN.rstrip(", ")) else f"{command} --policy {shlex.quote(source)}"
+    if "--policy" in typed or source in ("", "default", OWN.rstrip(", ")):
+        return command
+    return f"{command} --policy {shlex.quote(source)}"
+
+
+def next_report(place: str) -> str:
+    """A file for the report of the next model, beside that of this one: no report takes two pairs.
+
+    >>> next_report("ckdiff.h5"), next_report("out/new.h5"), next_report("out/new-2.h5")
+    ('new.h5', 'out/new-2.h5', 'out/new-3.h5')
+    """
+    path = PurePath(place)
+    earlier = NEW.fullmatch(path.name)
+    return str(path.with_name("new.h5" if earlier is None else f"new-{int(earlier[1] or 1) + 1}.h5"))
 
 
 def cut(text: str, length: int) -> str:
