@@ -84,23 +84,51 @@ def test_what_prompts_begin_with_alike_is_read_once(pairs: Pairs, name: str) -> 
         assert torch.allclose(one.log_p, other.log_p, atol=1e-5)
         assert torch.equal(one.first, other.first)
     if name == "llama":
-        # Fourteen tokens of one text, and two more of each of the four.
-        assert read[:2] == [(1, 14), (4, 2)]
+        # Fourteen tokens of one text, and what each of the four has more, with pads; then all answers' first tokens.
+        assert read == [(1, 14), (4, 3), (8, 1), (4, 13)]
 
 
 def test_no_prompt_is_read_twice(pairs: Pairs) -> None:
     model = loaded(pairs("llama").base)
     with torch.inference_mode():
         found = sizes(model, Way(32))
-        # Three and five tokens go together, and so do thirty and one more, which each answer brings along.
-        assert [one for one in found if one in ((2, 3), (1, 12), (2, 30))] == [(2, 3), (1, 12), (2, 30)]
-        assert found[-1] == (1, ALONE.length)
+        # With so many pads prompts go together, and behind them answers of like length, whatever stands before them.
+        assert found == [(4, 12), (7, 1), (6, 8), (3, 13), (2, 31), (8, 8), (2, 13)]
         positions = sum(rows * width for rows, width in found)
         assert positions < 0.75 * sum(one.length for one in TEXTS)
         assert max(rows for rows, _ in sizes(model, Way(2))) == 2
-        # A prompt with one answer is nothing to share.
+        # A prompt with one answer goes with others, and by itself where there are none.
         single = [one for one in TEXTS if one.answer == SAID[2]]
-        assert sum(rows for rows, _ in sizes(model, Way(32), single)) == len(single)
+        assert sizes(model, Way(32), single) == [(3, 12), (3, 13), (2, 31), (2, 13)]
+        assert sizes(model, Way(32), [ALONE]) == [(1, ALONE.length)]
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "gpt_oss"])
+def test_a_window_looks_back_as_far_beyond_a_gap(pairs: Pairs, name: str) -> None:
+    """Prompts that a window of four tokens holds, one with a gap before it, and answers that it does not hold."""
+    model = loaded(pairs(name).base)
+    texts = [Prompt(Question(""), ids, answer) for ids in ((9, 4), (7, 8, 9)) for answer in SAID]
+    with torch.inference_mode():
+        found, expected = read_answers(model, texts, Way(32)), read_apart(model, texts, Way(1))
+        assert sizes(model, Way(32), texts)[0] == (2, 3)
+    assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(found, expected, strict=True))
+
+
+class Untold(LiveModel):
+    """A model that cannot be told where tokens stand."""
+
+    numbered = False
+
+
+def test_prompts_of_one_length_go_together_where_no_gap_can_be(pairs: Pairs) -> None:
+    model = Untold(open_checkpoint(str(pairs("llama").base)), torch.float32, CPU)
+    model.load()
+    same = [Prompt(Question(""), (*ASKED[0][:-1], end), answer) for end in (4, 5) for answer in SAID[:2]]
+    with torch.inference_mode():
+        found, expected = read_answers(model, [*TEXTS, *same], Way(32)), read_apart(model, [*TEXTS, *same], Way(1))
+        assert sizes(model, Way(32), same) == [(2, 5), (4, 1)]
+        assert sizes(model, Way(32))[0] == (1, 3)
+    assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(found, expected, strict=True))
 
 
 class Remembering(LiveModel):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ckdiff.probes.live.generation import greedy
-from ckdiff.probes.live.together import TOKENS, Draws, draws, falls, layers_of
+from ckdiff.probes.live.remembered import layers_of
+from ckdiff.probes.live.together import TOKENS, Draws, draws, falls
 from tests.test_live_model import loaded
 
 if TYPE_CHECKING:

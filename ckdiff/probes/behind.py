@@ -2,8 +2,8 @@
 
 What a prompt left in the model's cache of keys and values is handed on to each of its answers. That is exact where the
 cache holds nothing else of a text, and where the longest text is computed as the prompt alone is; everything else, and
-what is streamed, is read text by text. Prompts of nearly one length go together: they are read as far as the shortest
-one goes, and their last tokens with each answer.
+what is streamed, is read text by text. Prompts of several lengths go together where a model can be told of the gaps
+before the shorter ones: see `remembered`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 
 from ckdiff.probes.forcing import Forced, check_finite, read_apart, read_forced
 from ckdiff.probes.live.patches import replace_forward
-from ckdiff.probes.live.together import FORWARD, fork, layers_of, read_alike
+from ckdiff.probes.live.remembered import beyond, fork, in_line, is_whole, layers_of
+from ckdiff.probes.live.together import FORWARD, read_alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     Ids = tuple[int, ...]
     Family = dict[Ids, list[int]]
-
-APART = 1
-"""So many forwards more it costs, about, to read prompts of another length by themselves."""
 
 
 def read_answers(
@@ -67,7 +65,7 @@ def read_answers(
 
 
 def _families(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> tuple[list[Family], list[int]]:
-    """Prompts that can be read once, each with the numbers of its texts, and the numbers of all other texts."""
+    """Prompts that are read at one time, each with the numbers of its texts, and the numbers of all other texts."""
     by_ids: Family = {}
     for number, prompt in enumerate(prompts):
         by_ids.setdefault(prompt.ids, []).append(number)
@@ -75,20 +73,23 @@ def _families(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> tuple[lis
     alone: list[int] = []
     for ids in sorted(by_ids, key=len):
         numbers = by_ids[ids]
-        lengths = {len(ids), *(prompts[number].length for number in numbers)}
-        if way.stream or len(numbers) == 1 or len({live.regime(length) for length in lengths}) > 1:
+        longest = max(prompts[number].length for number in numbers)
+        if way.stream or live.regime(len(ids)) != live.regime(longest):
             alone += numbers
-        elif families and len(families[-1]) < way.batch_size and _is_near(live, families[-1], ids, len(numbers)):
+        elif families and len(families[-1]) < way.batch_size and _is_near(live, families[-1], ids):
             families[-1][ids] = numbers
         else:
             families.append({ids: numbers})
-    return families, alone
+    single = [family for family in families if sum(map(len, family.values())) == 1]
+    alone += [number for family in single for numbers in family.values() for number in numbers]
+    return [family for family in families if family not in single], sorted(alone)
 
 
-def _is_near(live: LiveModel, family: Family, ids: Ids, texts: int) -> bool:
-    """Whether it is worth it to read what a prompt has more than the shortest of a family with each of its texts."""
-    short = len(next(iter(family)))
-    return (len(ids) - short) * texts <= APART * FORWARD and live.regime(short) == live.regime(len(ids))
+def _is_near(live: LiveModel, family: Family, ids: Ids) -> bool:
+    """Whether a prompt may be read with a family, and it costs less to pad them than to read it by itself."""
+    last = len(next(reversed(family)))
+    alike = live.regime(last) == live.regime(len(ids))
+    return alike and (last == len(ids) or (live.numbered and len(family) * (len(ids) - last) <= FORWARD))
 
 
 def _read_family(
@@ -97,9 +98,9 @@ def _read_family(
     """By number each text of a family."""
     owner = {number: place for place, numbers in enumerate(family.values()) for number in numbers}
     found: dict[int, Read] = {}
-    for part in _parts({number: prompts[number].length for number in owner}, most):
+    for part in _parts({number: len(prompts[number].answer) for number in owner}, most):
         some = [prompts[number] for number in part]
-        states = opened.behind([owner[number] for number in part], some)
+        states = opened.behind([owner[number] for number in part], [prompt.answer for prompt in some])
         check_finite(opened.live, states)
         looked = None if wanted is None else [wanted[number] for number in part]
         found |= dict(zip(part, read_forced(Forced(states, opened.head), some, looked), strict=True))
@@ -120,60 +121,65 @@ def _parts(lengths: Mapping[int, int], most: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """Prompts that were read as far as the shortest of them goes.
+    """Prompts that were read.
 
     Attributes:
         live: the model.
         last: what goes into its unembedding behind each of them [prompt, d_model].
-        cache: what it remembers of them.
+        cache: what it remembers of them, in line.
+        gaps: how much shorter each is than the longest [prompt].
         head: its unembedding.
-        length: how far they were read.
+        length: of the longest.
     """
 
     live: LiveModel
     last: Tensor
     cache: Any
+    gaps: Tensor
     head: Unembedding
     length: int
 
-    def behind(self, owners: Sequence[int], prompts: Sequence[Prompt]) -> Tensor:
+    def behind(self, owners: Sequence[int], answers: Sequence[Ids]) -> Tensor:
         """What goes into the unembedding where answers are predicted, answer by answer [position, d_model].
 
         Args:
-            owners: which of the prompts that were read each of these is.
-            prompts: with their answers.
+            owners: behind which of the prompts each stands.
+            answers: one or more tokens each.
         """
         index = torch.tensor(owners, device=self.last.device)
         states = self.last[index][:, None]
-        rest = [(*prompt.ids, *prompt.answer[:-1])[self.length :] for prompt in prompts]
-        width = max(map(len, rest))
+        width = max(map(len, answers)) - 1
         if width:
-            ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rest], device=index.device)
+            rows = [[*answer[:-1], *[0] * (width + 1 - len(answer))] for answer in answers]
+            ids, where = torch.tensor(rows, device=index.device), beyond(self.gaps[index], self.length, width)
+            cache = fork(self.cache, index)
             more, _ = _run(
-                self.live,
-                lambda: self.live.forward(input_ids=ids, use_cache=True, past_key_values=fork(self.cache, index)),
+                self.live, lambda: self.live.forward(input_ids=ids, use_cache=True, past_key_values=cache, **where)
             )
             states = torch.cat([states, more], 1)
-        first = self.length - 1
-        places = [slice(prompt.scored.start - first, prompt.scored.stop - first) for prompt in prompts]
-        return torch.cat([row[place] for row, place in zip(states, places, strict=True)])
+        return torch.cat([row[: len(answer)] for row, answer in zip(states, answers, strict=True)])
 
 
 def _open(live: LiveModel, prompts: Sequence[Ids]) -> _Opened | None:
-    """Read prompts as far as the shortest goes; None where the model remembers more of them than keys and values."""
+    """Read prompts, the shortest first; None where what the model remembers of them cannot be handed on."""
     outputs: list[Tensor] = []
-    length = min(map(len, prompts))
-    ids = torch.tensor([prompt[:length] for prompt in prompts], device=live.device)
+    width = len(prompts[-1])
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=live.device)
+    ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=live.device)
     hook = live.layers[-1].register_forward_hook(lambda module, args, result: outputs.append(result))
     try:
-        states, cache = _run(live, lambda: read_alike(live, ids))
+        states, cache = _run(live, lambda: read_alike(live, ids, len(prompts[0])))
     finally:
         hook.remove()
-    if not layers_of(cache):
+    if not (is_whole(cache, width) if len(prompts[0]) < width else layers_of(cache)):
         return None
     last = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1]
-    check_finite(live, last)
-    return _Opened(live, states[:, -1], cache, live.unembedding(last.flatten(0, 1)), length)
+    # What all begin with alike is not among them.
+    ends = lengths - 1 - (width - states.shape[1])
+    behind = torch.arange(len(prompts), device=live.device), ends
+    check_finite(live, last[behind])
+    head = live.unembedding(last[behind])
+    return _Opened(live, states[behind], in_line(cache, lengths), width - lengths, head, width)
 
 
 def _run(live: LiveModel, forward: Callable[[], Any]) -> tuple[Tensor, Any]:

@@ -14,6 +14,7 @@ parameter, each parameter must be filled, and a value that is not finite is refu
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +266,11 @@ class LiveModel:
         )
 
     # --------------------------------------------------------------------------------------------------- forward
+
+    @property
+    def numbered(self) -> bool:
+        """It can be told where each token stands; else gaps before texts would move them."""
+        return "position_ids" in inspect.signature(self.model.forward).parameters
 
     def regime(self, length: int) -> Hashable:
         """Equal for two lengths whose texts may share a forward: see `regimes`."""

@@ -10,11 +10,12 @@ values each length goes by itself.
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+
+from ckdiff.probes.live.remembered import cut, fork, is_whole, joined, layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,8 +26,6 @@ FORWARD = 24
 """So many positions cost about as much as a forward by itself, for which every weight is read."""
 TOKENS = 256
 """Of the vocabulary, whose shares of probability are added up before a token is drawn among them."""
-PLAIN = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
-"""Kinds of a cache's layers that hold keys and values [text, head, position, d_head], and nothing else of a text."""
 
 
 class Speaker(Protocol):
@@ -119,12 +118,10 @@ class _Texts:
 
     def join(self, other: _Texts) -> bool:
         """Take other texts of the same length in, where both caches can be put together."""
-        pairs = list(zip(layers_of(self.cache), layers_of(other.cache), strict=False))
-        if not pairs or any(_shape(own) != _shape(new) for own, new in pairs):
+        cache = joined(self.cache, other.cache)
+        if cache is None:
             return False
-        for own, new in pairs:
-            if own.keys is not None:
-                own.keys, own.values = torch.cat([own.keys, new.keys]), torch.cat([own.values, new.values])
+        self.cache = cache
         self.rows = self.rows + other.rows
         self.ids, self.logits = torch.cat([self.ids, other.ids]), torch.cat([self.logits, other.logits])
         return True
@@ -149,33 +146,6 @@ class _Texts:
             # What is cached was turned by the frequencies of a shorter text.
             out = self.live.forward(input_ids=self.ids, use_cache=True)
         self.logits, self.cache = out.logits[:, -1], out.past_key_values
-
-
-def fork(cache: Any, index: Tensor) -> Any:
-    """A cache of some of the texts of one that `layers_of` knows, any of them as often as it is named.
-
-    Args:
-        cache: of texts; it stays as it is.
-        index: their numbers [text].
-    """
-    found = copy(cache)
-    found.layers = [copy(layer) for layer in cache.layers]
-    for layer in found.layers:
-        if layer.keys is not None:
-            layer.keys, layer.values = layer.keys[index], layer.values[index]
-    return found
-
-
-def layers_of(cache: Any) -> list[Any]:
-    """The layers of a cache that holds keys and values and nothing else; none of any other."""
-    layers = list(getattr(cache, "layers", ()))
-    plain = type(cache).__name__ == "DynamicCache" and all(type(layer).__name__ in PLAIN for layer in layers)
-    return layers if plain else []
-
-
-def _shape(layer: Any) -> tuple[Any, ...]:
-    """The shape of what a layer of a cache holds of one text."""
-    return () if layer.keys is None else (type(layer), layer.keys.shape[1:], layer.values.shape[1:])
 
 
 def greedy_together(
@@ -265,23 +235,17 @@ def _begin(live: Speaker, groups: Sequence[Mapping[tuple[int, ...], list[int]]])
     width = len(texts[-1][0])
     ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt, _ in texts], device=live.device)
     lengths = torch.tensor([len(prompt) for prompt, _ in texts], device=live.device)
-    out = read_alike(live, ids, lengths)
-    layers = layers_of(out.past_key_values)
+    out = read_alike(live, ids, int(lengths.min()), lengths - 1)
     if len(groups) > 1:
-        if not layers or not all(_is_whole(layer, width) for layer in layers):
+        if not is_whole(out.past_key_values, width):
             return _begin(live, groups[:1])
         return [_cut(live, texts, lengths, out, len(next(iter(group)))) for group in groups]
-    if not layers and any(len(rows) > 1 for _, rows in texts):
+    if not layers_of(out.past_key_values) and any(len(rows) > 1 for _, rows in texts):
         owners = [owner for owner, (_, rows) in enumerate(texts) for _ in rows]
         texts = [(prompt, [row]) for prompt, rows in texts for row in rows]
         ids = ids[owners]
         out = live.forward(ends=lengths[owners] - 1, input_ids=ids, use_cache=True)
     return [_Texts(live, [list(rows) for _, rows in texts], ids, out.logits[:, -1], out.past_key_values)]
-
-
-def _is_whole(layer: Any, length: int) -> bool:
-    """Whether a layer of a cache holds every position of texts of a length, so that the last can be taken away."""
-    return length < getattr(layer, "sliding_window", length + 1)
 
 
 def _cut(
@@ -290,27 +254,21 @@ def _cut(
     """The texts of one length among those that were read with pads behind them, without any."""
     index = (lengths == length).nonzero()[:, 0]
     some = [texts[owner] for owner in index.tolist()]
-    cache = fork(out.past_key_values, index)
-    for layer in cache.layers:
-        if layer.keys is not None:
-            layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
-        if hasattr(layer, "cumulative_length"):
-            layer.cumulative_length = length
+    cache = cut(out.past_key_values, index, length)
     ids = torch.tensor([prompt for prompt, _ in some], device=live.device)
     return _Texts(live, [list(rows) for _, rows in some], ids, out.logits[index, -1], cache)
 
 
-def read_alike(live: Speaker, ids: Tensor, lengths: Tensor | None = None) -> Any:
+def read_alike(live: Speaker, ids: Tensor, shortest: int, ends: Tensor | None = None) -> Any:
     """The model's output behind texts, with a cache; what all of them begin with is read once.
 
     Args:
         live: the model.
         ids: [text, position], padded on the right; of the output only the last positions are there.
-        lengths: of each text [text]: there are logits behind each of them alone; None: all are as long as the longest,
-            and of all positions that are there.
+        shortest: how long the shortest text is.
+        ends: a position of each text [text], of which alone there are logits; None: of all that are there.
     """
-    ends = None if lengths is None else lengths - 1
-    length = _alike(ids, ids.shape[1] if lengths is None else int(lengths.min()))
+    length = _alike(ids, shortest)
     if (len(ids) - 1) * length > FORWARD and live.regime(length) == live.regime(ids.shape[1]):
         first = live.forward(input_ids=ids[:1, :length], use_cache=True)
         if layers_of(first.past_key_values):
