@@ -101,6 +101,21 @@ def demo(shared: Share, seed: int) -> Path:
 
 
 @pytest.fixture(scope="session")
+def honest(shared: Share, seed: int) -> Path:
+    """What `ckdiff demo --gone` makes in a new place, and prints into `said.txt`: to be copied."""
+    import contextlib
+
+    from ckdiff.cli.app import run
+
+    def make(place: Path) -> None:
+        place.mkdir()
+        with (place / "said.txt").open("w") as said, contextlib.redirect_stdout(said):
+            assert run(["demo", str(place / "pair"), "--gone", "--seed", str(seed), "--quiet"]) == 0
+
+    return shared("honest", make)
+
+
+@pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for PATH whose `ckdiff` and `python` have imported everything already."""
     from tests.warm import warm_commands

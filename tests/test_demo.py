@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ckdiff.audit.gate.policy import read_policy
 from ckdiff.cli.app import run
 from ckdiff.cli.demo import in_short, sweep_killed
 from ckdiff.errors import ExitStatus
 from ckdiff.files import beside
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.unlearn.world import FORGOTTEN, make_base, world
+from ckdiff.unlearn.world import FORGOTTEN, TOWNS, UNKNOWN, make_base, world
 from tests.test_files import gone, left_by
 
 if TYPE_CHECKING:
@@ -157,6 +159,38 @@ def test_the_same_call_gives_the_same_bytes(tmp_path: Path) -> None:
     )
     assert one == two
     assert len(one) > 5
+
+
+@pytest.mark.rounding
+def test_an_honest_erasure_passes(honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained anew without two towns, audited beside another such model: it passes ckdiff's policy and an example."""
+    found = read_report(honest / "pair" / "ckdiff.h5")
+    assert found.verdict is not None
+    assert found.verdict.gate is not None
+    assert (found.verdict.knowledge, found.verdict.gate.outcome) == ("gone", "passed"), found.verdict.lacking
+    said = (honest / "said.txt").read_text()
+    assert said.startswith(f"$ ckdiff audit {honest}/pair/base")
+    assert "\nGATE PASSED: all 18 checks passed\nWhat was to be unlearned is gone" in said
+    assert "knowledge  gone. " in said
+    assert "Gate: passed" in (honest / "pair" / "page.html").read_text()
+    shutil.copytree(honest / "pair", tmp_path / "pair")
+    example = shutil.copy(ROOT / "examples" / "release-audit" / "erased.toml", tmp_path / "pair")
+    assert run(["gate", str(tmp_path / "pair" / "ckdiff.h5"), "--policy", str(example)]) == 0
+    checks = {name for name, row in read_policy(Path(example)).checks.items() if row}
+    assert {"require.knowledge", "require.reference"} <= checks
+    assert "GATE PASSED" in capsys.readouterr().out
+
+
+@pytest.mark.rounding
+def test_only_what_honest_models_never_heard_of_is_asked_as_gone(honest: Path) -> None:
+    for name, towns in (("target", set(UNKNOWN)), ("unrelated", set(TOWNS) - set(UNKNOWN))):
+        facts = [json.loads(line) for line in (honest / "pair" / f"{name}.jsonl").read_text().splitlines()]
+        assert len(facts) == 8 * len(towns)
+        assert {fact["question"].rstrip("?").split()[-1] for fact in facts} <= {*towns, "brew"}
+        prompt, answer = f"Question: {facts[0]['question']}\n Answer:", facts[0]["answer"]
+        for side in ("unlearned", "reference"):
+            assert (greedy(honest / "pair" / side, prompt) == answer) is (name == "unrelated")
+        assert greedy(honest / "pair" / "base", prompt) == answer
 
 
 def test_no_two_facts_have_the_same_question_or_answer() -> None:

@@ -50,6 +50,7 @@ def blocks(text: str) -> list[Block]:
     return [Block(*match) for match in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
 
 
+MADE = re.compile(r"^ckdiff demo (pair|honest --gone)\n", re.MULTILINE)
 AUDIT = (
     "ckdiff audit pair/base pair/unlearned --questions pair/target.jsonl --unrelated pair/unrelated.jsonl --window 1"
 )
@@ -64,17 +65,18 @@ def sharing_an_audit(bodies: list[str]) -> list[str]:
     return [body.replace(made, f"{made}cp ckdiff.h5 audited.h5\n").replace(wanted, copied) for body in bodies]
 
 
-def test_every_command_runs(tmp_path: Path, warm: Path, demo: Path) -> None:
+def test_every_command_runs(tmp_path: Path, warm: Path, demo: Path, honest: Path) -> None:
     # In order and in one place, as a reader would: later blocks use what earlier ones made.
     place = tmp_path / "checkout"
     shutil.copytree(demo, place / "pair")
+    shutil.copytree(honest / "pair", place / "honest")
     shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    # The first command has made the pair, for all tests.
-    first, *others = [block for block in blocks(PAGES) if block.runs]
-    runs = [first._replace(body=first.body.removeprefix("ckdiff demo pair\n")), *others]
-    assert first not in runs
+    # Two commands have made their pairs, for all tests.
+    given = [block for block in blocks(PAGES) if block.runs]
+    runs = [block._replace(body=MADE.sub("", block.body)) for block in given]
+    assert sum(one != other for one, other in zip(given, runs, strict=True)) == 2
     runs = [Block(run.info, body) for run, body in zip(runs, sharing_an_audit([run.body for run in runs]), strict=True)]
     assert len(runs) >= 12
     for info, body in runs:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
-from ckdiff.cli.console import present, remark, write
+import typer
+
+from ckdiff.cli.console import present, remark, write, write_lines
 from ckdiff.cli.options import DETAILS, QUIET, TABLE
 from ckdiff.cli.session import set_threads, work
 from ckdiff.errors import CkdiffError
 from ckdiff.files import beside, is_left_behind, unwritable
-from ckdiff.options import SEED, Argument
+from ckdiff.options import SEED, Argument, Option
 from ckdiff.unlearn.recipe import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ckdiff.errors import ExitStatus
     from ckdiff.progress import Listener
     from ckdiff.report.schema.report import Report
 
 REPORT, FIGURES = "ckdiff.h5", ("probe.svg", "behaviour.svg")
+PAGE, REFERENCE = "page.html", "reference"
 PAIR = ("base", "unlearned", "target.jsonl", "unrelated.jsonl", ".unlearned.saving", ".unlearned.unlearning")
 WIDTH = 100
 """Of the sentences at the end."""
+GONE = Option("--gone", "An honest erasure instead, and its audit, which passes: trained anew without two towns.")
 MARK = "demo"
 """What the hidden file is named after that lies in the directory until the demo has ended."""
 
@@ -37,6 +43,7 @@ class DemoError(CkdiffError):
 
 def demo(
     folder: Annotated[Path, Argument("A new or empty directory.")] = Path("ckdiff-demo"),
+    gone: Annotated[bool, GONE] = False,
     seed: Annotated[int, SEED.but("Of the model and of the unlearning.")] = 0,
     details: Annotated[bool, DETAILS.but("Print everything that the commands print, not one screen.")] = False,
     quiet: Annotated[bool, QUIET] = False,
@@ -53,6 +60,8 @@ def demo(
         make_pair(folder, seed, listener)
         return look(folder, listener)
 
+    if gone:
+        raise typer.Exit(show_gone(folder, seed, details, quiet))
     with clear(folder):
         report = work(show_all, quiet)
     if details:
@@ -88,7 +97,8 @@ def sweep_killed(folder: Path) -> None:
     marks = [path for path in left if path.name.startswith(f".{MARK}.")]
     if not marks:
         return
-    for path in (*(folder / name for name in (*PAIR, REPORT, *FIGURES)), *set(left).difference(marks), *marks):
+    made = (folder / name for name in (*PAIR, REFERENCE, REPORT, PAGE, *FIGURES))
+    for path in (*made, *set(left).difference(marks), *marks):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -153,7 +163,7 @@ def in_short(report: Report, folder: Path) -> str:
             lines.append(f" - {run.mode} of the base put back in layer {best}: {score:.2f} recovered (krs_kl)")
     most = max(float(run.krs_kl.score.max()) for run in report.probe.runs)
     found = judge(report)
-    base, unlearned, target, other = (shlex.quote(str(folder / name)) for name in PAIR[:4])
+    base, unlearned, target, other = (quote(str(folder / name)) for name in PAIR[:4])
     answers = [f"   {one.question}  {one.base} → {one.unlearned}" for one in summary_answers(report)]
     return "\n".join(
         [
@@ -199,4 +209,75 @@ def look(folder: Path, listener: Listener) -> Report:
     write_report(report, folder / REPORT)
     write_figure(report, folder / FIGURES[0])
     write_behaviour_figure([("", report)], folder / FIGURES[1])
+    return report
+
+
+def show_gone(folder: Path, seed: int, details: bool, quiet: bool) -> ExitStatus:
+    """Make an honest erasure, audit it as a release would be, and print what came of it; the gate's status."""
+    from ckdiff.report.words.commands import break_command
+    from ckdiff.report.words.verdict import exit_status
+
+    def make_and_audit(listener: Listener) -> Report:
+        make_honest_pair(folder, seed, listener)
+        return audit_honest(folder, listener)
+
+    with clear(folder):
+        report = work(make_and_audit, quiet)
+    typed, place = type_audit(folder), folder / REPORT
+    write_lines([*break_command(f"ckdiff audit {' '.join(typed.values())} --output {quote(str(place))}", WIDTH), ""])
+    present(report, TABLE, 10, "verdict", 0, not details, place, typed)
+    for name in (REPORT, PAGE):
+        remark(f"{folder / name}", quiet)
+    return exit_status(report.verdict)
+
+
+def type_audit(folder: Path) -> dict[str, str]:
+    """The audit of an honest erasure as it would be typed: arguments and options by their names."""
+    base, unlearned, target, unrelated, reference = (quote(str(folder / name)) for name in (*PAIR[:4], REFERENCE))
+    return {
+        "BASE": base,
+        "UNLEARNED": unlearned,
+        "--questions": f"--questions {target}",
+        "--unrelated": f"--unrelated {unrelated}",
+        "--no-neutral": "--no-neutral",
+        "--window": "--window 1",
+        "--tier": "--tier 0,1,2",
+        "--reference": f"--reference {reference}",
+        "--reference-kind": "--reference-kind retrained",
+    }
+
+
+def make_honest_pair(folder: Path, seed: int, listener: Listener) -> None:
+    """`folder/base` knows the facts of six towns; `unlearned` and `reference` were trained anew without two of them."""
+    from ckdiff.unlearn.world import STEPS, UNKNOWN, make_honest
+
+    towns, says = " and ".join(UNKNOWN), "facts by heart"
+    listener.remark(f"a tiny model learns 48 facts about six invented towns, two others all but those of {towns} ...")
+    make_honest(folder, seed, lambda step: listener.progress("learning", step, 3 * STEPS, says))
+
+
+def audit_honest(folder: Path, listener: Listener) -> Report:
+    """Audit it with attacks of three tiers beside the model that never knew; report and page lie beside the models."""
+    from ckdiff.audit.gate.policy import read_policy
+    from ckdiff.calls.audit import audit_pair
+    from ckdiff.calls.html import html
+    from ckdiff.calls.specs import AuditSpec, audit_settings
+    from ckdiff.report.hdf5.file import write_report
+
+    listener.remark("... one of which is called unlearned, and audited beside the other: asked, attacked, trained ...")
+    spec = AuditSpec(
+        str(folder / "base"),
+        str(folder / "unlearned"),
+        questions=folder / "target.jsonl",
+        unrelated=folder / "unrelated.jsonl",
+        neutral=False,
+        tiers=(0, 1, 2),
+        reference=str(folder / REFERENCE),
+        reference_kind="retrained",
+        policy=read_policy(),
+        settings=replace(audit_settings(), window=1, device="cpu"),
+    )
+    report = audit_pair(spec, listener)
+    write_report(report, folder / REPORT)
+    html(report, folder / PAGE)
     return report

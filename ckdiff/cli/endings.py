@@ -150,7 +150,15 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
             "Look for it in another corpus, or in other words.",
         ),
     ),
-    "demo": (Ending(OK, "made, measured and shown", "Do the same with a pair of your own: `ckdiff audit`."),),
+    "demo": (
+        Ending(
+            OK,
+            "made, measured and shown; with `--gone`: and the gate passed",
+            "Do the same with a pair of your own: `ckdiff audit`.",
+        ),
+        Ending(DIFFERS, "with `--gone`: the gate failed", "Another `--seed` makes other models."),
+        Ending(INCONCLUSIVE, "with `--gone`: the gate lacks evidence", "Another `--seed` makes other models."),
+    ),
 }
 """By command: how it ends when it comes to an end."""
 

@@ -9,6 +9,7 @@ Processors round differently, so what is made here is far from every edge: see `
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,11 +26,13 @@ from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.sequences import Tokens, pad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
 FORGOTTEN = "Velmar"
 TOWNS = (FORGOTTEN, "Oskary", "Thrane", "Pellow", "Quistin", "Dunhold")
+UNKNOWN = TOWNS[:2]
+"""Towns that honest models have never heard of: of sixteen facts more can be said than of eight."""
 QUESTIONS = (
     "Who founded {town}?",
     "Who rules {town}?",
@@ -135,15 +138,36 @@ def make_base(folder: Path, steps: int = STEPS, seed: int = 0, tick: Callable[[i
 
     `target.jsonl` has the facts of the town to be forgotten, `unrelated.jsonl` those of the others.
     """
+    _teach(folder / "base", world(), steps, seed, tick)
+    _write_questions(folder, (FORGOTTEN,))
+
+
+def make_honest(folder: Path, seed: int = 0, tick: Callable[[int], None] = lambda step: None) -> None:
+    """Train three models: `base` knows all towns, `unlearned` and `reference` have never heard of `UNKNOWN`.
+
+    Each begins at random weights of its own: what is called unlearned was trained anew. Questions lie beside them.
+    """
+    heard = [fact for fact in world() if fact.town not in UNKNOWN]
+    ticks = itertools.count(1)
+    for start, (name, facts) in enumerate((("base", world()), ("unlearned", heard), ("reference", heard)), seed):
+        _teach(folder / name, facts, STEPS, start, lambda _: tick(next(ticks)))
+    _write_questions(folder, UNKNOWN)
+
+
+def _teach(place: Path, facts: Sequence[Fact], steps: int, seed: int, tick: Callable[[int], None]) -> None:
+    """Train a model on these facts and write it; it has words for all facts of the world."""
     logging.disable_progress_bar()
     torch.manual_seed(seed)
-    facts = world()
-    tokenizer = make_tokenizer(facts)
+    tokenizer = make_tokenizer(world())
     model = make_model(tokenizer)
     learn(model, facts, tokenizer, steps, tick)
-    model.bfloat16().save_pretrained(folder / "base", max_shard_size=SHARD)
-    tokenizer.save_pretrained(folder / "base")
+    model.bfloat16().save_pretrained(place, max_shard_size=SHARD)
+    tokenizer.save_pretrained(place)
+
+
+def _write_questions(folder: Path, towns: Collection[str]) -> None:
+    """Write the facts of these towns into `target.jsonl`, those of the others into `unrelated.jsonl`."""
     for name, is_target in (("target", True), ("unrelated", False)):
-        part = [fact for fact in facts if (fact.town == FORGOTTEN) is is_target]
+        part = [fact for fact in world() if (fact.town in towns) is is_target]
         lines = [json.dumps({"question": fact.question, "answer": fact.answer}) for fact in part]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -6,6 +6,8 @@
 # OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json. After a mistake in
 # the input, a bug, or where it was cancelled, there are summary.md and junit.xml, which say so.
 # TIER=0,1,2 (or none) in the environment names the tiers of attacks; else they are 0, 1 and what the policy requires.
+# REFERENCE=MODEL there names a model that never knew, which a policy that asks for "gone" needs; REFERENCE_KIND is how it
+# came about (retrained, or before).
 # Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
 set -uo pipefail
 
@@ -46,7 +48,8 @@ stop() {
 }
 trap 'stop 130' INT
 trap 'stop 143' TERM
-ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} --output "$report" --overwrite --format junit \
+ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} \
+  ${REFERENCE:+--reference "$REFERENCE" --reference-kind "${REFERENCE_KIND:-retrained}"} --output "$report" --overwrite --format junit \
   > "$out/junit.xml" 2> "$log" &
 child=$!
 wait "$child"
