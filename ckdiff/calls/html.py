@@ -19,6 +19,7 @@ def html(
     overwrite: bool = False,
     title: str | None = None,
     note: str | None = None,
+    answers: bool = True,
 ) -> Path:
     """Make a page of a report: one HTML file without network, for screen, phone and print.
 
@@ -28,6 +29,7 @@ def html(
         overwrite: whatever is there is replaced, but for the report itself.
         title: the heading; else the names of the pair, or of the campaign.
         note: a line below it: who made the page, and when.
+        answers: whether texts of questions and answers are shown; else numbers alone.
 
     Raises:
         CkdiffError: the report cannot be read, or the place holds something else.
@@ -37,10 +39,10 @@ def html(
 
     place = Path(output)
     if not isinstance(report, (str, PathLike)):
-        write_page(report, place, overwrite, title, note)
+        write_page(report, place, overwrite, title, note, answers)
         return place
     if place.exists() and Path(report).exists() and place.samefile(report):
         raise CkdiffError(f"{place}: is the report itself; name another file with -o FILE")
     check_place(place, overwrite)
-    write_page(read_any(Path(report)), place, overwrite, title, note)
+    write_page(read_any(Path(report)), place, overwrite, title, note, answers)
     return place

@@ -25,6 +25,7 @@ PLAN = Option("--plan", "Say what would run, how large and how long, and stop.",
 RESUME = Option("--resume", "Go on with what was interrupted.", RUNS)
 POLICY = Option("--policy -p", "A TOML file, or not-recovered; without it ckdiff's own policy.", POLICIES)
 DETAILS = Option("--details", "Print every check and figure, not one screen.")
+NO_ANSWERS = Option("--no-answers", "Leave out the texts of questions and answers; numbers stay.")
 KEY = Option("--key -k")
 BASE = Option("--base", "The model before: are its files those of the report?")
 UNLEARNED = Option("--unlearned", "The model after: are its files those of the report?")

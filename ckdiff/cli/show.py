@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ckdiff.cli.console import output, present, remark, write_json
-from ckdiff.cli.options import FORMAT, REPORT, SHOW_QUESTIONS, TABLE, TOP
+from ckdiff.cli.options import FORMAT, NO_ANSWERS, REPORT, SHOW_QUESTIONS, TABLE, TOP
 from ckdiff.errors import CkdiffError
 from ckdiff.options import Option
 from ckdiff.report.formats import FORMATS
@@ -32,12 +32,18 @@ def show(
     section: Annotated[str | None, SECTION] = None,
     show_questions: Annotated[int, SHOW_QUESTIONS] = 0,
     beside: Annotated[Path | None, BESIDE] = None,
+    no_answers: Annotated[bool, NO_ANSWERS] = False,
 ) -> None:
     """Show a report again, as it was printed or in another format."""
     from ckdiff.report.hdf5.file import read_any
     from ckdiff.report.schema.campaign import Campaign
 
     found = read_any(report)
+    if no_answers:
+        from ckdiff.report.words.withheld import WITHHELD, withhold
+
+        found = withhold(found)
+        remark(WITHHELD, quiet=False)
     if isinstance(found, Campaign):
         if section is not None or beside is not None:
             raise CkdiffError(f"{report}: holds a campaign, which has no sections; leave --section and --beside away")

@@ -23,6 +23,7 @@ from ckdiff.report.words.campaign import gates_text
 from ckdiff.report.words.names import pair_title
 from ckdiff.report.words.sections import SECTIONS, file_of
 from ckdiff.report.words.verdict import policy_text, verdict_line
+from ckdiff.report.words.withheld import WITHHELD, withhold
 
 if TYPE_CHECKING:
     from ckdiff.report.page.parts import Part
@@ -38,32 +39,37 @@ OPEN = 1
 """Parts that a narrow screen shows in full; the others are one line there, until they are opened."""
 
 
-def to_html(found: Report | Campaign, title: str | None = None, note: str | None = None) -> str:
+def to_html(found: Report | Campaign, title: str | None = None, note: str | None = None, answers: bool = True) -> str:
     """A report, of one pair or of a campaign, as a page; the same report gives the same text.
 
     Args:
         found: what the page shows.
         title: its heading; else the names of the pair, or of the campaign.
         note: a line below it: who made the page, and when; a report records no date.
+        answers: whether texts of questions and answers are shown.
     """
+    if not answers:
+        found = withhold(found)
+    notes = [WITHHELD] if not answers else []
+    notes += [cut(note, TITLE_LENGTH)] if note else []
     if isinstance(found, Campaign):
         heading = cut(title or f"Campaign {found.name}", TITLE_LENGTH)
-        return _page(found, f"{heading}: {gates_text(found)}", heading, file_of("page", "campaign").PARTS, note)
+        return _page(found, f"{heading}: {gates_text(found)}", heading, file_of("page", "campaign").PARTS, notes)
     names = pair_title(found.provenance)
     heading = cut(title or f"What unlearning changed: {names}", TITLE_LENGTH)
     finding = verdict_line(found.verdict) if found.verdict is not None else "no verdict"
     tab = cut(f"{finding} - {title or names}", TITLE_LENGTH)
     parts = chain(PARTS, *(file_of("page", name).PARTS for name in SECTIONS))
-    return _page(found, tab, heading, sorted(parts, key=lambda part: part.place), note)
+    return _page(found, tab, heading, sorted(parts, key=lambda part: part.place), notes)
 
 
-def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part], note: str | None) -> str:
+def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part], notes: list[str]) -> str:
     """The parts that show something, in one file."""
     shown = [(row, given) for row in rows if (given := row.show(found)) is not None]
     parts = [(row, render(row.template, given)) for row, given in shown]
     sides = None if isinstance(found, Campaign) else found.provenance
     own = {kind: _own(kind) for kind in ("css", "js")}
-    about = [text for text in (made_text(found), cut(note or "", TITLE_LENGTH)) if text]
+    about = [text for text in (made_text(found), *notes) if text]
     given = {
         "about": about,
         "title": title,

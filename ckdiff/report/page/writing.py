@@ -22,6 +22,7 @@ def write_page(
     overwrite: bool = False,
     title: str | None = None,
     note: str | None = None,
+    answers: bool = True,
 ) -> None:
     """Write a report as a page: beside the target, synced, and moved over it.
 
@@ -31,12 +32,13 @@ def write_page(
         overwrite: any other file there is replaced, too.
         title: the heading; else the names of the pair, or of the campaign.
         note: a line below it.
+        answers: whether texts of questions and answers are shown.
 
     Raises:
         ReportError: the place cannot be written to, or holds something else.
     """
     check_place(path, overwrite)
-    content = to_html(report, title, note).encode("utf-8")
+    content = to_html(report, title, note, answers).encode("utf-8")
     try:
         replace_file(path, content)
     except OSError as error:
