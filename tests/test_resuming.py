@@ -24,7 +24,7 @@ from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import KEPT, KEPT_MENDED, NOTHING_KEPT, Session
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.preparation import prepare
+from ckdiff.probes.preparation import prepare, settings_record
 from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
 from tests import reports
@@ -252,7 +252,7 @@ def test_an_audit_makes_each_attack_once(place: Path) -> None:
     assert {"pruning the unlearned", "codes"} <= told.stages.keys()
 
 
-def test_what_was_put_back_is_not_put_back_again(place: Path) -> None:
+def test_what_was_put_back_is_not_put_back_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, keep = audit_pair(AUDIT), place / "partial"
     assert whole.probe is not None
     first, *more = whole.probe.questions
@@ -275,12 +275,23 @@ def test_what_was_put_back_is_not_put_back_again(place: Path) -> None:
         spec = replace(AUDIT, settings=replace(SETTINGS, **changes))
         with pytest.raises(KeyboardInterrupt):
             audit_pair(spec, Told("layers").listener(), keep=keep, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("ckdiff.calls.audit.versions", lambda *names: {"torch": "another"})
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(AUDIT, Told("layers").listener(), whole, resume=True)
     # Windows that the verdict would want: those that can be wanted are swept, and then all is done again.
     assert AUDIT.probe is not None
     job = prepare(*open_pair(BEHAVE), read_questions_of(AUDIT.probe), AUDIT.settings)
     job.known = [list(row.answer_ids) for row in whole.probe.questions]
     assert find_swept(job, lambda probe: ("coeff",), whole.probe) is None
     assert find_swept(job, lambda probe: ("values",), whole.probe) is whole.probe
+    # Answers that the file gives have to be the same ones, as the base's own have.
+    for number, same in ((0, True), (1, False)):
+        answers = [tuple(number + one for one in row.answer_ids) for row in whole.probe.questions]
+        prompts = [replace(one, answer=said) for one, said in zip(job.prompts, answers, strict=True)]
+        given = replace(job, settings=replace(job.settings, given_answers=True), prompts=prompts, known=None)
+        done = replace(whole.probe, settings=settings_record(given))
+        assert (find_swept(given, lambda probe: ("values",), done) is done) is same
     told = Told()
     assert bytes_of(audit_pair(AUDIT, told.listener(), keep=keep, resume=True)) == bytes_of(whole, "s.h5")
     assert "layers" not in told.stages

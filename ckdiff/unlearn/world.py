@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 FORGOTTEN = "Velmar"
 TOWNS = (FORGOTTEN, "Oskary", "Thrane", "Pellow", "Quistin", "Dunhold")
-UNKNOWN = TOWNS[:2]
-"""Towns that honest models have never heard of: of sixteen facts more can be said than of eight."""
+UNKNOWN = TOWNS[:3]
+"""Towns that honest models have never heard of: with eight facts, or sixteen, a model that never knew is now and then
+too far from another one to tell."""
 QUESTIONS = (
     "Who founded {town}?",
     "Who rules {town}?",
