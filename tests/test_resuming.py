@@ -208,6 +208,19 @@ def test_attacks_are_there_where_they_asked_the_same_in_the_same_way(place: Path
     ):
         other = replace(same, reference="c", settings={**same.settings, name: found})
         assert not is_attacked(task, wanted, other, resume=True), name
+    # Its digest is of texts and answers: what else there is to a question changes what attacks make of it.
+    target, unrelated = task.asked.target, task.asked.unrelated
+    assert target is not None
+    asked = [
+        replace(
+            task.asked,
+            target=replace(target, questions=(replace(target.questions[0], **change), *target.questions[1:])),
+        )
+        for change in ({"kind": "town"}, {"cluster": "one"}, {"paraphrases": ("And?",)})
+    ]
+    asked.append(replace(task.asked, unrelated=replace(unrelated, digest="another")))
+    others = [replace(task, asked=one) for one in asked] + [replace(task, choices=[*task.choices, task.job.prompts[0]])]
+    assert [is_attacked(one, wanted, same, resume=True) for one in others] == [False] * 5
 
 
 def test_weights_that_changed_are_compared_again(place: Path) -> None:

@@ -31,6 +31,7 @@ from ckdiff.probes.base_answers import library_versions
 from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.probes.preparation import settings_record
 from ckdiff.progress import Listener
+from ckdiff.questions.values import canonical_digest
 from ckdiff.report.schema.attack import AttackQuestion, AttackReport
 from ckdiff.scoring.scores import METHOD
 
@@ -347,6 +348,7 @@ def settings_of(task: AskJob, plan: Battery) -> dict[str, str]:
         "matched": f"the first {MATCHED} tokens of an answer that no question holds",
         "questions_source": target.source,
         "questions_digest": target.digest,
+        "details_digest": _details(task),
         "samples": str(plan.options.samples),
         "seed": str(plan.options.seed),
         **(_trainings(plan.options) if any(ATTACKS[name].trains for name in plan.attacks) else {}),
@@ -354,6 +356,15 @@ def settings_of(task: AskJob, plan: Battery) -> dict[str, str]:
         "device": task.job.device.type,
         "bootstrap": METHOD,
     }
+
+
+def _details(task: AskJob) -> str:
+    """A digest of all else that is asked, and of which questions are about one fact or ask for one kind of thing."""
+    target = task.asked.target
+    assert target is not None
+    facts = [[one.cluster, one.kind, list(one.paraphrases)] for one in target.questions]
+    choices = [[list(prompt.ids), list(prompt.answer)] for prompt in task.choices]
+    return canonical_digest([facts, choices, task.asked.unrelated.digest])
 
 
 def _trainings(options: Options) -> dict[str, str]:
