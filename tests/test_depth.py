@@ -36,7 +36,7 @@ from ckdiff.weights.architectures import ARCHITECTURES
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import depth, report
 from tests.test_probe_cli import ASKED, ckdiff, made, place
-from tests.test_sweep import SINGLE
+from tests.test_sweep import BOTH, SINGLE
 from tests.tiny_families import ALL
 from tests.tiny_pairs import CPU, IDS, LAYERS, disturbed, prompts_of
 from tests.tokenizer_kinds import characters
@@ -159,7 +159,9 @@ def plainly(
                 yield source, number, question, whole - base.level(ids, prompt, (number, state))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [name if name in BOTH else pytest.param(name, marks=pytest.mark.thorough) for name in ALL]
+)
 def test_drops_are_those_of_plain_hooks(never: Callable[[str], list[Path]], name: str) -> None:
     """Every question of families that have something of their own, one of the others."""
     drops, every = found(never(name)), range(len(IDS))
