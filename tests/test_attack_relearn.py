@@ -32,7 +32,6 @@ from ckdiff.attacks.relearn import (
     weigh_ruin,
 )
 from ckdiff.attacks.training import batches_of, check_memory, check_trainable, descend, trainable
-from ckdiff.audit.verdict.verdict import judge
 from ckdiff.calls.attack import attack as call_attack
 from ckdiff.calls.attack import prepare_attack
 from ckdiff.calls.specs import AttackSpec
@@ -41,7 +40,6 @@ from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.progress import Listener, Stopped
 from ckdiff.report.exports.json import to_json
-from ckdiff.report.hdf5.file import read_report
 from ckdiff.scoring.matching import match_tables, pairings
 from ckdiff.scoring.settings import Settings
 from ckdiff.unlearn.sequences import Tokens, pad
@@ -640,32 +638,3 @@ def test_a_script_sees_what_was_left(
     assert run(arguments) in (0, 3)
     assert "an interrupted attack is there and will be discarded" in capfd.readouterr().err
     assert not left.exists()
-
-
-def test_what_was_never_known_is_gone_beside_another_that_never_knew(
-    place: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """From beginning to end: attacks of three tiers, depth and both statements; only the reference tells them apart."""
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(place / "base")
-    torch.manual_seed(0)
-    other = make_model(tokenizer)
-    learn(other, [fact for fact in world() if fact.town != FORGOTTEN], tokenizer, STEPS, lambda step: None)
-    other.save_pretrained(place / "other")
-    tokenizer.save_pretrained(place / "other")
-    beside = ("--reference", "other", "--reference-kind", "retrained", "--tier", "0,1,2")
-    asked = ("--questions", "target.jsonl", "--unrelated", "unrelated.jsonl", "--device", "cpu", "--tokens", 5)
-    little = ("--mode", "coeff", "--variant", "whole", "--direction", "restore", "--no-neutral", "--format", "json")
-    run([str(argument) for argument in ("audit", "base", "never", *asked, *beside, *little)])
-    verdict = json.loads(capfd.readouterr().out)["verdict"]
-    assert (verdict["knowledge"], verdict["lacking"]) == ("gone", []), verdict["lacking"]
-    held = {rule["name"] for rule in verdict["rules"] if rule["fired"]}
-    assert {"facts", "control", "ignorant", "gap", "apart", "level", "behaviour", "depth", "probability"} <= held
-    report = read_report(place / "ckdiff.h5")
-    assert report.attack is not None
-    assert report.depth is not None
-    assert report.attack.reference_digest == report.depth.reference_digest != ""
-    assert all(one.whole for one in report.attack.tiers)
-    bare = replace(report, depth=None, attack=replace(report.attack, reference=""))
-    assert judge(bare).knowledge == "not recovered"

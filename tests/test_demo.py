@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ckdiff.audit.gate.policy import read_policy
+from ckdiff.audit.verdict.verdict import judge
 from ckdiff.cli.app import run
 from ckdiff.cli.demo import in_short, sweep_killed
 from ckdiff.errors import ExitStatus
@@ -179,6 +181,23 @@ def test_an_honest_erasure_passes(honest: Path, tmp_path: Path, capsys: pytest.C
     checks = {name for name, row in read_policy(Path(example)).checks.items() if row}
     assert {"require.knowledge", "require.reference"} <= checks
     assert "GATE PASSED" in capsys.readouterr().out
+
+
+@pytest.mark.rounding
+def test_only_the_reference_tells_gone_from_not_recovered(honest: Path) -> None:
+    """Attacks of three tiers, depth and both statements, all of them beside one model; without it nothing is gone."""
+    found = read_report(honest / "pair" / "ckdiff.h5")
+    assert found.attack is not None
+    assert found.depth is not None
+    assert found.verdict is not None
+    assert found.verdict.lacking == ()
+    held = {rule.name for rule in found.verdict.rules if rule.fired}
+    assert {"facts", "control", "ignorant", "gap", "apart", "level", "behaviour", "depth", "probability"} <= held
+    assert found.attack.reference_digest == found.depth.reference_digest != ""
+    assert len(found.attack.tiers) == 3
+    assert all(one.whole for one in found.attack.tiers)
+    bare = replace(found, depth=None, attack=replace(found.attack, reference=""))
+    assert judge(bare).knowledge == "not recovered"
 
 
 @pytest.mark.rounding

@@ -46,12 +46,12 @@ PLAIN = replace(GRADDIFF, retain_loss="default", retain_weight=None, limit=None,
 
 
 FEW = "few.jsonl"
-"""A few of the unrelated questions: what most tests ask, since every measurement asks them all."""
+"""Every measurement asks all of its questions: few are enough where they are not what is tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A folder with `base`, `target.jsonl`, `unrelated.jsonl` and the few of it that are asked where nothing is said."""
+    """A folder with `base`, `target.jsonl`, `unrelated.jsonl` and the few of it that most tests ask."""
 
     root: Path
 
