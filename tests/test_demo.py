@@ -165,7 +165,7 @@ def test_the_same_call_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.rounding
 def test_an_honest_erasure_passes(honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Trained anew without three towns, audited beside another such model: it passes ckdiff's policy and an example."""
+    """Trained anew without two towns, audited beside another such model: it passes ckdiff's policy and an example."""
     found = read_report(honest / "pair" / "ckdiff.h5")
     assert found.verdict is not None
     assert found.verdict.gate is not None

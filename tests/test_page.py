@@ -38,14 +38,15 @@ from ckdiff.report.schema.attack import ReturnedAnswer
 from ckdiff.report.schema.comparison import COMPONENTS, Grid, LayerAlignment, LowRank
 from ckdiff.report.schema.layout import fields_of
 from ckdiff.report.schema.probe import SCORES, Curve
-from ckdiff.report.schema.verdict import LABELS, OUTCOMES, RuleResult
+from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
 from ckdiff.report.words.attack import BORROWED_NOTE
+from ckdiff.report.words.headlines import HEADLINES, TO_DO, UNFIT
 from ckdiff.report.words.intervals import WIDER
 from ckdiff.report.words.names import pair_names, pair_title
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.summary import in_short
 from ckdiff.report.words.terms import TERMS
-from ckdiff.report.words.verdict import HEADLINES, SHARES_LEGEND, TO_DO, UNFIT
+from ckdiff.report.words.verdict import SHARES_LEGEND
 from tests import reports
 from tests.reports import (
     attack_row,
@@ -531,15 +532,38 @@ def test_one_score_has_two_bands_where_a_verdict_stands_beside_and_that_is_said(
     assert "over all modes and windows of a direction" in SHARES_LEGEND
 
 
-def test_paper_holds_everything() -> None:
+def test_paper_holds_every_part_and_what_was_opened() -> None:
     """`benchmarks/page.mjs` prints it in a browser; this holds what does it."""
     page = to_html(full())
     print_style = page[page.index("@media print") :]
-    for rule in ("thead{display:table-header-group}", "details::details-content{content-visibility:visible}"):
+    for rule in (
+        "thead{display:table-header-group}",
+        ".wide::details-content{content-visibility:visible}",
+        "details:not(.wide):not([open])",
+        ".long tbody tr:nth-child(n+9 of :not([hidden])){display:none}",
+    ):
         assert rule in print_style
+    assert ".paper,.more{display:none}" in page.partition("@media print")[0]
+    sections = {one.attributes["id"]: one.attributes.get("class") for one in tree(full()).all("section")}
+    assert {name for name, kind in sections.items() if kind == "screen"} == {"neurons", "history"}
+    assert "not printed: Neurons, How it was unlearned." in page
+    assert "not printed" not in to_html(report(None))
     assert "counter(page)" in page
     assert 'addEventListener("beforeprint"' in page
     assert 'addEventListener("afterprint"' in page
+
+
+@pytest.mark.parametrize(("count", "more"), [(10, 0), (11, 3), (40, 32)])
+def test_paper_has_the_first_rows_of_a_long_table_and_says_how_many_more(count: int, more: int) -> None:
+    checks = tuple(
+        GateCheck(f"fail.{n}", outcome, "text", 1.0, 1.0) for outcome in ("failed", "passed") for n in range(count)
+    )
+    found = tree(report(None, verdict=verdict(gate=gate(checks=checks))))
+    said = [one.text for one in found.all("p") if "more" in (one.attributes.get("class") or "").split()]
+    # What failed is printed in whole.
+    assert said == ([f"{more} rows more: in the report, not on paper."] if more else [])
+    long = [one for one in found.all("table") if "long" in (one.attributes.get("class") or "").split()]
+    assert len(long) == bool(more)
 
 
 def test_a_narrow_screen_opens_part_by_part() -> None:

@@ -26,10 +26,11 @@ from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import ANOTHER, asking_text
 from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, break_command, complete_command
 from ckdiff.report.words.gates import gate_text
+from ckdiff.report.words.headlines import NEXT, UNFIT
 from ckdiff.report.words.known import STILL, Shown, shown_by
 from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.summary import ROOMS, again_command, checks_text, in_short, next_commands, unrelated_text
-from ckdiff.report.words.verdict import NEXT, UNFIT, action_text, advice_text, knowledge_text
+from ckdiff.report.words.verdict import action_text, advice_text, knowledge_text
 from tests.judged import answered, behaved, probed, report, side
 from tests.reports import attacks
 from tests.test_tables import rendered

@@ -21,6 +21,7 @@ from ckdiff.audit import judge as judging
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.cli.app import run as command
 from ckdiff.errors import ReportError
+from ckdiff.options import USUAL_REPORT
 from ckdiff.report.exports.json import to_json
 from ckdiff.report.formats import say
 from ckdiff.report.hdf5 import file as hdf5
@@ -30,14 +31,12 @@ from ckdiff.report.markdown.document import to_markdown
 from ckdiff.report.rows.csv import to_csv
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
 from ckdiff.report.terminal.view import to_view
+from ckdiff.report.words.headlines import HEADLINES, TO_DO, UNFIT
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.sections import Selection
 from ckdiff.report.words.verdict import (
-    HEADLINES,
     OUTCOME_WORDS,
     STATUSES,
-    TO_DO,
-    UNFIT,
     action_text,
     exit_status,
     exit_text,
@@ -301,10 +300,10 @@ def test_rules_and_shares_in_words() -> None:
 # --------------------------------------------------------------------------------------------------------- terminal
 
 
-def rendered(found: Report, width: int = 80, color: bool = False) -> str:
+def rendered(found: Report, width: int = 80, color: bool = False, place: str = USUAL_REPORT) -> str:
     output = io.StringIO()
     console = Console(file=output, width=width, force_terminal=color, color_system="truecolor" if color else None)
-    console.print(to_view(found, Selection("verdict")))
+    console.print(to_view(found, Selection("verdict", place=place)))
     return output.getvalue()
 
 
@@ -516,9 +515,10 @@ def test_an_old_report_is_judged_and_keeps_its_verdict(
     assert with_gate.verdict.label in LABELS
     assert same(read_report(written(with_gate, tmp_path / "new.h5")), with_gate)
     assert same(dataclasses.replace(with_gate, verdict=None), found)
-    status = command(["gate", str(tmp_path / "report-schema1.h5"), "--details"])
+    place = str(tmp_path / "report-schema1.h5")
+    status = command(["gate", place, "--details"])
     assert status == exit_status(with_gate.verdict)
-    assert capsys.readouterr().out == rendered(with_gate, width=120)
+    assert capsys.readouterr().out == rendered(with_gate, width=120, place=place)
 
 
 @pytest.mark.parametrize("format_name", ["table", "md", "csv", "junit"])

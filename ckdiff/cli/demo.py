@@ -32,7 +32,7 @@ PAGE, REFERENCE = "page.html", "reference"
 PAIR = ("base", "unlearned", "target.jsonl", "unrelated.jsonl", ".unlearned.saving", ".unlearned.unlearning")
 WIDTH = 100
 """Of the sentences at the end."""
-GONE = Option("--gone", "An honest erasure instead, and its audit, which passes: trained anew without three towns.")
+GONE = Option("--gone", "An honest erasure instead, and its audit, which passes: trained anew without two towns.")
 MARK = "demo"
 """What the hidden file is named after that lies in the directory until the demo has ended."""
 
@@ -248,11 +248,11 @@ def type_audit(folder: Path) -> dict[str, str]:
 
 
 def make_honest_pair(folder: Path, seed: int, listener: Listener) -> None:
-    """`folder/base` knows the facts of six towns; `unlearned` and `reference` are trained anew without three."""
+    """`folder/base` knows the facts of six towns; `unlearned` and `reference` are trained anew without two of them."""
     from ckdiff.unlearn.world import STEPS, UNKNOWN, make_honest
 
     says = "facts by heart"
-    towns = f"{', '.join(UNKNOWN[:-1])} and {UNKNOWN[-1]}"
+    towns = " and ".join(UNKNOWN)
     listener.remark(f"a tiny model learns 48 facts about six invented towns, two others all but those of {towns} ...")
     make_honest(folder, seed, lambda step: listener.progress("learning", step, 3 * STEPS, says))
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 FORGOTTEN = "Velmar"
 TOWNS = (FORGOTTEN, "Oskary", "Thrane", "Pellow", "Quistin", "Dunhold")
-UNKNOWN = TOWNS[:3]
-"""Towns that honest models have never heard of: with eight facts, or sixteen, a model that never knew is now and then
-too far from another one to tell."""
+UNKNOWN = TOWNS[:2]
+"""Towns that honest models have never heard of: with the eight facts of one, too few are asked to tell with most seeds;
+those of three cannot be suppressed in a copy of the base, as a control of attacks wants it, with some."""
 QUESTIONS = (
     "Who founded {town}?",
     "Who rules {town}?",

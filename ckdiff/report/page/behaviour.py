@@ -117,5 +117,5 @@ def _bleu_curve(points: Sequence[HistoryPoint]) -> Steps | None:
 
 PARTS = (
     Part(14, "answers", "Answers side by side", "answers.html", show),
-    Part(70, "history", "How it was unlearned", "history.html", show_history),
+    Part(70, "history", "How it was unlearned", "history.html", show_history, paper=False),
 )

@@ -78,6 +78,7 @@ def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part], 
         "parts": parts,
         "own": own,
         "open": OPEN,
+        "unprinted": [row.name for row, _ in shown if not row.paper],
     }
     return f"{BEGINNING}{render('page.html', given)}\n"
 

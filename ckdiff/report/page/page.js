@@ -199,10 +199,11 @@
   });
   document.addEventListener("toggle", prepareAll, true);
   window.addEventListener("hashchange", reveal);
-  // Paper has nothing to open: all of it is printed, and folded again afterwards.
+  // Paper has nothing to open: parts that a narrow screen folds are printed, and folded again afterwards; of what every
+  // screen folds, what the reader has opened.
   const unfolded = [];
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details:not([open])").forEach((one) => {
+    document.querySelectorAll("details.wide:not([open])").forEach((one) => {
       one.open = true;
       unfolded.push(one);
     });

@@ -110,7 +110,7 @@ def show_method(report: Report) -> Mapping[str, object]:
 
 PARTS = (
     Part(20, "coverage", "What was compared", "coverage.html", show_coverage),
-    Part(50, "neurons", "Neurons", "neurons.html", show_neurons),
+    Part(50, "neurons", "Neurons", "neurons.html", show_neurons, paper=False),
     Part(90, "provenance", "Provenance", "provenance.html", show_provenance),
     Part(100, "method", "Method and limits", "method.html", show_method),
 )

@@ -25,6 +25,7 @@ class Part(NamedTuple):
         name: its heading.
         template: file in `templates`.
         show: of a report (or campaign) what the template is given; None where there is nothing to show.
+        paper: whether it is printed as well.
     """
 
     place: int
@@ -32,6 +33,7 @@ class Part(NamedTuple):
     name: str
     template: str
     show: Callable[[Any], Mapping[str, object] | None]
+    paper: bool = True
 
 
 def cut(content: object, limit: int = CELL_LENGTH) -> str:

@@ -7,12 +7,13 @@ everything that comes back from here is printable.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
 from ckdiff.report.words.asked import asking_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED, commands_in, is_turned
+from ckdiff.report.words.headlines import HEADLINES, NEXT, TO_DO, UNFIT, Headline
 from ckdiff.report.words.known import STILL, shown_by
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
@@ -35,100 +36,11 @@ if TYPE_CHECKING:
     )
 
 
-class Headline(NamedTuple):
-    """A label for people: what it says, what that means, and what to do."""
-
-    title: str
-    meaning: str
-    action: str
-
-
-TO_DO: dict[Outcome, str] = {
-    "passed": "The policy is met, and nothing that it asks stands against a release. Beyond what it asks: ",
-    "failed": "Do not release: the policy is not met. ",
-    "inconclusive": "Do not release yet: what the policy asks for is not shown. Measure what is lacking. ",
-}
-"""What to do by the outcome of a gate, before what the finding itself asks for."""
-
-NEXT: dict[Knowledge, str] = {
-    "still there": "Unlearn it anew by other means, and audit the new model with the same options.",
-    "not recovered": "Set it beside a model that never knew (--reference MODEL).",
-    "gone": "Sign the report (`ckdiff attest`).",
-    "never there": "Ask questions that the base answers.",
-}
-"""What to do next by what became of the knowledge; where it is unknown, what is lacking says it."""
-
-UNFIT = "Do not release it as unlearned"
-"""How the advice of a label begins that a gate has said already where it did not pass."""
-
 FINDINGS: dict[Knowledge, Outcome] = {"still there": "failed", "gone": "passed"}
 """What a statement about the knowledge means by itself, whatever a policy allows; any other leaves it open."""
 
 NO_EFFECT: frozenset[Label] = frozenset({"identical", "no effect on these questions"})
 """Labels of pairs that do not differ in what was asked."""
-
-HEADLINES: dict[Label, Headline] = {
-    "identical": Headline(
-        "The two checkpoints are the same",
-        "Everything that was compared is equal, so that nothing can have been unlearned.",
-        "Both are the same model: check that the right two were given. If they were, the unlearning did not happen.",
-    ),
-    "no effect on these questions": Headline(
-        "The answers did not change beyond rounding",
-        "The unlearned model still says what the base says. If something was to be unlearned, these questions do not"
-        " show that it was.",
-        "Do not release it as unlearned. Ask more questions, and more directly about what was to go.",
-    ),
-    "suppressed": Headline(
-        "The base's inner states bring the answers back, no weight undone",
-        "With the base's inner states put in place the answers return, while every weight of the unlearned model"
-        " stays as it is: no weight that was tested had to be undone. That says what suffices, not what the unlearned"
-        " model knows by itself.",
-        "Do not release it as unlearned: whatever makes its inner states the base's again may bring the answers back.",
-    ),
-    "values edited": Headline(
-        "Value vectors were changed, and they alone explain it",
-        "The edit is in the value vectors, the weights in which a model is thought to store facts. That the answers"
-        " return with the base's does not say that they are nowhere else in the unlearned model.",
-        "Read what is said of the knowledge, and ask the same facts in other words before you call it erased.",
-    ),
-    "keys edited": Headline(
-        "Keys were changed, and they alone explain it",
-        "The edit is in the keys, the weights that decide when a value vector is used; the value vectors need not be"
-        " put back.",
-        "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
-    ),
-    "attention rerouted": Headline(
-        "Attention was changed, and it alone explains it",
-        "The edit is in how the model moves information between words; the MLPs' weights need not be put back.",
-        "Do not call it erased. Look at which layers were edited, and ask the same facts in other words.",
-    ),
-    "ancillary": Headline(
-        "Only the edges of the model were changed, or only they explain it",
-        "The edit is in the embedding, the norms or the unembedding, around the layers. It is undone by putting these"
-        " few weights back.",
-        "Do not release it as unlearned.",
-    ),
-    "mixed": Headline(
-        "No single part of the model carries the effect",
-        "What was put back alone brings some of the answers back, and nothing brings enough of them. How much each part"
-        " brings stands below.",
-        "Do not call it erased on this evidence: part of it can be undone. Read the shares.",
-    ),
-    "not localised": Headline(
-        "Nothing that was put back brings the answers back",
-        "No state and no weights that were put back bring the answers back: the model was trained anew, changed in"
-        " many places at once, or destroyed. The reason says what the weights look like.",
-        "That is no proof of erasure. Read what is said of the knowledge, and the side effects: a destroyed model has"
-        " lost the unrelated answers, too.",
-    ),
-    "inconclusive": Headline(
-        "The evidence is not enough for a verdict",
-        "A check of the measurement failed, the figures are too uncertain, or what is needed was not measured. This"
-        " says nothing in favour of the checkpoint.",
-        "Do not take it for a pass. Measure what is listed as not measured, and judge again.",
-    ),
-}
 
 KNOWLEDGE_WORDS: dict[Knowledge, str] = {
     "not recovered": "not recovered: no attack got it out; that it is gone is not shown",
