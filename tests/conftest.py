@@ -131,6 +131,14 @@ def warm_python(warm: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return sys.executable
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    """What tests write need not outlive this machine: thousands of reports would each wait for the disk, twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_before() -> Iterator[None]:
     """Commands set the number of torch's threads, for the whole process."""
