@@ -193,12 +193,13 @@ def test_the_audit_of_the_next_model_is_offered(changes: dict[str, Any], expecte
 
 def test_of_a_model_that_still_knows_the_next_one_is_audited_and_nothing_more_is_measured() -> None:
     lacking = ("no attack of tier 2 was tried (`ckdiff attack --questions FILE --tier 0,1,2`)",)
-    found = replace(ruled(matched=True), lacking=lacking)
+    gate = Gate(outcome="failed", source="p.toml", digest="", policy="", checks=())
+    found = replace(ruled(matched=True), lacking=lacking, gate=gate)
     page, again = next_commands(report(), found, "out/r.h5", TYPED)
     assert page == "ckdiff html out/r.h5 --output page.html"
     asked = "--questions q.csv --unrelated u.csv --chat-template --window 3 --policy p.toml"
     assert again == f"ckdiff audit 'my models/base' NEW {asked} --output out/new.h5"
-    assert next_commands(report(), found, "out/new.h5")[1].endswith(" --output out/new-2.h5")
+    assert next_commands(report(), found, "out/new.h5", TYPED)[1].endswith(" --output out/new-2.h5")
     open_ = next_commands(report(), replace(found, knowledge="unknown"), "out/r.h5", TYPED)
     assert open_[0].startswith("ckdiff attack --questions q.csv --tier 0,1,2")
 
