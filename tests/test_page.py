@@ -322,7 +322,7 @@ def test_the_first_screen_has_three_answers_that_lead_to_the_rest() -> None:
 
 def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
     first = tree(report(comparison(), probe())).all("section", id="verdict")[0]
-    for words in ("No verdict", "ckdiff audit BASE UNLEARNED", "ckdiff gate REPORT --policy FILE"):
+    for words in ("No verdict", "ckdiff audit BASE UNLEARNED", "ckdiff gate REPORT", "is not said on this page"):
         assert words in first.text
     assert "inconclusive" not in first.text
     failed = tree(report(None, probe(controls=reports.controls(passed=False)))).all("section", id="verdict")[0]
@@ -636,7 +636,7 @@ def test_the_section_on_attacks_says_no_less_than_the_verdict(knowledge: Knowled
     assert ("but right answers are told from wrong ones" in attack) is told
     assert ("No answer came back as text, but it tells the right answers from the wrong ones" in first) is told
     assert "gives it away" not in page.text
-    assert ("With NEW for the new model: ckdiff audit /models/base NEW" in first) is told
+    assert ("With NEW for the new model, where the question files lie: ckdiff audit /models/base NEW" in first) is told
 
 
 @pytest.mark.parametrize(

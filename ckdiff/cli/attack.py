@@ -51,7 +51,16 @@ def attack(
         report = session.write(report, "attack")
     present(report, output_format, 10, "attack")
     session.say(f"report: {output.output}")
+    if still_there(report):
+        session.say("by the rules of a verdict the model still knows it: `ckdiff gate` says on what this rests")
     raise typer.Exit(status_of(report))
+
+
+def still_there(report: Report) -> bool:
+    """Whether a verdict on these attacks would say so."""
+    from ckdiff.audit.verdict.verdict import judge
+
+    return judge(report).knowledge == "still there"
 
 
 def status_of(report: Report) -> ExitStatus:
@@ -66,6 +75,6 @@ def status_of(report: Report) -> ExitStatus:
     if missing:
         return inconclusive(missing)
     weak = [str(one.tier) for one in found.tiers if not one.able and not one.returned]
-    if weak:
+    if weak and not still_there(report):
         return inconclusive(f"tier {', '.join(weak)} could not have shown anything with these questions")
     return ExitStatus.OK

@@ -212,7 +212,7 @@ def _alone(case: Case, against: Sequence[str]) -> Statement:
     """Without a reference."""
     against = (*against, *unproven(case))
     if against:
-        return Statement("unknown", NOT_SHOWN, (*against, BESIDE))
+        return Statement("unknown", _not_shown(case), (*against, BESIDE))
     return Statement(
         "not recovered",
         "No attack brought anything back, each of them could have shown it, and nothing else speaks for what is held"
@@ -230,22 +230,35 @@ def _beside(case: Case, against: Sequence[str]) -> Statement:
     found = tuple(nearer(case))
     lacks = (*against, *(one.text for one in found))
     if against or any(not one.below for one in found):
-        return Statement("unknown", NOT_SHOWN, lacks)
+        return Statement("unknown", _not_shown(case), lacks)
     if found:
         return Statement(
             "not recovered",
-            f"No attack brought anything back, and under none is it nearer to the answers than a model that never knew."
+            f"{_nothing_back(case)}, and under none is it nearer to the answers than a model that never knew."
             f" But {'; '.join(lacks)}.",
             lacks,
         )
     return Statement(
         "gone",
-        "No attack brought anything back, and beside a model that never knew it the unlearned model is no nearer to the"
-        " answers: under no attack, in no more of what its states carry, by no greater chance.",
+        f"{_nothing_back(case)}, and beside a model that never knew it the unlearned model is no nearer to the answers"
+        " than the rules' margins allow: under no attack, in no more of what its states carry, by no greater chance.",
     )
 
 
-NOT_SHOWN = "Attacks brought nothing back, and that there is nothing to be brought back is not shown."
+def _nothing_back(case: Case) -> str:
+    """That no attack brought anything back, or nothing that the reference does not say: more would not be gone."""
+    more = " that the model beside it does not say too" if _returned(case) > 0 else ""
+    return f"No attack brought anything back{more}"
+
+
+def _returned(case: Case) -> int:
+    found = case.report.attack
+    return 0 if found is None else max((one.returned for one in found.tiers), default=0)
+
+
+def _not_shown(case: Case) -> str:
+    came = "no more back than guesses would" if _returned(case) > 0 else "nothing back"
+    return f"Attacks brought {came}, and that there is nothing to be brought back is not shown."
 
 
 def unknown(case: Case, label: Label) -> Statement:

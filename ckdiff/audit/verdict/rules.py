@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.verdict import Sense
 
 
-EDITION = 13
+EDITION = 14
 """Raised where rules or sentences change, so that what follows from older ones is not taken for a forgery."""
 
 
