@@ -31,7 +31,7 @@ from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.page import to_html, write_page
 from ckdiff.report.page.compare import BINS, LogBins
 from ckdiff.report.page.document import BEGINNING
-from ckdiff.report.page.rendering import render
+from ckdiff.report.page.rendering import _ticked, render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.attack import ReturnedAnswer
@@ -329,6 +329,15 @@ def test_without_a_verdict_the_page_says_how_to_get_one() -> None:
     assert "The probe is inconclusive: a control failed." in failed.text
 
 
+def test_what_stands_between_ticks_is_to_be_typed() -> None:
+    """Escaped like everything else; a tick alone stays."""
+    assert str(_ticked("do `a <b>` & `c`, or d")) == "do <code>a &lt;b&gt;</code> &amp; <code>c</code>, or d"
+    assert str(_ticked("it`s `a` so")) == "it<code>s </code>a` so"
+    assert str(_ticked("one ` tick")) == "one ` tick"
+    found = tree(dataclasses.replace(full(), verdict=verdict(lacking=("more facts (`ckdiff attack <x>`)",))))
+    assert "ckdiff attack <x>" in [one.text for one in found.all("section", id="verdict")[0].all("code")]
+
+
 def test_without_a_policy_the_page_says_so() -> None:
     found = tree(dataclasses.replace(full(), verdict=verdict()))
     assert "No policy was given" in found.all("section", id="judgement")[0].text
@@ -337,7 +346,7 @@ def test_without_a_policy_the_page_says_so() -> None:
 
 def test_what_was_not_measured_is_in_the_coverage() -> None:
     given = tree(full()).all("section", id="coverage")[0].text
-    assert verdict().unmeasured[0] in given
+    assert verdict().unmeasured[0].replace("`", "") in given
     bare = tree(report(comparison())).all("section", id="coverage")[0].text
     for command in ("ckdiff probe", "ckdiff behave"):
         assert command in bare

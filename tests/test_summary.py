@@ -81,7 +81,7 @@ def test_a_check_is_left_without_what_stands_elsewhere_on_the_screen() -> None:
 TARGET, UNRELATED = answered("target", 0.1, 0.0, 0.3, same=2), answered("unrelated", 0.9, 0.8, 1.0, same=9)
 ASKED = report(behaviour=behaved(TARGET, UNRELATED))
 UNSEEN = "With 10 questions, what shows in fewer than 25.9 % of such answers can go unseen."
-SURE = {"still there": "Other questions cannot unsay it.", "identical": "Every stored value was compared."}
+SURE = {"still there": "More questions will not change it.", "identical": "Every stored value was compared."}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_policy_that_does_not_ask_about_the_knowledge_releases_nothing() -> No
     verdict = replace(judge(ASKED), knowledge="still there", label="suppressed", lacking=())
     gate = Gate(outcome="passed", source="p.toml", digest="", policy="", checks=())
     still, asks = replace(verdict, gate=gate), GateCheck("require.knowledge", "passed", "", 0.0, 0.0)
-    assert "what it was to unlearn: the policy does not ask about that, and passed. Other" in in_short(ASKED, still)
+    assert "what it was to unlearn: the policy does not ask about that, and passed. More" in in_short(ASKED, still)
     assert (
         gate_text(still) == "the gate passed, by a policy (p.toml) that does not ask about the knowledge: 'still there'"
     )
@@ -138,17 +138,17 @@ def ruled(**fired: bool) -> Verdict:
 @pytest.mark.parametrize(
     ("found", "by", "seen"),
     [
-        (ruled(answers_kept=True, matched=True), "asked", "It says it when it is simply asked; other"),
-        (ruled(answers_kept=False, answers_back=True), "attacked", "Attacks got answers out of it; other"),
-        (ruled(answers_back=True, guessed=True), "attacked", "Attacks got answers out of it; other"),
+        (ruled(answers_kept=True, matched=True), "asked", "It says it when it is simply asked; more"),
+        (ruled(answers_kept=False, answers_back=True), "attacked", "Attacks got answers out of it; more"),
+        (ruled(answers_back=True, guessed=True), "attacked", "Attacks got answers out of it; more"),
         (
             ruled(answers_back=True, guessed=False, matched=True),
             "matched",
             "What came back as text may be guesses, but",
         ),
         (ruled(answers_back=False, matched=True), "matched", "What came back as text may be guesses, but it tells"),
-        (ruled(matched=False), "", "Other questions cannot unsay it."),
-        (ruled(), "", "Other questions cannot unsay it."),
+        (ruled(matched=False), "", "More questions will not change it."),
+        (ruled(), "", "More questions will not change it."),
     ],
 )
 def test_what_was_seen_is_said_in_plain_words(found: Verdict, by: Shown, seen: str) -> None:

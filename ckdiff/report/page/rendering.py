@@ -37,7 +37,7 @@ def environment() -> Environment:
     found = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_source), finalize=_escape, auto_reload=False
     )
-    found.filters |= {"count_of": numbers.count_of, "cut": cut, "lines": _lines}
+    found.filters |= {"count_of": numbers.count_of, "cut": cut, "lines": _lines, "ticked": _ticked}
     modules = {"behaviour": behaviour, "campaign": campaign, "compare": compare, "numbers": numbers}
     words = SimpleNamespace(**modules, probe=probe, terms=terms, verdict=verdict)
     found.globals |= {"svg": svg, "words": words}
@@ -59,6 +59,15 @@ def _lines(text: str, limit: int, more: str) -> Markup:
     lines = text.splitlines()
     shown = [cut(line, 500) for line in lines[:limit]]
     return Markup("\n").join([*shown, more] if more and len(lines) > limit else shown)
+
+
+def _ticked(text: str) -> Markup:
+    """A text in which what stands between backticks is to be typed."""
+    parts = printable(text).split("`")
+    # A tick without its other one stays.
+    pairs = parts if len(parts) % 2 else [*parts[:-2], "`".join(parts[-2:])]
+    shapes = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(shapes[place % 2].format(part) for place, part in enumerate(pairs))
 
 
 def _escape(value: object) -> object:

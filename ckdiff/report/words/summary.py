@@ -105,7 +105,7 @@ def _sure(report: Report, found: Verdict) -> str:
         return "If they are, nothing here is about what was to be unlearned."
     if found.knowledge == "still there":
         seen = plainly(found, report.attack)
-        return f"{seen}; other questions cannot unsay that." if seen else "Other questions cannot unsay it."
+        return f"{seen}; more questions will not change that." if seen else "More questions will not change it."
     if math.isnan(found.detectable):
         return "Nothing was asked, so that nothing is sure."
     asked = len(answers_of(report, "target"))
