@@ -86,7 +86,7 @@ def test_its_commands_and_options_exist() -> None:
     wanted = {name: set(re.findall(r"(?<=\s)--[a-z][\w-]*", rest)) for name, rest in called}
     for line in re.findall(r"options\+?=\((.*)\)", script):
         wanted["audit"] |= set(re.findall(r"--[a-z][\w-]*", line))
-    assert len(wanted["audit"]) == 8
+    assert len(wanted["audit"]) == 10
     for name, options in wanted.items():
         there = {word for one in group.commands[name].params for word in (*one.opts, *one.secondary_opts)}
         assert options <= there, name

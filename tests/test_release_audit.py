@@ -82,13 +82,40 @@ def test_the_script_wants_its_arguments() -> None:
 
 
 def test_a_key_that_is_not_there_is_missed_before_the_work(tmp_path: Path) -> None:
+    """And papers of an earlier audit are gone, whatever comes; an empty file is what an unset secret leaves."""
     key, out = tmp_path / "key.pem", tmp_path / "out"
     for missing in (key, Path(f"{key}.pub")):
+        out.mkdir()
+        (out / "junit.xml").write_text("of an earlier audit")
+        missing.write_text("\n")
         command = [str(one) for one in (EXAMPLE / "audit.sh", "base", "unlearned", "policy.toml", out, key)]
         run = subprocess.run(command, capture_output=True, text=True)
-        assert (run.returncode, run.stderr.count("\n"), out.exists()) == (2, 1, False)
-        assert run.stderr.startswith(f"{missing}: cannot be read; `ckdiff attest --new-key {key}` makes")
-        missing.touch()
+        assert (run.returncode, run.stderr.count("\n"), list(out.iterdir())) == (2, 1, [])
+        assert run.stderr.startswith(f"{missing}: no key can be read; `ckdiff attest --new-key {key}` makes")
+        missing.write_text("-----BEGIN")
+        out.rmdir()
+
+
+@pytest.mark.parametrize("fails", ["html", "show", "attest", "verify"])
+def test_what_fails_behind_a_passed_gate_leaves_no_paper_that_says_so(tmp_path: Path, fails: str) -> None:
+    """In the place of ckdiff a command whose audit passes, and one of whose others fails."""
+    commands, out, key = tmp_path / "bin", tmp_path / "out", tmp_path / "key.pem"
+    commands.mkdir()
+    for file in (key, Path(f"{key}.pub")):
+        file.write_text("-----BEGIN")
+    stand_in = commands / "ckdiff"
+    stand_in.write_text(
+        f'#!/bin/sh\n[ "$1" = {fails} ] && {{ echo "ckdiff: no such key" >&2; exit 2; }}\n'
+        f'[ "$1" = audit ] && echo whole > "{out}/report.h5"\necho "GATE PASSED"\n'
+    )
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    command = [str(one) for one in (EXAMPLE / "audit.sh", "base", "unlearned", "policy.toml", out, key)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (2, "ckdiff: no such key\n")
+    assert "PASSED" not in (out / "summary.md").read_text()
+    (error,) = ElementTree.parse(out / "junit.xml").getroot().iter("error")
+    assert error.get("message") == f"the gate passed, and then ckdiff {fails} failed: no release"
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -27,8 +27,9 @@ from ckdiff.errors import CkdiffError
 from ckdiff.probes.preparation import prepare, settings_record
 from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
+from ckdiff.scoring.settings import UNCHATTED
 from tests import reports
-from tests.test_probe_cli import ASKED, ckdiff, made, place
+from tests.test_probe_cli import ASKED, ckdiff, made, place, save_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -221,6 +222,17 @@ def test_attacks_are_there_where_they_asked_the_same_in_the_same_way(place: Path
     asked.append(replace(task.asked, unrelated=replace(unrelated, digest="another")))
     others = [replace(task, asked=one) for one in asked] + [replace(task, choices=[*task.choices, task.job.prompts[0]])]
     assert [is_attacked(one, wanted, same, resume=True) for one in others] == [False] * 5
+
+
+def test_who_does_not_use_the_chat_template_hears_of_it_before_anything_is_asked(place: Path) -> None:
+    plain, told = Told(BASE), Told(BASE)
+    for one in (plain, told):
+        with pytest.raises(KeyboardInterrupt):
+            audit_pair(AUDIT, one.listener())
+        for side in ("base", "unlearned"):
+            save_tokenizer(place / side, chat_template="{{ messages[0].content }}")
+    assert UNCHATTED not in plain.remarks
+    assert UNCHATTED in told.remarks
 
 
 def test_weights_that_changed_are_compared_again(place: Path) -> None:

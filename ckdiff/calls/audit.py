@@ -24,6 +24,7 @@ from ckdiff.calls.swept import sweep
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.progress import Listener
 from ckdiff.report.words.sections import MEASURED
+from ckdiff.scoring.settings import UNCHATTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,8 +246,9 @@ def _ask_and_probe(
 
     base, unlearned = work.sides
     swapped = doubt_order(base.root, report.provenance.base.digest)
-    if swapped:
-        listener.remark(swapped)
+    for doubt in (swapped, UNCHATTED if UNCHATTED in work.task.notes else ""):
+        if doubt:
+            listener.remark(doubt)
     try:
         work.begin("behave", listener)
         said = _behaviour(work, report, listener)

@@ -16,14 +16,17 @@ if [[ $# -lt 4 || $# -gt 5 ]]; then
   exit 2
 fi
 base=$1 unlearned=$2 policy=$3 out=$4 key=${5:-}
-# Hours of work should not end in a misspelt name.
+# Papers of an earlier audit must not be taken for those of this one, whatever comes.
+if [[ -d $out ]]; then
+  rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} || exit 2
+  [[ -w $out ]] || { echo "$out: cannot be written into; name another directory" >&2; exit 2; }
+fi
+# Hours of work should not end in a misspelt name, or in a secret that nobody has set.
 for file in ${key:+"$key" "$key.pub"}; do
-  [[ -r $file ]] || { echo "$file: cannot be read; \`ckdiff attest --new-key $key\` makes both files of a key" >&2; exit 2; }
+  grep -qs -e '-----BEGIN' "$file" || { echo "$file: no key can be read; \`ckdiff attest --new-key $key\` makes both files of one" >&2; exit 2; }
 done
 mkdir -p "$out" || exit 2
 report=$out/report.h5
-# Papers of an earlier audit must not be taken for those of this one.
-rm -f "$out"/{report.h5,report.h5.intoto.json,page.html,summary.md,junit.xml} || exit 2
 
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
@@ -64,14 +67,18 @@ fi
 cat "$log" >&2
 : > "$log"
 
-# A verdict without its papers is no release: what fails from here on fails the release.
-ckdiff html "$report" --output "$out/page.html" --overwrite || exit
-ckdiff show "$report" --section verdict --format md > "$out/summary.md" || exit
+# A verdict without its papers is no release: what fails from here on fails the release, and no paper says that it passed.
+late() {
+  "$@" 2> "$log" && { cat "$log" >&2; return; }
+  local failed=$?
+  [[ $status -ne 0 ]] && cat "$log" >&2 || no_result "$failed" "the gate passed, and then ckdiff $2 failed: no release"
+  exit "$failed"
+}
+late ckdiff html "$report" --output "$out/page.html" --overwrite
+late ckdiff show "$report" --section verdict --format md > "$out/summary.md"
 cat "$out/summary.md"
 if [[ -n $key ]]; then
-  ckdiff attest "$report" --key "$key" || exit
-  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --key "$key.pub" --require-passed || exit
-else
-  ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" --require-passed || exit
+  late ckdiff attest "$report" --key "$key"
 fi
+late ckdiff verify "$report" --base "$base" --unlearned "$unlearned" --policy "$policy" ${key:+--key "$key.pub"} --require-passed
 exit "$status"
