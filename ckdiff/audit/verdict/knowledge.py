@@ -246,18 +246,18 @@ def _beside(case: Case, against: Sequence[str]) -> Statement:
 
 
 def _nothing_back(case: Case) -> str:
-    """That no attack brought anything back, or nothing that the reference does not say: more would not be gone."""
-    more = " that the model beside it does not say too" if _returned(case) > 0 else ""
-    return f"No attack brought anything back{more}"
+    """That no attack brought anything back, or no more than guesses: the rules before have seen to that."""
+    return f"No attack brought {'more back than guesses would' if _returned(case) else 'anything back'}"
 
 
-def _returned(case: Case) -> int:
+def _returned(case: Case) -> bool:
+    """Whether an answer came back at all."""
     found = case.report.attack
-    return 0 if found is None else max((one.returned for one in found.tiers), default=0)
+    return found is not None and any(one.returned > 0 for one in found.tiers)
 
 
 def _not_shown(case: Case) -> str:
-    came = "no more back than guesses would" if _returned(case) > 0 else "nothing back"
+    came = "no more back than guesses would" if _returned(case) else "nothing back"
     return f"Attacks brought {came}, and that there is nothing to be brought back is not shown."
 
 

@@ -225,7 +225,7 @@ def headline(found: AttackReport, verdict: Verdict | None = None) -> str:
     if verdict is not None and shown_by(verdict) == "matched":
         return f"{words} ({where}), but right answers are told from wrong ones far more often than by chance"
     if verdict is not None and best.returned and verdict.knowledge == "gone":
-        return f"{words} ({where}), which the model beside it says too"
+        return f"{words} ({where}), no more than guesses would bring"
     return f"{words} ({where})"
 
 
