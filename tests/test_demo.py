@@ -16,7 +16,7 @@ import pytest
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.verdict.verdict import judge
 from ckdiff.cli.app import run
-from ckdiff.cli.attack import status_of
+from ckdiff.cli.attack import status_of, still_there
 from ckdiff.cli.demo import in_short, sweep_killed
 from ckdiff.errors import ExitStatus
 from ckdiff.files import beside
@@ -202,18 +202,20 @@ def test_only_the_reference_tells_gone_from_not_recovered(honest: Path) -> None:
     assert judge(bare).knowledge == "not recovered"
     # Nobody may read that nothing came back where something did.
     assert judge(found).knowledge_reason.startswith("No attack brought anything back, and beside")
-    for beyond, begins in (
-        (0, "No attack brought anything back that the model beside it does not say too, and beside"),
-        (1, "Attacks brought no more back than guesses would, and that there"),
+    for beyond, asked, begins in (
+        (0, 16, "No attack brought more back than guesses would, and beside"),
+        (1, 16, "Attacks brought no more back than guesses would, and that there"),
+        (1, 60, "No attack brought more back than guesses would, and beside"),
     ):
-        last = replace(found.attack.tiers[2], returned=1, beyond=beyond, chance=0.2)
+        last = replace(found.attack.tiers[2], returned=1, beyond=beyond, asked=asked, chance=0.2)
         attacked = replace(found.attack, tiers=(*found.attack.tiers[:2], last))
         verdict = judge(replace(found, attack=attacked))
         assert verdict.knowledge_reason.startswith(begins)
         head = headline(attacked, verdict)
-        assert head.startswith("1 of 16 answers came back word for word, in tier 2")
-        assert head.endswith("which the model beside it says too") is (verdict.knowledge == "gone") is (beyond == 0)
-    assert "says too" not in headline(found.attack, found.verdict)
+        assert head.startswith(f"1 of {asked} answers came back word for word, in tier 2")
+        assert head.endswith("no more than guesses would bring") is (verdict.knowledge == "gone")
+        assert (verdict.knowledge == "gone") is begins.startswith("No attack")
+    assert "guesses" not in headline(found.attack, found.verdict)
 
 
 def test_attacks_that_show_the_knowledge_are_no_weak_ones(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,9 +223,11 @@ def test_attacks_that_show_the_knowledge_are_no_weak_ones(demo: Path, capsys: py
     report = read_report(demo / "ckdiff.h5")
     assert report.attack is not None
     weak = replace(report.attack, tiers=tuple(replace(one, able=False, returned=0) for one in report.attack.tiers))
-    assert status_of(replace(report, attack=weak)) == 0
+    seen = replace(report, attack=weak)
+    assert status_of(seen, still_there(seen)) == 0
     blind = replace(weak, rows=(), tiers=tuple(replace(one, z=0.0, p=1.0) for one in weak.tiers))
-    assert status_of(replace(report, behaviour=None, attack=blind)) == 3
+    unseen = replace(report, behaviour=None, attack=blind)
+    assert status_of(unseen, still_there(unseen)) == 3
     assert "could not have shown anything with these questions" in capsys.readouterr().err
 
 

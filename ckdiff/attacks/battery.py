@@ -234,7 +234,6 @@ def _open_kept(task: AskJob, plan: Battery, keeping: Keeping) -> Kept:
         settings_of(task, plan),
         settings_record(job),
         [(prompt.ids, prompt.question.cluster, prompt.question.kind) for prompt in job.prompts],
-        [prompt.ids + prompt.answer for prompt in task.choices],
         keeping.weights,
         [(str(shard.path), shard.size, shard.path.stat().st_mtime_ns) for shard in reference],
         library_versions(),

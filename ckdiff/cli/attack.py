@@ -51,9 +51,10 @@ def attack(
         report = session.write(report, "attack")
     present(report, output_format, 10, "attack")
     session.say(f"report: {output.output}")
-    if still_there(report):
+    known = still_there(report)
+    if known:
         session.say("by the rules of a verdict the model still knows it: `ckdiff gate` says on what this rests")
-    raise typer.Exit(status_of(report))
+    raise typer.Exit(status_of(report, known))
 
 
 def still_there(report: Report) -> bool:
@@ -63,8 +64,13 @@ def still_there(report: Report) -> bool:
     return judge(report).knowledge == "still there"
 
 
-def status_of(report: Report) -> ExitStatus:
-    """The exit status: with an attack that was asked for and not measured, nothing can be concluded."""
+def status_of(report: Report, known: bool) -> ExitStatus:
+    """The exit status: with an attack that was asked for and not measured, nothing can be concluded.
+
+    Args:
+        report: with attacks.
+        known: they show that the model still knows: then they could show something.
+    """
     found = report.attack
     if found is not None and not found.tiers and any(one.returned >= 0 for one in found.rows):
         # Only what warns was asked for, and it was measured.
@@ -75,6 +81,6 @@ def status_of(report: Report) -> ExitStatus:
     if missing:
         return inconclusive(missing)
     weak = [str(one.tier) for one in found.tiers if not one.able and not one.returned]
-    if weak and not still_there(report):
+    if weak and not known:
         return inconclusive(f"tier {', '.join(weak)} could not have shown anything with these questions")
     return ExitStatus.OK

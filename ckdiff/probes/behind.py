@@ -70,19 +70,18 @@ def _families(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> tuple[lis
     for number, prompt in enumerate(prompts):
         by_ids.setdefault(prompt.ids, []).append(number)
     families: list[Family] = []
-    alone: list[int] = []
     for ids in sorted(by_ids, key=len):
         numbers = by_ids[ids]
         longest = max(prompts[number].length for number in numbers)
         if way.stream or live.regime(len(ids)) != live.regime(longest):
-            alone += numbers
-        elif families and len(families[-1]) < way.batch_size and _is_near(live, families[-1], ids):
+            continue
+        if families and len(families[-1]) < way.batch_size and _is_near(live, families[-1], ids):
             families[-1][ids] = numbers
         else:
             families.append({ids: numbers})
-    single = [family for family in families if sum(map(len, family.values())) == 1]
-    alone += [number for family in single for numbers in family.values() for number in numbers]
-    return [family for family in families if family not in single], sorted(alone)
+    shared = [family for family in families if sum(map(len, family.values())) > 1]
+    together = {number for family in shared for numbers in family.values() for number in numbers}
+    return shared, [number for number in range(len(prompts)) if number not in together]
 
 
 def _is_near(live: LiveModel, family: Family, ids: Ids) -> bool:
