@@ -9,27 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ckdiff.audit.gate.checks import CHECKS
 from ckdiff.audit.gate.policy import read_policy
 from ckdiff.audit.judge import judge_report
 from ckdiff.audit.verdict.absence import BESIDE, COMMAND
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.side_effects import SWAPPED
 from ckdiff.audit.verdict.verdict import judge
-from ckdiff.cli.again import type_policy
+from ckdiff.cli.again import type_policy, type_recorded
 from ckdiff.cli.attack import attack
 from ckdiff.cli.audit import audit
 from ckdiff.cli.groups import slots_of
 from ckdiff.options import CHAT_PROMPT, DEFAULT_TEMPLATE, USUAL_REPORT, Option
 from ckdiff.report.schema.report import Provenance, Report
 from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, RuleResult, Verdict
+from ckdiff.report.terminal.summary import SideBySide
 from ckdiff.report.terminal.view import to_view
 from ckdiff.report.words.asked import ANOTHER, asking_text
 from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, break_command, complete_command
-from ckdiff.report.words.gates import gate_text
+from ckdiff.report.words.gates import SUBJECTS, check_subject, gate_text
 from ckdiff.report.words.headlines import NEXT, UNFIT
 from ckdiff.report.words.known import STILL, Shown, shown_by
 from ckdiff.report.words.sections import Selection
-from ckdiff.report.words.summary import ROOMS, again_command, checks_text, in_short, next_commands, unrelated_text
+from ckdiff.report.words.summary import (
+    ROOMS,
+    Answer,
+    again_command,
+    checks_text,
+    in_short,
+    next_commands,
+    unrelated_text,
+)
 from ckdiff.report.words.verdict import action_text, advice_text, knowledge_text
 from tests.judged import answered, behaved, probed, report, side
 from tests.reports import attacks
@@ -53,6 +63,10 @@ def gated(*checks: tuple[str, Outcome]) -> Verdict:
         ([], ""),
         (["fail.labels"], "what fail.labels is about (fail.labels)"),
         (["a", "b", "c", "d"], "a, b, c, d"),
+        (
+            ["require.knowledge", "fail.labels", "require.labels", "measure.dtype"],
+            "what became of the knowledge, where the effect lives, how it was measured (dtype)",
+        ),
         (["a", "b", "c", "d", "e"], "a, b, c, d and 1 more"),
     ],
 )
@@ -97,7 +111,7 @@ SURE = {"still there": "More questions will not change it.", "identical": "Every
             "unknown",
             "mixed",
             "inconclusive",
-            "The model says 8 of 10 answers otherwise, word for word, and whether it still knows",
+            "8 of 10 answers changed, if only by a word, and whether the model still knows",
         ),
     ],
 )
@@ -223,6 +237,18 @@ def test_a_gate_names_the_policy_and_such_of_its_files_as_are_there(tmp_path: Pa
     assert type_policy(read_policy(None), None) == {}
 
 
+def test_a_screen_names_the_pair_where_nobody_has_typed_it() -> None:
+    sides = replace(side("base"), digest="1a" * 32), replace(side("unlearned"), location="/x/new", digest=None)
+    found = replace(report(), provenance=Provenance(*sides), verdict=judge(report()))
+
+    def said(**typed: str) -> str:
+        return rendered(to_view(found, Selection("verdict", brief=True, place="r.h5", typed=typed)), 200)
+
+    line = "about      new (not hashed) against base (sha256 1a1a1a1a1a1a…)"
+    assert line in [row.rstrip() for row in said().splitlines()]
+    assert "about  " not in said(BASE="base")
+
+
 @pytest.mark.parametrize("command", ["brief", "details"])
 def test_what_is_said_at_once_names_paths_as_they_were_typed(command: str) -> None:
     lacking = ("no attack was tried (`ckdiff attack --questions FILE --tier 0,1,2`)",)
@@ -310,20 +336,54 @@ def test_what_to_type_next() -> None:
 @pytest.mark.parametrize(
     ("source", "given", "file"),
     [
-        ("towns.jsonl, JSON lines", "", "towns.jsonl"),
-        ("my towns.jsonl, JSON lines", "", "'my towns.jsonl'"),
+        ("towns.jsonl, JSON lines", "", "FILE"),
         ("towns.jsonl, JSON lines", "pair/towns.jsonl", "pair/towns.jsonl"),
-        ('towns.json, towns, concept "Old \\"Velmar\\""', "", "towns.json --concept 'Old \"Velmar\"'"),
+        ('towns.json, towns, concept "Old \\"Velmar\\""', "", "FILE --concept 'Old \"Velmar\"'"),
         ("command line", "", "FILE"),
         ("-o, JSON lines", "", "FILE"),
         ("a\x1b, JSON lines", "", "FILE"),
     ],
 )
-def test_a_command_names_the_questions_that_the_report_knows(source: str, given: str, file: str) -> None:
+def test_a_command_names_the_questions_that_were_typed(source: str, given: str, file: str) -> None:
     asked = replace(probed({}), settings={"questions_digest": "", "questions_source": source})
     typed = {"--questions": f"--questions {given}"} if given else {}
     command = complete_command("ckdiff attack --questions FILE --tier 0", report(probe=asked), USUAL_REPORT, typed)
     assert command == f"ckdiff attack --questions {file} --tier 0"
+
+
+def test_files_of_a_report_are_named_where_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = said_of(3, 3)
+    assert type_recorded(found) == {}
+    Path("my towns.jsonl").touch()
+    typed = type_recorded(found)
+    assert typed == {"--unrelated": "--unrelated 'my towns.jsonl'"}
+    command = complete_command("ckdiff audit BASE NEW --questions FILE", found, USUAL_REPORT, typed)
+    assert command.endswith(" NEW --questions FILE --unrelated 'my towns.jsonl'")
+
+
+def test_every_check_has_words_for_a_list_of_them() -> None:
+    own = {"measured", "controls", "verdict", "facts"}
+    assert set(SUBJECTS) == set(CHECKS) | own
+    assert check_subject("require.none\x1b") == "require.none\\x1b"
+
+
+def test_questions_and_answers_are_broken_and_not_cut() -> None:
+    long = [Answer(f"Is {'a word ' * 5}this the end?", "the base says " * 9, "short") for _ in range(3)]
+    text = rendered(SideBySide(long), 80)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert text.count("end?") == 3
+    assert text.count("…") == 3
+    assert len(text.splitlines()) == 7
+    whole = [Answer("Who?", "Ann", "Ben and then some")]
+    assert [line.split() for line in rendered(SideBySide(whole), 40).splitlines()][1] == [
+        "Who?",
+        "Ann",
+        "Ben",
+        "and",
+        "then",
+        "some",
+    ]
 
 
 def test_a_command_keeps_the_reference_of_earlier_attacks() -> None:
@@ -481,7 +541,7 @@ def test_a_command_keeps_what_was_typed() -> None:
 def test_a_command_asks_and_puts_back_as_the_report_records_it(prompt: str, option: str) -> None:
     said = behaved(replace(answered("unrelated", 1.0, 1.0, 1.0), source="u.csv, CSV"), settings={"prompt": prompt})
     found = report(probe=replace(probed({}), settings={"questions_digest": "", "window": "3"}), behaviour=said)
-    command = f"--questions FILE --unrelated u.csv --window 3{option} --output turned.h5"
+    command = f"--questions FILE --unrelated FILE --window 3{option} --output turned.h5"
     assert complete_command(TURNED, found, USUAL_REPORT).endswith(f"/models/base {command}")
 
 

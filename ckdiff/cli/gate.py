@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckdiff.cli.again import type_policy
+from ckdiff.cli.again import type_policy, type_recorded
 from ckdiff.cli.console import present, remark
 from ckdiff.cli.options import DETAILS, FORMAT, POLICY, QUIET, REPORT, TABLE
 from ckdiff.options import Option
@@ -42,5 +42,6 @@ def gate(
         remark(f"report: {report}", quiet)
     else:
         found = judge_report(read_report(report), wanted)
-    present(found, output_format, 10, "verdict", 0, not details, report, type_policy(wanted, policy))
+    typed = type_recorded(found) | type_policy(wanted, policy)
+    present(found, output_format, 10, "verdict", 0, not details, report, typed)
     raise typer.Exit(exit_status(found.verdict))

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from ckdiff.cli.again import type_recorded
 from ckdiff.cli.console import output, present, remark, write_json
 from ckdiff.cli.options import FORMAT, NO_ANSWERS, REPORT, SHOW_QUESTIONS, TABLE, TOP
 from ckdiff.errors import CkdiffError
@@ -60,7 +61,7 @@ def show(
     if FORMATS[output_format].carries == "one" and section is None and len(there) > 1:
         others = " or ".join(f"--section {name}" for name in there[1:])
         remark(f"one table only: {others} for the other{'s' if len(there) > 2 else ''}", quiet=False)
-    present(found, output_format, top, section, show_questions, place=report)
+    present(found, output_format, top, section, show_questions, place=report, typed=type_recorded(found))
 
 
 def _show_beside(found: Report, place: Path, output_format: str) -> None:

@@ -26,6 +26,8 @@ TURNED_REPORT = "turned.h5"
 """Its report: no report takes two pairs."""
 EXCHANGED = "ckdiff audit BASE UNLEARNED --questions UNRELATED --unrelated FILE"
 """What two files of questions ask for of which each was probably given in the other's place."""
+UNKNOWN_FILE = "FILE"
+"""What stands for a file of questions of which a report keeps the name, and not where it is."""
 BESIDE = ("--reference", "--reference-kind", "--margins")
 """Options about the reference."""
 CONCEPT = re.compile(r', concept ("(?:[^"\\]|\\.)+")')
@@ -66,9 +68,10 @@ def complete_command(command: str, report: Report, place: str, typed: Mapping[st
         report: that was judged.
         place: its file.
         typed: what was typed by whoever reads this, ready to type: paths of both checkpoints by BASE and UNLEARNED,
-            options by their long names; all of it is kept. What was not typed is said as the report records it.
+            options by their long names; all of it is kept. What was not typed is said as the report records it, and
+            of files of questions that there were some: a name without its folder leads nowhere.
     """
-    recorded = dict(_recorded(report))
+    recorded = dict(_recorded(report, command == EXCHANGED))
     for name in ("--window", "--tier") if "BASE" in typed else ():
         recorded.pop(name, None)  # this measured it: what was typed, or a policy's
     typed = recorded | dict(typed)
@@ -88,7 +91,7 @@ def _words(command: str, report: Report, typed: Mapping[str, str]) -> Iterator[t
     concept = _concept(report) if "--questions FILE" in command else ()
     if file := _value(typed, "--questions"):
         yield "FILE", " ".join((file, *concept))
-    if file := _value(typed, "--unrelated"):
+    if (file := _value(typed, "--unrelated")) not in ("", UNKNOWN_FILE):
         yield "UNRELATED", file
     if model := _value(typed, "--reference"):
         yield "MODEL", model
@@ -102,11 +105,17 @@ def _location(side: CheckpointRecord) -> str:
     return shlex.quote(f"{side.location}@{side.revision}" if side.revision else side.location)
 
 
-def _recorded(report: Report) -> Iterator[tuple[str, str]]:
-    """What a report records of how it was measured, as options that say it."""
+def recorded_files(report: Report) -> Iterator[tuple[str, str]]:
+    """The files of questions that a report names, by the options that take them."""
     for name, kinds in (("--questions", TARGETS), ("--unrelated", OTHERS)):
         if file := file_of_questions(report, *kinds):
-            yield name, f"{name} {shlex.quote(file)}"
+            yield name, file
+
+
+def _recorded(report: Report, named: bool) -> Iterator[tuple[str, str]]:
+    """What a report records of how it was measured, as options that say it; files by their names, or as `FILE`."""
+    for name, file in recorded_files(report):
+        yield name, f"{name} {shlex.quote(file) if named else UNKNOWN_FILE}"
     if report.probe is not None and (window := report.probe.settings.get("window", "")).isdecimal():
         yield "--window", f"--window {window}"
     if report.attack is not None:

@@ -37,6 +37,15 @@ def pair_title(found: Provenance) -> str:
     return f"{unlearned} against {base}"
 
 
+def bound_title(found: Provenance) -> str:
+    """The pair in one line with the beginnings of its digests: `unlearned (sha256 1a2b…) against base (not hashed)`."""
+    base, unlearned = (
+        f"{name} ({f'sha256 {printable(side.digest)[:12]}…' if side.digest else 'not hashed'})"
+        for name, side in zip(pair_names(found), (found.base, found.unlearned), strict=True)
+    )
+    return f"{unlearned} against {base}"
+
+
 def _parts(side: CheckpointRecord) -> list[str]:
     """A place in its parts; those of a hub id may differ in nothing but the revision."""
     parts = [part for part in side.location.replace("\\", "/").split("/") if part] or [side.location]

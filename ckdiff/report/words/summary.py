@@ -17,8 +17,9 @@ from ckdiff.report.words import verdict as words
 from ckdiff.report.words.asked import lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
 from ckdiff.report.words.commands import EXCHANGED, NOTHING, TURNED, commands_in, complete_command, is_turned
-from ckdiff.report.words.gates import OWN, passed_unasked
+from ckdiff.report.words.gates import OWN, check_subject, passed_unasked
 from ckdiff.report.words.known import plainly
+from ckdiff.report.words.names import bound_title
 from ckdiff.report.words.numbers import count_of, percent
 from ckdiff.untrusted import printable
 
@@ -91,8 +92,8 @@ def _happened(report: Report, found: Verdict) -> str:
         return "The unrelated answers are lost and the asked ones are not: are --questions and --unrelated swapped?"
     rows = answers_of(report, "target")
     other = len(rows) - sum(row.exact for row in rows)
-    unknown = f"The model says {other} of {count_of(len(rows), 'answer')} otherwise, word for word, and "
-    unknown += "whether it still knows what it was to unlearn was not shown"
+    unknown = f"{other} of {count_of(len(rows), 'answer')} changed, if only by a word, and "
+    unknown += "whether the model still knows what it was to unlearn was not shown"
     if not rows:
         unknown = "What became of the knowledge was not measured"
     return KNOWN.get(found.knowledge, SAME.get(found.label, unknown))
@@ -122,7 +123,12 @@ def answers_of(report: Report, name: str) -> list[AnswerRecord]:
 def summary_facts(
     report: Report, found: Verdict, place: str, typed: Mapping[str, str] = NOTHING, room: int = ROOMS[0]
 ) -> Iterator[tuple[str, str]]:
-    """The facts that a reader needs first, as names and short sentences of so many characters."""
+    """The facts that a reader needs first, as names and short sentences of so many characters.
+
+    Which pair it is stands there where nobody has just typed it.
+    """
+    if "BASE" not in typed:
+        yield "about", bound_title(report.provenance)
     if where := words.where_text(found):
         share = f"{where}; {words.explained_text(found)} of"
         yield "where", f"{share} the effect" if len(share) < NARROW or room == ROOMS[0] else f"{share} it"
@@ -144,14 +150,14 @@ def unrelated_text(report: Report) -> str:
 
 
 def checks_text(found: Verdict, outcome: Outcome, room: int = ROOMS[0]) -> str:
-    """The names of the checks of a gate that came to this; the first ones, where there are many."""
+    """What the checks of a gate are about that came to this; the first ones, where there are many."""
     checks = [] if found.gate is None else [one for one in found.gate.checks if one.outcome == outcome]
     if len(checks) == 1:
         # The reason of a statement about the knowledge stands beside it.
         text = printable(checks[0].text).removesuffix(f": {printable(found.knowledge_reason)}")
         name = f" ({cut(printable(checks[0].name), NAMED)})"
         return f"{shorten(TYPED.sub('', text).rstrip('.'), max(0, room - len(name)))}{name}"
-    names = [printable(one.name) for one in checks]
+    names = list(dict.fromkeys(check_subject(one.name) for one in checks))
     more = f" and {len(names) - SHOWN_CHECKS} more" if len(names) > SHOWN_CHECKS else ""
     return cut(f"{', '.join(names[:SHOWN_CHECKS])}{more}", room)
 
