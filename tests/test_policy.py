@@ -615,7 +615,10 @@ def test_a_gate_keeps_the_policy_so_that_it_can_be_judged_again() -> None:
         ("[fail]\nprobability = {at_most = 0.5, smaples = 3}", "a table with at_most"),
         ("[fail]\nprobability = {at_most = 2}", "from 0 to 1"),
         ("[fail]\nprobability = {at_most = 0.5, samples = 0}", "whole number"),
-        ("[measure]\nwindwo = 3", "no key 'measure.windwo'"),
+        ("[measure]\nwindwo = 3", "no key 'measure.windwo' in a policy; did you mean measure.window? [measure] has"),
+        ("[require]\ndrift = 3", "in a policy; did you mean fail.drift? [require] has"),
+        ("[fail]\nlabel = 3", "in a policy; did you mean fail.labels? [fail] has"),
+        ("[fail]\nxyzzy = 3", "no key 'fail.xyzzy' in a policy; [fail] has"),
         ("[fail]\nlabels = ['surpressed']", "surpressed"),
         ("[fail]\nlabels = []", "fail.labels: must be a list of some of: identical"),
         ("[fail]\nlabels = 'suppressed'", "list of texts"),
@@ -666,6 +669,16 @@ def test_what_asks_for_nothing_that_exists_is_refused(text: str, words: str) -> 
         parse_policy(text, "audit.toml")
     assert str(caught.value).startswith("audit.toml: ")
     assert words in str(caught.value)
+
+
+def test_a_mistake_is_said_of_the_file_as_it_was_typed_and_a_gate_names_no_folder(tmp_path: Path) -> None:
+    place = tmp_path / "p.toml"
+    place.write_text("[require]\nknowlege = ['gone']")
+    with pytest.raises(PolicyError) as caught:
+        read_policy(place)
+    assert str(caught.value).startswith(f"{place}: no key 'require.knowlege' in a policy; did you mean require.knowl")
+    place.write_text("[require]\nknowledge = ['gone']")
+    assert read_policy(place).source == "p.toml"
 
 
 def test_a_policy_that_is_no_file_of_text(tmp_path: Path) -> None:

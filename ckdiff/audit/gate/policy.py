@@ -7,7 +7,9 @@ check a misspelt requirement.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,8 @@ def read_policy(path: str | Path | None = None) -> Policy:
     if name in BUNDLED and (path is None or not path.exists()):
         return parse_policy(_read(BUNDLED[name]), f"{OWN}{name}", BUNDLED[name].parent)
     assert path is not None
-    return parse_policy(_read(path), path.name, path.parent)
+    # What is wrong is said of the file as it was typed; what the policy is called afterwards has no folder.
+    return replace(parse_policy(_read(path), str(path), path.parent), source=path.name)
 
 
 def _read(place: Path) -> str:
@@ -105,16 +108,33 @@ def parse_policy(text: str, source: str, folder: Path | None = None, files: Mapp
 KINDS = {f"measure.{key}": row.kind for key, row in MEASURES.items()} | {name: row.kind for name, row in CHECKS.items()}
 """By table and key what a value may be."""
 
+NEAR = 0.7
+"""Of how alike two keys are, from 0 to 1: from here on the one may be meant by the other."""
+
 
 def _value(source: str, name: str, value: Any) -> Any:
     if name not in KINDS:
         table = name.partition(".")[0]
         near = ", ".join(key.partition(".")[2] for key in KINDS if key.startswith(f"{table}."))
-        raise PolicyError(f"{source}: no key {name!r} in a policy; [{table}] has {near}")
+        raise PolicyError(f"{source}: no key {name!r} in a policy; {_meant(name)}[{table}] has {near}")
     try:
         return KINDS[name](value)
     except ValueError as error:
         raise PolicyError(f"{source}: {name}: must be {error}") from error
+
+
+def _meant(name: str) -> str:
+    """A question for what was meant, where a key is nearly one that there is, in its own table before another.
+
+    >>> _meant("require.knowlege"), _meant("fail.knowledge"), _meant("require.xyzzy")
+    ('did you mean require.knowledge? ', 'did you mean require.knowledge? ', '')
+    """
+    table, _, key = name.partition(".")
+    near = difflib.get_close_matches(key, {known.partition(".")[2] for known in KINDS}, 1, NEAR)
+    found = sorted(
+        (full for full in KINDS if near == [full.partition(".")[2]]), key=lambda full: not full.startswith(f"{table}.")
+    )
+    return f"did you mean {found[0]}? " if found else ""
 
 
 def _check_measure(source: str, measure: Mapping[str, Any]) -> None:
