@@ -78,7 +78,7 @@ def test_each_policy_can_be_read_and_is_in_the_readme(place: Path) -> None:
 
 def test_the_script_wants_its_arguments() -> None:
     run = subprocess.run([EXAMPLE / "audit.sh", "base"], capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (2, "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]\n")
+    assert (run.returncode, run.stderr) == (2, "usage: audit.sh [--resume] BASE UNLEARNED POLICY OUT [KEY]\n")
 
 
 def test_a_key_that_is_not_there_is_missed_before_the_work(tmp_path: Path) -> None:
@@ -121,21 +121,27 @@ def test_what_fails_behind_a_passed_gate_leaves_no_paper_that_says_so(tmp_path: 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_audit_that_is_cancelled_does_not_go_on(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     """In the place of ckdiff a command that says that it has begun, and would write a report if it were not ended."""
-    commands, begun, out = tmp_path / "bin", tmp_path / "begun", tmp_path / "out"
+    commands, begun, told, out = (tmp_path / name for name in ("bin", "begun", "told", "out"))
     commands.mkdir()
     os.mkfifo(begun)
     stand_in = commands / "ckdiff"
-    stand_in.write_text(f'#!/bin/sh\necho $$ > "{begun}"\nexec sleep 60\n')
+    stand_in.write_text(f'#!/bin/sh\necho "$*" > "{told}"\necho $$ > "{begun}"\nexec sleep 60\n')
     stand_in.chmod(0o755)
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
-    command = [str(EXAMPLE / "audit.sh"), "base", "unlearned", "policy.toml", str(out)]
+    again = ["--resume"] if sent == signal.SIGINT else []
+    command = [str(EXAMPLE / "audit.sh"), *again, "base", "unlearned", "policy.toml", str(out)]
     # What a shell begins in the background inherits that Ctrl-C is ignored, and a script cannot undo it.
     heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, env=environment, preexec_fn=heeds, stderr=subprocess.PIPE, text=True) as script:
         child = int(begun.read_text())
         script.send_signal(sent)
         _, said = script.communicate()
-    assert (script.returncode, said) == (status, "audit.sh: interrupted\n")
+    assert (script.returncode, said) == (
+        status,
+        "audit.sh: interrupted; the same with --resume as the first argument goes on\n",
+    )
+    assert told.read_text().split().count("--resume") == len(again)
+    assert told.read_text().startswith("audit base unlearned --policy policy.toml")
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     assert {place.name for place in out.iterdir()} == {"summary.md", "junit.xml"}

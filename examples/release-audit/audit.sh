@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Audit a release: measure, judge, write what people and machines read, sign it, and exit with the gate's status.
 #
-#   audit.sh BASE UNLEARNED POLICY OUT [KEY]
+#   audit.sh [--resume] BASE UNLEARNED POLICY OUT [KEY]
 #
+# --resume goes on with what an audit into OUT had done that was cancelled.
 # OUT gets report.h5, page.html, summary.md, junit.xml and, where there is a KEY, report.h5.intoto.json. After a mistake in
 # the input, a bug, or where it was cancelled, there are summary.md and junit.xml, which say so.
 # TIER=0,1,2 (or none) in the environment names the tiers of attacks; else they are 0, 1 and what the policy requires.
@@ -11,8 +12,13 @@
 # Exit status: 0 passed, 1 failed, 2 a mistake in the input, 3 too little evidence, 4 a bug in ckdiff. Only 0 may release.
 set -uo pipefail
 
+resume=
+if [[ ${1:-} == --resume ]]; then
+  resume=$1
+  shift
+fi
 if [[ $# -lt 4 || $# -gt 5 ]]; then
-  echo "usage: audit.sh BASE UNLEARNED POLICY OUT [KEY]" >&2
+  echo "usage: audit.sh [--resume] BASE UNLEARNED POLICY OUT [KEY]" >&2
   exit 2
 fi
 base=$1 unlearned=$2 policy=$3 out=$4 key=${5:-}
@@ -46,13 +52,13 @@ stop() {
   trap '' INT TERM
   [[ -z $child ]] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null
   no_result "$1" "interrupted: it was cancelled"
-  echo "audit.sh: interrupted" >&2
+  echo "audit.sh: interrupted; the same with --resume as the first argument goes on" >&2
   exit "$1"
 }
 trap 'stop 130' INT
 trap 'stop 143' TERM
 ckdiff audit "$base" "$unlearned" --policy "$policy" ${TIER:+--tier "$TIER"} \
-  ${REFERENCE:+--reference "$REFERENCE" --reference-kind "${REFERENCE_KIND:-retrained}"} --output "$report" --overwrite --format junit \
+  ${REFERENCE:+--reference "$REFERENCE" --reference-kind "${REFERENCE_KIND:-retrained}"} ${resume:+"$resume"} --output "$report" --overwrite --format junit \
   > "$out/junit.xml" 2> "$log" &
 child=$!
 wait "$child"
