@@ -395,7 +395,16 @@ def test_markdown_puts_the_verdict_first() -> None:
     assert text.startswith(
         "## Verdict: suppressed\n\n**SUPPRESSED: The base's inner states bring the answers back, no weight undone**  \n"
     )
-    order = ["GATE FAILED", "**why:**", "### Gate", "### Rules that hold", "### What brings", "### Side effects"]
+    assert "\nunlearned (sha256 cdcdcdcdcdcd…) against base (sha256 cdcdcdcdcdcd…)\n\n" in text
+    order = [
+        "GATE FAILED",
+        " against base",
+        "**why:**",
+        "### Gate",
+        "### Rules that hold",
+        "### What brings",
+        "### Side effects",
+    ]
     order += ["### Not measured", "### What this is about", "exit status 1", "## ckdiff compare", "## ckdiff probe"]
     places = [text.index(words) for words in order]
     assert places == sorted(places)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckdiff.report.markdown.parts import bullet_list, escape, table
 from ckdiff.report.words import verdict as words
+from ckdiff.report.words.names import bound_title
 from ckdiff.report.words.summary import in_short
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def parts(report: Report) -> Iterator[str]:
     yield f"## Verdict: {escape(found.label)}"
     lines = [words.verdict_line(found), *([] if found.gate is None else [words.gate_line(found.gate)])]
     lines += [] if report.complete else ["INCOMPLETE: the run was interrupted"]
-    yield "  \n".join(f"**{escape(line)}**" for line in lines)
+    yield "  \n".join([*(f"**{escape(line)}**" for line in lines), escape(bound_title(report.provenance))])
     yield escape(in_short(report, found))
     yield "\n".join(f"- **{escape(name)}:** {escape(said)}" for name, said in words.verdict_facts(found))
     if found.gate is not None:
