@@ -21,9 +21,9 @@ from ckdiff.questions.questions import general_questions
 from ckdiff.scoring.settings import DEFAULT_TEMPLATE
 from ckdiff.unlearn.inputs import read_inputs
 from ckdiff.unlearn.methods import METHODS
-from ckdiff.unlearn.recipe import METHOD_NAMES, NEEDLE, Recipe, UnlearnSpec, stop_when
+from ckdiff.unlearn.recipe import METHOD_NAMES, NEEDLE, PRECISIONS, Recipe, UnlearnSpec, stop_when
 from ckdiff.unlearn.session import MADE
-from ckdiff.unlearn.trainer import DivergedError
+from ckdiff.unlearn.trainer import DivergedError, is_emulated
 from ckdiff.unlearn.unlearn import Made, UnlearningStopped, make
 from ckdiff.unlearn.world import FORGOTTEN, world
 from ckdiff.weights.opening import open_checkpoint
@@ -824,3 +824,16 @@ def test_a_gauge_of_nothing_is_null(tiny: World, tmp_path: Path) -> None:
     assert {point["unrelated_bleu"] for point in history(made)} == {None}
     assert history(made)[-1]["step"] == 6
     assert made.record["stopped"] == ""
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_precision_that_the_processor_lacks_is_remarked(precision: str, tiny: World, tmp_path: Path) -> None:
+    own = torch.backends.cpu.get_cpu_capability()
+    said: list[str] = []
+    recipe = replace(SHORT, precision=precision, steps=1, evaluate_every=1)
+    tiny.unlearn(tmp_path / "made", recipe, Listener(remark=said.append))
+    slow = any(f"no instructions for {precision}" in text and "--precision float32" in text for text in said)
+    assert slow == is_emulated(precision, torch.device("cpu"))
+    if precision == "float32" or own == "AVX2":
+        assert slow == (precision != "float32")
+    assert not is_emulated(precision, torch.device("cuda"))
