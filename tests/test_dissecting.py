@@ -356,6 +356,14 @@ def test_the_first_concept_has_every_method(
     ]
     assert found[0][:5] == ["ckdiff", "unlearn", str(place / "base"), "--method", "graddiff"]
     assert "target_bleu<0.3" in found[0]
+    assert {words[words.index("--precision") + 1] for words in found} == {"bfloat16"}
+
+
+def test_pairs_are_made_in_another_precision(
+    scripts: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry(scripts, place, tmp_path, "--precision", "float32") == 0
+    assert {words[words.index("--precision") + 1] for words in commands(capsys)} == {"float32"}
 
 
 def test_every_recipe_is_one_that_ckdiff_takes(scripts: Any, place: Path, tmp_path: Path) -> None:

@@ -73,12 +73,14 @@ class Pair:
     Attributes:
         data: the file that holds the concept.
         folder: where its checkpoint lies.
+        precision: in which it is trained.
     """
 
     concept: str
     method: str
     data: Path
     folder: Path
+    precision: str = COMMON["--precision"]
 
     @property
     def unlearned(self) -> Path:
@@ -95,7 +97,13 @@ def slug(concept: str) -> str:
     return re.sub(r"\W+", "-", concept.casefold()).strip("-")
 
 
-def pairs(paths: Sequence[Path], out: Path, concepts: Sequence[str], only: Sequence[str]) -> list[Pair]:
+def pairs(
+    paths: Sequence[Path],
+    out: Path,
+    concepts: Sequence[str],
+    only: Sequence[str],
+    precision: str = COMMON["--precision"],
+) -> list[Pair]:
     """Every pair, in order; `only` picks some by name. The first concept has all methods, the others those of `WHOLE`.
 
     Raises:
@@ -105,7 +113,7 @@ def pairs(paths: Sequence[Path], out: Path, concepts: Sequence[str], only: Seque
     for number, concept in enumerate(concepts):
         data = holding(concept, paths)
         methods = [method for method, runs in RUNS.items() if number == 0 or runs == WHOLE]
-        found += [Pair(concept, method, data, out / f"{slug(concept)}-{method}") for method in methods]
+        found += [Pair(concept, method, data, out / f"{slug(concept)}-{method}", precision) for method in methods]
     names = [pair.folder.name for pair in found]
     if missing := sorted(set(only) - set(names)):
         raise CkdiffError(f"--pairs: no {', '.join(missing)}; there are {', '.join(names)}")
@@ -194,7 +202,8 @@ def write_plan(text: str, out: Path) -> None:
 
 def command(pair: Pair, base: Path) -> list[str]:
     """The command line that makes a pair."""
-    options = [word for option in (COMMON | RECIPES[pair.method]).items() for word in option]
+    recipe = COMMON | RECIPES[pair.method] | {"--precision": pair.precision}
+    options = [word for option in recipe.items() for word in option]
     what = ["--forget", str(pair.data), "--concept", pair.concept]
     return ["ckdiff", "unlearn", str(base), "--method", pair.method, *what, *options, "-o", str(pair.unlearned)]
 
@@ -266,10 +275,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", metavar="DIR", type=Path, default=Path("base"), help="the model before (base)")
     parser.add_argument("--concepts", nargs="+", default=[], help="else those that OUT/concepts.json has chosen")
     parser.add_argument("--pairs", nargs="+", default=[], metavar="PAIR", help="only these, such as super-mario-dpo")
+    parser.add_argument(
+        "--precision", choices=("bfloat16", "float32"), default=COMMON["--precision"], help="to train in (bfloat16)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="write the plan, print the commands, and stop")
     given = parser.parse_args(arguments)
     try:
-        todo = pairs(given.data, given.out, given.concepts or chosen(given.out), given.pairs)
+        todo = pairs(given.data, given.out, given.concepts or chosen(given.out), given.pairs, given.precision)
         write_plan(plan(todo, given.out, given.base), given.out)
         return run(todo, given.base, given.dry_run)
     except (CkdiffError, OSError) as error:
