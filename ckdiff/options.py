@@ -215,6 +215,8 @@ MOST_UNRELATED = Option("--most-unrelated", "How many of them are asked.", ASKED
 DEFAULT_TEMPLATE = "Question: {q}\n Answer:"
 CHAT_PROMPT = "chat template of the base"
 """What a report records as its prompt where that is no template of our own."""
+UNCHATTED = "the base has a chat template and was asked without it (--chat-template)"
+"""A note on a base that was not asked as it was trained to be."""
 TOKENS = Option("--tokens", "The most tokens of an answer.", ASKED, least=1, rare=True)
 TEMPLATE = Option("--prompt-template", "Text around {q}.", ASKED, read=unescape)
 TOKENIZER = Option("--tokenizer", "A directory with a tokenizer, where the base has none.", ASKED, rare=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from ckdiff.calls.audit import keep_older
 from ckdiff.cli.app import run
 from ckdiff.cli.audit import ATTACKED, PROBED
 from ckdiff.modes import MODES, SUBSETS
+from ckdiff.options import UNCHATTED
 from ckdiff.progress import Listener
 from ckdiff.report.hdf5.file import read_report, write_report
 from ckdiff.report.words.summary import in_short
@@ -28,7 +30,7 @@ from ckdiff.weights.geometry import measure_geometry
 from ckdiff.weights.making import FORMAT
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import attacks, behaviour, comparison, probe, report, same
-from tests.test_probe_cli import ASKED, ckdiff, made, place
+from tests.test_probe_cli import ASKED, ckdiff, made, place, save_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,13 +320,37 @@ def test_swapped_or_missing_arguments(ckdiff: Run, audit: Run) -> None:
     status, _, err = ckdiff("audit", "unlearned", "base", "--policy", "lax.toml", *QUICK)
     assert status == 2
     assert "another pair" in err
+    # A plan is refused where the run would be.
+    assert ckdiff("audit", "unlearned", "base", "--policy", "lax.toml", *QUICK, "--plan") == (2, "", err)
+    asked = ("--questions", "questions.txt", "--device", "cpu", "--plan")
+    for command in (("probe",), ("attack",), ("depth", "--reference", "base")):
+        status, out, err = ckdiff(command[0], "unlearned", "base", *command[1:], *asked)
+        assert (status, out) == (2, "")
+        assert re.search("the report is about .*/base, not .*/unlearned; use -o FILE", err)
+    audit("--mode", "coeff", "--overwrite", "--plan")
+    assert ckdiff("audit", "unlearned", "base", "--policy", "lax.toml", *QUICK, "--plan", "--overwrite")[0] == 0
 
 
 def test_plan_says_what_would_run(audit: Run) -> None:
     status, out, _ = audit("--plan")
     assert status == 0
     assert "questions  3" in out
+    needed = "if it needs 25% of the windows, as on real pairs; .* if none, .* if all"
+    assert re.search(rf"\ntime +about \d+ s {needed}", out)
     assert not Path("ckdiff.h5").exists()
+
+
+def test_a_plan_and_the_first_screen_say_that_a_chat_template_is_not_used(ckdiff: Run, audit: Run, place: Path) -> None:
+    assert UNCHATTED not in audit("--plan")[2]
+    for side in ("base", "unlearned"):
+        save_tokenizer(place / side, chat_template="{{ messages[0].content }}")
+    assert audit("--plan")[2].count(UNCHATTED) == audit("--plan", "--tier", "0")[2].count(UNCHATTED) == 1
+    pair = ("base", "unlearned", "--questions", "questions.txt", "--device", "cpu", "--plan")
+    for command in (("probe",), ("attack",), ("depth", "--reference", "base")):
+        assert UNCHATTED in ckdiff(command[0], *pair, *command[1:])[2]
+        assert UNCHATTED not in ckdiff(command[0], *pair, *command[1:], "--chat-template")[2]
+    out = audit("--mode", "coeff")[1]
+    assert f"asked      {UNCHATTED}" in [line.rstrip() for line in out.splitlines()]
 
 
 def test_plan_doubts_the_order_where_the_base_says_that_it_was_unlearned(audit: Run) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ckdiff.scoring.settings import UNCHATTED
+from ckdiff.options import UNCHATTED
 from tests.test_probe_cli import ASKED, assert_refused, ckdiff, made, place, save_tokenizer
 
 if TYPE_CHECKING:

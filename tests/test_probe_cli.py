@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ckdiff.cli.app import run
+from ckdiff.probes.outline import ProbeOutline
 from tests.tiny_pairs import build, disturbed
 
 if TYPE_CHECKING:
@@ -191,6 +192,21 @@ def test_plan_reads_no_weights_and_writes_nothing(probe: Run) -> None:
     assert "TFLOP" in out
     assert "memory" in out
     assert not list(Path().glob("*.h5"))
+
+
+def test_the_time_to_expect_lies_between_no_window_and_all() -> None:
+    seen: dict[str, Any] = dict.fromkeys(("layers", "questions", "positions", "scored", "runs", "memory", "free"), 1)
+    seen |= {
+        "passes": 1,
+        "bytes_read": 1,
+        "operations": 1.0,
+        "plain": 1.0,
+        "windows": (),
+        "model_type": "",
+        "stream": False,
+    }
+    assert ProbeOutline(**seen, seconds=50.0, least=(1, 10.0)).expected == 20.0
+    assert ProbeOutline(**seen, seconds=50.0).expected == 50.0
 
 
 def test_general_questions_say_that_they_are_general(ckdiff: Run) -> None:

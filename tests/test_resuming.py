@@ -24,10 +24,10 @@ from ckdiff.calls.unfinished import folder_of, forget, is_kept
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import KEPT, KEPT_MENDED, NOTHING_KEPT, Session
 from ckdiff.errors import CkdiffError
+from ckdiff.options import UNCHATTED
 from ckdiff.probes.preparation import prepare, settings_record
 from ckdiff.progress import Listener, Stopped, nothing_to_resume
 from ckdiff.report.hdf5.file import read_report, write_report
-from ckdiff.scoring.settings import UNCHATTED
 from tests import reports
 from tests.test_probe_cli import ASKED, ckdiff, made, place, save_tokenizer
 

@@ -20,11 +20,12 @@ from ckdiff.audit.verdict.location import Place, locate, place_text
 from ckdiff.audit.verdict.rules import RULES
 from ckdiff.audit.verdict.verdict import DECISIONS, judge
 from ckdiff.modes import MODES, SUBSETS, decisive, everywhere, of_role
+from ckdiff.options import UNCHATTED
 from ckdiff.report.schema.comparison import COMPONENTS, ConfigChange, LowRank, Uncompared
 from ckdiff.report.schema.probe import Control, Curve
 from ckdiff.report.schema.verdict import LABELS
 from ckdiff.report.words.commands import TURNED
-from ckdiff.scoring.settings import GIVEN, GREEDY, UNCHATTED
+from ckdiff.scoring.settings import GIVEN, GREEDY
 from tests.absences import alone, attacked, erased, tier
 from tests.judged import (
     ANCILLARY,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ckdiff.options import UNCHATTED
 from ckdiff.probes.prompts import PromptError
 from ckdiff.probes.wording import chat
 from ckdiff.probes.wording.remarks import merge, remarks
 from ckdiff.probes.wording.wording import Encoder, Wording
 from ckdiff.questions.questions import Question
-from ckdiff.scoring.settings import UNCHATTED
 from tests.tokenizer_kinds import CHATML, KINDS, SPECIAL, Kind, byte_level, characters, words
 
 if TYPE_CHECKING:

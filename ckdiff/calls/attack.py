@@ -9,7 +9,7 @@ from ckdiff.calls.ask import read_asked
 from ckdiff.calls.margins import check_second, join_margins, read_second
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, identity, open_pair
+from ckdiff.calls.provenance import begin_report, check_existing, identity, open_pair
 from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.specs import AttackSpec
 from ckdiff.options import check_options
@@ -185,13 +185,14 @@ def options_of(spec: Attacking) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class AttackOutline:
-    """The cost of attacks: texts that go through a model by name, bytes of memory, and seconds by tier, about."""
+    """The cost of attacks: texts through a model by name, bytes of memory, seconds by tier, about, and notes."""
 
     attacks: dict[str, int]
     memory: int
     free: int
     stream: bool
     tiers: dict[int, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -199,7 +200,7 @@ class AttackOutline:
         return sum(self.tiers.values())
 
 
-def outline(spec: AttackSpec) -> AttackOutline:
+def outline(spec: AttackSpec, existing: Report | None = None) -> AttackOutline:
     """The cost of the attacks of a spec, without a weight being read.
 
     Raises:
@@ -207,8 +208,9 @@ def outline(spec: AttackSpec) -> AttackOutline:
     """
     from ckdiff.attacks.cost import estimate
 
+    check_existing(spec, existing)
     task, reference = prepare_attack(spec)
     # Without choices there is nothing to choose from, and that attack says so in a moment.
     idle = {"choice"} if task.asked.choices is None else set[str]()
     chosen = [name for name in spec.chosen if name not in idle] or spec.chosen
-    return AttackOutline(*estimate(task, chosen, options_of(spec), reference is not None))
+    return AttackOutline(*estimate(task, chosen, options_of(spec), reference is not None), tuple(task.notes))

@@ -22,9 +22,9 @@ from ckdiff.calls.said import doubt_order, find_said, try_never
 from ckdiff.calls.specs import AuditSpec
 from ckdiff.calls.swept import sweep
 from ckdiff.calls.unfinished import Unfinished
+from ckdiff.options import UNCHATTED
 from ckdiff.progress import Listener
 from ckdiff.report.words.sections import MEASURED
-from ckdiff.scoring.settings import UNCHATTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

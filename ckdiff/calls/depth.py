@@ -9,7 +9,7 @@ from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.margins import check_second, join_depth, read_second_depth
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, identity, identity_of, open_pair
+from ckdiff.calls.provenance import begin_report, check_existing, identity, identity_of, open_pair
 from ckdiff.calls.reference import digest_of_reference
 from ckdiff.calls.specs import DepthSpec
 from ckdiff.options import check_options
@@ -84,8 +84,9 @@ def prepare_depth(spec: DepthSpec) -> tuple[Job, LiveModel]:
     return job, live
 
 
-def outline(spec: DepthSpec) -> Outline:
+def outline(spec: DepthSpec, existing: Report | None = None) -> Outline:
     """An outline of a depth: its runs, the memory it wants, about how long it takes; no weights are read."""
     from ckdiff.probes.depth.outline import outline as look
 
+    check_existing(spec, existing)
     return look(*prepare_depth(spec))

@@ -21,9 +21,6 @@ READ = 3e8
 ONE_BY_ONE = 4.0
 """Answers are made a token at a time, which takes so many times as long as reading them."""
 
-SWEPT = 0.25
-"""Share of all windows that a verdict needs, as audits of real pairs had them: 0.1 to 0.4."""
-
 
 def expected_seconds(
     spec: AuditSpec, sides: Sequence[Checkpoint], task: AskJob, job: Job | None, reference: Checkpoint | None
@@ -50,7 +47,7 @@ def _parts(
     yield "behave", _asking(task, 2 if reference is None else 3)
     if job is not None:
         seen = outline(sides[0], sides[1], job.questions, spec.settings)
-        yield "probe", _probing(seen)
+        yield "probe", seen.expected
         if reference is not None:
             yield "depth", _tracing(seen)
     if spec.attack is not None:
@@ -70,11 +67,6 @@ def _asking(task: AskJob, models: int) -> float:
     read = sum(len(one.ids) + len(one.answer) for one in prompts)
     said = ONE_BY_ONE * len(job.prompts) * job.settings.tokens
     return models * 2 * weights * (read + said) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
-
-
-def _probing(seen: ProbeOutline) -> float:
-    least = seen.seconds if seen.least is None else seen.least[1]
-    return least + SWEPT * (seen.seconds - least)
 
 
 def _tracing(seen: ProbeOutline) -> float:

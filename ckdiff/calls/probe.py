@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_questions_of
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, identity, open_pair
+from ckdiff.calls.provenance import begin_report, check_existing, identity, open_pair
 from ckdiff.calls.specs import ProbeSpec
 from ckdiff.scoring.settings import EVERY
 
@@ -57,8 +57,9 @@ def probe(
     return merge_reports(existing, replace(found, probe=result))
 
 
-def outline(spec: ProbeSpec) -> ProbeOutline:
+def outline(spec: ProbeSpec, existing: Report | None = None) -> ProbeOutline:
     """An outline of a probe: its runs, the memory it wants, about how long it takes; no weights are read."""
     from ckdiff.probes.outline import outline as look
 
+    check_existing(spec, existing)
     return look(*open_pair(spec), read_questions_of(spec), spec.settings)

@@ -49,6 +49,16 @@ def begin_report(
     return found
 
 
+def check_existing(spec: Pair, existing: Report | None) -> None:
+    """Refuse, before any work, what could not be put into an older report; weights are not hashed for it.
+
+    Raises:
+        ReportError: it is about another pair.
+    """
+    if existing is not None:
+        begin_report(*open_pair(spec), False, None, existing)
+
+
 def provenance_of(base: Checkpoint, unlearned: Checkpoint, hashes: bool, cache: Cache | None) -> Provenance:
     """Both checkpoints as they stand on disk."""
     from ckdiff.report.schema.report import Provenance

@@ -44,7 +44,9 @@ def attack(
     spec = assemble(AttackSpec, sides, attacking, target, beside, neutral=False, settings=settings)
     set_threads(threads)
     if plan:
-        write_attacks(outline(spec))
+        found = outline(spec, existing)
+        session.say_unchatted(found.notes)
+        write_attacks(found)
         return
     with session.keep(resume, "attack") as place:
         report = session.work(lambda listener: run(spec, listener, existing, place, resume))

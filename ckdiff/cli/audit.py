@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +60,7 @@ def audit(
     set_threads(threads)
     session = Session(output)
     if plan:
-        print_plan(spec, session.say)
+        print_plan(spec, session)
         return
     if spec.probe is None:
         session.say(UNASKED)
@@ -86,24 +86,28 @@ PROBED, ATTACKED = "Probe: states and weights of the base are put back", "Attack
 """The stages of a plan; each has its memory and its time."""
 
 
-def print_plan(spec: AuditSpec, say: Callable[[str], None]) -> None:
+def print_plan(spec: AuditSpec, session: Session) -> None:
     """Print the outline of an audit's probe, and of its attacks; what is to be doubted beforehand is said.
 
     Raises:
-        CkdiffError: nothing would be probed.
+        CkdiffError: nothing would be probed, or the report is another pair's.
     """
     from ckdiff.calls.attack import outline as outline_attacks
     from ckdiff.calls.audit import check_attacks
     from ckdiff.calls.probe import outline
+    from ckdiff.calls.provenance import open_pair
     from ckdiff.calls.said import doubt_order
 
     if spec.probe is None:
         raise CkdiffError("--plan: nothing would be probed without questions; give --questions")
+    session.accept(*(side.location for side in open_pair(spec.behave)))
     check_attacks(spec)
     if swapped := doubt_order(Path(spec.base)):
-        say(swapped)
+        session.say(swapped)
+    found = outline(spec.probe)
+    session.say_unchatted(found.notes)
     write_lines([PROBED])
-    write_outline(outline(spec.probe))
+    write_outline(found)
     if spec.attack is not None:
         write_lines(["", ATTACKED])
         write_attacks(outline_attacks(spec.attack))

@@ -289,11 +289,14 @@ def _clock(seconds: float) -> str:
 
 def write_outline(outline: ProbeOutline) -> None:
     """Print what `--plan` says: the work, the memory and the time of a probe."""
+    from ckdiff.probes.outline import SWEPT
+
     share = outline.operations / outline.plain
     runs, seconds, more = str(outline.runs), duration(outline.seconds), ""
     if outline.least is not None:
         runs, more = f"{outline.least[0]} to {runs}", f": of {NEEDED} modes, those that the verdict places"
-        seconds = f"{duration(outline.least[1])} to {seconds}"
+        needed = f"if it needs {SWEPT:.0%} of the windows, as on real pairs; {duration(outline.least[1])} if none"
+        seconds = f"{duration(outline.expected)} {needed}, {seconds} if all"
     runs = f"{runs} (controls included), {len(outline.windows)} windows{more}"
     _write_work(outline, runs, f", {share:.2f} of one full forward a run", "both", seconds)
 

@@ -47,7 +47,9 @@ def depth(
     spec = assemble(DepthSpec, sides, beside, target, compat=compat, margins=margins, settings=settings)
     set_threads(threads)
     if plan:
-        write_depth(outline(spec))
+        found = outline(spec, existing)
+        session.say_unchatted(found.notes)
+        write_depth(found)
         return
     with session.keep(resume, "depth") as place:
         report = session.work(lambda listener: run(spec, listener, existing, place, resume))

@@ -44,7 +44,9 @@ def probe(
     spec = assemble(ProbeSpec, sides, target, unrelated=unrelated, settings=settings)
     set_threads(threads)
     if plan:
-        write_outline(outline(spec))
+        found = outline(spec, existing)
+        session.say_unchatted(found.notes)
+        write_outline(found)
         return
     with session.keep(resume) as place:
         report = session.work(lambda listener: run(spec, listener, existing, place, resume))

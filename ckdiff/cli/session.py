@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from ckdiff.cli.console import bars, remark, watched
 from ckdiff.cli.course import Course
 from ckdiff.errors import CkdiffError, ReportError, is_out_of_memory
 from ckdiff.locks import alone
-from ckdiff.options import OptionError, assemble
+from ckdiff.options import UNCHATTED, OptionError, assemble
 from ckdiff.progress import nothing_to_resume
 from ckdiff.report.words.sections import SECTIONS
 
@@ -76,6 +76,11 @@ class Session:
     def say(self, text: str) -> None:
         """One line on stderr, unless --quiet."""
         remark(text, self.output.quiet)
+
+    def say_unchatted(self, notes: Collection[str]) -> None:
+        """Say of a plan, before hours of work, that a chat template is not used; nothing where its notes do not."""
+        if UNCHATTED in notes:
+            self.say(UNCHATTED)
 
     def open_pair(self, pair: StoredPair, command: str) -> tuple[Report | None, Pair]:
         """The report that results go into, or None, and the two checkpoints.

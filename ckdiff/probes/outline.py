@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ckdiff.scoring.settings import Settings
     from ckdiff.weights.checkpoint import Checkpoint
 
+SWEPT = 0.25
+"""Share of all windows that a verdict needs, as audits of real pairs had them: 0.1 to 0.4."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
@@ -29,6 +32,7 @@ class Outline:
         passes: over the layers.
         bytes_read: stored bytes read from the checkpoints, without hashing them.
         seconds: about how long, without loading.
+        notes: about how it is asked, known before the work.
     """
 
     model_type: str
@@ -44,6 +48,7 @@ class Outline:
     passes: int
     bytes_read: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,12 @@ class ProbeOutline(Outline):
     windows: tuple[int, ...]
     plain: float
     least: tuple[int, float] | None = None
+
+    @property
+    def expected(self) -> float:
+        """The seconds where a verdict needs as many of the windows as those of real pairs did."""
+        least = self.seconds if self.least is None else self.least[1]
+        return least + SWEPT * (self.seconds - least)
 
 
 def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, settings: Settings) -> ProbeOutline:
@@ -98,6 +109,7 @@ def outline(base: Checkpoint, unlearned: Checkpoint, questions: QuestionSet, set
         passes=len(job.passes),
         bytes_read=reads * sum(stored) + generation,
         seconds=work / rate,
+        notes=tuple(job.notes),
         least=None if first is None else _least(job, first, size, work, rate),
     )
 

@@ -30,8 +30,6 @@ from ckdiff.options import (
 from ckdiff.options import CHAT_PROMPT as CHAT_PROMPT
 from ckdiff.options import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
 
-UNCHATTED = "the base has a chat template and was asked without it (--chat-template)"
-"""A note on a base that was not asked as it was trained to be."""
 GREEDY, GIVEN = "greedy, of the base", "of the question file"
 """What a report records as the answers that were scored."""
 

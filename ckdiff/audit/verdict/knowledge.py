@@ -27,10 +27,11 @@ from ckdiff.audit.verdict.absence import BESIDE, COMMAND, doubts, few_facts, hin
 from ckdiff.audit.verdict.answers import equal_answers, says_whole, share_right, share_silent
 from ckdiff.audit.verdict.direction import exchanged, wrong_way
 from ckdiff.audit.verdict.rules import RULES
+from ckdiff.options import UNCHATTED
 from ckdiff.report.words.attack import way_text
 from ckdiff.report.words.commands import EXCHANGED, TURNED
 from ckdiff.scoring.clusters import cluster_count
-from ckdiff.scoring.settings import UNCHATTED, Settings
+from ckdiff.scoring.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -47,6 +47,7 @@ def outline(job: Job, reference: LiveModel) -> Outline:
         memory=_weights(models, itemsize, how.stream) + max(state),
         free=cost.free_memory(job.device),
         stream=how.stream,
+        notes=tuple(job.notes),
         passes=passes,
         bytes_read=passes * stored + generation,
         seconds=work / cost.layer_speed(job.device, DTYPES[job.settings.dtype]),

@@ -6,8 +6,8 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ckdiff.options import UNCHATTED
 from ckdiff.probes.wording.chat import DATE
-from ckdiff.scoring.settings import UNCHATTED
 from ckdiff.untrusted import printable, quoted, shorten
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckdiff.options import USUAL_REPORT
+from ckdiff.options import UNCHATTED, USUAL_REPORT
 from ckdiff.report.words import verdict as words
 from ckdiff.report.words.asked import lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
@@ -129,6 +129,8 @@ def summary_facts(
     """
     if "BASE" not in typed:
         yield "about", bound_title(report.provenance)
+    if UNCHATTED in notes_of(report):
+        yield "asked", UNCHATTED
     if where := words.where_text(found):
         share = f"{where}; {words.explained_text(found)} of"
         yield "where", f"{share} the effect" if len(share) < NARROW or room == ROOMS[0] else f"{share} it"
@@ -140,6 +142,12 @@ def summary_facts(
             yield name, checks
     # A command that is cut cannot be typed: it stands below.
     yield "to do", shorten(TYPED.sub("", words.advice_text(found)), max(room, ROOMS[-2]))
+
+
+def notes_of(report: Report) -> list[str]:
+    """What was noted of how the two were asked."""
+    parts = (report.behaviour, report.probe, report.attack)
+    return [note for part in parts if part is not None for note in part.notes]
 
 
 def unrelated_text(report: Report) -> str:
