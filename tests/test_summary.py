@@ -25,7 +25,7 @@ from ckdiff.report.schema.report import Provenance, Report
 from ckdiff.report.schema.verdict import Gate, GateCheck, Knowledge, Label, Outcome, RuleResult, Verdict
 from ckdiff.report.terminal.summary import SideBySide
 from ckdiff.report.terminal.view import to_view
-from ckdiff.report.words.asked import ANOTHER, asking_text
+from ckdiff.report.words.asked import ANOTHER, DAMAGE, asking_text
 from ckdiff.report.words.commands import SAID_ONCE, SHARED, TURNED, break_command, complete_command
 from ckdiff.report.words.gates import SUBJECTS, check_subject, gate_text
 from ckdiff.report.words.headlines import NEXT, UNFIT
@@ -267,6 +267,22 @@ def test_advice_says_what_to_do_next_and_do_not_release_once() -> None:
     for knowledge, words in NEXT.items():
         assert advice_text(replace(found, knowledge=knowledge)).startswith(words)
     assert not advice_text(replace(found, label="identical")).startswith("Unlearn")
+
+
+@pytest.mark.parametrize("check", sorted(DAMAGE))
+@pytest.mark.parametrize("knowledge", ["still there", "gone", "unknown"])
+def test_a_model_that_lost_too_much_is_made_anew_and_not_measured_more(check: str, knowledge: Knowledge) -> None:
+    lacking = ("no attack was tried (`ckdiff attack --questions FILE`)", "7 facts, 30 are wanted (--questions FILE)")
+    found = replace(gated((check, "failed")), knowledge=knowledge, label="mixed", lacking=lacking)
+    means = "by other means and " if knowledge == "still there" else ""
+    said = (
+        f"Unlearn it anew {means}with less damage: fewer steps or a lower rate, and more training on what is to stay. "
+    )
+    assert advice_text(found) == f"{said}Audit the new model with the same options."
+    assert next_commands(report(), found, "r.h5")[1].startswith("ckdiff audit /models/base NEW --questions FILE")
+    kept = replace(gated((check, "inconclusive")), knowledge="unknown", label="mixed", lacking=lacking)
+    assert "less damage" not in advice_text(kept)
+    assert next_commands(report(), kept, "r.h5")[1].startswith("ckdiff html")
 
 
 def test_where_nothing_was_asked_the_sentence_is_sure_of_nothing() -> None:

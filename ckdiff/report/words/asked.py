@@ -1,4 +1,4 @@
-"""The sets of questions and texts of a report, and how many more a gate asks for."""
+"""The sets of questions and texts of a report, how many more a gate asks for, and what no more questions mend."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ ANOTHER = "(--reference MODEL)"
 FEWEST = {"require.questions": "--questions", "require.unrelated": "--unrelated"}
 """Checks of how many facts were asked, with the option that asks more."""
 
+DAMAGE = frozenset({"fail.unrelated_bleu_loss", "fail.choices_loss", "fail.neutral_kl"})
+"""Checks of what was not to be unlearned: where one fails, the model is to be made anew, and not measured more."""
+
 
 def question_sets(report: Report) -> Iterator[tuple[str, str, str]]:
     """Every set of questions or texts: what asked it, its digest, and where it came from, as they stand there."""
@@ -46,6 +49,12 @@ def lacks_facts(found: Verdict) -> bool:
 def is_doubted(found: Verdict) -> bool:
     """Whether the model that stood beside cannot count as one that never knew; nothing is tried with it again."""
     return any(ANOTHER in text for text in found.lacking)
+
+
+def is_damaged(found: Verdict) -> bool:
+    """Whether a gate failed because more was lost than what was to be unlearned."""
+    checks = () if found.gate is None else found.gate.checks
+    return any(one.name in DAMAGE and one.outcome == "failed" for one in checks)
 
 
 def asking_text(found: Verdict) -> str:

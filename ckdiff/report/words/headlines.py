@@ -31,6 +31,13 @@ NEXT: dict[Knowledge, str] = {
 }
 """What to do next by what became of the knowledge; where it is unknown, what is lacking says it."""
 
+BY_OTHER_MEANS = "by other means and "
+LESS_DAMAGE = (
+    "Unlearn it anew {}with less damage: fewer steps or a lower rate, and more training on what is to stay. Audit the"
+    " new model with the same options."
+)
+"""What to do next, whatever became of the knowledge, where a gate failed by what else was lost."""
+
 UNFIT = "Do not release it as unlearned"
 """How the advice of a label begins that a gate has said already where it did not pass."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.options import UNCHATTED, USUAL_REPORT
 from ckdiff.report.words import verdict as words
-from ckdiff.report.words.asked import lacks_facts
+from ckdiff.report.words.asked import is_damaged, lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
 from ckdiff.report.words.commands import EXCHANGED, NOTHING, TURNED, commands_in, complete_command, is_turned
 from ckdiff.report.words.gates import OWN, check_subject, passed_unasked
@@ -193,8 +193,8 @@ def next_commands(report: Report, found: Verdict, place: str, typed: Mapping[str
 
 
 def again_command(report: Report, found: Verdict, place: str = USUAL_REPORT, typed: Mapping[str, str] = NOTHING) -> str:
-    """The audit of the next model, where this one still knows; empty where something else is to be done first."""
-    if found.knowledge != "still there" or found.label == "identical" or is_turned(found):
+    """The audit of the next model, where this one still knows or lost too much; empty where something else is first."""
+    if not (found.knowledge == "still there" or is_damaged(found)) or found.label == "identical" or is_turned(found):
         return ""
     command = complete_command("ckdiff audit BASE NEW --questions FILE", report, next_report(place), typed)
     source = "" if found.gate is None else printable(found.gate.source).removeprefix(OWN)

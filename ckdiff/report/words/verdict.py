@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ckdiff.errors import ExitStatus
 from ckdiff.modes import without_window
-from ckdiff.report.words.asked import asking_text
+from ckdiff.report.words.asked import asking_text, is_damaged
 from ckdiff.report.words.commands import EXCHANGED, TURNED, commands_in, is_turned
-from ckdiff.report.words.headlines import HEADLINES, NEXT, TO_DO, UNFIT, Headline
+from ckdiff.report.words.headlines import BY_OTHER_MEANS, HEADLINES, LESS_DAMAGE, NEXT, TO_DO, UNFIT, Headline
 from ckdiff.report.words.known import STILL, shown_by
 from ckdiff.report.words.numbers import UNDEFINED, percent, with_interval
 from ckdiff.report.words.probe import score_text
@@ -119,6 +119,8 @@ def advice_text(found: Verdict) -> str:
         return f"Were --questions and --unrelated swapped? Then give them the other way round, `{EXCHANGED}`."
     if found.label == "identical":  # more questions would show the same
         return headline(found).action
+    if is_damaged(found):
+        return LESS_DAMAGE.format(BY_OTHER_MEANS if found.knowledge == "still there" else "")
     return " ".join(part for part in (NEXT.get(found.knowledge, ""), asking_text(found), _caution(found)) if part)
 
 
