@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.merge import merge_reports
 from ckdiff.calls.paths import take_paths
-from ckdiff.calls.provenance import begin_report, open_pair
+from ckdiff.calls.provenance import begin_report, identity, open_pair
 from ckdiff.calls.specs import DiscoverSpec
+from ckdiff.calls.unfinished import folder_of
 from ckdiff.options import check_options
+from ckdiff.progress import Listener
 
 if TYPE_CHECKING:
-    from ckdiff.progress import Listener
+    from pathlib import Path
+
+    from ckdiff.discovery.candidates import Candidates
+    from ckdiff.discovery.kept import Kept
+    from ckdiff.discovery.work import How
     from ckdiff.report.schema.discovery import DiscoveryReport
     from ckdiff.report.schema.report import Report
 
 
 @take_paths(DiscoverSpec)
-def discover(spec: DiscoverSpec, listener: Listener | None = None, existing: Report | None = None) -> Report:
+def discover(
+    spec: DiscoverSpec,
+    listener: Listener | None = None,
+    existing: Report | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+) -> Report:
     """A report of what the unlearned model lost, found without being told where to look.
 
     Args:
         spec: which pair, on which texts, beside which candidates.
         listener: told of progress, asked whether to stop.
         existing: a report of the same pair; the discovery is put into it, in the place of an older one.
+        keep: a file beside which an unfinished discovery is kept.
+        resume: go on with what is kept there.
 
     Raises:
         CkdiffError: the pair, the texts, the candidates or the settings do not allow it.
@@ -33,14 +49,23 @@ def discover(spec: DiscoverSpec, listener: Listener | None = None, existing: Rep
     from ckdiff.discovery.candidates import known_topics, read_candidates
     from ckdiff.discovery.opening import DiscoveryError, open_models
     from ckdiff.discovery.section import run
-    from ckdiff.discovery.work import How
 
     check_options(spec, DiscoveryError)
     candidates = known_topics() if spec.candidates is None else read_candidates(spec.candidates)
     base, unlearned = open_pair(spec)
     models = open_models(base, unlearned, spec.dtype, spec.device)
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    how = How(
+    kept = _open_kept(
+        spec, identity(base, unlearned, found.provenance), candidates, listener or Listener(), keep, resume
+    )
+    return merge_reports(existing, replace(found, discovery=run(models, _how(spec), candidates, listener, kept)))
+
+
+def _how(spec: DiscoverSpec) -> How:
+    """How discovery goes by a spec."""
+    from ckdiff.discovery.work import How
+
+    return How(
         texts=spec.texts,
         count=spec.sampled,
         length=spec.length,
@@ -48,7 +73,26 @@ def discover(spec: DiscoverSpec, listener: Listener | None = None, existing: Rep
         batch_size=spec.batch_size,
         words=spec.texts is not None and spec.candidates is None,
     )
-    return merge_reports(existing, replace(found, discovery=run(models, how, candidates, listener)))
+
+
+def _open_kept(
+    spec: DiscoverSpec, weights: str, candidates: Candidates, listener: Listener, keep: Path | None, resume: bool
+) -> Kept:
+    """What was done of the same discovery before, or nothing."""
+    import torch
+
+    from ckdiff.discovery.kept import Kept
+    from ckdiff.probes.base_answers import library_versions
+
+    if keep is None:
+        return Kept()
+    texts = ""
+    with contextlib.suppress(OSError):  # who reads them says what is wrong
+        texts = "" if spec.texts is None else hashlib.sha256(spec.texts.read_bytes()).hexdigest()
+    chosen = [spec.sampled, spec.length, spec.seed, spec.batch_size, spec.dtype, spec.device]
+    tree = [weights, texts, chosen, candidates.digest, library_versions(), torch.get_num_threads()]
+    key = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
+    return Kept(folder_of(keep) / "discover", key, resume, listener.remark)
 
 
 def question_lines(found: DiscoveryReport) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from ckdiff.calls.specs import Discovering, DiscoverSpec
 from ckdiff.cli.console import inconclusive, present
-from ckdiff.cli.options import FORMAT, TABLE, THREADS, TOP, Output
+from ckdiff.cli.options import FORMAT, RESUME, TABLE, THREADS, TOP, Output
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.cli.stored import StoredPair
 from ckdiff.errors import CkdiffError, ExitStatus
@@ -28,6 +28,7 @@ def discover(
     output: Output,
     write: Annotated[Path | None, WRITE] = None,
     threads: Annotated[int, THREADS] = 0,
+    resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
     top: Annotated[int, TOP.but("How many words and candidates the table lists.")] = 10,
 ) -> None:
@@ -41,8 +42,9 @@ def discover(
     existing, sides = session.open_pair(pair, "discover")
     spec = assemble(DiscoverSpec, sides, discovering)
     set_threads(threads)
-    report = session.work(lambda listener: run(spec, listener, existing))
-    report = session.write(report, "discovery")
+    with session.keep(resume, "discovery") as place:
+        report = session.work(lambda listener: run(spec, listener, existing, place, resume))
+        report = session.write(report, "discovery")
     present(report, output_format, top, "discovery")
     session.say(f"report: {output.output}")
     if write is not None:

@@ -15,6 +15,7 @@ import torch
 from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.directions import norm_gain, random_directions, spell, value_directions
+from ckdiff.discovery.kept import ASKED, LOOK, SHAKEN, TEXTS, VALUES, Kept
 from ckdiff.discovery.lost import look, ruin_of
 from ckdiff.discovery.mentions import (
     SAID,
@@ -37,14 +38,18 @@ from ckdiff.questions.layouts import fold
 from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_forms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from ckdiff.discovery.asking import Round
+    from ckdiff.discovery.kept import Shaken
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.texts import Texts
     from ckdiff.probes.forcing import Forced
     from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.prompts import Prompt
     from ckdiff.report.schema.discovery import DiscoveryReport
     from ckdiff.shapes import Float64
 
@@ -54,7 +59,9 @@ BESIDE = 4
 """Where the user gives the texts, so many of each kind are sampled to tell whether the model is ruined."""
 
 
-def run(models: Models, how: How, candidates: Candidates, listener: Listener | None = None) -> DiscoveryReport:
+def run(
+    models: Models, how: How, candidates: Candidates, listener: Listener | None = None, kept: Kept | None = None
+) -> DiscoveryReport:
     """Look for what the unlearned model lost.
 
     Args:
@@ -62,20 +69,22 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
         how: which texts, how many, and the seed.
         candidates: topics that it may be.
         listener: told of progress, asked whether to stop.
+        kept: where what is done is kept, if anywhere.
 
     Raises:
         Stopped: the listener asked for it.
+        PartialError: what is kept is damaged, or is of another discovery.
         CkdiffError: the texts cannot be used, or a model computes NaN.
     """
-    listener = listener or Listener()
+    listener, kept = listener or Listener(), kept or Kept()
     with torch.inference_mode():
         try:
             models.base.load()
-            texts = _texts(models, how, listener)
+            texts = _texts(models, how, listener, kept)
             if how.words:
                 candidates = _with_words(candidates, texts)
-            beside = texts if how.texts is None else _sampled(models, replace(how, count=BESIDE))
-            work = Work(models, how, candidates, listener, texts, beside, 8 + how.copies)
+            beside = texts if how.texts is None else _sampled(models, replace(how, count=BESIDE), kept)
+            work = Work(models, how, candidates, listener, texts, beside, 8 + how.copies, kept=kept)
             work.mentions = find_mentions(models.tokenizer, texts, candidates.every)
             work.names = name_tokens(models.wording, candidates.every)
             return _discover(work)
@@ -85,11 +94,11 @@ def run(models: Models, how: How, candidates: Candidates, listener: Listener | N
             listener.progress("discovering", 1, 1, "")
 
 
-def _texts(models: Models, how: How, listener: Listener) -> Texts:
+def _texts(models: Models, how: How, listener: Listener, kept: Kept) -> Texts:
     """Given ones, or sampled ones and random words."""
     listener.progress("texts", 0, 1, "")
     path = how.texts
-    found = _sampled(models, how) if path is None else given_texts(path, models.wording, _length(models, how))
+    found = _sampled(models, how, kept) if path is None else given_texts(path, models.wording, _length(models, how))
     listener.progress("texts", 1, 1, "")
     largest = max(max(prompt.ids + prompt.answer) for prompt in found.prompts)
     if largest >= models.rows:
@@ -104,9 +113,11 @@ def _length(models: Models, how: How) -> int:
     return min(how.length, (models.context or how.length) - 1)
 
 
-def _sampled(models: Models, how: How) -> Texts:
+def _sampled(models: Models, how: How, kept: Kept) -> Texts:
     sampling = Sampling(how.count, max(2, _length(models, how) - 8), how.seed)
-    return own_texts(models.base, models.wording, models.stops, models.rows, sampling)
+    return kept.once(
+        "texts", lambda: own_texts(models.base, models.wording, models.stops, models.rows, sampling), TEXTS
+    )
 
 
 def _with_words(candidates: Candidates, texts: Texts) -> Candidates:
@@ -123,20 +134,19 @@ def _discover(work: Work) -> DiscoveryReport:
     work.forced = force(models.base, work.texts.prompts, work.way)
     beside = work.forced if work.beside is work.texts else force(models.base, work.beside.prompts, work.way)
     screened = len(every) > asking.SCREENED
-    prompts = asking.screen_prompts(models, every) if screened else []
-    before = force(models.base, prompts, work.way) if screened else None
+    prompts = asking.screen_prompts(models, every) if screened and not work.kept.has("screen") else []
+    before = force(models.base, prompts, work.way) if prompts else None
     work.tell("the unlearned model reads them")
     models.base.unload()
     models.unlearned.load()
-    seen = _look(work, models.unlearned)
+    seen = work.kept.once("unlearned", lambda: _look(work, models.unlearned), LOOK)
     work.ruin = ruin_of(seen if beside is work.forced else _look(work, models.unlearned, beside))
     sizes = change_sizes(models.base, models.unlearned)
     if not any(sizes.values()):
         return report_nothing(work, seen)
     screen = np.full(len(every), np.nan)
-    if before is not None:
-        after = force(models.unlearned, prompts, work.way)
-        screen = asking.screen_scores(before, after, prompts)
+    if screened:
+        screen = work.kept.once("screen", lambda: _screen(work, before, prompts), VALUES)
     directions, gain = value_directions(models.base, models.unlearned), norm_gain(models.unlearned)
     models.unlearned.unload()
     if work.ruin >= RUINED:
@@ -146,7 +156,7 @@ def _discover(work: Work) -> DiscoveryReport:
     chosen, others = list(range(len(every))), list[int]()
     if screened:
         chosen, others = asking.choose(screen, work.how.seed, asking.best_unasked(unasked))
-    rounds, ours, theirs = _ask(work, chosen)
+    rounds, ours, theirs = work.kept.once("asked", lambda: _ask(work, chosen), ASKED)
     work.said = said_words(models.tokenizer, rounds, len(every))
     drawn = asking.draw(chosen, others, work.how.seed)
     spelt = [_written(work, random_directions(directions, work.how.seed + n), gain) for n in range(work.how.copies)]
@@ -156,6 +166,12 @@ def _discover(work: Work) -> DiscoveryReport:
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
     scores = _scores(apart, unasked, mask)
     return report_found(work, seen, Ranked(_forms(rounds, scores), screen, scores, plain, mask, chosen))
+
+
+def _screen(work: Work, before: Forced | None, prompts: Sequence[Prompt]) -> Float64:
+    """How much of what the base makes of each candidate's name is lost; the unlearned model must be loaded."""
+    assert before is not None
+    return asking.screen_scores(before, force(work.models.unlearned, prompts, work.way), prompts)
 
 
 def _forms(rounds: list[Round], scores: Float64) -> tuple[str, ...]:
@@ -212,6 +228,17 @@ def _ask(work: Work, chosen: list[int]) -> tuple[list[Round], list[list[Tensor]]
     return rounds, ours, theirs
 
 
+def _shaken(work: Work, sizes: dict[str, float], rounds: list[Round], number: int) -> Shaken:
+    """What one copy with noise lost on the texts, and how it reads the rounds."""
+    copy = work.models.copy
+    copy.alter = noise(sizes, work.how.seed, number)
+    copy.load()
+    seen = _look(work, copy)
+    theirs = asking.read_rounds(copy, rounds, work.way)
+    copy.unload()
+    return seen, theirs
+
+
 def _noise(
     work: Work, sizes: dict[str, float], spelt: list[Float64], rounds: list[Round], ours: list[list[Tensor]]
 ) -> None:
@@ -219,16 +246,11 @@ def _noise(
 
     The strongest directions of a matrix of noise are any: `spelt` holds what such directions are written as, by copy.
     """
-    copy = work.models.copy
     count = len(work.candidates.every)
     for number in range(work.how.copies):
         work.tell(f"copy {number + 1} of {work.how.copies} with noise")
-        copy.alter = noise(sizes, work.how.seed, number)
-        copy.load()
-        seen = _look(work, copy)
+        seen, theirs = work.kept.once(f"copy-{number}", lambda n=number: _shaken(work, sizes, rounds, n), SHAKEN)  # type: ignore[misc]
         work.nulls.append(seen)
-        theirs = asking.read_rounds(copy, rounds, work.way)
-        copy.unload()
         if rounds:
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)

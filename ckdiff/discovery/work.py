@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckdiff.discovery.kept import Kept
 from ckdiff.discovery.null import COPIES
 from ckdiff.probes.forcing import Way
 from ckdiff.progress import Stopped
@@ -65,6 +66,7 @@ class Work:
     said: list[list[int]] = field(default_factory=list)
     nulls: list[Look] = field(default_factory=list)
     null_scores: list[float] = field(default_factory=list)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def way(self) -> Way:
