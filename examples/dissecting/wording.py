@@ -153,7 +153,7 @@ def attacks_table(pairs: Sequence[Pair]) -> str:
     ]
     note = (
         "back: facts whose answer comes back word for word; z, p: whether answers match their questions better than in"
-        " random pairings, at the worst setting of the tier, all settings paid for; could have shown: the smallest"
+        " random pairings, at the worst setting of the tier, all settings paid for; seen from: the smallest"
         " share of the base's own matching that would have been seen."
     )
     head = ("concept", "method", *without_reference(TIER_HEADS))

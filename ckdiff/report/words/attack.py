@@ -23,7 +23,7 @@ NOTHING_ATTACKED = "Nothing was attacked: there is no unlearned model in it"
 BY_LAYER = ("lens",)
 """Attacks with a row a layer."""
 
-TIER_HEADS = ("tier", "attacks", "back", "worst by matching", "z", "p", "could have shown", "level over reference")
+TIER_HEADS = ("tier", "attacks", "back", "worst by matching", "z", "p", "seen from", "level over reference")
 
 ROW_HEADS = ("attack", "setting", "model", "back", "z", "p", "could show", "level", "recovery", "unrelated")
 
@@ -48,8 +48,9 @@ LEGEND = (
 )
 
 TIER_LEGEND = (
-    "could have shown: the smallest share of the base's own matching that would have been seen; control: what came",
-    "back of what a suppressed copy of the base had lost; level over reference: the greatest, in nats a token;",
+    "seen from: the smallest share of the base's own matching that would have been seen, all settings of the tier",
+    "paid for; control: what came back of what a suppressed copy of the base had lost; level over reference: the",
+    "greatest, in nats a token;",
     f"in brackets: {OVER_FACTS}.",
 )
 
