@@ -24,14 +24,15 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
+from ckdiff.audit.verdict.verdict import judge
 from ckdiff.cli.app import run as command_line
 from ckdiff.errors import ReportError
 from ckdiff.report import page
 from ckdiff.report.hdf5.file import read_report, write_report
-from ckdiff.report.page import to_html, write_page
+from ckdiff.report.page import Source, to_html, write_page
 from ckdiff.report.page.compare import BINS, LogBins
 from ckdiff.report.page.document import BEGINNING
-from ckdiff.report.page.rendering import _ticked, render
+from ckdiff.report.page.rendering import _ticked, file_text, render
 from ckdiff.report.page.svg import BOTTOM, HIGHEST, LEFT, LOWEST, RIGHT, TOP
 from ckdiff.report.schema import report as schema
 from ckdiff.report.schema.attack import ReturnedAnswer
@@ -41,7 +42,7 @@ from ckdiff.report.schema.probe import SCORES, Curve
 from ckdiff.report.schema.verdict import LABELS, OUTCOMES, GateCheck, RuleResult
 from ckdiff.report.words.attack import BORROWED_NOTE
 from ckdiff.report.words.headlines import HEADLINES, TO_DO, UNFIT
-from ckdiff.report.words.intervals import WIDER
+from ckdiff.report.words.intervals import WIDER, means_text
 from ckdiff.report.words.names import pair_names, pair_title
 from ckdiff.report.words.numbers import UNDEFINED
 from ckdiff.report.words.summary import in_short
@@ -241,9 +242,10 @@ def test_the_verdict_comes_first_and_says_why(label: Label) -> None:
     first, judged = (found.all("section", id=name)[0] for name in ("verdict", "judgement"))
     assert badges(found) == [
         ("label solid failed", "✗ Gate: failed"),
-        ("label inconclusive", f"{label}, knowledge unknown"),
+        ("label inconclusive", "Knowledge: unknown"),
     ]
-    assert [one.text for one in first.walk() if one.attributes.get("class", "") == "title"] == [HEADLINES[label].title]
+    titles = [one.text for one in first.walk() if one.attributes.get("class", "") == "title"]
+    assert titles == [f"{label}: {HEADLINES[label].title}"]
     caution = HEADLINES[label].action.removeprefix(UNFIT).lstrip(":. ")
     for words in (caution[1:], *given.side_effects, "0 of 1 unrelated answer changed as well"):
         assert words in first.text
@@ -291,7 +293,7 @@ def test_finding_and_gate_are_two_badges_and_what_to_do_follows_the_gate(outcome
         first = found.all("section", id="verdict")[0]
         (gated, _), (finding, words) = badges(found)
         assert (gated, finding) == (f"label solid {outcome}", f"label {colour}")
-        assert words.endswith(f"knowledge {knowledge}")
+        assert words == f"Knowledge: {knowledge}"
         assert "passes anything" in found.all("section", id="judgement")[0].text
         assert "a test" in first.text
         assert TO_DO[outcome].strip() in first.text
@@ -341,7 +343,7 @@ def test_what_stands_between_ticks_is_to_be_typed() -> None:
 def test_without_a_policy_the_page_says_so() -> None:
     found = tree(dataclasses.replace(full(), verdict=verdict()))
     assert "No policy was given" in found.all("section", id="judgement")[0].text
-    assert badges(found) == [("label none", "No gate"), ("label inconclusive", "suppressed, knowledge unknown")]
+    assert badges(found) == [("label none", "No gate"), ("label inconclusive", "Knowledge: unknown")]
 
 
 def test_what_was_not_measured_is_in_the_coverage() -> None:
@@ -645,7 +647,7 @@ def test_the_section_on_attacks_says_no_less_than_the_verdict(knowledge: Knowled
     assert ("but right answers are told from wrong ones" in attack) is told
     assert ("No answer came back as text, but it tells the right answers from the wrong ones" in first) is told
     assert "gives it away" not in page.text
-    assert ("With NEW for the new model, where the question files lie: ckdiff audit /models/base NEW" in first) is told
+    assert ("With NEW for the new model and FILE for the questions: ckdiff audit /models/base NEW" in first) is told
 
 
 @pytest.mark.parametrize(
@@ -1101,7 +1103,12 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
         return status, captured.out, captured.err
 
     assert call("r.h5") == (0, "", "page: ckdiff.html\n")
-    assert Path("ckdiff.html").read_text() == to_html(full())
+    digest = hashlib.sha256(Path("r.h5").read_bytes()).hexdigest()
+    (footer,) = Reader(Path("ckdiff.html").read_text()).root.all("footer")
+    assert f"The report is r.h5, sha256 {digest}: sha256sum on the report says the same" in footer.text
+    assert "ckdiff verify REPORT" in footer.text
+    assert "sha256sum" not in to_html(full())
+    assert Path("ckdiff.html").read_text() == to_html(full(), source=Source("r.h5", digest))
     assert call("r.h5", "-o", "page.html", "--quiet") == (0, "", "")
     assert Path("page.html").read_bytes() == Path("ckdiff.html").read_bytes()
     kept = Path("r.h5").read_bytes()
@@ -1125,7 +1132,31 @@ def test_words_are_explained_where_they_stand_as_in_the_glossary() -> None:
         assert f"\n| {name} | {meaning} |\n" in glossary, name
     shown = {(one.text, one.attributes["title"]) for one in tree(full()).all("abbr")}
     assert shown <= set(TERMS.items())
-    assert {"krs_kl", "top1", "1-cos", "z", "depth"} <= {name for name, _ in shown}
+    assert {"krs_kl", "top1", "1-cos", "z", "depth", "tier", "forms"} <= {name for name, _ in shown}
+    reason = "most clearly at tier 1 (quantise: NF4, z 3.7), in all forms `NF4`"
+    first = tree(dataclasses.replace(full(), verdict=verdict(knowledge_reason=reason))).all("section", id="verdict")[0]
+    assert [one.text for one in first.all("abbr")] == ["tier", "quantise", "NF4", "z"]
+    assert reason.replace("`", "") in first.text
+
+
+def test_a_page_of_attacks_alone_says_what_was_asked() -> None:
+    made = attacks()
+    alone = report(None, attack=made)
+    page = tree(dataclasses.replace(alone, verdict=dataclasses.replace(judge(alone), knowledge="unknown")))
+    asked = page.all("section", id="coverage")[0].text
+    assert "Nothing was asked" not in page.text
+    assert f"attacks{len(made.questions)} questions from" in asked
+    assert f"Attacks asked about {made.clusters} facts; what both models say" in page.text
+
+
+def test_the_interval_of_a_side_effect_says_which_it_is() -> None:
+    first = tree(dataclasses.replace(full(), verdict=verdict())).all("section", id="verdict")[0]
+    assert f"In brackets: {means_text(full().behaviour.settings)}." in first.text  # type: ignore[union-attr]
+
+
+def test_a_narrow_screen_has_the_verdict_before_the_contents() -> None:
+    narrow = file_text("page.css").partition("(max-width:37.49rem)")[2]
+    assert "nav{order:1}main>section,footer{order:2}main>section:first-child{order:0}" in narrow
 
 
 def test_tables_become_cards_with_the_heading_of_each_column() -> None:

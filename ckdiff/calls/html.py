@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ def html(
         CkdiffError: the report cannot be read, or the place holds something else.
     """
     from ckdiff.report.hdf5.file import read_any
-    from ckdiff.report.page import check_place, write_page
+    from ckdiff.report.page import Source, check_place, write_page
 
     place = Path(output)
     if not isinstance(report, (str, PathLike)):
@@ -44,5 +45,8 @@ def html(
     if place.exists() and Path(report).exists() and place.samefile(report):
         raise CkdiffError(f"{place}: is the report itself; name another file with -o FILE")
     check_place(place, overwrite)
-    write_page(read_any(Path(report)), place, overwrite, title, note, answers)
+    found, file = read_any(Path(report)), Path(report)
+    with file.open("rb") as opened:
+        source = Source(file.name, hashlib.file_digest(opened, "sha256").hexdigest())
+    write_page(found, place, overwrite, title, note, answers, source)
     return place

@@ -11,7 +11,7 @@ import base64
 import functools
 import hashlib
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
@@ -39,7 +39,20 @@ OPEN = 1
 """Parts that a narrow screen shows in full; the others are one line there, until they are opened."""
 
 
-def to_html(found: Report | Campaign, title: str | None = None, note: str | None = None, answers: bool = True) -> str:
+class Source(NamedTuple):
+    """The file of a report that a page shows: its name, and the sha256 of its bytes."""
+
+    name: str
+    sha256: str
+
+
+def to_html(
+    found: Report | Campaign,
+    title: str | None = None,
+    note: str | None = None,
+    answers: bool = True,
+    source: Source | None = None,
+) -> str:
     """A report, of one pair or of a campaign, as a page; the same report gives the same text.
 
     Args:
@@ -47,6 +60,7 @@ def to_html(found: Report | Campaign, title: str | None = None, note: str | None
         title: its heading; else the names of the pair, or of the campaign.
         note: a line below it: who made the page, and when; a report records no date.
         answers: whether texts of questions and answers are shown.
+        source: its file; None where it is in memory alone.
     """
     if not answers:
         found = withhold(found)
@@ -54,16 +68,20 @@ def to_html(found: Report | Campaign, title: str | None = None, note: str | None
     notes += [cut(note, TITLE_LENGTH)] if note else []
     if isinstance(found, Campaign):
         heading = cut(title or f"Campaign {found.name}", TITLE_LENGTH)
-        return _page(found, f"{heading}: {gates_text(found)}", heading, file_of("page", "campaign").PARTS, notes)
+        return _page(
+            found, f"{heading}: {gates_text(found)}", heading, file_of("page", "campaign").PARTS, notes, source
+        )
     names = pair_title(found.provenance)
     heading = cut(title or f"What unlearning changed: {names}", TITLE_LENGTH)
     finding = verdict_line(found.verdict) if found.verdict is not None else "no verdict"
     tab = cut(f"{finding} - {title or names}", TITLE_LENGTH)
     parts = chain(PARTS, *(file_of("page", name).PARTS for name in SECTIONS))
-    return _page(found, tab, heading, sorted(parts, key=lambda part: part.place), notes)
+    return _page(found, tab, heading, sorted(parts, key=lambda part: part.place), notes, source)
 
 
-def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part], notes: list[str]) -> str:
+def _page(
+    found: Report | Campaign, title: str, heading: str, rows: list[Part], notes: list[str], source: Source | None
+) -> str:
     """The parts that show something, in one file."""
     shown = [(row, given) for row in rows if (given := row.show(found)) is not None]
     parts = [(row, render(row.template, given)) for row, given in shown]
@@ -78,6 +96,7 @@ def _page(found: Report | Campaign, title: str, heading: str, rows: list[Part], 
         "parts": parts,
         "own": own,
         "open": OPEN,
+        "source": source,
         "unprinted": [row.name for row, _ in shown if not row.paper],
     }
     return f"{BEGINNING}{render('page.html', given)}\n"

@@ -138,7 +138,7 @@
         row.hidden = !(fits && said(row).toLowerCase().includes(wanted));
         shown += !row.hidden;
       }
-      count.textContent = shown < rows.length ? `${shown} of ${rows.length}` : "";
+      count.textContent = matches(shown, rows.length, "row");
     };
     find.addEventListener("input", filter);
     picks.forEach(([, one]) => one.addEventListener("change", filter));
@@ -150,6 +150,8 @@
     csv.addEventListener("click", () => save(table));
     return make("div", { className: "tools" }, find, ...picks.map(([, one]) => one), order, csv, count);
   };
+
+  const matches = (shown, all, noun) => (shown === all ? "" : shown ? `${shown} of ${all}` : `no ${noun} matches`);
 
   const READY = new WeakSet();
   const prepare = (table) => {
@@ -171,12 +173,17 @@
     if (articles.length < 5) return;
     const find = make("input", { type: "search", placeholder: "search questions and answers", size: 34 });
     find.setAttribute("aria-label", "search questions and answers");
+    const count = make("span", {});
+    count.setAttribute("role", "status");
     find.addEventListener("input", () => {
       const wanted = find.value.toLowerCase();
-      if (wanted) list.querySelectorAll("details").forEach((one) => (one.open = true));
       for (const one of articles) one.hidden = !said(one).toLowerCase().includes(wanted);
+      // What is folded is opened, and how many it holds is no answer to a search.
+      list.querySelectorAll("details").forEach((one) => (one.open = one.open || Boolean(wanted)));
+      list.querySelectorAll("summary").forEach((one) => (one.hidden = Boolean(wanted)));
+      count.textContent = matches(articles.filter((one) => !one.hidden).length, articles.length, "answer");
     });
-    list.before(make("div", { className: "tools" }, find));
+    list.before(make("div", { className: "tools" }, find, count));
   };
   const prepareAll = () => document.querySelectorAll("table.data").forEach(prepare);
 

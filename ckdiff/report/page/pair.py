@@ -47,6 +47,9 @@ def _sources(report: Report) -> Iterator[Cells]:
     if report.probe is not None:
         source = report.probe.settings.get("questions_source", "no stated source")
         yield "probe", cut(f"{count_of(len(report.probe.questions), 'question')} from {source}")
+    if report.attack is not None:
+        source = report.attack.settings.get("questions_source", "no stated source")
+        yield "attacks", cut(f"{count_of(len(report.attack.questions), 'question')} from {source}")
     if report.behaviour is not None:
         yield from ((cut(name, 80), cut(words)) for name, words in source_lines(report.behaviour))
 

@@ -23,6 +23,7 @@ from ckdiff.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CODE, TERM = Markup("<code>{}</code>"), Markup('<abbr title="{}">{}</abbr>')
 BREAK = r"\s*\n\s*"
 
 
@@ -62,12 +63,17 @@ def _lines(text: str, limit: int, more: str) -> Markup:
 
 
 def _ticked(text: str) -> Markup:
-    """A text in which what stands between backticks is to be typed."""
+    """A text in which what stands between backticks is to be typed, and jargon is explained."""
     parts = printable(text).split("`")
     # A tick without its other one stays.
     pairs = parts if len(parts) % 2 else [*parts[:-2], "`".join(parts[-2:])]
-    shapes = (Markup("{}"), Markup("<code>{}</code>"))
-    return Markup("").join(shapes[place % 2].format(part) for place, part in enumerate(pairs))
+    return Markup("").join(CODE.format(part) if place % 2 else _explained(part) for place, part in enumerate(pairs))
+
+
+def _explained(text: str) -> Markup:
+    """A text whose words that not every reader knows carry their meaning."""
+    pieces = terms.apart(text)
+    return Markup("").join(TERM.format(meaning, piece) if meaning else piece for piece, meaning in pieces)
 
 
 def _escape(value: object) -> object:

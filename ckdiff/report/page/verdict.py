@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckdiff.report.page.parts import Part, cut, question_anchor
 from ckdiff.report.words.behaviour import rank_numbered
+from ckdiff.report.words.intervals import means_text
 from ckdiff.report.words.probe import DIRECTIONS, inconclusive
 from ckdiff.report.words.summary import SHOWN_ANSWERS, again_command, in_short, unrelated_text
 from ckdiff.report.words.verdict import (
@@ -50,6 +51,7 @@ def show(report: Report) -> Mapping[str, object]:
     if found is None:
         return given | {"warning": inconclusive(report.probe) if report.probe is not None else ""}
     return given | {
+        "intervals": "" if report.behaviour is None else means_text(report.behaviour.settings),
         "short": in_short(report, found),
         "again": again_command(report, found),
         "tone": finding(found),

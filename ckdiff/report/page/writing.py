@@ -12,6 +12,7 @@ from ckdiff.report.page.document import BEGINNING, to_html
 from ckdiff.untrusted import printable
 
 if TYPE_CHECKING:
+    from ckdiff.report.page.document import Source
     from ckdiff.report.schema.campaign import Campaign
     from ckdiff.report.schema.report import Report
 
@@ -23,6 +24,7 @@ def write_page(
     title: str | None = None,
     note: str | None = None,
     answers: bool = True,
+    source: Source | None = None,
 ) -> None:
     """Write a report as a page: beside the target, synced, and moved over it.
 
@@ -33,12 +35,13 @@ def write_page(
         title: the heading; else the names of the pair, or of the campaign.
         note: a line below it.
         answers: whether texts of questions and answers are shown.
+        source: its file; None where it is in memory alone.
 
     Raises:
         ReportError: the place cannot be written to, or holds something else.
     """
     check_place(path, overwrite)
-    content = to_html(report, title, note, answers).encode("utf-8")
+    content = to_html(report, title, note, answers, source).encode("utf-8")
     try:
         replace_file(path, content)
     except OSError as error:

@@ -108,10 +108,18 @@ def _sure(report: Report, found: Verdict) -> str:
         seen = plainly(found, report.attack)
         return f"{seen}; more questions will not change that." if seen else "More questions will not change it."
     if math.isnan(found.detectable):
-        return "Nothing was asked, so that nothing is sure."
+        return _unasked(report)
     asked = len(answers_of(report, "target"))
     with_so_many = f"With {count_of(asked, 'question')}" if asked else "With so many questions"
     return f"{with_so_many}, what shows in fewer than {percent(found.detectable)} of such answers can go unseen."
+
+
+def _unasked(report: Report) -> str:
+    """How sure that is, where no answers were compared: what attacks asked about, or that nothing was asked."""
+    if report.attack is None:
+        return "Nothing was asked, so that nothing is sure."
+    facts = count_of(report.attack.clusters, "fact")
+    return f"Attacks asked about {facts}; what both models say when they are simply asked was not compared."
 
 
 def answers_of(report: Report, name: str) -> list[AnswerRecord]:

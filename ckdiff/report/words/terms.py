@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TERMS = {
     "krs": "Knowledge Recovery Score: the share of a loss that a restoration takes away; 1 is all of it",
     "krs_kl": "the same of KL(base ‖ run): what changes behaviour",
@@ -32,8 +38,49 @@ TERMS = {
     "depth": "0: the unlearned model still carries all that the reference lacks; 1: it is as ignorant",
     "lens": "the same of log p read off each layer",
     "threshold": "the documented number that the value is held against",
+    "tier": "how far attacks go: 0 asks otherwise, 1 rounds or cuts weights, 2 trains or alters them"
+    " on purpose, 3 borrows from the base",
+    "forms": "an attack: the questions in other clothes, such as a role, examples before them, lower case",
+    "samples": "an attack: answers drawn at random, many a question",
+    "quantise": "an attack: weights rounded to fewer bits, as for deployment",
+    "prune": "an attack: the smallest weights of each matrix set to zero",
+    "blend": "an attack: weights between the unlearned model's and the base's; never counts",
+    "relearn": "an attack: a few steps of training, measured on what was held out of it",
+    "ablate": "an attack: one direction taken out of every layer's states",
+    "NF4": "a format of 4 bits a weight, in blocks with a scale each",
+    "int8": "8 bits a weight, evenly spaced",
+    "int4": "4 bits a weight, evenly spaced",
+    "GGUF": "the file format of llama.cpp; its Q4_0 and Q8_0 have 4 and 8 bits a weight",
 }
 """By the heading under which it stands in a table: its meaning."""
+
+ATTACKS = "forms|samples|quantise|prune|blend|relearn|ablate"
+IN_TEXT = re.compile(rf"(?<=\()(?:{ATTACKS})(?=[:)])|\b(?:NF4|int[48]|GGUF)\b|\bz(?= -?\d)|\btier(?= \d)")
+"""Where such a word stands in a sentence, and is no word of plain English."""
+
+
+def apart(text: str) -> Iterator[tuple[str, str]]:
+    """A sentence in pieces, each with its meaning where it is a word that is explained, else with "".
+
+    >>> [piece for piece, meaning in apart("tier 1 (quantise: NF4, z 3.7) forms") if meaning]
+    ['tier', 'quantise', 'NF4', 'z']
+    """
+    end = 0
+    for found in IN_TEXT.finditer(text):
+        yield text[end : found.start()], ""
+        yield found[0], TERMS[found[0]]
+        end = found.end()
+    yield text[end:], ""
+
+
+def first_apart(text: str) -> tuple[str, str, str]:
+    """The first word of a cell, its meaning, and the rest of the cell.
+
+    >>> first_apart("NF4 in blocks of 64")[::2], first_apart("16 samples")
+    (('NF4', ' in blocks of 64'), ('16', '', ' samples'))
+    """
+    word, blank, rest = text.partition(" ")
+    return word, term(word), f"{blank}{rest}"
 
 
 def term(name: str) -> str:
