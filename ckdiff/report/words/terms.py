@@ -55,15 +55,17 @@ TERMS = {
 """By the heading under which it stands in a table: its meaning."""
 
 ATTACKS = "forms|samples|quantise|prune|blend|relearn|ablate"
-IN_TEXT = re.compile(rf"(?<=\()(?:{ATTACKS})(?=[:)])|\b(?:NF4|int[48]|GGUF)\b|\bz(?= -?\d)|\btier(?= \d)")
+IN_TEXT = re.compile(
+    rf"(?:(?<=\()|(?<=[:,] ))(?:{ATTACKS})(?=[:,)])|\b(?:NF4|int[48]|GGUF)\b|\bz(?= -?\d)|\btier(?= \d)"
+)
 """Where such a word stands in a sentence, and is no word of plain English."""
 
 
 def apart(text: str) -> Iterator[tuple[str, str]]:
     """A sentence in pieces, each with its meaning where it is a word that is explained, else with "".
 
-    >>> [piece for piece, meaning in apart("tier 1 (quantise: NF4, z 3.7) forms") if meaning]
-    ['tier', 'quantise', 'NF4', 'z']
+    >>> [piece for piece, meaning in apart("tier 1 (quantise: NF4, z 3.7; tier 2: ablate, relearn) forms") if meaning]
+    ['tier', 'quantise', 'NF4', 'z', 'tier', 'ablate', 'relearn']
     """
     end = 0
     for found in IN_TEXT.finditer(text):
