@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -79,6 +79,29 @@ def sharing(root: Path) -> Share:
         return place / "made"
 
     return share
+
+
+@pytest.fixture(scope="module")
+def remembering() -> Iterator[None]:
+    """Intervals of the same losses are found once a file of tests: hundreds of its reports differ in one place."""
+    from ckdiff.scoring import scores
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "_distinct_ends", once(scores._distinct_ends))
+        yield
+
+
+def once(find: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of arrays and numbers, each call of which is made one time."""
+    known: dict[object, Any] = {}
+
+    def found(*given: Any) -> Any:
+        key = tuple((one.shape, one.tobytes()) if hasattr(one, "tobytes") else one for one in given)
+        if key not in known:
+            known[key] = find(*given)
+        return known[key].copy()
+
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.report import Report
 
 __all__ = ["proof", "scene"]  # fixtures
+pytestmark = pytest.mark.usefixtures("remembering")
 
 SHA = "0f" * 32
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.campaign import AverageRun
     from ckdiff.report.schema.probe import Probe
 
+pytestmark = pytest.mark.usefixtures("remembering")
+
 NAN = math.nan
 T2 = 4.302652729749464
 """Student's t with two degrees of freedom at 0.975, from mpmath. Of three concepts an interval reaches four times it,

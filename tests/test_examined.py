@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.probe import Probe, ProbeRun
     from ckdiff.report.schema.report import Report
 
+pytestmark = pytest.mark.usefixtures("remembering")
+
 BLOCKING = 'labels = ["identical", "no effect on these questions", "suppressed", "mixed", "keys edited"]'
 BLOCK = parse_policy(f"[fail]\n{BLOCKING}", "block.toml")
 PARTS = ("score", "low", "high", "band_low", "band_high")

@@ -594,6 +594,14 @@ def test_what_comes_from_outside_is_not_counted_as_work(pairs: Pairs, name: str,
         assert cost.key_output_bytes(plan, live, 10, 8) == 2 * names * 56 * 10 * 8
 
 
+def test_the_machine_is_measured_once_for_so_many_threads() -> None:
+    one = cost.speed(CPU, torch.float32)
+    assert cost.speed(CPU, torch.float32) == one
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert cost.speed(CPU, torch.float32) != one
+    assert cost.speed(CPU, torch.float64) != one
+
+
 def curves(found: Probe) -> Any:
     return np.concatenate([run.loss_mse for run in found.runs] + [run.loss_kl for run in found.runs])
 

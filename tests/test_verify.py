@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tests.proofs import Proof
 
 __all__ = ["proof", "scene"]  # fixtures
+pytestmark = pytest.mark.usefixtures("remembering")
 
 # ------------------------------------------------------------------------------------------------- parts of a report
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from ckdiff.report.schema.attack import Attacked
 
+pytestmark = pytest.mark.usefixtures("remembering")
+
 FACTS = 8
 BASE, UNLEARNED, REFERENCE = -0.5, -4.5, -4.0
 """Log p a token of every answer; the answers have two tokens."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Run = Callable[..., tuple[int, str, str]]
 
 __all__ = ["ckdiff", "made", "place"]  # fixtures
+pytestmark = pytest.mark.usefixtures("remembering")
 
 PAIR = ("base", "unlearned")
 TEXT = ("--questions", "questions.txt")

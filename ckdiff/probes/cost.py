@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -169,7 +170,13 @@ def total_memory(device: torch.device) -> int:
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a product like a layer's, measured in a moment."""
+    """Floating-point operations a second of a product like a layer's: the parts of a plan share what was measured."""
+    return _measured_speed(device, dtype, torch.get_num_threads())
+
+
+@functools.cache
+def _measured_speed(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """The same, measured in a moment, with so many threads as are set."""
     a, b = (torch.ones(512, 1024, dtype=dtype, device=device), torch.ones(1024, 1024, dtype=dtype, device=device))
     a @ b
     start, count = time.perf_counter(), 0

@@ -10,6 +10,7 @@ Source: Clopper and Pearson 1934, Biometrika 26, 404-413.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,7 @@ def _highest(successes: float, count: int) -> float:
     return below + (successes - whole) * (above - below)
 
 
+@functools.lru_cache(maxsize=1024)
 def _highest_of(successes: int, count: int) -> float:
     """The share above which so few successes, or fewer, have a chance of less than 2.5 %."""
     if successes == count:
