@@ -113,6 +113,9 @@ if (await tools.count()) {
     if ((await table.locator(`th[aria-sort=${way}]`).count()) !== 1) faults.push(`a table is not sorted ${way}`);
     if ((await rows()).sort().join() !== [...before].sort().join()) faults.push("sorting loses rows");
   }
+  await tools.locator("input").fill("what no row holds");
+  const none = await tools.locator("[role=status]").textContent();
+  if (none !== "no row matches") faults.push(`a search without a hit says "${none}"`);
   await tools.locator("input").fill(before[0].trim());
   const left = await rows();
   if (!left.length || left.length > before.length) faults.push("searching for a row does not find it");

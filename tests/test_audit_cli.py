@@ -103,12 +103,19 @@ def test_an_audit_says_what_matters_on_one_screen(ckdiff: Run, audit: Run, monke
     names = [line.split()[0] for line in lines if not line.startswith(" ")]
     assert {"knowledge", "unrelated", "failed", "to", "question"} <= set(names)
     assert lines[-1] == "$ ckdiff show ckdiff.h5 --section verdict" or lines[-1].startswith("$ ckdiff html")
+    where = Path("ckdiff.h5").absolute()
     judged = ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml")[1].splitlines()
     assert (judged[0], judged[-1], len(judged) <= 20) == (lines[0], lines[-1], True)
     again = [line.split()[0] for line in judged if not line.startswith(" ")]
     assert "about" not in names
     assert [name for name in again if name != "about"] == [name for name in again if name in names] != again
     assert ckdiff("gate", "ckdiff.h5", "--policy", "strict.toml", "--details")[1].count("\n") > 30
+    # A report keeps no folder: the file is named where it is here.
+    for folder, file in ((".", "questions.txt"), ("base", "FILE")):
+        monkeypatch.chdir(folder)
+        for command in (("gate", where, "--details"), ("show", where, "--section", "verdict")):
+            said = " ".join(ckdiff(*command)[1].split())
+            assert f"ckdiff attack --questions {file} " in said
 
 
 def test_an_audit_attacks_as_well(ckdiff: Run, audit: Run) -> None:

@@ -77,6 +77,10 @@ BACK_LEGEND = (
 """What `back_cells` adds to `SHARES_LEGEND`."""
 
 
+BANDED = "; in brackets the 95 % band over all modes and windows"
+"""Which interval stands beside what carries the effect."""
+
+
 def headline(found: Verdict) -> Headline:
     """The label for people: what it says, means and asks for."""
     return HEADLINES[found.label]
@@ -94,7 +98,7 @@ def verdict_facts(found: Verdict) -> Iterator[tuple[str, str]]:
     if where := where_text(found):
         yield "where", where
     if not math.isnan(found.explained):
-        yield "how much", f"{explained_text(found)} of the effect (1: all of it, 0: none)"
+        yield "how much", f"{explained_text(found)} of the effect (1: all of it, 0: none{BANDED})"
     # Without an effect there is nothing to be held back or gone.
     if not math.isnan(found.score) and found.label not in NO_EFFECT:
         words = "(1: states bring it all back and the value vectors take nothing away; 0: edited, or trained anew)"
