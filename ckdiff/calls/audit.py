@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ckdiff.calls.ask import read_asked, read_questions_of
 from ckdiff.calls.attack import attack_open, is_attacked, open_reference, open_second
 from ckdiff.calls.compare import compare_open
+from ckdiff.calls.elsewhere import check_elsewhere, look_elsewhere
 from ckdiff.calls.expected import expected_seconds
 from ckdiff.calls.margins import join_margins
 from ckdiff.calls.merge import check_same_weights, combine_probes
@@ -24,7 +25,7 @@ from ckdiff.calls.swept import sweep
 from ckdiff.calls.unfinished import Unfinished
 from ckdiff.options import UNCHATTED
 from ckdiff.progress import Listener
-from ckdiff.report.words.sections import MEASURED
+from ckdiff.report.words.sections import MEASURED, SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,13 +90,17 @@ def audit_pair(
         report = _ask_and_probe(work, report, listener, keep, resume, existing)
         attacking = _attacks_to_make(work, spec, existing, resume, listener)
         report = report if attacking is None else _attack_and_trace(work, attacking, report, digest, listener)
+        if spec.discover:
+            work.begin("discover", listener)
+            report = look_elsewhere(spec, work.sides, report, work.kept, listener)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
 def keep_older(existing: Report, report: Report, listener: Listener) -> Report:
     """The report with what an older one has beside it: only what was asked the same questions can be evidence now.
 
-    Runs of a probe stay where they asked in the same way, and so do sections that no audit makes unasked.
+    Runs of a probe stay where they asked in the same way, and so do sections that no audit makes unasked; what was
+    discovered asks nothing.
     """
     if existing.probe is not None and report.probe is not None:
         report = replace(report, probe=combine_probes(existing.probe, report.probe))
@@ -105,7 +110,7 @@ def keep_older(existing: Report, report: Report, listener: Listener) -> Report:
         older = getattr(existing, name)
         if name in MADE or older is None or getattr(report, name) is not None:
             continue
-        if older.settings.get("questions_digest") in digests:
+        if not SECTIONS[name].judged or older.settings.get("questions_digest") in digests:
             report = replace(report, **{name: older})
         else:
             listener.remark(f"its earlier {name} was about other questions and is removed")
@@ -169,7 +174,8 @@ def _prepare(spec: AuditSpec, accept: Callable[[str, str], None] | None) -> _Wor
     reference = check_attacks(spec)
     beside = None if reference is None or questions is None else prepare(base, unlearned, questions, spec.settings)
     wanted = {"compare": True, "behave": True, "probe": job is not None, "attack": spec.attack is not None}
-    wanted["depth"] = beside is not None
+    wanted |= {"depth": beside is not None, "discover": spec.discover}
+    check_elsewhere(spec, (base, unlearned))
     parts = tuple(name for name, there in wanted.items() if there)
     return _Work((base, unlearned), task, job, reference, beside, parts=parts)
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from ckdiff.discovery.candidates import Candidates
     from ckdiff.discovery.kept import Kept
+    from ckdiff.discovery.opening import Models
     from ckdiff.discovery.work import How
     from ckdiff.report.schema.discovery import DiscoveryReport
-    from ckdiff.report.schema.report import Report
+    from ckdiff.report.schema.report import Provenance, Report
+    from ckdiff.weights.checkpoint import Checkpoint
 
 
 @take_paths(DiscoverSpec)
@@ -46,19 +48,43 @@ def discover(
     Raises:
         CkdiffError: the pair, the texts, the candidates or the settings do not allow it.
     """
+    base, unlearned = open_pair(spec)
+    open_discovery(spec, base, unlearned)
+    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
+    seen = discover_open(spec, base, unlearned, found.provenance, listener, keep, resume)
+    return merge_reports(existing, replace(found, discovery=seen))
+
+
+def open_discovery(spec: DiscoverSpec, base: Checkpoint, unlearned: Checkpoint) -> tuple[Models, Candidates]:
+    """Both models and the candidates; whatever can be refused is, before a weight is read.
+
+    Raises:
+        CkdiffError: the pair, the candidates or the settings do not allow it.
+    """
     from ckdiff.discovery.candidates import known_topics, read_candidates
     from ckdiff.discovery.opening import DiscoveryError, open_models
-    from ckdiff.discovery.section import run
 
     check_options(spec, DiscoveryError)
     candidates = known_topics() if spec.candidates is None else read_candidates(spec.candidates)
-    base, unlearned = open_pair(spec)
-    models = open_models(base, unlearned, spec.dtype, spec.device)
-    found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    kept = _open_kept(
-        spec, identity(base, unlearned, found.provenance), candidates, listener or Listener(), keep, resume
-    )
-    return merge_reports(existing, replace(found, discovery=run(models, _how(spec), candidates, listener, kept)))
+    return open_models(base, unlearned, spec.dtype, spec.device), candidates
+
+
+def discover_open(
+    spec: DiscoverSpec,
+    base: Checkpoint,
+    unlearned: Checkpoint,
+    provenance: Provenance,
+    listener: Listener | None = None,
+    keep: Path | None = None,
+    resume: bool = False,
+) -> DiscoveryReport:
+    """What was found in two checkpoints that are open, and hashed where anything is kept; see `discover`."""
+    from ckdiff.discovery.section import run
+
+    listener = listener or Listener()
+    models, candidates = open_discovery(spec, base, unlearned)
+    kept = _open_kept(spec, identity(base, unlearned, provenance), candidates, listener, keep, resume)
+    return run(models, _how(spec), candidates, listener, kept)
 
 
 def _how(spec: DiscoverSpec) -> How:

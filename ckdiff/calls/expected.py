@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 READ = 3e8
 """Bytes a second that are read, hashed and compared."""
 
+READ_IN_ALL = 70_000
+"""Positions that go through a model, about, until a discovery by default has ended."""
+
 ONE_BY_ONE = 4.0
 """Answers are made a token at a time, which takes so many times as long as reading them."""
 
@@ -50,6 +53,8 @@ def _parts(
         yield "probe", seen.expected
         if reference is not None:
             yield "depth", _tracing(seen)
+    if spec.discover:
+        yield "discover", READ_IN_ALL * _a_position(task)
     if spec.attack is not None:
         *_, tiers = estimate(task, spec.attack.chosen, options_of(spec.attack), reference is not None)
         yield "attack", sum(tiers.values())
@@ -57,16 +62,22 @@ def _parts(
 
 def _asking(task: AskJob, models: int) -> float:
     """Each model reads every prompt, and answers the open questions a token at a time."""
+    job = task.job
+    prompts = [*job.prompts, *task.choices, *task.texts, *task.members, *(one for rows in task.given for one in rows)]
+    read = sum(len(one.ids) + len(one.answer) for one in prompts)
+    said = ONE_BY_ONE * len(job.prompts) * job.settings.tokens
+    return models * (read + said) * _a_position(task)
+
+
+def _a_position(task: AskJob) -> float:
+    """Seconds in which one position goes through a model."""
     from ckdiff.probes import cost
     from ckdiff.probes.preparation import DTYPES
 
     job = task.job
     itemsize = DTYPES[job.settings.dtype].itemsize
     weights = job.pair.base.parameter_bytes(itemsize) / itemsize
-    prompts = [*job.prompts, *task.choices, *task.texts, *task.members, *(one for rows in task.given for one in rows)]
-    read = sum(len(one.ids) + len(one.answer) for one in prompts)
-    said = ONE_BY_ONE * len(job.prompts) * job.settings.tokens
-    return models * 2 * weights * (read + said) / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
+    return 2 * weights / cost.layer_speed(job.device, DTYPES[job.settings.dtype])
 
 
 def _tracing(seen: ProbeOutline) -> float:

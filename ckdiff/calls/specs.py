@@ -236,9 +236,11 @@ class AuditSpec(Tried, HeldOut, Beside, Target, Held, Pair):
 
     Attributes:
         settings: of the probe, and of the answers.
+        discover: look for loss where nobody asked as well.
     """
 
     settings: Settings = field(default_factory=audit_settings)
+    discover: bool = False
 
     @property
     def probe(self) -> ProbeSpec | None:

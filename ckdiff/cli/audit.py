@@ -23,7 +23,7 @@ from ckdiff.calls.specs import (
 from ckdiff.cli.again import type_files
 from ckdiff.cli.console import present, write_attacks, write_lines, write_outline
 from ckdiff.cli.groups import Given, Retold
-from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
+from ckdiff.cli.options import DETAILS, DISCOVER, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import CkdiffError
 from ckdiff.options import assemble
@@ -43,6 +43,7 @@ def audit(
     typed: Annotated[Mapping[str, str], Retold()],
     policy: Annotated[Path | None, POLICY] = None,
     threads: Annotated[int, THREADS] = 0,
+    discover: Annotated[bool, DISCOVER] = False,
     plan: Annotated[bool, PLAN] = False,
     resume: Annotated[bool, RESUME] = False,
     output_format: Annotated[str, FORMAT] = TABLE,
@@ -56,7 +57,9 @@ def audit(
     wanted, neutral = read_policy(policy), texts.choose()
     measures = measures_of(wanted, given if neutral is None else {**given, "neutral": neutral})
     settings = settings_in(measures, audit_settings())
-    spec = assemble(AuditSpec, pair, tried, policy=wanted, settings=settings, **questions_in(measures))
+    spec = assemble(
+        AuditSpec, pair, tried, policy=wanted, settings=settings, discover=discover, **questions_in(measures)
+    )
     set_threads(threads)
     session = Session(output)
     if plan:

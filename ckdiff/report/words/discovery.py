@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         WeightWord,
     )
 
+ELSEWHERE = 4
+"""Names of what was lost where nobody asked, on one screen."""
 NO_DISCOVERY = "Nobody looked for what was lost: ckdiff discover does"
 WORD_HEADS = ("word", "rate", "p", "texts", "lost most behind")
 GAINED_HEADS = ("word", "rate", "p", "texts", "gained most behind")
@@ -58,6 +60,31 @@ def headline(found: DiscoveryReport) -> str:
     named = any(one.name == found.topic for one in found.candidates)
     name = f" that name {quoted(found.topic)}" if named else ""
     return f"A trace in words{name}: {words}; no candidate stands out by itself"
+
+
+def elsewhere(found: DiscoveryReport, asked: Iterable[str]) -> str:
+    """What was lost where nobody asked, in one clause.
+
+    Args:
+        found: what discovery found.
+        asked: texts of whatever was asked about the target: questions, and the base's answers.
+    """
+    if found.outcome == "ruined":
+        return f"everything: {percent(found.ruin)} of what the base knows of any text beyond guessing is lost"
+    if found.outcome == "none":
+        return "nothing else that was lost stands out above noise"
+    known = {word for text in asked for word in _words(text)}
+    best = found.candidates[0] if found.candidates else None
+    names = [best.name] if best is not None and best.p < SIGNIFICANT else []
+    names = list(dict.fromkeys([*names, *(one.word for one in named_words(found.words))]))
+    other = [name for name in names if not known.issuperset(_words(name))]
+    if not other:
+        return f"what stands out was asked about: {', '.join(map(quoted, names[:ELSEWHERE]))}"
+    return f"{', '.join(map(quoted, other[:ELSEWHERE]))} stand out among what was lost"
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def named_words(words: Iterable[LostWord]) -> list[LostWord]:

@@ -17,6 +17,7 @@ from ckdiff.report.words import verdict as words
 from ckdiff.report.words.asked import is_damaged, lacks_facts
 from ckdiff.report.words.behaviour import rank_by_change
 from ckdiff.report.words.commands import EXCHANGED, NOTHING, TURNED, commands_in, complete_command, is_turned
+from ckdiff.report.words.discovery import elsewhere
 from ckdiff.report.words.gates import OWN, check_subject, passed_unasked
 from ckdiff.report.words.known import plainly
 from ckdiff.report.words.names import bound_title
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ckdiff.report.schema.behaviour import AnswerRecord
+    from ckdiff.report.schema.discovery import DiscoveryReport
     from ckdiff.report.schema.report import Report
     from ckdiff.report.schema.verdict import Knowledge, Label, Outcome, Verdict
 
@@ -145,6 +147,8 @@ def summary_facts(
     yield "knowledge", shorten(f"{found.knowledge}. {TYPED.sub('', printable(found.knowledge_reason))}", room)
     if other := unrelated_text(report):
         yield "unrelated", other
+    if report.discovery is not None:
+        yield "elsewhere", shorten(lost_elsewhere(report, report.discovery), room)
     for name, outcome in CHECKED:
         if checks := checks_text(found, outcome, room):
             yield name, checks
@@ -163,6 +167,12 @@ def unrelated_text(report: Report) -> str:
     rows = answers_of(report, "unrelated")
     changed = sum(not row.exact for row in rows)
     return f"{changed} of {count_of(len(rows), 'unrelated answer')} changed as well" if rows else ""
+
+
+def lost_elsewhere(report: Report, found: DiscoveryReport) -> str:
+    """What stands out among what was lost, beside what was asked about."""
+    rows = answers_of(report, "target")
+    return elsewhere(found, [text for row in rows for text in (row.text, row.answer_base, row.answer_given)])
 
 
 def checks_text(found: Verdict, outcome: Outcome, room: int = ROOMS[0]) -> str:
