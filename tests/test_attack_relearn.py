@@ -375,10 +375,14 @@ def test_a_model_as_it_was_or_in_ruins_says_nothing(pair: Path) -> None:
     read(case, "base", "unlearned")
     plain = case.plain["unlearned"]
     ruined = Outcome("others", replace(plain, unrelated=0.1), 1, note="ruined")
-    (tier,) = Evidence(
-        case, [Made("relearn", "unlearned", one) for one in (Outcome("others", plain, 0), ruined)], None
-    ).tiers(("relearn",))
-    assert tier.missing == "relearn: ruined"
+
+    def missing(*found: Outcome) -> str:
+        return Evidence(case, [Made("relearn", "unlearned", one) for one in found], None).tiers(("relearn",))[0].missing
+
+    as_it_was = Outcome("others", plain, 0)
+    assert missing(as_it_was, ruined) == "relearn: ruined"
+    assert missing(as_it_was, replace(ruined, note="")) == "relearn: every setting wrecks the model"
+    assert missing(as_it_was) == missing() == "relearn: not run"
 
 
 def test_a_tier_says_whether_it_was_whole_what_is_beyond_the_reference_and_its_own_control(pair: Path) -> None:

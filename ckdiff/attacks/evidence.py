@@ -264,7 +264,9 @@ class Evidence:
         for name in names:
             rows = [one for one in self.made if one.attack == name and one.side == "unlearned"]
             if ATTACKS[name].decides and not any(map(_says, rows)):
-                yield f"{name}: {next((one.outcome.note for one in rows if one.outcome.note), 'not run')}"
+                ruined = any(one.outcome.reading is not None and wrecked(one.outcome.reading) for one in rows)
+                why = "every setting wrecks the model" if ruined else "not run"
+                yield f"{name}: {next((one.outcome.note for one in rows if one.outcome.note), why)}"
 
     def _groups(self, made: Made) -> Groups:
         """Within which answers are exchanged in its table."""
