@@ -64,8 +64,7 @@ def audit_pair(
     Args:
         spec: what to audit, and how.
         listener: told of progress, asked whether to stop.
-        existing: a report of the same pair; runs of its probe that asked the same in the same way stay, and so do its
-            attacks and its depth where they asked the same questions.
+        existing: a report of the same pair; what asked the same questions in the same way stays, see `keep_older`.
         accept: called with both locations once the headers are read; it raises where the work should not begin.
         keep: a file to keep an unfinished sweep in, and beside it whatever else is done.
         resume: go on with what is kept there, and take from `existing` what measured the same in the same way.
@@ -77,7 +76,7 @@ def audit_pair(
 
     listener = listener or Listener()
     kept = Unfinished(keep, resume) if keep is not None and listener.cache is None else None
-    listener = replace(listener, cache=listener.cache if kept is None else kept.cache)
+    listener = listener if kept is None else replace(listener, cache=kept.cache)
     work = replace(_prepare(spec, accept), kept=kept)
     work = replace(work, done=_find_done(work, existing, listener) if resume and spec.hash else None)
     report = _compare(work, spec, listener)
@@ -88,11 +87,9 @@ def audit_pair(
         listener.remark(idle)
     else:
         report = _ask_and_probe(work, report, listener, keep, resume, existing)
-        attacking = _attacks_to_make(work, spec, existing, resume, listener)
-        report = report if attacking is None else _attack_and_trace(work, attacking, report, digest, listener)
-        if spec.discover:
-            work.begin("discover", listener)
-            report = look_elsewhere(spec, work.sides, report, work.kept, listener)
+        wanted = _attacks_to_make(work, spec, existing, resume, listener)
+        report = _attack_and_trace(work, wanted, report, digest, listener)
+        report = look_elsewhere(spec, work.sides, report, kept, listener, work.begin)
     return judge_report(report if existing is None else keep_older(existing, report, listener), spec.policy)
 
 
@@ -298,8 +295,12 @@ def _depth(work: _Work, attacking: Attacking, report: Report, digest: str, liste
         return report
 
 
-def _attack_and_trace(work: _Work, attacking: Attacking, report: Report, digest: str, listener: Listener) -> Report:
+def _attack_and_trace(
+    work: _Work, attacking: Attacking | None, report: Report, digest: str, listener: Listener
+) -> Report:
     """The report with what comes back under attack, and how deep the unlearning goes beside a reference."""
+    if attacking is None:
+        return report
     second = open_second(attacking, work.task, report.provenance, digest)
     report = _attack(work, attacking, report, digest, listener)
     if second is not None and report.attack is not None and report.attack.reference:

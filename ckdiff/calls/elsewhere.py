@@ -9,6 +9,8 @@ from ckdiff.calls.discover import discover_open, open_discovery
 from ckdiff.calls.specs import DiscoverSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckdiff.calls.specs import AuditSpec
     from ckdiff.calls.unfinished import Unfinished
     from ckdiff.progress import Listener
@@ -34,11 +36,22 @@ def check_elsewhere(spec: AuditSpec, sides: tuple[Checkpoint, Checkpoint]) -> No
 
 
 def look_elsewhere(
-    spec: AuditSpec, sides: tuple[Checkpoint, Checkpoint], report: Report, kept: Unfinished | None, listener: Listener
+    spec: AuditSpec,
+    sides: tuple[Checkpoint, Checkpoint],
+    report: Report,
+    kept: Unfinished | None,
+    listener: Listener,
+    begin: Callable[[str, Listener], None],
 ) -> Report:
-    """The report with what the unlearned model lost where nobody asked; as it was where it computes no numbers."""
+    """The report with what the unlearned model lost where nobody asked; as it was where nobody wants to know.
+
+    Where a model computes no numbers that is remarked, and the report stays as it was, too.
+    """
     from ckdiff.probes.assembly import NotFiniteError
 
+    if not spec.discover:
+        return report
+    begin("discover", listener)
     keep, resume = (None, False) if kept is None else (kept.keep, kept.resume)
     try:
         found = discover_open(discovering(spec), *sides, report.provenance, listener, keep, resume)

@@ -56,10 +56,8 @@ def audit(
 
     wanted, neutral = read_policy(policy), texts.choose()
     measures = measures_of(wanted, given if neutral is None else {**given, "neutral": neutral})
-    settings = settings_in(measures, audit_settings())
-    spec = assemble(
-        AuditSpec, pair, tried, policy=wanted, settings=settings, discover=discover, **questions_in(measures)
-    )
+    settings, asked = settings_in(measures, audit_settings()), questions_in(measures)
+    spec = assemble(AuditSpec, pair, tried, policy=wanted, settings=settings, discover=discover, **asked)
     set_threads(threads)
     session = Session(output)
     if plan:
@@ -72,8 +70,7 @@ def audit(
             lambda listener: audit_pair(spec, listener, session.read_existing(), session.accept, place, resume)
         )
         session.replace(report)
-    typed = type_files(measures) | dict(typed)
-    present(report, output_format, 10, "verdict", 0, not details, output.output, typed)
+    present(report, output_format, 10, "verdict", 0, not details, output.output, type_files(measures) | dict(typed))
     session.say(f"report: {output.output}")
     raise typer.Exit(exit_status(report.verdict))
 
