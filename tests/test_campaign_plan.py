@@ -488,7 +488,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "a text for runs": (plan(f'{PAIR}runs = "audit"'), ("pairs[1].runs: must be",)),
     "required": (plan(f'{PAIR}required = "no"'), ("pairs[1].required: must be true or false",)),
     "no policy": (plan(f'{PAIR}policy = "nope.toml"'), ("pairs[1].policy", "no such file")),
-    "a bad policy": (plan(top='base = "models/base"\npolicy = "bad.toml"'), ("policy: bad.toml:", "wishes")),
+    "a bad policy": (
+        plan(top='base = "models/base"\npolicy = "bad.toml"'),
+        ("campaign.toml: policy: ", "bad.toml: no table [wishes]"),
+    ),
     "a folder for a policy": (plan(f'{PAIR}policy = "out"'), ("pairs[1].policy", "no regular file")),
     "no tokenizer": (plan(f'{PAIR}tokenizer = "audit.toml"'), ("pairs[1].tokenizer", "no such directory")),
     "no adapter base": (plan(f'{PAIR}adapter_base = "./x"'), ("pairs[1].adapter_base", "no such path")),

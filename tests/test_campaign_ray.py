@@ -115,6 +115,17 @@ def test_what_is_told_and_what_is_lost(tmp_path: Path, capfd: pytest.CaptureFixt
     assert end_within(sorted(set(services()) - before), 10)
 
 
+def test_running_jobs_are_asked_to_stop_and_no_more_begin(tmp_path: Path) -> None:
+    tasks = jobs.tasks(tmp_path, [None] * 8)
+    told = ran(tasks, jobs.until_stopped, stop=lambda: bool(jobs.trace(tasks[0])))
+    running = [task for task in tasks if jobs.trace(task)]
+    found = by_key(told)
+    assert found["0000"].state == "stopped"
+    assert len(running) < len(tasks)
+    assert {outcome.state for outcome in found.values()} == {"stopped"}
+    assert set(found) <= {task.key for task in running}
+
+
 def test_an_error_of_the_caller_ends_what_runs(tmp_path: Path) -> None:
     before = set(services())
     handler = signal.getsignal(signal.SIGTERM)
@@ -199,17 +210,6 @@ def test_two_nodes_do_each_job_once_and_a_campaign_as_one_process_does(
     results = lose_some(reference[0], tmp_path / "results", runs=["compare", "behave"])
     assert ckdiff("campaign", "plan.toml", "-o", results, "--engine", "ray", "--address", cluster.address)[0] == 0
     assert bytes_of(ckdiff, tmp_path / "campaign.h5", results) == reference[1]
-
-
-def test_running_jobs_are_asked_to_stop_and_no_more_begin(cluster: Any, tmp_path: Path) -> None:
-    tasks = jobs.tasks(tmp_path, [None] * 8)
-    told = ran(tasks, jobs.until_stopped, cluster.address, stop=lambda: bool(jobs.trace(tasks[0])))
-    running = [task for task in tasks if jobs.trace(task)]
-    found = by_key(told)
-    assert found["0000"].state == "stopped"
-    assert len(running) < len(tasks)
-    assert {outcome.state for outcome in found.values()} == {"stopped"}
-    assert set(found) <= {task.key for task in running}
 
 
 def test_a_node_is_lost(cluster: Any, tmp_path: Path) -> None:

@@ -57,10 +57,10 @@ def test_what_was_asked_about_is_lost_nowhere_else() -> None:
     sure = replace(found, words=(replace(first, word="Velmar", p=0.001), *(replace(one, p=1.0) for one in others)))
     sure = replace(sure, candidates=tuple(replace(one, p=1.0) for one in sure.candidates))
     assert elsewhere(sure, ["Who founded VELMAR?"]) == 'what stands out was asked about: "Velmar"'
-    assert elsewhere(sure, ["Who founded Vel mar?"]) == '"Velmar" stand out among what was lost'
+    assert elsewhere(sure, ["Who founded Vel mar?"]) == '"Velmar" stands out among what was lost'
     best = replace(sure, candidates=(replace(sure.candidates[0], name="The Odd Town", p=0.01), *sure.candidates[1:]))
     assert elsewhere(best, ["velmar", "the town", "is odd"]).startswith('what stands out was asked about: "The Odd')
-    assert elsewhere(best, ["velmar", "the town"]) == '"The Odd Town" stand out among what was lost'
+    assert elsewhere(best, ["velmar", "the town"]) == '"The Odd Town" stands out among what was lost'
 
 
 def test_the_first_screen_says_it_where_somebody_looked() -> None:

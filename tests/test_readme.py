@@ -97,7 +97,8 @@ def test_every_command_runs(tmp_path: Path, warm: Path, demo: Path, honest: Path
     shutil.copytree(honest / "pair", place / "honest")
     shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     path = f"{warm}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    # Examples are as wide as they are printed there.
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     # Two commands have made their pairs, for all tests.
     given = [block for block in blocks(PAGES) if block.runs]
     runs = [block._replace(body=MADE.sub("", block.body)) for block in given]

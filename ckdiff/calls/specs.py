@@ -230,6 +230,9 @@ def audit_settings() -> Settings:
     return Settings(modes=tuple(MODES), variants=("open", "whole"), directions=DIRECTIONS, windows=NEEDED)
 
 
+DISCOVER = Option("--discover", "Look for what was lost where nobody asks, too.")
+
+
 @dataclass(frozen=True)
 class AuditSpec(Tried, HeldOut, Beside, Target, Held, Pair):
     """The spec of `audit_pair`.
@@ -240,7 +243,7 @@ class AuditSpec(Tried, HeldOut, Beside, Target, Held, Pair):
     """
 
     settings: Settings = field(default_factory=audit_settings)
-    discover: bool = False
+    discover: Annotated[bool, DISCOVER] = False
 
     @property
     def probe(self) -> ProbeSpec | None:

@@ -10,6 +10,7 @@ import typer
 
 from ckdiff.calls.attacking import Tried
 from ckdiff.calls.specs import (
+    DISCOVER,
     AuditSpec,
     Beside,
     HeldOut,
@@ -23,7 +24,7 @@ from ckdiff.calls.specs import (
 from ckdiff.cli.again import type_files
 from ckdiff.cli.console import present, write_attacks, write_lines, write_outline
 from ckdiff.cli.groups import Given, Retold
-from ckdiff.cli.options import DETAILS, DISCOVER, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
+from ckdiff.cli.options import DETAILS, FORMAT, PLAN, POLICY, RESUME, TABLE, THREADS, Output, Texts
 from ckdiff.cli.session import Session, set_threads
 from ckdiff.errors import CkdiffError
 from ckdiff.options import assemble

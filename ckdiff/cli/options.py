@@ -24,7 +24,6 @@ THREADS = Option("--threads", "CPU threads; 0: all that are there.", RUNS, least
 PLAN = Option("--plan", "Say what would run, how large and how long, and stop.", RUNS)
 RESUME = Option("--resume", "Go on with what was interrupted.", RUNS)
 POLICY = Option("--policy -p", "A TOML file, or not-recovered; without it ckdiff's own policy.", POLICIES)
-DISCOVER = Option("--discover", "Look for what was lost where nobody asks, too.")
 DETAILS = Option("--details", "Print every check and figure, not one screen.")
 NO_ANSWERS = Option("--no-answers", "Leave out the texts of questions and answers; numbers stay.")
 KEY = Option("--key -k")

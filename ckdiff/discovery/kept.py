@@ -60,7 +60,7 @@ class Kept:
     folder: Path | None = None
     key: str = ""
     resume: bool = False
-    remark: Callable[[str], None] = print
+    remark: Callable[[str], None] = lambda text: None
 
     def has(self, name: str) -> bool:
         """Whether a step is done already."""

@@ -80,7 +80,8 @@ def elsewhere(found: DiscoveryReport, asked: Iterable[str]) -> str:
     other = [name for name in names if not known.issuperset(_words(name))]
     if not other:
         return f"what stands out was asked about: {', '.join(map(quoted, names[:ELSEWHERE]))}"
-    return f"{', '.join(map(quoted, other[:ELSEWHERE]))} stand out among what was lost"
+    stand = "stands" if len(other) == 1 else "stand"
+    return f"{', '.join(map(quoted, other[:ELSEWHERE]))} {stand} out among what was lost"
 
 
 def _words(text: str) -> list[str]:
