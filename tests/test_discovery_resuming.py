@@ -11,8 +11,12 @@ import pytest
 from ckdiff.calls.discover import discover
 from ckdiff.calls.specs import DiscoverSpec
 from ckdiff.calls.unfinished import folder_of
+from ckdiff.discovery.kept import TEXTS
+from ckdiff.discovery.texts import Texts
 from ckdiff.errors import CkdiffError
+from ckdiff.probes.prompts import Prompt
 from ckdiff.progress import Listener, Stopped
+from ckdiff.questions.questions import Question
 from ckdiff.report.hdf5.file import write_report
 from ckdiff.unlearn.world import TOWNS
 from tests.test_discovery import shake
@@ -70,6 +74,19 @@ def test_stopped_anywhere_it_goes_on_and_ends_in_the_same_bytes(spec: DiscoverSp
     assert not {*states(keep).items()} & {*after.items()}
 
 
+def test_one_that_begins_anew_leaves_nothing_of_another_to_go_on_with(spec: DiscoverSpec, tmp_path: Path) -> None:
+    """Else what goes on later would meet steps of another discovery behind its own."""
+    keep, other = tmp_path / "x.partial", replace(spec, seed=2)
+    with pytest.raises(Stopped):
+        discover(spec, stop_after("unlearned", keep), keep=keep)
+    with pytest.raises(Stopped):
+        discover(other, stop_after("texts", keep), keep=keep)
+    assert [*states(keep)] == ["texts"]
+    assert bytes_of(discover(other, keep=keep, resume=True), tmp_path / "r.h5") == bytes_of(
+        discover(other), tmp_path / "w.h5"
+    )
+
+
 @pytest.mark.parametrize(
     "changes", [{"seed": 2}, {"length": 17}, {"sampled": 5}, {"batch_size": 7}, {"base": None}, {"candidates": None}]
 )
@@ -82,6 +99,22 @@ def test_what_is_kept_of_another_discovery_is_refused(
     changes = {key: spec.unlearned if key == "base" else value for key, value in changes.items()}
     with pytest.raises(CkdiffError, match="an interrupted discovery on other models"):
         discover(replace(spec, **changes), keep=keep, resume=True)
+
+
+def test_texts_that_changed_are_another_discovery(spec: DiscoverSpec, tmp_path: Path) -> None:
+    texts, keep = tmp_path / "t.txt", tmp_path / "x.partial"
+    texts.write_text("\n\n".join(f"Who rules {town}?" for town in TOWNS))
+    given = replace(spec, texts=texts)
+    with pytest.raises(Stopped):
+        discover(given, stop_after("unlearned", keep), keep=keep)
+    texts.write_text("\n\n".join(f"Who founded {town}?" for town in TOWNS))
+    with pytest.raises(CkdiffError, match="an interrupted discovery on other models"):
+        discover(given, keep=keep, resume=True)
+
+
+def test_texts_come_back_whole() -> None:
+    texts = Texts([Prompt(Question("é"), (1, 2), (3,))], ["chat"], "1 text", ("a note",))
+    assert TEXTS.read(json.loads(json.dumps(TEXTS.write(texts)))) == texts
 
 
 def test_what_is_damaged_is_refused_in_one_line(spec: DiscoverSpec, tmp_path: Path) -> None:

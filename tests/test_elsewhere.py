@@ -10,9 +10,10 @@ import pytest
 from ckdiff.calls.audit import audit_pair, keep_older
 from ckdiff.calls.discover import discover
 from ckdiff.calls.elsewhere import discovering
+from ckdiff.errors import CkdiffError
 from ckdiff.progress import Listener
 from ckdiff.report.words.discovery import elsewhere
-from ckdiff.report.words.summary import summary_facts
+from ckdiff.report.words.summary import lost_elsewhere, summary_facts
 from tests.reports import behaviour, discovery, report, verdict
 from tests.test_probe_cli import ckdiff, made, place
 from tests.test_resuming import AUDIT, Told, bytes_of
@@ -61,6 +62,32 @@ def test_what_was_asked_about_is_lost_nowhere_else() -> None:
     best = replace(sure, candidates=(replace(sure.candidates[0], name="The Odd Town", p=0.01), *sure.candidates[1:]))
     assert elsewhere(best, ["velmar", "the town", "is odd"]).startswith('what stands out was asked about: "The Odd')
     assert elsewhere(best, ["velmar", "the town"]) == '"The Odd Town" stands out among what was lost'
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "says"),
+    [("A Harry.", "A Potter.", "asked about"), ("A.", "A Potter.", "among what"), ("A Harry.", "", "among what")],
+)
+def test_what_the_base_answers_was_asked_about(answer: str, given: str, says: str) -> None:
+    said, found = behaviour(), discovery(words=())
+    target = next(one for one in said.answers if one.name == "target")
+    row = replace(target.questions[0], text="Who?", answer_base=answer, answer_given=given)
+    said = replace(said, answers=(replace(target, questions=(row,)),))
+    best = replace(found, candidates=(replace(found.candidates[0], p=0.01), *found.candidates[1:]))
+    assert says in lost_elsewhere(report(None, behaviour=said), best)
+
+
+def test_a_base_without_its_tokenizer_is_refused_before_anything_is_done(place: Path) -> None:
+    """An audit can be given another one; texts of nothing are written with the base's own."""
+    apart = place / "apart"
+    apart.mkdir()
+    for path in (place / "base").glob("tokenizer*"):
+        path.rename(apart / path.name)
+    told, asked = Told(), replace(AUDIT, settings=replace(AUDIT.settings, tokenizer=apart))
+    assert audit_pair(asked).behaviour is not None
+    with pytest.raises(CkdiffError, match="no tokenizer beside the weights"):
+        audit_pair(replace(asked, discover=True), told.listener())
+    assert told.parts == []
 
 
 def test_the_first_screen_says_it_where_somebody_looked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.merge import merge_reports
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.work import How
     from ckdiff.report.schema.discovery import DiscoveryReport
-    from ckdiff.report.schema.report import Provenance, Report
+    from ckdiff.report.schema.report import Report
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -49,10 +49,12 @@ def discover(
         CkdiffError: the pair, the texts, the candidates or the settings do not allow it.
     """
     base, unlearned = open_pair(spec)
-    open_discovery(spec, base, unlearned)
+    opened = open_discovery(spec, base, unlearned)
     found = begin_report(base, unlearned, spec.hash, listener, existing, "torch", "transformers")
-    seen = discover_open(spec, base, unlearned, found.provenance, listener, keep, resume)
-    return merge_reports(existing, replace(found, discovery=seen))
+    weights = identity(base, unlearned, found.provenance)
+    return merge_reports(
+        existing, replace(found, discovery=discover_open(spec, opened, weights, listener, keep, resume))
+    )
 
 
 def open_discovery(spec: DiscoverSpec, base: Checkpoint, unlearned: Checkpoint) -> tuple[Models, Candidates]:
@@ -71,20 +73,26 @@ def open_discovery(spec: DiscoverSpec, base: Checkpoint, unlearned: Checkpoint) 
 
 def discover_open(
     spec: DiscoverSpec,
-    base: Checkpoint,
-    unlearned: Checkpoint,
-    provenance: Provenance,
+    opened: tuple[Models, Candidates],
+    weights: str,
     listener: Listener | None = None,
     keep: Path | None = None,
     resume: bool = False,
 ) -> DiscoveryReport:
-    """What was found in two checkpoints that are open, and hashed where anything is kept; see `discover`."""
+    """What was found in two models.
+
+    Args:
+        spec: on which texts, beside which candidates.
+        opened: from `open_discovery`.
+        weights: a text that tells the pair's weights from others.
+        listener: told of progress, asked whether to stop.
+        keep: a file beside which an unfinished discovery is kept.
+        resume: go on with what is kept there.
+    """
     from ckdiff.discovery.section import run
 
-    listener = listener or Listener()
-    models, candidates = open_discovery(spec, base, unlearned)
-    kept = _open_kept(spec, identity(base, unlearned, provenance), candidates, listener, keep, resume)
-    return run(models, _how(spec), candidates, listener, kept)
+    (models, candidates), listener, how = opened, listener or Listener(), _how(spec)
+    return run(models, how, candidates, listener, _open_kept(spec, how, weights, candidates, listener, keep, resume))
 
 
 def _how(spec: DiscoverSpec) -> How:
@@ -102,12 +110,13 @@ def _how(spec: DiscoverSpec) -> How:
 
 
 def _open_kept(
-    spec: DiscoverSpec, weights: str, candidates: Candidates, listener: Listener, keep: Path | None, resume: bool
-) -> Kept:
+    spec: DiscoverSpec, how: How, weights: str, candidates: Candidates, listener: Listener, keep: Path | None,
+    resume: bool,
+) -> Kept:  # fmt: skip
     """What was done of the same discovery before, or nothing."""
     import torch
 
-    from ckdiff.discovery.kept import Kept
+    from ckdiff.discovery.kept import Kept, open_kept
     from ckdiff.probes.base_answers import library_versions
 
     if keep is None:
@@ -115,10 +124,10 @@ def _open_kept(
     texts = ""
     with contextlib.suppress(OSError):  # who reads them says what is wrong
         texts = "" if spec.texts is None else hashlib.sha256(spec.texts.read_bytes()).hexdigest()
-    chosen = [spec.sampled, spec.length, spec.seed, spec.batch_size, spec.dtype, spec.device]
-    tree = [weights, texts, chosen, candidates.digest, library_versions(), torch.get_num_threads()]
+    chosen = asdict(how) | {"texts": texts, "dtype": spec.dtype, "device": spec.device}
+    tree = [weights, chosen, candidates.digest, library_versions(), torch.get_num_threads()]
     key = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
-    return Kept(folder_of(keep) / "discover", key, resume, listener.remark)
+    return open_kept(folder_of(keep) / "discover", key, resume, listener.remark)
 
 
 def question_lines(found: DiscoveryReport) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckdiff.calls.discover import discover_open, open_discovery
+from ckdiff.calls.provenance import identity
 from ckdiff.calls.specs import DiscoverSpec
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def look_elsewhere(
     begin("discover", listener)
     keep, resume = (None, False) if kept is None else (kept.keep, kept.resume)
     try:
-        found = discover_open(discovering(spec), *sides, report.provenance, listener, keep, resume)
+        weights, wanted = identity(*sides, report.provenance), discovering(spec)
+        found = discover_open(wanted, open_discovery(wanted, *sides), weights, listener, keep, resume)
     except NotFiniteError as error:
         listener.remark(f"nobody looked for what else was lost: {error}")
         return report

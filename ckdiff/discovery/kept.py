@@ -1,4 +1,4 @@
-"""An interrupted discovery on disk, step by step: `Kept(folder, key, resume).once(name, make, Form(...))`.
+"""An interrupted discovery on disk, step by step: `open_kept(folder, key, resume, remark).once(name, make, form)`.
 
 Each step is one JSON file beside the report, written whole or not at all. Numbers are written to the last digit: what
 goes on from there ends in the same report as an uninterrupted run. The key is a digest of everything that determines
@@ -8,6 +8,7 @@ the numbers.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -53,18 +54,16 @@ class Kept:
     Attributes:
         folder: where, or None: nothing is kept.
         key: tells this discovery from others.
-        resume: take what is there.
         remark: told where there is no room.
     """
 
     folder: Path | None = None
     key: str = ""
-    resume: bool = False
     remark: Callable[[str], None] = lambda text: None
 
     def has(self, name: str) -> bool:
         """Whether a step is done already."""
-        return self.resume and self.folder is not None and self._place(name).exists()
+        return self.folder is not None and self._place(name).exists()
 
     def once(self, name: str, make: Callable[[], T], form: Form[T]) -> T:
         """What a step finds, found before or now.
@@ -98,6 +97,13 @@ class Kept:
             f"{place}: an interrupted discovery on other models, with other texts, candidates or settings; give those,"
             " or leave out --resume"
         )
+
+
+def open_kept(folder: Path, key: str, resume: bool, remark: Callable[[str], None]) -> Kept:
+    """What is kept of a discovery that is gone on with; of one that begins anew what another left there is removed."""
+    if not resume and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+    return Kept(folder, key, remark)
 
 
 def _arrays(found: Look) -> dict[str, list[Any]]:
