@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from faithfulness_models import keep, load, teach
 
-from ckdiff.attacks.case import matrices
+from ckdiff.attacks.altering import matrices
 from ckdiff.attacks.quantise import quantise, turned_matrices
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.weights.opening import open_checkpoint

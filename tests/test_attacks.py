@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from ckdiff.attacks.altering import matrices, unlike
 from ckdiff.attacks.answers import sought
-from ckdiff.attacks.case import matrices
 from ckdiff.attacks.prune import prune
 from ckdiff.attacks.quantise import NF4, SETTINGS, code_shares, codes, cut_matrices, quantise
 from ckdiff.attacks.table import ATTACKS
@@ -202,6 +202,23 @@ def test_the_table_of_nf4_is_its_formula() -> None:
     for shift in (-1e-6, 1e-6):
         values = torch.tensor([[*(limit + shift for limit in limits), 1.0]])
         assert codes(values, "NF4 in blocks of 64")[0, :-1].tolist() == [n + (shift > 0) for n in range(15)]
+    # As exact as float32 is, values beside and on each limit included.
+    table = torch.tensor(NF4)
+    edges = (table[1:] + table[:-1]) / 2
+    far = torch.tensor([torch.inf, -torch.inf])
+    beside = torch.cat([edges, *(torch.nextafter(edges, end.expand_as(edges)) for end in far)])
+    values = torch.cat([beside, torch.rand(18, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.ones(1)])
+    expected = [sum(float(value) > float(edge) for edge in edges) for value in values]
+    assert codes(values[None], "NF4 in blocks of 64")[0].tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8])
+def test_elements_differ_by_the_least_that_their_type_has(dtype: torch.dtype) -> None:
+    one = torch.tensor([[1, 2], [-3, 0]], dtype=dtype)
+    other = one.clone()
+    assert not unlike(one, other).any()
+    other[0, 1] = 3 if dtype == torch.int8 else 2 + 2 * torch.finfo(dtype).eps
+    assert unlike(one, other).tolist() == [[False, True], [False, False]]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama", "phi3"])

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckdiff.attacks.case import Outcome, altering
+from ckdiff.attacks.altering import altering
+from ckdiff.attacks.case import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

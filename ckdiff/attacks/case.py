@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ckdiff.attacks.replies import hits
 from ckdiff.errors import CkdiffError
@@ -372,28 +371,3 @@ def _filled(size: int, values: Mapping[int, float]) -> Float64:
     found = np.full(size, np.nan)
     found[list(values)] = list(values.values())
     return found
-
-
-def altering(change: Callable[[str, Tensor], Tensor], names: frozenset[str], counts: list[int]) -> Alter:
-    """A change of some parameters, which counts the elements that it did change, and all that it could."""
-
-    def alter(name: str, value: Tensor) -> Tensor:
-        if name not in names:
-            return value
-        found = change(name, value)
-        counts[0] += int(torch.count_nonzero(found != value))
-        counts[1] += value.numel()
-        return found
-
-    return alter
-
-
-def matrices(live: LiveModel) -> frozenset[str]:
-    """Names of the matrices of a model's layers: what is quantised and pruned; neither embeddings nor routers."""
-    inside = f"{live.row.sites.layers}."
-    kinds = live.components()
-    return frozenset(
-        name
-        for name, kind in kinds.items()
-        if name.startswith(inside) and kind not in ("router", "norms") and live.dimensions(name) >= 2
-    )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckdiff.attacks.case import Outcome, altering, matrices
+from ckdiff.attacks.altering import altering, matrices
+from ckdiff.attacks.case import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
