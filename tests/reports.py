@@ -52,7 +52,18 @@ from ckdiff.report.schema.comparison import (
     Uncompared,
 )
 from ckdiff.report.schema.depth import DepthQuestion, DepthReport
-from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TextKind, TopicAnswer, WeightWord
+from ckdiff.report.schema.discovery import (
+    CandidateRow,
+    DiscoveryReport,
+    GroupSpan,
+    LayerFall,
+    LostGroup,
+    LostWord,
+    NeuronFall,
+    TextKind,
+    TopicAnswer,
+    WeightWord,
+)
 from ckdiff.report.schema.probe import (
     Control,
     Curve,
@@ -66,7 +77,7 @@ from ckdiff.report.schema.probe import (
 from ckdiff.report.schema.report import CheckpointRecord, Provenance, Report, SettingRecord, ShardRecord
 from ckdiff.report.schema.verdict import Explanation, Gate, GateCheck, Label, RuleResult, Verdict
 from ckdiff.scoring.depth import depths, mean_depth, shares
-from ckdiff.scoring.discovery import Tail, candidate_p, corrected, pool_forms
+from ckdiff.scoring.discovery import Tail, candidate_p, corrected, pair_p, pool_forms
 
 LAYERED = {"value_vectors": "mlp.down_proj", "keys": "mlp.up_proj", "attn_q": "self_attn.q_proj", "norms": "norm"}
 SAME = Drift(1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0, 0.0, 0, 0, True)
@@ -537,7 +548,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
     null = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     pooled = pool_forms(scores)
     p = candidate_p(pooled, np.ones(4), null, 4)
-    tail = Tail(0.125, 0.03125, 0.001)
+    tail, pairs = Tail(0.125, 0.03125, 0.001), Tail(0.0625, 0.03125, 0.0005)
     names = ("Harry Potter", "Chess", "Austria", "Wine")
     rows = zip(names, pooled.tolist(), p.tolist(), strict=True)
     words = tuple(
@@ -565,6 +576,13 @@ def discovery(**changes: Any) -> DiscoveryReport:
         settings={"texts_source": "8 texts sampled from the base, seed 0", "candidates_source": "a file"},
         notes=("few texts",),
         weights=(WeightWord("Wizard", 9, "turned", 0.75), WeightWord("Stone", 10, "written", 5.5)),
+        groups=(LostGroup(("Harry", "books"), 0.25, 0.4, pair_p(pairs, 0.25, 64)),),
+        spans=(GroupSpan(0, "sampled", "A boy called", " Neville read", 0.75),),
+        pair_threshold=pairs.threshold,
+        pair_excess=pairs.excess,
+        pair_share=pairs.share,
+        layers=(LayerFall(0, 2.0, 0.5), LayerFall(1, 4.0, 3.0)),
+        neurons=(NeuronFall(1, 17, 1.5, 1.25, ("wand", "owl")),),
     )
     return dataclasses.replace(found, **changes)
 

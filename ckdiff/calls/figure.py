@@ -1,4 +1,4 @@
-"""`figure`: a probe, the behaviour of pairs, attacks on them, or the averages of a campaign, drawn."""
+"""`figure`: a probe, the behaviour of pairs, attacks on them, lost words, or the averages of a campaign, drawn."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def figure(
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
-    """Draw a report with a probe, reports with behaviour or attacks, or a campaign, as an .svg, .png or .pdf file.
+    """Draw a report with a probe, reports with behaviour, attacks or discovery, or a campaign, as an image file.
 
     Args:
         reports: one or more, as they are or as files.
-        output: the file; an older figure there is replaced.
+        output: an .svg, .png or .pdf file; an older figure there is replaced.
         overwrite: whatever is there is replaced.
         options: fields of `Drawing`: kind, score, variant, direction, title.
 
@@ -92,7 +92,7 @@ def _named(one: Drawn) -> tuple[Path, Report | Campaign]:
 
 
 def draw(found: Iterable[tuple[Path, Report | Campaign]], output: Path, drawing: Drawing) -> None:
-    """Draw the probe of one report, the behaviour or the attacks of one or more, or a campaign.
+    """Draw the probe of one report, the behaviour, the attacks or the discovery of one or more, or a campaign.
 
     Raises:
         CkdiffError: a report does not hold what is to be drawn, or the options do not go together.
@@ -128,18 +128,23 @@ def draw_reports(reports: Sequence[tuple[Path, Report]], output: Path, drawing: 
         return
     from ckdiff.report.figures.attack import write_attack_figure
     from ckdiff.report.figures.behaviour import write_behaviour_figure
+    from ckdiff.report.figures.discovery import write_discovery_figure
 
     drawing.refuse("score", "variant", "direction", reason=NO_PROBE)
     names = labels([path for path, _ in reports]) if len(reports) > 1 else [pair_title(first.provenance)]
     named = [(name, report) for name, (_, report) in zip(names, reports, strict=True)]
-    write = write_attack_figure if kind == "attack" else write_behaviour_figure
-    write(named, output, drawing.title)
+    writers = {
+        "attack": write_attack_figure, "behaviour": write_behaviour_figure, "discovery": write_discovery_figure
+    }  # fmt: skip
+    writers[kind](named, output, drawing.title)
 
 
 def _kind_of(report: Report, alone: bool) -> str:
     """The part of a report that is drawn where nobody says."""
-    if report.attack is not None and report.behaviour is None and report.probe is None:
-        return "attack"
+    if report.behaviour is None and report.probe is None:
+        for name in ("attack", "discovery"):
+            if getattr(report, name) is not None:
+                return name
     return "probe" if alone and (report.probe is not None or report.behaviour is None) else "behaviour"
 
 

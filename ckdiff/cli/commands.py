@@ -82,7 +82,7 @@ COMMANDS = {
     ),
     "figure": Command(
         READ,
-        "Draw a probe (score against layer, with intervals), behaviour, attacks, or the averages of a campaign.",
+        "Draw a probe (score against layer, with intervals), behaviour, attacks, lost words, or a campaign's averages.",
         "ckdiff figure ckdiff.h5 --kind probe --output probe.svg",
     ),
     "html": Command(

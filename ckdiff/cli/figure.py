@@ -14,12 +14,12 @@ from ckdiff.options import OUTPUT, Argument
 
 def figure(
     reports: Annotated[
-        list[Path], Argument("A report with a probe, reports with behaviour or attacks, or a campaign.")
+        list[Path], Argument("A report with a probe, reports with behaviour, attacks or discovery, or a campaign.")
     ],
     drawing: Drawing,
     output: Annotated[Path, OUTPUT.but("An .svg, .png or .pdf file.")] = Path("ckdiff.svg"),
     overwrite: Annotated[bool, OVERWRITE.but("Replace a file at --output that is no figure of ckdiff's.")] = False,
 ) -> None:
-    """Draw a probe (score against layer, with intervals), behaviour, attacks, or the averages of a campaign."""
+    """Draw a probe (score against layer, with intervals), behaviour, attacks, lost words, or a campaign's averages."""
     draw(reports, output, overwrite, **vars(drawing))
     remark(f"figure: {output}")

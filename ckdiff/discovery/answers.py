@@ -1,12 +1,14 @@
-"""What both models say about a topic: `ask_topic(models, topic, way)`."""
+"""What both models say about a topic, and where in the model it went: `tell_topic(models, topic, places, way)`."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckdiff.discovery.candidates import STUBS
-from ckdiff.probes.forcing import forced_logprobs
+from ckdiff.discovery.directions import norm_gain
+from ckdiff.discovery.neurons import answer_places, falls, mean_coefficients
+from ckdiff.probes.forcing import force, forced_logprobs, token_logprobs
 from ckdiff.probes.live.generation import greedy
 from ckdiff.questions.questions import Question
 from ckdiff.report.schema.discovery import TopicAnswer
@@ -14,33 +16,61 @@ from ckdiff.report.schema.discovery import TopicAnswer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckdiff.discovery.neurons import Place
     from ckdiff.discovery.opening import Models
     from ckdiff.probes.forcing import Way
+    from ckdiff.probes.prompts import Prompt
+    from ckdiff.report.schema.discovery import LayerFall, NeuronFall
 
 TOKENS = 24
 """Of an answer, at most."""
 
 
-def ask_topic(models: Models, topic: str, way: Way) -> tuple[TopicAnswer, ...]:
-    """Questions about a topic, both greedy answers, and how much less probable the base's has become.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Both answers to questions about a topic, and what fell where it is lost."""
 
-    The base must be loaded; the unlearned model is loaded meanwhile. None of no topic.
+    answers: tuple[TopicAnswer, ...] = ()
+    layers: tuple[LayerFall, ...] = ()
+    neurons: tuple[NeuronFall, ...] = ()
+
+
+def tell_topic(models: Models, topic: str, places: Sequence[Place], way: Way) -> Told:
+    """Questions about a topic, both greedy answers, how much less probable the base's has become, and what fell.
+
+    The base must be loaded; it gives way to the unlearned model. Nothing of no topic.
+
+    Args:
+        models: the two.
+        topic: in words, or "".
+        places: where its words are lost; where none are, the base's answers are looked at.
+        way: how texts go through a model.
     """
-    if not topic:
-        return ()
-    asked = models.wording.prompts([Question(text.replace("{x}", topic)) for text in STUBS])
-    said = greedy(models.base, [one.ids for one in asked], TOKENS, models.stops, way.batch_size)
-    prompts = [replace(one, answer=tuple(answer)) for one, answer in zip(asked, said, strict=True) if answer]
-    known = forced_logprobs(models.base, prompts, way)
+    prompts = _ask_base(models, topic, way) if topic else []
+    if not prompts:
+        return Told()
+    places = places or answer_places(prompts)
+    forced, before = force(models.base, prompts, way), mean_coefficients(models.base, places)
+    known, gain, weight = token_logprobs(forced, prompts), norm_gain(models.base), forced.head.weight
+    models.base.unload()
     models.unlearned.load()
     left = forced_logprobs(models.unlearned, prompts, way)
     other = greedy(models.unlearned, [one.ids for one in prompts], TOKENS, models.stops, way.batch_size)
+    after = mean_coefficients(models.unlearned, places)
     models.unlearned.unload()
     drops = [float((a - b).mean()) for a, b in zip(known, left, strict=True)]
-    return tuple(
+    answers = tuple(
         TopicAnswer(prompt.question.text, _text(models, prompt.answer), _text(models, theirs), drop)
         for prompt, theirs, drop in zip(prompts, other, drops, strict=True)
     )
+    return Told(answers, *falls(models, before, after, gain, weight))
+
+
+def _ask_base(models: Models, topic: str, way: Way) -> list[Prompt]:
+    """Questions about a topic with the base's answers, where it gives one."""
+    asked = models.wording.prompts([Question(text.replace("{x}", topic)) for text in STUBS])
+    said = greedy(models.base, [one.ids for one in asked], TOKENS, models.stops, way.batch_size)
+    return [replace(one, answer=tuple(answer)) for one, answer in zip(asked, said, strict=True) if answer]
 
 
 def _text(models: Models, ids: Sequence[int]) -> str:

@@ -42,14 +42,21 @@ def value_directions(base: LiveModel, unlearned: LiveModel) -> Tensor:
 
 def _changes(base: LiveModel, unlearned: LiveModel) -> Iterator[Tensor]:
     """By layer the change of its value matrix [d_model, neuron]."""
+    for _, ours, theirs in value_matrices(base, unlearned):
+        yield theirs - ours
+
+
+def value_matrices(base: LiveModel, unlearned: LiveModel) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number of each dense layer, and both value matrices [d_model, neuron] as they are stored, in float32."""
     for number, sites in enumerate(base.sites):
         if sites.values is None:
             continue
         for name in sites.parameters["value_vectors"]:
             key = f"{base.row.sites.layers}.{number}.{name}"
             if base.dimensions(key) == 2:
-                change = unlearned.read(key).float() - base.read(key).float()
-                yield change if isinstance(sites.values, nn.Linear) else change.T
+                both = [live.read(key).float() for live in (base, unlearned)]
+                ours, theirs = both if isinstance(sites.values, nn.Linear) else [one.T for one in both]
+                yield number, ours, theirs
 
 
 def strongest(change: Tensor) -> Tensor:
@@ -95,11 +102,16 @@ def spell(directions: Tensor, gain: Tensor, weight: Tensor) -> Float64:
     """
     if not len(directions):
         return np.full(len(weight), np.nan)
+    cosines = written_cosines(directions, gain, weight)
+    best: Float64 = ((cosines - cosines.mean(0)) / cosines.std(0)).abs().amax(1).double().cpu().numpy()
+    return best
+
+
+def written_cosines(directions: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
+    """cos(gain (W_t - mean W), direction), but for the directions' lengths [token, direction]; see `spell`."""
     mean, found = weight.float().mean(0), []
     for start in range(0, len(weight), BLOCK):
         rows = (weight[start : start + BLOCK].float() - mean) * gain
         rows /= rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
         found.append(rows @ directions.T)
-    cosines = torch.cat(found)
-    best: Float64 = ((cosines - cosines.mean(0)) / cosines.std(0)).abs().amax(1).double().cpu().numpy()
-    return best
+    return torch.cat(found)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ckdiff.discovery.words import decode, first_token, is_content, sample_token, word_of
 from ckdiff.probes.live.generation import greedy
-from ckdiff.report.schema.discovery import LostWord, TextKind, WeightWord
-from ckdiff.scoring.discovery import LEAST_TEXTS, corrected, tail_of
+from ckdiff.report.schema.discovery import LEAST_TEXTS, LostWord, TextKind, WeightWord
+from ckdiff.scoring.discovery import corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckdiff.discovery.answers import ask_topic
+from ckdiff.discovery.answers import tell_topic
+from ckdiff.discovery.groups import group_words
 from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds, weight_words
+from ckdiff.discovery.neurons import lost_places
 from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
-from ckdiff.report.words.discovery import topic_of
+from ckdiff.report.words.discovery import named_words, topic_of
 from ckdiff.scoring.discovery import TURNED, WRITTEN, candidate_p, pool_forms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.work import Ranked, Work
     from ckdiff.report.schema.discovery import LostWord, Outcome
@@ -35,30 +39,46 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     rows = tuple(_row(work, ranked, pooled, p, number) for number in order)
     models.base.load()
     lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
-    words = lost_words("lost", seen, lost, work.texts, models)
-    found = topic_of(rows, words)
-    weights = weight_words({TURNED: seen.turn, WRITTEN: work.written}, work.texts, models)
+    words, more = (
+        lost_words(of, seen, kinds, work.texts, models) for of, kinds in (("lost", lost), ("gained", gained))
+    )
+    found, weights = topic_of(rows, words), weight_words({TURNED: seen.turn, WRITTEN: work.written}, work.texts, models)
     if found:
         work.tell(f"both are asked about {found}")
-    answers = ask_topic(models, found, work.way)
+    told = tell_topic(models, found, lost_places(named_words(words), seen, work.texts), work.way)
     outcome: Outcome = "trace" if found else "none"
     return replace(
-        report_nothing(work, seen),
+        _with_groups(work, seen, words),
         outcome=outcome,
         topic=found,
         ruin=work.ruin,
         kinds=text_kinds(seen, work.nulls, lost),
         words=words,
-        gained=lost_words("gained", seen, gained, work.texts, models),
+        gained=more,
         candidates=rows,
         forms=ranked.forms,
         form_scores=ranked.scores[order],
         draws=np.arange(len(null)),
         null_scores=null,
         others=ranked.mask[order],
-        answers=answers,
+        answers=told.answers,
+        layers=told.layers,
+        neurons=told.neurons,
         weights=weights,
         copies=work.how.copies,
+    )
+
+
+def _with_groups(work: Work, seen: Look, words: Sequence[LostWord]) -> DiscoveryReport:
+    """A report that names nothing but how lost words go together."""
+    found = group_words(words, seen, work.nulls, work.texts, work.models.tokenizer)
+    return replace(
+        report_nothing(work, seen),
+        groups=found.groups,
+        spans=found.spans,
+        pair_threshold=found.tail.threshold,
+        pair_excess=found.tail.excess,
+        pair_share=found.tail.share,
     )
 
 

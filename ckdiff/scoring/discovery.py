@@ -25,8 +25,6 @@ HIGHEST = 25
 """So many of the null's highest values make its tail, or a tenth of them where there are few."""
 SHRINK = 4.0
 """A token's mean drop in a form counts against so many observations of the form's own mean."""
-LEAST_TEXTS = 4
-"""Of fewer texts of a kind no word is told from chance."""
 ENOUGH = 12
 """Other candidates that are a sample of their own."""
 MENTIONED, UNPROMPTED, TURNED, WRITTEN = "mentioned", "unprompted", "turned", "written"
@@ -79,6 +77,17 @@ def corrected(p: float, count: int) -> float:
     (0.03, 1.0)
     """
     return min(1.0, p * max(1, count))
+
+
+def pair_p(tail: Tail, together: float, tokens: int) -> float:
+    """How often noise takes any two of so many tokens as far together, in [0, 1]; NaN without a tail.
+
+    Args:
+        tail: of the shares of positions at which pairs of tokens are both lost.
+        together: such a share.
+        tokens: of the vocabulary.
+    """
+    return math.nan if math.isnan(tail.threshold) else corrected(tail.p(together), math.comb(tokens, 2))
 
 
 def logistic_p(value: float, null: Float64) -> float:

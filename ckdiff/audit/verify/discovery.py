@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckdiff.report.schema.discovery import LEAST_TEXTS
 from ckdiff.report.words.discovery import topic_of
-from ckdiff.scoring.discovery import LEAST_TEXTS, Tail, candidate_p, corrected, pool_forms
+from ckdiff.scoring.discovery import Tail, candidate_p, corrected, pair_p, pool_forms
 
 if TYPE_CHECKING:
     from ckdiff.audit.verify.differences import Differences
@@ -26,6 +27,9 @@ def check_discovery(stored: DiscoveryReport, found: Differences) -> None:
     if stored.copies:
         p = np.array([_p(stored, one) for one in stored.words])
         found.arrays("discovery/words: p", np.array([one.p for one in stored.words]), p)
+        tail = Tail(stored.pair_threshold, stored.pair_excess, stored.pair_share)
+        p = np.array([pair_p(tail, one.together, stored.tokens) for one in stored.groups])
+        found.arrays("discovery/groups: p", np.array([one.p for one in stored.groups]), p)
     topic = "" if stored.outcome == "ruined" else topic_of(rows, stored.words)
     found.exact("discovery: topic", stored.topic, topic)
     found.exact("discovery: names something", stored.outcome == "trace", bool(stored.topic))

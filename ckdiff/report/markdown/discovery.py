@@ -24,6 +24,7 @@ def parts(report: Report) -> Iterator[str]:
     yield f"**{escape(words.headline(found))}**"
     yield bullet_list(f"{name}: {shorten(text, 200)}" for name, text in words.facts_of(found))
     yield from _table("Lost words", words.WORD_HEADS, map(words.word_cells, found.words), 1)
+    yield from _table(words.GROUP_TITLE, words.GROUP_HEADS, words.group_rows(found), 1)
     yield from _table("Gained words", words.GAINED_HEADS, map(words.word_cells, found.gained), 1)
     yield from _table(words.WEIGHT_TITLE, words.WEIGHT_HEADS, map(words.weight_cells, found.weights), 1)
     scored = words.with_scores(found)
@@ -31,6 +32,8 @@ def parts(report: Report) -> Iterator[str]:
     yield from _table(
         "What both say about it", words.ANSWER_HEADS, map(words.answer_cells, words.told_answers(found)), 3
     )
+    yield from _table(words.LAYER_TITLE, words.LAYER_HEADS, words.layer_rows(found), 0)
+    yield from _table(words.NEURON_TITLE, words.NEURON_HEADS, map(words.neuron_cells, found.neurons), 0)
     yield from _table("Texts", words.KIND_HEADS, map(words.kind_cells, found.kinds), 1)
     yield escape(" ".join(words.LEGEND))
     if notes := words.every_note(found):

@@ -1,4 +1,4 @@
-"""The rows of a discovery: one a candidate, word, gained word, or word in the weights."""
+"""The rows of a discovery: one a candidate, word, gained word, word in the weights, group of words, layer or neuron."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def rows(found: DiscoveryReport | None) -> Iterator[Sequence[object]]:
-    """The names of the columns, then lost words, gained ones, those in the weights and candidates, each as it ranks."""
+    """The names of the columns, then lost words, gained ones, those in the weights and candidates, each as it ranks.
+
+    Behind them groups of lost words, layers and neurons; of these two the score is how much their response fell.
+    """
     yield ["kind", "rank", "name", "rate", "rate_low", "rate_high", "score", "drop", "p", "texts"]
     if found is None:
         return
@@ -23,3 +26,10 @@ def rows(found: DiscoveryReport | None) -> Iterator[Sequence[object]]:
         yield [lead.source, rank, lead.word, None, None, None, lead.score, None, None, None]
     for rank, one in enumerate(found.candidates, 1):
         yield ["candidate", rank, one.name, None, None, None, one.score, one.drop, one.p, None]
+    for rank, group in enumerate(found.groups, 1):
+        yield ["group", rank, ", ".join(group.words), group.together, None, None, group.alike, None, group.p, None]
+    for rank, layer in enumerate(sorted(found.layers, key=lambda one: -one.fall), 1):
+        yield ["layer", rank, f"layer {layer.layer}", None, None, None, layer.fall, None, None, None]
+    for rank, neuron in enumerate(found.neurons, 1):
+        name = f"layer {neuron.layer} neuron {neuron.neuron}: {', '.join(neuron.tokens)}"
+        yield ["neuron", rank, name, None, None, None, neuron.fall, None, None, None]

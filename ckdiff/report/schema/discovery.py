@@ -1,18 +1,21 @@
 """Records of what was unlearned, found without being told: lost words, candidates, and what both models say of one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ckdiff.report.schema.behaviour import Mean
 from ckdiff.report.schema.brief import Brief
-from ckdiff.report.schema.layout import Rows, Scale, Share
+from ckdiff.report.schema.layout import Ragged, Rows, Scale, Share
 from ckdiff.shapes import Axes, Float64, Int64
 
 Outcome = Literal["trace", "none", "ruined"]
 
 SIGNIFICANT = 0.05
 """A word or a candidate is named where its corrected p-value is below."""
+LEAST_TEXTS = 4
+"""Of fewer texts of a kind no word is told from chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,77 @@ class WeightWord:
 
 
 @dataclass(frozen=True, slots=True)
+class LostGroup:
+    """Lost words that go together: at the same positions.
+
+    Attributes:
+        words: those of content, the ones that stand out most first; two or more.
+        together: mean over its pairs of the share of all positions, each text alike, at which both are lost.
+        alike: mean over its pairs of the positions at which both are lost over those at which either is (Jaccard).
+        p: how often noise alone takes any pair of tokens so far together, corrected for their number; NaN where there
+            are too few texts to tell.
+    """
+
+    words: Annotated[tuple[str, ...], Ragged("member")]
+    together: Share
+    alike: Share
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpan:
+    """A place in the texts where most words of a group are lost.
+
+    Attributes:
+        group: its number, from 0.
+        kind: of the text.
+        before: the end of the text before it.
+        text: what stands there.
+        lost: mean over its positions of the share of the group's words that are lost.
+    """
+
+    group: int
+    kind: str
+    before: str
+    text: str
+    lost: Share
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFall:
+    """What a layer's MLP writes less where the found words are lost.
+
+    Attributes:
+        layer: its number.
+        base: length of what the base's MLP writes there on average.
+        fall: length of the difference of that from what the unlearned model's writes.
+    """
+
+    layer: int
+    base: float
+    fall: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronFall:
+    """A neuron whose response fell where the found words are lost.
+
+    Attributes:
+        layer: its number.
+        neuron: the number of its value vector in the layer.
+        base: what it writes there in the base along its own value vector, on average: coefficient times length.
+        fall: how much less of that the unlearned model's writes along the same direction.
+        tokens: those that the base's value vector, with the sign of its coefficient there, raises most.
+    """
+
+    layer: int
+    neuron: int
+    base: float
+    fall: float
+    tokens: Annotated[tuple[str, ...], Ragged("raised")]
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """A topic that may have been unlearned.
 
@@ -150,6 +224,12 @@ class DiscoveryReport(Brief):
         settings: what determines the numbers, as text.
         notes: plain sentences about what a reader must know.
         weights: words that the change of the weights spells, the most first by source; leads alone.
+        groups: lost words that go together, the least p first.
+        spans: where each group shows.
+        pair_threshold, pair_excess, pair_share: the tail of what pairs of tokens reach together in noisy copies, see
+            `scoring.discovery.Tail`.
+        layers: whose MLPs write less where the found words are lost, in their order; none where nothing was found.
+        neurons: whose response fell most there, the most first.
     """
 
     GIST = ("outcome", "topic")
@@ -174,3 +254,10 @@ class DiscoveryReport(Brief):
     settings: Mapping[str, str]
     notes: Annotated[tuple[str, ...], Rows("note")] = ()
     weights: Annotated[tuple[WeightWord, ...], Rows("weight")] = ()
+    groups: Annotated[tuple[LostGroup, ...], Rows("group")] = ()
+    spans: Annotated[tuple[GroupSpan, ...], Rows("span")] = ()
+    pair_threshold: float = math.nan
+    pair_excess: float = math.nan
+    pair_share: float = math.nan
+    layers: Annotated[tuple[LayerFall, ...], Rows("mlp")] = ()
+    neurons: Annotated[tuple[NeuronFall, ...], Rows("neuron")] = ()

@@ -46,6 +46,7 @@ def _tables(
     """Title, headings and rows of each table, and which of its columns are words."""
     top, cells = selection.top, words.word_cells
     yield "Lost words", words.WORD_HEADS, _short(found.words[:top], cells), (0, 3, 4)
+    yield words.GROUP_TITLE, words.GROUP_HEADS, _short(words.group_rows(found)[:top], tuple), (0, 4, 5)
     yield "Gained words", words.GAINED_HEADS, _short(found.gained[: top // 2], cells), (0, 3, 4)
     yield words.WEIGHT_TITLE, words.WEIGHT_HEADS, [*map(words.weight_cells, found.weights[:top])], (0, 2)
     every = words.with_scores(found)
@@ -54,6 +55,8 @@ def _tables(
     yield title, words.CANDIDATE_HEADS, [words.candidate_cells(one) for one in every[:top]], (0,)
     answers = words.told_answers(found)[: selection.questions or SHOWN]
     yield "What both say about it", words.ANSWER_HEADS, [words.answer_cells(one) for one in answers], (0, 1, 2)
+    yield words.LAYER_TITLE, words.LAYER_HEADS, words.layer_rows(found, top // 2), ()
+    yield words.NEURON_TITLE, words.NEURON_HEADS, [*map(words.neuron_cells, found.neurons[:top])], (4,)
     yield "Texts", words.KIND_HEADS, [words.kind_cells(one) for one in found.kinds], (0,)
 
 

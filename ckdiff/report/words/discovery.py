@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CandidateRow,
         DiscoveryReport,
         LostWord,
+        NeuronFall,
         TextKind,
         TopicAnswer,
         WeightWord,
@@ -28,6 +29,12 @@ ELSEWHERE = 4
 NO_DISCOVERY = "Nobody looked for what was lost: ckdiff discover does"
 WORD_HEADS = ("word", "rate", "p", "texts", "lost most behind")
 GAINED_HEADS = ("word", "rate", "p", "texts", "gained most behind")
+GROUP_HEADS = ("words", "together", "alike", "p", "most in", "behind")
+GROUP_TITLE = "Lost words that go together"
+LAYER_HEADS = ("layer", "written by the base", "fall")
+LAYER_TITLE = "Layers whose MLPs write less where the found words are lost"
+NEURON_HEADS = ("layer", "neuron", "written by the base", "fall", "raises")
+NEURON_TITLE = "Neurons whose response fell most there"
 WEIGHT_HEADS = ("word", "score", "source")
 WEIGHT_TITLE = "Words in the weights (leads: random changes spell words, too)"
 CANDIDATE_HEADS = ("candidate", "score", "p", "drop", "screen")
@@ -38,7 +45,9 @@ LEGEND = (
     "word: how often noise of the same size in every tensor takes any token as far, corrected for their number; score:",
     "how far what the base says of a candidate drops beyond that of the others, over all forms; drop: log p base less",
     "log p unlearned a token, in nats; turned: its row of the unembedding turned away from what it reads; written: the",
-    "value matrices changed most towards it. A trace says what moved, not that the knowledge is gone.",
+    "value matrices changed most towards it; together: share of the positions at which two words of a group are both",
+    "lost; alike: of those at which either is; fall: how much less is written into the residual stream, in its unit. A",
+    "trace says what moved, not that the knowledge is gone.",
 )
 
 
@@ -121,6 +130,30 @@ def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
 def word_cells(one: LostWord) -> tuple[str, ...]:
     """A word in one row."""
     return printable(one.word), span(one.rate), _chance(one.p), printable(one.kind), printable(one.where)
+
+
+def group_rows(found: DiscoveryReport) -> list[tuple[str, ...]]:
+    """A group a row: its words, how far they go together, and the place where it shows most."""
+    first = {one.group: one for one in reversed(found.spans)}
+    rows = list[tuple[str, ...]]()
+    for number, one in enumerate(found.groups):
+        span_of = first.get(number)
+        where = ("", "") if span_of is None else (printable(span_of.text), printable(span_of.before))
+        words = ", ".join(map(printable, one.words))
+        rows.append((words, figure(one.together), figure(one.alike), _chance(one.p), *where))
+    return rows
+
+
+def layer_rows(found: DiscoveryReport, top: int | None = None) -> list[tuple[str, ...]]:
+    """The layers whose MLPs write less, the greatest fall first."""
+    layers = sorted(found.layers, key=lambda one: -one.fall)[:top]
+    return [(str(one.layer), _small(one.base), _small(one.fall)) for one in layers]
+
+
+def neuron_cells(one: NeuronFall) -> tuple[str, ...]:
+    """A neuron in one row."""
+    raised = ", ".join(map(quoted, one.tokens))
+    return str(one.layer), str(one.neuron), _small(one.base), _small(one.fall), raised
 
 
 def weight_cells(one: WeightWord) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ SECTIONS: dict[str, Section] = {
         Section("behaviour", "behave", "No answers were compared in words", drawn=True),
         Section("attack", "attack", "Nothing tried to bring the answers back", drawn=True),
         Section("depth", "depth", "No model that never knew stands beside it"),
-        Section("discovery", "discover", "Nobody looked for what else was lost", judged=False),
+        Section("discovery", "discover", "Nobody looked for what else was lost", drawn=True, judged=False),
         Section("verdict", "audit", "Nothing was judged", measured=False, judged=False),
     )
 }

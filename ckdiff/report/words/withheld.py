@@ -14,7 +14,16 @@ from ckdiff.report.schema.attack import AttackQuestion, AttackRow, ReturnedAnswe
 from ckdiff.report.schema.behaviour import AnswerRecord, ChoiceRecord, NeutralRecord
 from ckdiff.report.schema.campaign import Campaign
 from ckdiff.report.schema.depth import DepthQuestion
-from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport, LostWord, TopicAnswer, WeightWord
+from ckdiff.report.schema.discovery import (
+    CandidateRow,
+    DiscoveryReport,
+    GroupSpan,
+    LostGroup,
+    LostWord,
+    NeuronFall,
+    TopicAnswer,
+    WeightWord,
+)
 from ckdiff.report.schema.probe import QuestionRecord
 from ckdiff.untrusted import printable
 
@@ -74,6 +83,9 @@ HIDING: Mapping[type, Hide] = {
     },
     NeutralRecord: lambda _, number: {"text": f"text {number}"},
     LostWord: lambda one, number: {"word": f"word {number}", "token": 0, "where": _instead(one.where)},
+    LostGroup: lambda one, _: {"words": tuple(f"word {place}" for place, _ in enumerate(one.words, 1))},
+    GroupSpan: lambda one, _: {"before": _instead(one.before), "text": _instead(one.text)},
+    NeuronFall: lambda one, _: {"tokens": tuple(map(_instead, one.tokens))},
     WeightWord: lambda _, number: {"word": f"word {number}", "token": 0},
     CandidateRow: lambda _, number: {"name": f"candidate {number}"},
     TopicAnswer: lambda one, number: {
