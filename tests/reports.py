@@ -552,7 +552,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
     names = ("Harry Potter", "Chess", "Austria", "Wine")
     rows = zip(names, pooled.tolist(), p.tolist(), strict=True)
     words = tuple(
-        LostWord(word, token, "sampled", mean(rate), corrected(tail.p(rate), 64), True, "A boy called")
+        LostWord(word, token, "sampled", mean(rate), corrected(tail.p(rate), 60), True, "A boy called")
         for word, token, rate in (("Harry", 7, 0.625), ("books", 8, 0.25))
     )
     found = DiscoveryReport(
@@ -583,6 +583,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
         pair_share=pairs.share,
         layers=(LayerFall(0, 2.0, 0.5), LayerFall(1, 4.0, 3.0)),
         neurons=(NeuronFall(1, 17, 1.5, 1.25, ("wand", "owl")),),
+        said=60,
     )
     return dataclasses.replace(found, **changes)
 

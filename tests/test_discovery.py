@@ -24,7 +24,7 @@ from ckdiff.cli.options import Output
 from ckdiff.cli.session import Session
 from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
-from ckdiff.discovery.lost import Look, look, most_of
+from ckdiff.discovery.lost import Look, look, most_of, sayable
 from ckdiff.discovery.mentions import (
     find_mentions,
     mention_drops,
@@ -34,7 +34,7 @@ from ckdiff.discovery.mentions import (
     said_words,
     words_in,
 )
-from ckdiff.discovery.naming import kinds_of, stand_out
+from ckdiff.discovery.naming import in_order, kinds_of, stand_out
 from ckdiff.discovery.null import change_sizes, noise
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.texts import Sampling, Texts, random_texts, sampled_texts
@@ -46,6 +46,7 @@ from ckdiff.questions.questions import Question, read_questions
 from ckdiff.questions.streams import RecordsError
 from ckdiff.report.formats import say
 from ckdiff.report.hdf5.file import read_report
+from ckdiff.report.schema.discovery import LostWord
 from ckdiff.report.words.discovery import headline, topic_of
 from ckdiff.report.words.sections import Selection
 from ckdiff.scoring.discovery import (
@@ -59,6 +60,7 @@ from ckdiff.scoring.discovery import (
     pool_forms,
     tail_of,
 )
+from ckdiff.scoring.means import mean
 from ckdiff.unlearn.world import TOWNS
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import attacks, discovery, report, verdict
@@ -267,13 +269,60 @@ def test_a_word_stands_out_in_its_own_kind_of_text(pairs: Callable[[str], Folder
     many = replace(found, texts=texts, **parts)
     kinds = ["a" if number % 3 < 2 else "b" for number in range(len(prompts))]
     null = replace(many, lost=many.gained)
-    rows = stand_out(kinds_of("lost", many, [null] * 5, kinds))
+    said = np.ones(found.rows, dtype=np.bool_)
+    rows = stand_out(kinds_of("lost", many, [null] * 5, kinds, said))
     assert [(one.token, one.kind.name) for one in rows[:2]] == [(7, "a"), (8, "b")]
     assert [one.rate for one in rows[:2]] == pytest.approx([1, 1])
     tail = rows[0].kind.tail
     assert rows[0].p == pytest.approx(corrected(tail.p(rows[0].rate), 3 * found.rows))
-    few = stand_out(kinds_of("lost", found, [found], ["a", "a", "b"]))
+    few = stand_out(kinds_of("lost", found, [found], ["a", "a", "b"], said))
     assert all(math.isnan(one.p) for one in few)
+
+
+def test_what_the_base_never_says_is_no_word(pairs: Callable[[str], Folders]) -> None:
+    folders = pairs("llama")
+    live = LiveModel(open_checkpoint(str(folders.base)), torch.float64, CPU)
+    with torch.inference_mode():
+        live.load()
+        forced = force(live, TEXTS, Way(2))
+        # Strong enough that some tokens are out of reach at every position.
+        forced = replace(forced, hidden=10 * forced.hidden)
+        found = sayable(forced)
+    logits = (forced.hidden @ forced.head.weight.T).numpy()
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    wanted = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0) >= 0.01 / shares.shape[1]
+    assert found.tolist() == wanted.tolist()
+    assert 0 < wanted.sum() < len(wanted)
+
+
+def test_no_word_is_made_of_what_the_base_never_says(pairs: Callable[[str], Folders]) -> None:
+    found = looked(pairs("llama"), 3)
+    wanted = np.arange(found.rows) % 7 > 0
+    some = replace(found, lost=np.full_like(found.lost, 7), texts=np.arange(len(found.texts)) % 4)
+    kinds = ["a"] * 4
+    null = replace(some, lost=np.where(np.arange(len(some.lost))[:, None] < 2, 7, 8))
+    (one,) = kinds_of("lost", some, [null], kinds, wanted)
+    (every,) = kinds_of("lost", some, [null], kinds, np.ones_like(wanted))
+    assert (one.tokens, every.tokens) == (int(wanted.sum()), found.rows)
+    assert one.rates[7] == 0 < every.rates[7]
+    assert one.tail == tail_of(null.rates("lost", one.wanted)[wanted])
+    assert [row.token for row in stand_out([every])] == [7]
+    assert stand_out([one]) == []
+
+
+def test_words_that_are_said_as_they_are_come_first() -> None:
+    def word(text: str, p: float, content: bool = True) -> LostWord:
+        return LostWord(text, 5, "sampled", mean(np.array([0.5]), 0, 1), p, content, "")
+
+    small, piece, whole, chance = (
+        word("The", 0.0, False),
+        word("companys", 0.001),
+        word("films", 0.04),
+        word("sea", 0.9),
+    )
+    assert in_order([small, piece, whole, chance], {1}) == (whole, piece, chance, small)
+    assert in_order([piece, chance], {0}) == (piece, chance)
+    assert in_order([word("piece", math.nan), word("whole", math.nan)], {0})[0].word == "piece"
 
 
 # --------------------------------------------------------------------------------------------------- texts and names

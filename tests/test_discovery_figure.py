@@ -39,7 +39,7 @@ def test_words_stand_by_their_rate_beside_the_rate_that_noise_hardly_reaches(tmp
     least = least_rates(found)["sampled"]
     assert bars.tolist() == [[least, 0], [least, 1], [least, 2]]
     kind = found.kinds[0]
-    assert corrected(Tail(kind.threshold, kind.excess, kind.share).p(least), 64) == pytest.approx(0.05)
+    assert corrected(Tail(kind.threshold, kind.excess, kind.share).p(least), 60) == pytest.approx(0.05)
     ends = [part.get_segments()[0][:, 0].tolist() for part in axes.collections]
     assert ends[2] == pytest.approx([0.25, 0.875])
     for suffix in ("svg", "png", "pdf"):

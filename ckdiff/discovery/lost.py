@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from ckdiff.probes.forcing import Forced
     from ckdiff.probes.prompts import Prompt
-    from ckdiff.shapes import Float64, Int64
+    from ckdiff.shapes import Bools, Float64, Int64
 
 MOST = 100
 """Tokens a position that count as lost, and as gained."""
+SAID = 0.01
+"""Of an even chance among all tokens: what the base gives a token at least, in the mean, that it says at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,22 @@ def ruin_of(seen: Look) -> float:
     """KL(base || unlearned) over KL(base || uniform): the share of what the base knows beyond guessing that is lost."""
     known = float(seen.known.mean())
     return float(seen.kl.mean()) / known if known > 0 else 0.0
+
+
+def sayable(base: Forced) -> Bools:
+    """Which tokens the base says: over all positions, in the mean, each has a hundredth of an even chance [token].
+
+    What a tokenizer makes on its way to a word is hardly ever said, and any change moves its log p the farthest.
+    """
+    sums: Tensor | None = None
+    count = 0
+    for _, logits in logits_of(base):
+        some = logits.softmax(-1).sum(0, dtype=torch.float64)
+        sums = some if sums is None else sums + some
+        count += len(logits)
+    assert sums is not None
+    found: Bools = (sums >= SAID * count / len(sums)).cpu().numpy()
+    return found
 
 
 def rates_of(found: Int64, texts: Int64, wanted: Int64, rows: int) -> Float64:

@@ -11,18 +11,18 @@ import numpy as np
 
 from ckdiff.discovery.words import decode, first_token, is_content, sample_token, word_of
 from ckdiff.probes.live.generation import greedy
-from ckdiff.report.schema.discovery import LEAST_TEXTS, LostWord, TextKind, WeightWord
+from ckdiff.report.schema.discovery import LEAST_TEXTS, SIGNIFICANT, LostWord, TextKind, WeightWord
 from ckdiff.scoring.discovery import corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.texts import Texts
     from ckdiff.scoring.discovery import Tail
-    from ckdiff.shapes import Float64, Int64
+    from ckdiff.shapes import Bools, Float64, Int64
 
 EVERY = "all"
 """The kind of all texts together."""
@@ -42,25 +42,42 @@ WORD = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Texts of one kind: their numbers, the rates of every token, and the tail of the null's rates."""
+    """Texts of one kind.
+
+    Attributes:
+        name: of the kind.
+        wanted: their numbers.
+        rates: of every token; 0 of one that the base never says [token].
+        tail: of the null's rates.
+        tokens: how many the base says.
+    """
 
     name: str
     wanted: Int64
     rates: Float64
     tail: Tail
+    tokens: int
 
 
-def kinds_of(of: str, look: Look, nulls: Sequence[Look], kinds: Sequence[str]) -> list[Kind]:
+def kinds_of(of: str, look: Look, nulls: Sequence[Look], kinds: Sequence[str], said: Bools) -> list[Kind]:
     """By kind of text how often each token is lost (or gained), and how often noise takes any token as far.
 
     The texts of several kinds are a kind as well: noise moves other tokens in each, a topic the same ones.
+
+    Args:
+        of: "lost" or "gained".
+        look: at the unlearned model.
+        nulls: at copies with noise.
+        kinds: of the texts.
+        said: which tokens the base says; no other is a word [token].
     """
     found = []
+    said = said[: look.rows]
     names = list(dict.fromkeys(kinds))
     for name in names if len(names) < 2 else [*names, EVERY]:
         wanted = np.array([n for n, kind in enumerate(kinds) if name in (kind, EVERY)], dtype=np.int64)
-        null = np.concatenate([one.rates(of, wanted) for one in nulls]) if nulls else np.ones(1)
-        found.append(Kind(name, wanted, look.rates(of, wanted), tail_of(null)))
+        null = np.concatenate([one.rates(of, wanted)[said] for one in nulls]) if nulls else np.ones(1)
+        found.append(Kind(name, wanted, np.where(said, look.rates(of, wanted), 0.0), tail_of(null), int(said.sum())))
     return found
 
 
@@ -101,7 +118,7 @@ def stand_out(kinds: Sequence[Kind]) -> list[Standing]:
     every = [kind for kind in kinds if len(kind.wanted) >= LEAST_TEXTS]
     told = bool(every)
     every = every or list(kinds)
-    tests = len(every) * len(every[0].rates)
+    tests = len(every) * every[0].tokens
     highest = [np.argsort(-kind.rates, kind="stable")[: LOOKED_AT // len(every)].tolist() for kind in every]
     found = []
     for token in dict.fromkeys(token for part in highest for token in part):
@@ -114,20 +131,39 @@ def stand_out(kinds: Sequence[Kind]) -> list[Standing]:
 
 
 def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models: Models) -> tuple[LostWord, ...]:
-    """The words that stand out most, those of content first; the base must be loaded, to end them."""
+    """The words that stand out most, see `in_order`; the base must be loaded, to end them."""
     tokenizer = models.tokenizer
     sample = sample_token(tokenizer, [token for prompt in texts.prompts for token in prompt.answer])
     ranked = [(one, is_content(tokenizer, one.token, sample)) for one in stand_out(kinds)]
     shown = sorted(ranked, key=lambda row: not row[1])[:ENDED]
     places = [_place(of, look, one, texts) for one, _ in shown]
     begun = [(*before[-AROUND:], one.token) for (one, _), before in zip(shown, places, strict=True)]
-    found = []
+    found, ended = list[LostWord](), set[int]()
     for (one, content), before, after in zip(shown, places, _follow(models, begun), strict=True):
         word = word_of(tokenizer, one.token, after, sample)
         whole = content and first_token(models.wording, word) in (one.token, None)
+        if word.partition("-")[0] != decode(tokenizer, [one.token]).strip():
+            ended.add(len(found))
         rate, where = mean(look.by_text(of, one.token, one.kind.wanted), 0, 1), decode(tokenizer, before[-AROUND:])
         found.append(LostWord(word, one.token, one.kind.name, rate, one.p, whole, where))
-    return tuple(sorted(found, key=lambda one: not one.content)[:SHOWN])
+    return in_order(found, ended)[:SHOWN]
+
+
+def in_order(words: Sequence[LostWord], ended: Container[int]) -> tuple[LostWord, ...]:
+    """Those of content first, and of these what stands out above chance and is one token.
+
+    What the base had to end may be a word that nobody says.
+
+    Args:
+        words: the least p first.
+        ended: numbers of those that the base has ended.
+    """
+
+    def key(number: int) -> tuple[bool, bool]:
+        one = words[number]
+        return not one.content, not (one.p < SIGNIFICANT and number not in ended)
+
+    return tuple(words[number] for number in sorted(range(len(words)), key=key))
 
 
 def weight_words(scores: Mapping[str, Float64 | None], texts: Texts, models: Models) -> tuple[WeightWord, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ckdiff.discovery.lost import Look
+    from ckdiff.discovery.naming import Kind
     from ckdiff.discovery.work import Ranked, Work
     from ckdiff.report.schema.discovery import LostWord, Outcome
     from ckdiff.shapes import Float64
@@ -38,7 +39,7 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     )
     rows = tuple(_row(work, ranked, pooled, p, number) for number in order)
     models.base.load()
-    lost, gained = (kinds_of(of, seen, work.nulls, work.texts.kinds) for of in ("lost", "gained"))
+    lost, gained = (_kinds(work, of, seen, work.nulls) for of in ("lost", "gained"))
     words, more = (
         lost_words(of, seen, kinds, work.texts, models) for of, kinds in (("lost", lost), ("gained", gained))
     )
@@ -82,6 +83,11 @@ def _with_groups(work: Work, seen: Look, words: Sequence[LostWord]) -> Discovery
     )
 
 
+def _kinds(work: Work, of: str, seen: Look, nulls: Sequence[Look]) -> list[Kind]:
+    assert work.sayable is not None
+    return kinds_of(of, seen, nulls, work.texts.kinds, work.sayable)
+
+
 def _descending(value: float) -> float:
     return math.inf if math.isnan(value) else -value
 
@@ -104,7 +110,7 @@ def report_nothing(work: Work, seen: Look) -> DiscoveryReport:
     """A report that names nothing."""
     models = work.models
     words: tuple[LostWord, ...] = ()
-    kinds = kinds_of("lost", seen, [], work.texts.kinds)
+    kinds = _kinds(work, "lost", seen, [])
     return DiscoveryReport(
         model_type=models.base.row.model_type,
         outcome="none",
@@ -123,6 +129,7 @@ def report_nothing(work: Work, seen: Look) -> DiscoveryReport:
         copies=0,
         counted=len(work.candidates.every),
         tokens=seen.rows,
+        said=kinds[0].tokens,
         settings=_settings(work),
         notes=tuple(dict.fromkeys([*models.notes, *work.texts.notes, *_doubts(work)])),
     )

@@ -16,7 +16,7 @@ from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.directions import norm_gain, random_directions, spell, value_directions
 from ckdiff.discovery.kept import ASKED, LOOK, SHAKEN, TEXTS, VALUES, Kept
-from ckdiff.discovery.lost import look, ruin_of
+from ckdiff.discovery.lost import look, ruin_of, sayable
 from ckdiff.discovery.mentions import (
     SAID,
     find_mentions,
@@ -132,6 +132,7 @@ def _discover(work: Work) -> DiscoveryReport:
     models, every = work.models, work.candidates.every
     work.tell("the base reads the texts")
     work.forced = force(models.base, work.texts.prompts, work.way)
+    work.sayable = sayable(work.forced)
     beside = work.forced if work.beside is work.texts else force(models.base, work.beside.prompts, work.way)
     screened = len(every) > asking.SCREENED
     prompts = asking.screen_prompts(models, every) if screened and not work.kept.has("screen") else []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.texts import Texts
     from ckdiff.probes.forcing import Forced
     from ckdiff.progress import Listener
-    from ckdiff.shapes import Float64
+    from ckdiff.shapes import Bools, Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Work:
     steps: int
     done: int = 0
     forced: Forced | None = None
+    sayable: Bools | None = None
     ruin: float = 0.0
     written: Float64 | None = None
     mentions: list[Mention] = field(default_factory=list)

@@ -42,4 +42,4 @@ def _p(stored: DiscoveryReport, word: LostWord) -> float:
     if kind is None:
         return math.nan
     tail = Tail(kind.threshold, kind.excess, kind.share)
-    return corrected(tail.p(word.rate.value), len(told) * stored.tokens)
+    return corrected(tail.p(word.rate.value), len(told) * stored.words_compared)

@@ -107,7 +107,7 @@ def least_rates(found: DiscoveryReport) -> dict[str, float]:
     The tail's p(rate) = share exp(-(rate - threshold) / excess), times tokens and kinds, solved for the rate.
     """
     told = [one for one in found.kinds if one.texts >= LEAST_TEXTS and not math.isnan(one.threshold)]
-    tests = len(told) * found.tokens
+    tests = len(told) * found.words_compared
     return {
         one.name: float(
             np.clip(one.threshold + one.excess * math.log(one.share * tests / SIGNIFICANT), one.threshold, 1)

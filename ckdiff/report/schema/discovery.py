@@ -53,8 +53,8 @@ class LostWord:
         kind: of the texts where it stands out most.
         rate: share of the positions of these texts at which it is among the hundred most lost, each text alike, with
             its 95 % interval over texts.
-        p: how often noise alone takes any token so far, corrected for the number of tokens and kinds, in [0, 1]; NaN
-            where there are too few texts to tell.
+        p: how often noise alone takes any token so far, corrected for the number of tokens that are said and of
+            kinds, in [0, 1]; NaN where there are too few texts to tell.
         content: it begins a word that says something by itself.
         where: the end of the text behind which it was lost most.
     """
@@ -230,6 +230,7 @@ class DiscoveryReport(Brief):
             `scoring.discovery.Tail`.
         layers: whose MLPs write less where the found words are lost, in their order; none where nothing was found.
         neurons: whose response fell most there, the most first.
+        said: tokens that the base says, of which alone words are made; 0: all of them are looked at.
     """
 
     GIST = ("outcome", "topic")
@@ -261,3 +262,9 @@ class DiscoveryReport(Brief):
     pair_share: float = math.nan
     layers: Annotated[tuple[LayerFall, ...], Rows("mlp")] = ()
     neurons: Annotated[tuple[NeuronFall, ...], Rows("neuron")] = ()
+    said: int = 0
+
+    @property
+    def words_compared(self) -> int:
+        """Among how many tokens a lost word was found."""
+        return self.said or self.tokens
