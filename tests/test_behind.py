@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from ckdiff.probes.assembly import NotFiniteError
-from ckdiff.probes.behind import read_answers
+from ckdiff.probes.behind import BRANCHES, read_answers
 from ckdiff.probes.forcing import Way, read_apart
 from ckdiff.probes.live.model import LiveModel
+from ckdiff.probes.live.together import FORWARD
 from ckdiff.probes.prompts import Prompt
 from ckdiff.questions.questions import Question
 from ckdiff.weights.opening import open_checkpoint
@@ -86,6 +87,81 @@ def test_what_prompts_begin_with_alike_is_read_once(pairs: Pairs, name: str) -> 
     if name == "llama":
         # Fourteen tokens of one text, and what each of the four has more, with pads; then all answers' first tokens.
         assert read == [(1, 14), (4, 3), (8, 1), (4, 13)]
+
+
+STEM = SAID[2]
+BRANCHED = [
+    Prompt(Question(""), ids, answer)
+    for ids in (ASKED[1], ASKED[0], ASKED[3], ASKED[1][:-1])
+    for answer in (STEM, (*STEM[:9], 5, 6), (*STEM[:9], 5, 8, 11), STEM[:6], (*STEM[:3], 40, 41), (9, 8, 7), (9,))
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_answers_begin_with_alike_is_read_once(pairs: Pairs, name: str) -> None:
+    """As branches of a row, where each sees its own beginnings alone; one answer is another's beginning."""
+    model = loaded(pairs(name).base)
+    with torch.inference_mode():
+        expected = read_apart(model, BRANCHED, Way(1))
+        for way in (Way(32), Way(2)):
+            found = read_answers(model, BRANCHED, way)
+            for one, other in zip(found, expected, strict=True):
+                assert torch.allclose(one.log_p, other.log_p, atol=1e-5)
+                assert torch.equal(one.first, other.first)
+        rows = sizes(model, Way(32), BRANCHED)
+    if name == "llama":
+        assert (rows, model.branches) == ([(4, 12), (4, 18)], 12 + 18)
+    elif name in ("mistral", "gpt_neo", "falcon-heads"):
+        # A window forgets by places in a row, in a cache or by itself; ALiBi makes places of the mask.
+        assert all(len(row) == 2 and row[1] < 18 for row in rows[1:]) or rows[1] == (22, 18)
+        assert model.branches == (None if name == "gpt_neo" else 0)
+
+
+def branched(
+    pairs: Pairs, shares: int, own: int, texts: int = 2, dtype: torch.dtype = torch.float32, most: int = 32
+) -> Any:
+    """Rows and positions where so many tokens of so many answers behind a prompt are shared, and so many are not."""
+    model = LiveModel(open_checkpoint(str(pairs("llama").base)), dtype, CPU)
+    model.load()
+    begun = tuple(DRAWN.integers(3, 70, shares).tolist())
+    answers = [(*begun, *(10 + text for _ in range(own)), 5) for text in range(texts)]
+    given = [Prompt(Question(""), ASKED[0], answer) for answer in answers]
+    with torch.inference_mode():
+        tried = sizes(model, Way(most), given)
+        return sizes(model, Way(most), given)[1:], tried[2:]
+
+
+def test_branches_are_made_where_they_save_a_forward(pairs: Pairs) -> None:
+    assert branched(pairs, FORWARD, 2)[0] == [(2, FORWARD + 2)]
+    # The first time a text is read by itself as well, to see that it sees no other.
+    assert branched(pairs, FORWARD + 1, 2) == ([(1, FORWARD + 5)], [(1, FORWARD + 3)])
+    assert branched(pairs, FORWARD + 1, 2, dtype=torch.bfloat16)[0] == [(2, FORWARD + 3)]
+
+
+def test_a_row_of_branches_has_an_end(pairs: Pairs) -> None:
+    assert branched(pairs, 60, 34)[0] == [(1, BRANCHES)]
+    # Of three the last one does not go in; nor does another text, where no more may go together.
+    assert sorted(branched(pairs, 60, 34, 3)[0]) == [(1, 94), (1, BRANCHES)]
+    assert branched(pairs, 61, 34)[0] == [(2, 95)]
+    assert branched(pairs, 40, 2, 3, most=2)[0] == [(1, 42), (1, 44)]
+
+
+def test_branches_are_tried_anew_where_texts_are_longer(pairs: Pairs) -> None:
+    """Some windows reach far: what was exact behind a short prompt need not be behind a long one."""
+    model, answers, found = loaded(pairs("llama").base), [(*SAID[2] * 3, 5, end, 7) for end in (8, 9)], list[int]()
+    with torch.inference_mode():
+        for length in (20, 21, 20, 21, 22):
+            found.append(len(sizes(model, Way(32), [Prompt(Question(""), ASKED[2][:length], a) for a in answers])))
+    assert found == [3, 3, 2, 2, 3]
+    assert model.branches == 22 + 45
+
+
+def test_what_a_window_forgets_is_read_by_itself(pairs: Pairs) -> None:
+    model, texts = loaded(pairs("mistral").base), BRANCHED[:7]
+    with torch.inference_mode():
+        found, expected = read_answers(model, texts, Way(32)), read_apart(model, texts, Way(1))
+    assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(found, expected, strict=True))
+    assert model.branches == 0
 
 
 def test_no_prompt_is_read_twice(pairs: Pairs) -> None:

@@ -3,7 +3,8 @@
 What a prompt left in the model's cache of keys and values is handed on to each of its answers. That is exact where the
 cache holds nothing else of a text, and where the longest text is computed as the prompt alone is; everything else, and
 what is streamed, is read text by text. Prompts of several lengths go together where a model can be told of the gaps
-before the shorter ones: see `remembered`.
+before the shorter ones: see `remembered`. What answers begin with alike is read once, where that was seen to be exact:
+see `branches`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckdiff.probes.forcing import Forced, check_finite, read_apart, read_forced
+from ckdiff.probes.live.branches import grow, told
 from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.remembered import beyond, fork, in_line, is_whole, layers_of
 from ckdiff.probes.live.together import FORWARD, read_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 
     Ids = tuple[int, ...]
     Family = dict[Ids, list[int]]
+    Row = tuple[int, list[int]]
+
+BRANCHES = 128
+"""Tokens of answers in one row, at most: each looks past all others."""
+CLOSE = 1e-4
+"""Two ways to read a text differ by rounding at most: by this share of the largest number in its states."""
 
 
 def read_answers(
@@ -95,26 +103,51 @@ def _read_family(
     opened: _Opened, family: Family, prompts: Sequence[Prompt], most: int, wanted: Wanted | None
 ) -> dict[int, Read]:
     """By number each text of a family."""
-    owner = {number: place for place, numbers in enumerate(family.values()) for number in numbers}
+    groups = [sorted(numbers, key=lambda number: prompts[number].answer) for numbers in family.values()]
+    rows = [(place, row) for place, numbers in enumerate(groups) for row in _rows(numbers, prompts, most)]
+    saved = sum(sum(len(prompts[number].answer) - 1 for number in row) - _size(row, prompts) for _, row in rows)
+    if not opened.branches or saved <= FORWARD:
+        rows = [(place, [number]) for place, row in rows for number in row]
     found: dict[int, Read] = {}
-    for part in _parts({number: len(prompts[number].answer) for number in owner}, most):
-        some = [prompts[number] for number in part]
-        states = opened.behind([owner[number] for number in part], [prompt.answer for prompt in some])
+    for part in _parts(rows, prompts, most):
+        answers = [[prompts[number].answer for number in row] for _, row in part]
+        owners = [place for place, _ in part]
+        states = opened.behind(owners, answers)
+        if not opened.are_apart(owners, answers, states):
+            return _read_family(opened, family, prompts, most, wanted)
         check_finite(opened.live, states)
-        looked = None if wanted is None else [wanted[number] for number in part]
-        found |= dict(zip(part, read_forced(Forced(states, opened.head), some, looked), strict=True))
+        numbers = [number for _, row in part for number in row]
+        some, looked = [prompts[n] for n in numbers], None if wanted is None else [wanted[n] for n in numbers]
+        found |= dict(zip(numbers, read_forced(Forced(states, opened.head), some, looked), strict=True))
     return found
 
 
-def _parts(lengths: Mapping[int, int], most: int) -> Iterator[list[int]]:
-    """Texts of like length that go together: a part more costs a forward, and texts of several lengths cost pads."""
-    part: list[int] = []
-    for number in sorted(lengths, key=lambda number: lengths[number]):
-        wider = lengths[number] - lengths[part[-1]] if part else 0
-        if part and (len(part) == most or len(part) * wider > FORWARD):
+def _rows(numbers: Sequence[int], prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
+    """Texts behind one prompt that are branches of one row; those that begin alike lie beside each other."""
+    row: list[int] = []
+    for number in numbers:
+        if row and (len(row) == most or _size([*row, number], prompts) > BRANCHES):
+            yield row
+            row = []
+        row.append(number)
+    yield row
+
+
+def _size(row: Sequence[int], prompts: Sequence[Prompt]) -> int:
+    """How many tokens the answers of a row have together, what begins alike counted once."""
+    return len(grow(prompts[number].answer for number in row))
+
+
+def _parts(rows: Sequence[Row], prompts: Sequence[Prompt], most: int) -> Iterator[list[Row]]:
+    """Rows of like length that go together: a part more costs a forward, and rows of several lengths cost pads."""
+    part: list[Row] = []
+    texts = longest = 0
+    for size, place, row in sorted((_size(row, prompts), place, row) for place, row in rows):
+        if part and (texts + len(row) > most or len(part) * (size - longest) > FORWARD):
             yield part
-            part = []
-        part.append(number)
+            part, texts = [], 0
+        part.append((place, row))
+        texts, longest = texts + len(row), size
     yield part
 
 
@@ -138,25 +171,55 @@ class _Opened:
     head: Unembedding
     length: int
 
-    def behind(self, owners: Sequence[int], answers: Sequence[Ids]) -> Tensor:
+    @property
+    def branches(self) -> bool:
+        """Whether answers may go together as branches of a row, as far as can be told before it is tried."""
+        # What a window forgets hangs on places in the row; and elsewhere than on a processor positions cost little.
+        plain = all(type(layer).__name__ == "DynamicLayer" for layer in layers_of(self.cache))
+        exact = self.live.dtype in (torch.float32, torch.float64) and self.live.device.type == "cpu"
+        # ALiBi makes places of the mask.
+        told = self.live.numbered and not getattr(self.live.config, "alibi", False)
+        return plain and exact and told and self.live.branches is not None
+
+    def behind(self, owners: Sequence[int], rows: Sequence[Sequence[Ids]]) -> Tensor:
         """What goes into the unembedding where answers are predicted, answer by answer [position, d_model].
 
         Args:
-            owners: behind which of the prompts each stands.
-            answers: one or more tokens each.
+            owners: behind which of the prompts each row stands.
+            rows: one or more answers, of one or more tokens each; several are branches of their row.
         """
         index = torch.tensor(owners, device=self.last.device)
-        states = self.last[index][:, None]
-        width = max(map(len, answers)) - 1
-        if width:
-            rows = [[*answer[:-1], *[0] * (width + 1 - len(answer))] for answer in answers]
-            ids, where = torch.tensor(rows, device=index.device), beyond(self.gaps[index], self.length, width)
-            cache = fork(self.cache, index)
-            more, _ = _run(
-                self.live, lambda: self.live.forward(input_ids=ids, use_cache=True, past_key_values=cache, **where)
-            )
-            states = torch.cat([states, more], 1)
-        return torch.cat([row[: len(answer)] for row, answer in zip(states, answers, strict=True)])
+        trees = [grow(row) for row in rows]
+        more = self.last.new_zeros(len(rows), 0, self.last.shape[1])
+        if any(trees):
+            cache, inputs = fork(self.cache, index), self._inputs(self.gaps[index], trees, max(map(len, rows)) > 1)
+            more, _ = _run(self.live, lambda: self.live.forward(use_cache=True, past_key_values=cache, **inputs))
+        return torch.cat([
+            torch.cat([self.last[owner, None], states[[tree[answer[:end]] for end in range(1, len(answer))]]])
+            for owner, row, tree, states in zip(owners, rows, trees, more, strict=True)
+            for answer in row
+        ])  # fmt: skip
+
+    def _inputs(self, gaps: Tensor, trees: Sequence[dict[Ids, int]], branched: bool) -> dict[str, Tensor]:
+        if branched:
+            return told(trees, gaps, self.length, self.live.dtype)
+        width = max(map(len, trees))
+        ids = [[*(begun[-1] for begun in tree), *[0] * (width - len(tree))] for tree in trees]
+        return {"input_ids": torch.tensor(ids, device=gaps.device), **beyond(gaps, self.length, width)}
+
+    def are_apart(self, owners: Sequence[int], rows: Sequence[Sequence[Ids]], states: Tensor) -> bool:
+        """Whether no branch saw another: tried by the longest row, where none was as long before."""
+        lengths = self.length - self.gaps
+        reach = {n: int(lengths[owners[n]]) + len(grow(row)) for n, row in enumerate(rows) if len(row) > 1}
+        known, longest = self.live.branches, max(reach, key=lambda number: reach[number], default=-1)
+        if known is None or longest < 0 or reach[longest] <= known:
+            return True
+        last = rows[longest][-1:]
+        alone = self.behind([owners[longest]], [last])
+        whole = states.split([sum(map(len, row)) for row in rows])[longest][-len(alone) :]
+        close = torch.allclose(whole, alone, rtol=0.0, atol=CLOSE * float(alone.abs().max()))
+        self.live.branches = reach[longest] if close else None
+        return close
 
 
 def _open(live: LiveModel, prompts: Sequence[Ids]) -> _Opened | None:

@@ -47,6 +47,7 @@ class LiveModel:
         bytes_read: stored bytes that have been turned into parameters so far.
         alter: what makes another parameter of one that has just been read, by its name; None: nothing does.
         values: parameters by name that take the place of stored ones; empty: what the checkpoint holds.
+        branches: length of the longest text of which no branch was seen to see another; None: they do. See `behind`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class LiveModel:
         self.bytes_read = 0
         self.alter: Callable[[str, Tensor], Tensor] | None = None
         self.values: Mapping[str, Tensor] = {}
+        self.branches: int | None = 0
         self.config = config_of(checkpoint)
         self.row = row_of(checkpoint, self.config)
         check_layer_count(checkpoint, self.row, self.config)
