@@ -2,8 +2,12 @@
 
     python benchmarks/discover.py demo --seeds 20          # the invented world: is the forgotten town first?
     python benchmarks/discover.py false --seeds 20         # noise, fp16 and int8 copies, and a base beside itself
+    python benchmarks/discover.py false --base DIR --like UNLEARNED --concepts A.json --seeds 20 --rows ROWS.jsonl
     python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --made DIR --rows ROWS.jsonl
 
+`false --base` makes copies of a real base: itself, float16, int8, trained on the texts of a ConceptVectors file as far
+as a pair of `pairs`, and with noise as large in every tensor as the change of an unlearned model. ckdiff's own topics
+are the candidates.
 `pairs` unlearns a topic from a real base by a method, as `ckdiff unlearn` does, and ranks it among all the concepts of
 some ConceptVectors files, by their names alone: their texts are those that were trained on (`--with-texts` gives them
 all the same). With `--made DIR` the models stay there and are used again, and pairs whose rows are in `--rows FILE` are
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -24,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from discover_copies import COPIED, copies, save_copy, save_shaken
 from discover_pairs import plan, rank_by_ways, table
-from safetensors.torch import load_file, save_file
 
 from ckdiff.discovery.candidates import Candidate, Candidates, read_candidates
+from ckdiff.discovery.kept import Kept
 from ckdiff.discovery.null import COPIES
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.section import run
@@ -36,10 +42,9 @@ from ckdiff.progress import Listener
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from discover_pairs import Planned
-    from torch import Tensor
 
     from ckdiff.report.schema.discovery import DiscoveryReport
 
@@ -52,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--base")
+    parser.add_argument("--like", type=Path, help="an unlearned model: of copies with noise as large a change")
     parser.add_argument("--concepts", type=Path, nargs="+")
     parser.add_argument("--pair", action="append", default=[], metavar="METHOD=TOPIC")
     parser.add_argument("--quick", action="store_true", help="simpler ways alone: ten CPU seconds a pair")
@@ -144,6 +150,9 @@ def write_texts(folder: Path) -> Path:
 def false_traces(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from ckdiff.unlearn.world import TOWNS, make_base
 
+    if chosen.base:
+        yield from false_on_real(chosen)
+        return
     towns = Candidates(tuple(map(Candidate, sorted(TOWNS))), "six towns")
     for seed in range(chosen.first, chosen.seeds):
         with tempfile.TemporaryDirectory() as place:
@@ -158,40 +167,42 @@ def false_traces(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     yield row_of(f"{kind}, {name}", found, seed=seed)
 
 
-def copies(seed: int) -> Iterable[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Copies of a base in which nothing was unlearned."""
-    generator = torch.Generator().manual_seed(1000 + seed)
-    yield "itself", lambda value: value
-    yield "float16", lambda value: value.to(torch.float16).to(torch.float32)
-    yield "int8", to_int8
-    for size in (0.01, 0.1):
-        yield (
-            f"noise {size:g}",
-            lambda value, size=size: (
-                value
-                + size
-                * value.std()
-                * torch.randn(  # type: ignore[misc]
-                    value.shape, generator=generator
-                )
-            ),
-        )
+def false_on_real(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Copies of a real base among ckdiff's own topics; texts are sampled from the base once."""
+    from ckdiff.discovery.candidates import known_topics
+
+    done, topics = read_rows(chosen.rows), known_topics()
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for kind in (*COPIED, "benign", *(f"noise {seed}" for seed in range(chosen.first, chosen.seeds))):
+            if (row := done.get((kind, ""))) is None:
+                copy, kept, before = root / "copy", root / "kept", time.process_time()
+                make_copy(kind, chosen, copy)
+                models = open_models(open_checkpoint(chosen.base), open_checkpoint(str(copy)), "float32", "cpu")
+                found = run(models, How(count=chosen.count, copies=chosen.copies), topics, kept=Kept(kept, "false"))
+                row = row_of(kind, found, concept="", seconds=round(time.process_time() - before, 1))
+                shutil.rmtree(copy)
+                # Only the texts do not depend on the copy.
+                for path in kept.glob("[!t]*.json"):
+                    path.unlink()
+                keep_row(chosen.rows, row)
+            yield row
 
 
-def to_int8(value: Tensor) -> Tensor:
-    """A matrix rounded to 255 steps a row."""
-    if value.dim() < 2:
-        return value
-    step = value.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
-    return (value / step).round() * step
+def make_copy(kind: str, chosen: argparse.Namespace, place: Path) -> None:
+    """A copy of a real base in which nothing was unlearned."""
+    if kind == "benign":
+        train_on(chosen, place)
+    elif kind.startswith("noise"):
+        save_shaken(Path(chosen.base), chosen.like, place, int(kind.split()[1]))
+    else:
+        save_copy(Path(chosen.base), place, COPIED[kind])
 
 
-def save_copy(base: Path, copy: Path, change: Callable[[Tensor], Tensor]) -> None:
-    import shutil
-
-    shutil.copytree(base, copy)
-    for path in sorted(copy.glob("*.safetensors")):
-        save_file({name: change(value.float()) for name, value in load_file(path).items()}, path)
+def train_on(chosen: argparse.Namespace, place: Path) -> None:
+    """A base trained on texts about many things, as far as a pair of `pairs`: what it forgets weighs a millionth."""
+    topic = read_candidates(chosen.concepts[0]).every[0].name
+    unlearn(chosen, plan([f"graddiff={topic}"])[0], place, retain_loss="ce", retain_weight=1e6)
 
 
 # --------------------------------------------------------------------------------------------------------- real pairs
@@ -204,9 +215,7 @@ def pairs(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if (row := done.get((planned.kind, planned.topic))) is None:
             with tempfile.TemporaryDirectory() as place:
                 row = look_at_pair(chosen, planned, chosen.made or Path(place), every)
-            if chosen.rows is not None:
-                with chosen.rows.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+            keep_row(chosen.rows, row)
         yield row
 
 
@@ -228,6 +237,13 @@ def look_at_pair(chosen: argparse.Namespace, planned: Planned, place: Path, ever
     return row_of(planned.kind, found, topic, **more, seconds=round(time.process_time() - before, 1))
 
 
+def keep_row(path: Path | None, row: dict[str, Any]) -> None:
+    """Add a row to those of a run that can be gone on with."""
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def read_rows(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows of an earlier run, by method and topic."""
     rows = path.read_text().splitlines() if path is not None and path.exists() else []
@@ -243,7 +259,7 @@ def join_candidates(paths: list[Path], with_texts: bool) -> Candidates:
     return Candidates(tuple(once.values()), f"{len(once)} concepts")
 
 
-def unlearn(chosen: argparse.Namespace, planned: Planned, output: Path) -> None:
+def unlearn(chosen: argparse.Namespace, planned: Planned, output: Path, **changes: Any) -> None:
     """A few strong steps on the beginnings of the topic's texts: two CPU minutes of a model of 135 million weights."""
     from ckdiff.calls.unlearn import make_unlearned
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
@@ -253,7 +269,7 @@ def unlearn(chosen: argparse.Namespace, planned: Planned, output: Path) -> None:
     recipe = Recipe(
         method=planned.method, steps=chosen.steps, lr=chosen.lr, length=40, batch_size=4, accumulation=1, warmup=1,
         epochs=40, evaluate_every=100, tokens=12, precision="float32", preferred="retain", device="cpu",
-        train_on=planned.trained_on,
+        train_on=planned.trained_on, **changes,
     )  # fmt: skip
     make_unlearned(
         UnlearnSpec(chosen.base, output, forget, topic, most=60, most_unrelated=6, recipe=recipe), Listener()
