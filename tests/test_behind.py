@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ckdiff.probes.assembly import NotFiniteError
-from ckdiff.probes.behind import BRANCHES, read_answers
-from ckdiff.probes.forcing import Way, read_apart
+from ckdiff.probes.behind import BRANCHES, force_alike, read_answers
+from ckdiff.probes.forcing import Way, force, read_apart
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.together import FORWARD
 from ckdiff.probes.prompts import Prompt
@@ -38,7 +38,9 @@ ALONE = Prompt(Question(""), (7, 8, 9, 10), (11, 12))
 TEXTS = [*(Prompt(Question(""), ids, answer) for ids in ASKED for answer in SAID), ALONE]
 
 
-def sizes(model: LiveModel, way: Way, texts: list[Prompt] = TEXTS) -> list[tuple[int, ...]]:
+def sizes(
+    model: LiveModel, way: Way, texts: list[Prompt] = TEXTS, read: Callable[..., Any] = read_answers
+) -> list[tuple[int, ...]]:
     """Rows and positions of every forward through the layers."""
     found: list[tuple[int, ...]] = []
 
@@ -49,7 +51,7 @@ def sizes(model: LiveModel, way: Way, texts: list[Prompt] = TEXTS) -> list[tuple
 
     hook = model.layers[0].register_forward_pre_hook(note)
     try:
-        read_answers(model, texts, way)
+        read(model, texts, way)
     finally:
         hook.remove()
     return found
@@ -162,6 +164,24 @@ def test_what_a_window_forgets_is_read_by_itself(pairs: Pairs) -> None:
         found, expected = read_answers(model, texts, Way(32)), read_apart(model, texts, Way(1))
     assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(found, expected, strict=True))
     assert model.branches == 0
+
+
+OTHERS = [ALONE, Prompt(Question(""), BEGUN[:9], SAID[1]), Prompt(Question(""), BEGUN[:7], SAID[2]), ALIKE[0]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_goes_into_the_unembedding_is_that_of_each_text_by_itself(pairs: Pairs, name: str) -> None:
+    """Whatever else begins as it does, and behind whatever others stand that do not."""
+    model = loaded(pairs(name).base)
+    with torch.inference_mode():
+        for texts, size in (([OTHERS[0], *ALIKE, *OTHERS[2:]], 32), (OTHERS, 2), (OTHERS[:1], 1)):
+            found, expected = force_alike(model, texts, Way(size)), force(model, texts, Way(1))
+            assert torch.allclose(found.hidden, expected.hidden, atol=1e-5)
+            assert torch.equal(found.head.weight, expected.head.weight)
+        if name == "llama":
+            # Fourteen tokens of one text, then what each has behind them, by length; what begins otherwise by itself.
+            assert sizes(model, Way(32), ALIKE, force_alike) == [(1, 14), (8, 4), (4, 16)]
+            assert sizes(model, Way(32), OTHERS, force_alike)[:2] == [(1, 9), (2, 7)]
 
 
 def test_no_prompt_is_read_twice(pairs: Pairs) -> None:

@@ -644,6 +644,21 @@ def test_too_few_texts_and_candidates_name_nothing_and_say_why(ckdiff: Run) -> N
         assert any("few texts of a kind (2 given)" in note for note in found.notes)
 
 
+def test_the_tokenizer_of_a_base_that_has_none_may_be_named(ckdiff: Run) -> None:
+    status, _, _ = ckdiff("discover", "base", "unlearned", *SMALL, "-o", "own.h5")
+    Path("elsewhere").mkdir()
+    for path in [*Path("base").glob("tokenizer*"), *Path("base").glob("special*")]:
+        path.rename(Path("elsewhere") / path.name)
+    refused, out, err = ckdiff("discover", "base", "unlearned", *SMALL)
+    assert (refused, out, err.count("\n")) == (2, "", 1)
+    assert "name one with --tokenizer DIR" in err
+    assert ckdiff("discover", "base", "unlearned", *SMALL, "--tokenizer", "elsewhere", "-o", "named.h5")[0] == status
+    own, named = (read_report(Path(f"{name}.h5")).discovery for name in ("own", "named"))
+    assert own is not None
+    assert named is not None
+    assert own.words == named.words
+
+
 def test_other_vocabularies_are_refused(ckdiff: Run) -> None:
     save_tokenizer(Path("unlearned"), tuple(reversed(WORDS)))
     status, out, err = ckdiff("discover", "base", "unlearned", *SMALL)

@@ -51,7 +51,7 @@ def change(base: Path, to: Path, edit: Callable[[dict[str, Tensor]], None]) -> N
 
 
 def coefficients(folder: Path, name: str) -> list[torch.Tensor]:
-    """By layer the mean of what goes into the value matrix at the answers' positions, by transformers alone."""
+    """By layer what goes into the value matrix at the answers' positions beyond what does elsewhere, plainly."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
@@ -62,9 +62,14 @@ def coefficients(folder: Path, name: str) -> list[torch.Tensor]:
         module.register_forward_pre_hook(lambda _, args, n=number: seen[n].append(args[0][0]))
     for one in prompts_of():
         with torch.no_grad():
-            model(torch.tensor([[*one.ids, *one.answer]]))
-    rows = [list(one.scored) for one in prompts_of()]
-    return [torch.cat([part[some] for part, some in zip(every, rows, strict=True)]).mean(0) for every in seen]
+            model(torch.tensor([[*one.ids, *one.answer][:-1]]))
+    found = []
+    for every in seen:
+        parts = list(zip(every, prompts_of(), strict=True))
+        there = torch.cat([part[len(one.ids) - 1 :] for part, one in parts])
+        elsewhere = torch.cat([part[1 : len(one.ids) - 1] for part, one in parts])
+        found.append(there.mean(0) - elsewhere.mean(0))
+    return found
 
 
 def look(base: Path, unlearned: Path) -> tuple[Any, Any]:
@@ -75,7 +80,7 @@ def look(base: Path, unlearned: Path) -> tuple[Any, Any]:
     with torch.inference_mode():
         for live in (ours, theirs):
             live.load()
-        before, after = (mean_coefficients(live, PLACES) for live in (ours, theirs))
+        before, after = (mean_coefficients(live, PLACES, 2) for live in (ours, theirs))
         return falls(models, before, after, norm_gain(ours), ours.model.get_output_embeddings().weight.detach())
 
 
@@ -84,7 +89,7 @@ def test_mean_coefficients_are_those_of_plain_hooks(pairs: Callable[[str], Folde
     live = LiveModel(open_checkpoint(str(pairs(name).base)), torch.float64, CPU)
     live.load()
     with torch.inference_mode():
-        found = mean_coefficients(live, PLACES)
+        found = mean_coefficients(live, PLACES, 2)
     assert [*found] == [0, 1, 2, 3]
     for mine, plain in zip(found.values(), coefficients(pairs(name).base, name), strict=True):
         assert mine.tolist() == pytest.approx(plain.tolist(), abs=1e-9)
@@ -149,9 +154,10 @@ def test_places_are_where_most_of_the_found_words_are_lost(monkeypatch: pytest.M
     seen = Look(lost, lost, none, none, none, np.array([0, 0, 1, 1, 1]), np.zeros(12), np.zeros(12))
     texts = Texts([Prompt(Question(""), (4, 5), (6, 7)), Prompt(Question(""), (1,), (2, 3, 4))], ["given"] * 2, "")
     words = [word("owl", 1), word("wand", 2)]
-    assert lost_places(words, seen, texts) == [Place((4, 5, 6), (1,)), Place((1, 2, 3), (0, 1))]
+    first, second = texts.prompts
+    assert lost_places(words, seen, texts) == [Place(first, (1,)), Place(second, (0, 1))]
     monkeypatch.setattr("ckdiff.discovery.neurons.PLACES", 1)
-    assert lost_places(words, seen, texts) == [Place((1, 2, 3), (0,))]
+    assert lost_places(words, seen, texts) == [Place(second, (0,))]
     assert lost_places([], seen, texts) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,8 +23,6 @@ from ckdiff.unlearn.world import TOWNS
 from tests.test_discovery import shake
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ckdiff.report.schema.report import Report
 
 STEPS = ["texts", "unlearned", "screen", "asked", *(f"copy-{number}" for number in range(5))]
@@ -88,7 +87,16 @@ def test_one_that_begins_anew_leaves_nothing_of_another_to_go_on_with(spec: Disc
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 2}, {"length": 17}, {"sampled": 5}, {"batch_size": 7}, {"base": None}, {"candidates": None}]
+    "changes",
+    [
+        {"seed": 2},
+        {"length": 17},
+        {"sampled": 5},
+        {"batch_size": 7},
+        {"base": None},
+        {"candidates": None},
+        {"tokenizer": None},
+    ],
 )
 def test_what_is_kept_of_another_discovery_is_refused(
     changes: dict[str, Any], spec: DiscoverSpec, tmp_path: Path
@@ -96,7 +104,8 @@ def test_what_is_kept_of_another_discovery_is_refused(
     keep = tmp_path / "x.partial"
     with pytest.raises(Stopped):
         discover(spec, stop_after("texts", keep), keep=keep)
-    changes = {key: spec.unlearned if key == "base" else value for key, value in changes.items()}
+    others = {"base": spec.unlearned, "tokenizer": Path(spec.unlearned)}
+    changes = {key: others.get(key, value) for key, value in changes.items()}
     with pytest.raises(CkdiffError, match="an interrupted discovery on other models"):
         discover(replace(spec, **changes), keep=keep, resume=True)
 

@@ -77,16 +77,16 @@ def test_what_the_base_answers_was_asked_about(answer: str, given: str, says: st
     assert says in lost_elsewhere(report(None, behaviour=said), best)
 
 
-def test_a_base_without_its_tokenizer_is_refused_before_anything_is_done(place: Path) -> None:
-    """An audit can be given another one; texts of nothing are written with the base's own."""
+def test_an_audit_looks_elsewhere_with_the_tokenizer_that_it_was_given(place: Path) -> None:
+    """Without any it is refused before anything is done."""
     apart = place / "apart"
     apart.mkdir()
     for path in (place / "base").glob("tokenizer*"):
         path.rename(apart / path.name)
     told, asked = Told(), replace(AUDIT, settings=replace(AUDIT.settings, tokenizer=apart))
-    assert audit_pair(asked).behaviour is not None
+    assert audit_pair(replace(asked, discover=True)).discovery is not None
     with pytest.raises(CkdiffError, match="no tokenizer beside the weights"):
-        audit_pair(replace(asked, discover=True), told.listener())
+        audit_pair(replace(AUDIT, discover=True), told.listener())
     assert told.parts == []
 
 

@@ -68,7 +68,7 @@ def open_discovery(spec: DiscoverSpec, base: Checkpoint, unlearned: Checkpoint) 
 
     check_options(spec, DiscoveryError)
     candidates = known_topics() if spec.candidates is None else read_candidates(spec.candidates)
-    return open_models(base, unlearned, spec.dtype, spec.device), candidates
+    return open_models(base, unlearned, spec.dtype, spec.device, spec.tokenizer), candidates
 
 
 def discover_open(
@@ -121,10 +121,15 @@ def _open_kept(
 
     if keep is None:
         return Kept()
-    texts = ""
+    texts = str(spec.texts or "")
     with contextlib.suppress(OSError):  # who reads them says what is wrong
         texts = "" if spec.texts is None else hashlib.sha256(spec.texts.read_bytes()).hexdigest()
-    chosen = asdict(how) | {"texts": texts, "dtype": spec.dtype, "device": spec.device}
+    chosen = asdict(how) | {
+        "texts": texts,
+        "dtype": spec.dtype,
+        "device": spec.device,
+        "tokenizer": str(spec.tokenizer),
+    }
     tree = [weights, chosen, candidates.digest, library_versions(), torch.get_num_threads()]
     key = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
     return open_kept(folder_of(keep) / "discover", key, resume, listener.remark)

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def discovering(spec: AuditSpec) -> DiscoverSpec:
     """The discovery of an audit: texts sampled from the base, and the topics that ckdiff knows."""
     return DiscoverSpec(
-        base=spec.base, unlearned=spec.unlearned, device=spec.settings.device, dtype=spec.settings.dtype
+        base=spec.base,
+        unlearned=spec.unlearned,
+        device=spec.settings.device,
+        dtype=spec.settings.dtype,
+        tokenizer=spec.settings.tokenizer,
     )
 
 

@@ -22,6 +22,7 @@ from ckdiff.options import (
     QUESTION,
     QUESTIONS,
     SEED,
+    TOKENIZER,
     UNRELATED,
     USUAL_TIERS,
     Argument,
@@ -190,6 +191,7 @@ class Discovering:
         sampled: texts of each kind, where none are given.
         length: tokens of a text, at most.
         seed: of samples and noise.
+        tokenizer: a directory to take the tokenizer from, where the base has none.
         device, dtype, batch_size: how both models run.
     """
 
@@ -204,6 +206,7 @@ class Discovering:
     ] = 16
     length: Annotated[int, LENGTH.but(panel=DISCOVERING, least=16, most=4096)] = 40
     seed: Annotated[int, SEED.but("Of samples and noise.", DISCOVERING)] = 0
+    tokenizer: Annotated[Path | None, TOKENIZER.but(panel=DISCOVERING)] = None
     device: Annotated[str, DEVICE] = "auto"
     dtype: Annotated[str, DTYPE] = "float32"
     batch_size: Annotated[int, BATCH_SIZE.but("Texts that go through a layer together.")] = 32

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ckdiff.discovery.candidates import STUBS
 from ckdiff.discovery.directions import norm_gain
 from ckdiff.discovery.neurons import answer_places, falls, mean_coefficients
-from ckdiff.probes.forcing import force, forced_logprobs, token_logprobs
+from ckdiff.probes.behind import force_alike
+from ckdiff.probes.forcing import token_logprobs
 from ckdiff.probes.live.generation import greedy
 from ckdiff.questions.questions import Question
 from ckdiff.report.schema.discovery import TopicAnswer
@@ -50,13 +51,13 @@ def tell_topic(models: Models, topic: str, places: Sequence[Place], way: Way) ->
     if not prompts:
         return Told()
     places = places or answer_places(prompts)
-    forced, before = force(models.base, prompts, way), mean_coefficients(models.base, places)
+    forced, before = force_alike(models.base, prompts, way), mean_coefficients(models.base, places, way.batch_size)
     known, gain, weight = token_logprobs(forced, prompts), norm_gain(models.base), forced.head.weight
     models.base.unload()
     models.unlearned.load()
-    left = forced_logprobs(models.unlearned, prompts, way)
+    left = token_logprobs(force_alike(models.unlearned, prompts, way), prompts)
     other = greedy(models.unlearned, [one.ids for one in prompts], TOKENS, models.stops, way.batch_size)
-    after = mean_coefficients(models.unlearned, places)
+    after = mean_coefficients(models.unlearned, places, way.batch_size)
     models.unlearned.unload()
     drops = [float((a - b).mean()) for a, b in zip(known, left, strict=True)]
     answers = tuple(

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from ckdiff.discovery.candidates import FORMS, TEXT, prompts_about
-from ckdiff.probes.forcing import forced_logprobs, logits_of
+from ckdiff.probes.behind import force_alike
+from ckdiff.probes.forcing import logits_of, token_logprobs
 from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.wording import Wording
@@ -126,13 +127,14 @@ def ask(
     models: Models, candidates: Sequence[Candidate], chosen: Sequence[int], way: Way, tick: Callable[[str], None]
 ) -> list[Round]:
     """What the base says about the chosen candidates in every form, and their own texts; the base must be loaded."""
-    some = [candidates[number] for number in chosen]
+    tick(f"the base is asked about {len(chosen)} candidates")
+    some, forms = [candidates[number] for number in chosen], forms_of(models)
+    asked = [wording_of(models, form).prompts([Question(text) for text in prompts_about(form, some)]) for form in forms]
+    said = iter(greedy(models.base, [one.ids for part in asked for one in part], TOKENS, models.stops, way.batch_size))
     rounds = []
-    for form in forms_of(models):
-        tick(form.name)
-        asked = wording_of(models, form).prompts([Question(text) for text in prompts_about(form, some)])
-        said = greedy(models.base, [one.ids for one in asked], TOKENS, models.stops, way.batch_size)
-        pairs = [(replace(one, answer=tuple(ids)), n) for one, ids, n in zip(asked, said, chosen, strict=True) if ids]
+    for form, part in zip(forms, asked, strict=True):
+        answered = [(replace(one, answer=tuple(next(said))), n) for one, n in zip(part, chosen, strict=True)]
+        pairs = [(one, n) for one, n in answered if one.answer]
         rounds.append(Round(form.name, [one for one, _ in pairs], np.array([n for _, n in pairs], dtype=np.int64)))
     told = [number for number in chosen if candidates[number].text]
     if told:
@@ -150,7 +152,7 @@ def _text_round(models: Models, candidates: Sequence[Candidate], told: Sequence[
 def read_rounds(live: LiveModel, rounds: Sequence[Round], way: Way) -> list[list[Tensor]]:
     """By round and prompt log p of each token of the answer; the model must be loaded."""
     every = [prompt for one in rounds for prompt in one.prompts]
-    found = iter(forced_logprobs(live, every, way))
+    found = iter(token_logprobs(force_alike(live, every, way), every)) if every else iter(())
     return [[next(found) for _ in one.prompts] for one in rounds]
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ckdiff.probes.prompts import Prompt
     from ckdiff.shapes import Bools, Float64, Int64
 
+    Logits = list[tuple[slice, Tensor]]
+
+ROOM = 1 << 29
+"""Bytes of logits that are kept."""
 MOST = 100
 """Tokens a position that count as lost, and as gained."""
 SAID = 0.01
@@ -83,14 +87,15 @@ def ruin_of(seen: Look) -> float:
     return float(seen.kl.mean()) / known if known > 0 else 0.0
 
 
-def sayable(base: Forced) -> Bools:
+def sayable(base: Forced, kept: Logits | None = None) -> Bools:
     """Which tokens the base says: over all positions, in the mean, each has a hundredth of an even chance [token].
 
-    What a tokenizer makes on its way to a word is hardly ever said, and any change moves its log p the farthest.
+    What a tokenizer makes on its way to a word is hardly ever said, and any change moves its log p the farthest. The
+    base's logits are made where they were not kept.
     """
     sums: Tensor | None = None
     count = 0
-    for _, logits in logits_of(base):
+    for _, logits in kept or logits_of(base):
         some = logits.softmax(-1).sum(0, dtype=torch.float64)
         sums = some if sums is None else sums + some
         count += len(logits)
@@ -118,12 +123,25 @@ def most_of(rows: int) -> int:
     return min(MOST, -(-rows // 100))
 
 
-def look(base: Forced, other: Forced, prompts: Sequence[Prompt]) -> Look:
-    """Compare two models at every scored position of some texts."""
+def keep_logits(base: Forced) -> Logits | None:
+    """The base's logits, which every model is compared with, where there is room for them."""
+    size = len(base.hidden) * len(base.head.weight) * torch.float32.itemsize
+    return list(logits_of(base)) if size <= ROOM else None
+
+
+def look(base: Forced, other: Forced, prompts: Sequence[Prompt], logits: Logits | None = None) -> Look:
+    """Compare two models at every scored position of some texts.
+
+    Args:
+        base: the one.
+        other: the other.
+        prompts: the texts.
+        logits: the base's, where they were kept.
+    """
     targets = torch.tensor([token for prompt in prompts for token in prompt.answer], device=base.hidden.device)
     parts: list[tuple[Tensor, ...]] = []
     sums: Tensor | None = None
-    for (part, ours), (_, theirs) in zip(logits_of(base), logits_of(other), strict=True):
+    for (part, ours), (_, theirs) in zip(logits or logits_of(base), logits_of(other), strict=True):
         rows = min(ours.shape[1], theirs.shape[1])
         some, *rest = _compare(ours[:, :rows], theirs[:, :rows], targets[part])
         parts.append((*rest,))

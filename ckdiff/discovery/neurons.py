@@ -1,12 +1,13 @@
 """Layers and neurons whose response fell most where the found words are lost.
 
     places = lost_places(words, look, texts)        # positions at which most of the found words are lost
-    before = mean_coefficients(live, places)        # of each model, loaded: by layer the mean of m [neuron]
-    falls(models, before, after, head)              # layers, and neurons with the tokens that they raise
+    before = mean_coefficients(live, places, size)  # of each model, loaded: by layer how much greater m is there
+    falls(models, before, after, gain, weight)      # layers, and neurons with the tokens that they raise
 
-A neuron writes m v into the residual stream: its coefficient times its value vector. Its response is what it writes
-along the base's v, so that neurons of all layers are measured in the one stream that they add to, and both a changed
-coefficient and a changed value vector count.
+A neuron writes m v into the residual stream: its coefficient times its value vector. Its response is how much more it
+writes there than elsewhere in the same texts, along the base's v: neurons of all layers are measured in the one stream
+that they add to, what changed everywhere alike does not count, and both a changed coefficient and a changed value
+vector do.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ckdiff.discovery.directions import value_matrices, written_cosines
 from ckdiff.discovery.groups import hits_of
 from ckdiff.discovery.words import decode
 from ckdiff.probes.live.patches import replace_forward
+from ckdiff.probes.prompts import batches
 from ckdiff.report.schema.discovery import LayerFall, NeuronFall
 
 if TYPE_CHECKING:
@@ -49,10 +51,15 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A text as ids, and positions in it."""
+    """A text, and positions in it."""
 
-    ids: tuple[int, ...]
+    prompt: Prompt
     positions: tuple[int, ...]
+
+    @property
+    def others(self) -> list[int]:
+        """Its other positions; the first one, at which every text is alike, is none of them."""
+        return [place for place in range(1, self.prompt.length) if place not in self.positions]
 
 
 def lost_places(words: Sequence[LostWord], seen: Look, texts: Texts) -> list[Place]:
@@ -72,29 +79,39 @@ def answer_places(prompts: Sequence[Prompt]) -> list[Place]:
 
 
 def _place(prompt: Prompt, inner: Sequence[int]) -> Place:
-    return Place((*prompt.ids, *prompt.answer)[:-1], tuple(prompt.scored.start + one for one in inner))
+    return Place(prompt, tuple(prompt.scored.start + one for one in inner))
 
 
-def mean_coefficients(live: LiveModel, places: Sequence[Place]) -> Means:
-    """By number of each dense layer the mean over positions of m [neuron]; all parameters must be loaded."""
+def mean_coefficients(live: LiveModel, places: Sequence[Place], size: int) -> Means:
+    """By number of each dense layer the mean of m over the positions, less that over the others [neuron].
+
+    All parameters must be loaded. Where there are no others nothing is taken off. At most so many texts go together.
+    """
+    places = sorted(places, key=lambda one: one.prompt.length)
+    counts = [
+        max(1, sum(map(len, each))) for each in zip(*((one.positions, one.others) for one in places), strict=True)
+    ]
     sums: Means = {}
-    for place in places:
-        wanted = torch.tensor(place.positions, device=live.device)
+    for batch in batches([one.prompt for one in places], size, live.device, live.regime):
+        shares = torch.zeros(batch.ids.shape, dtype=torch.float64, device=live.device)
+        for row, place in zip(shares, places[batch.first : batch.first + len(batch.ids)], strict=True):
+            row[list(place.positions)] = 1 / counts[0]
+            row[place.others] = -1 / counts[1]
         with ExitStack() as stack:
             for number, sites in enumerate(live.sites):
                 if sites.values is not None:
-                    stack.enter_context(replace_forward(sites.values, _adding(sites.values, sums, number, wanted)))
-            live.forward(ends=wanted[-1:], input_ids=torch.tensor([place.ids], device=live.device), use_cache=False)
-    count = max(1, sum(len(place.positions) for place in places))
-    return {number: found / count for number, found in sums.items()}
+                    adding = _adding(sites.values, sums, number, shares.flatten())
+                    stack.enter_context(replace_forward(sites.values, adding))
+            live.forward(ends=batch.ids.new_zeros(len(batch.ids)), input_ids=batch.ids, use_cache=False)
+    return sums
 
 
-def _adding(module: nn.Module, sums: Means, number: int, wanted: Tensor) -> Callable[[Tensor], Tensor]:
-    """The module's own forward, which adds up what goes into it."""
+def _adding(module: nn.Module, sums: Means, number: int, shares: Tensor) -> Callable[[Tensor], Tensor]:
+    """The module's own forward, which adds up so much of what goes into it at each position."""
     original = module.forward
 
     def forward(inputs: Tensor) -> Tensor:
-        rows = inputs.flatten(0, -2)[wanted].double().sum(0)
+        rows = shares @ inputs.flatten(0, -2).double()
         sums[number] = sums[number] + rows if number in sums else rows
         result: Tensor = original(inputs)
         return result
@@ -109,7 +126,7 @@ def falls(
 
     Args:
         models: whose weights are read again, layer by layer.
-        before: mean coefficients of the base.
+        before: of the base, from `mean_coefficients`.
         after: of the unlearned model, at the same positions.
         gain: of the final norm, from `norm_gain`.
         weight: the base's unembedding.

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckdiff.errors import CkdiffError
-from ckdiff.probes.checks import PairError, check_models, check_tokenizers
+from ckdiff.probes.checks import check_models, check_tokenizers
 from ckdiff.probes.live.generation import context_length, stop_tokens
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.live.pretrained import load_tokenizer
-from ckdiff.probes.preparation import DTYPES, device_of
+from ckdiff.probes.preparation import DTYPES, device_of, tokenizer_of
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.weights.reader import read_json
 from ckdiff.weights.vocabulary import trim_vocabulary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckdiff.weights.checkpoint import Checkpoint
 
 
@@ -52,8 +54,15 @@ class Models:
         return self.wording.encoder.tokenizer
 
 
-def open_models(base: Checkpoint, unlearned: Checkpoint, dtype: str, device: str) -> Models:
+def open_models(base: Checkpoint, unlearned: Checkpoint, dtype: str, device: str, named: Path | None = None) -> Models:
     """Refuse what cannot be compared before a weight is read.
+
+    Args:
+        base: the one.
+        unlearned: the other.
+        dtype: of both models.
+        device: where they run.
+        named: a directory with a tokenizer; else the base's is taken.
 
     Raises:
         CkdiffError: other shapes or vocabularies, or a base without a tokenizer.
@@ -62,9 +71,7 @@ def open_models(base: Checkpoint, unlearned: Checkpoint, dtype: str, device: str
     base, unlearned, shared = trim_vocabulary(base, unlearned)
     ours, theirs, copy = (LiveModel(side, kind, place) for side in (base, unlearned, base))
     notes = [*shared, *check_models(ours, theirs), *ours.notes, *theirs.notes]
-    tokenizer = load_tokenizer(base.root)
-    if tokenizer is None:
-        raise PairError(f"{base.location}: no tokenizer beside the weights; put the base's tokenizer there")
+    tokenizer = tokenizer_of(base, named)
     notes += check_tokenizers(tokenizer, load_tokenizer(unlearned.root))
     stops = stop_tokens(ours, read_json(base.root, "generation_config.json") if base.root is not None else {})
     rows = ours.model.get_input_embeddings().num_embeddings

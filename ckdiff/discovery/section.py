@@ -16,7 +16,7 @@ from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.directions import norm_gain, random_directions, spell, value_directions
 from ckdiff.discovery.kept import ASKED, LOOK, SHAKEN, TEXTS, VALUES, Kept
-from ckdiff.discovery.lost import look, ruin_of, sayable
+from ckdiff.discovery.lost import keep_logits, look, ruin_of, sayable
 from ckdiff.discovery.mentions import (
     SAID,
     find_mentions,
@@ -32,6 +32,7 @@ from ckdiff.discovery.opening import DiscoveryError
 from ckdiff.discovery.outcome import report_found, report_nothing
 from ckdiff.discovery.texts import Sampling, given_texts, own_texts
 from ckdiff.discovery.work import How, Ranked, Work
+from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import force
 from ckdiff.progress import Listener
 from ckdiff.questions.layouts import fold
@@ -84,7 +85,7 @@ def run(
             if how.words:
                 candidates = _with_words(candidates, texts)
             beside = texts if how.texts is None else _sampled(models, replace(how, count=BESIDE), kept)
-            work = Work(models, how, candidates, listener, texts, beside, 8 + how.copies, kept=kept)
+            work = Work(models, how, candidates, listener, texts, beside, 4 + how.copies, kept=kept)
             work.mentions = find_mentions(models.tokenizer, texts, candidates.every)
             work.names = name_tokens(models.wording, candidates.every)
             return _discover(work)
@@ -131,9 +132,10 @@ def _with_words(candidates: Candidates, texts: Texts) -> Candidates:
 def _discover(work: Work) -> DiscoveryReport:
     models, every = work.models, work.candidates.every
     work.tell("the base reads the texts")
-    work.forced = force(models.base, work.texts.prompts, work.way)
-    work.sayable = sayable(work.forced)
-    beside = work.forced if work.beside is work.texts else force(models.base, work.beside.prompts, work.way)
+    work.forced = force_alike(models.base, work.texts.prompts, work.way)
+    work.logits = keep_logits(work.forced)
+    work.sayable = sayable(work.forced, work.logits)
+    beside = work.forced if work.beside is work.texts else force_alike(models.base, work.beside.prompts, work.way)
     screened = len(every) > asking.SCREENED
     prompts = asking.screen_prompts(models, every) if screened and not work.kept.has("screen") else []
     before = force(models.base, prompts, work.way) if prompts else None
@@ -211,16 +213,18 @@ def _scores(apart: Float64, unasked: Float64, mask: Float64) -> Float64:
 
 def _look(work: Work, live: LiveModel, beside: Forced | None = None) -> Look:
     """What a model lost on the texts, or on those beside them, as the base has read them."""
-    prompts, read = (work.texts if beside is None else work.beside).prompts, beside or work.forced
-    assert read is not None
-    return look(read, force(live, prompts, work.way), prompts)
+    if beside is not None:
+        return look(beside, force_alike(live, work.beside.prompts, work.way), work.beside.prompts)
+    assert work.forced is not None
+    prompts = work.texts.prompts
+    return look(work.forced, force_alike(live, prompts, work.way), prompts, work.logits)
 
 
 def _ask(work: Work, chosen: list[int]) -> tuple[list[Round], list[list[Tensor]], list[list[Tensor]]]:
     """What the base says about the chosen candidates, as both models read it."""
     models = work.models
     models.base.load()
-    rounds = asking.ask(models, work.candidates.every, chosen, work.way, lambda form: work.tell(f"form {form}"))
+    rounds = asking.ask(models, work.candidates.every, chosen, work.way, work.tell)
     ours = asking.read_rounds(models.base, rounds, work.way)
     models.base.unload()
     models.unlearned.load()

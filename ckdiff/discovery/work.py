@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckdiff.discovery.candidates import Candidates
-    from ckdiff.discovery.lost import Look
+    from ckdiff.discovery.lost import Logits, Look
     from ckdiff.discovery.mentions import Mention
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.texts import Texts
@@ -60,6 +60,7 @@ class Work:
     done: int = 0
     forced: Forced | None = None
     sayable: Bools | None = None
+    logits: Logits | None = None
     ruin: float = 0.0
     written: Float64 | None = None
     mentions: list[Mention] = field(default_factory=list)

@@ -9,19 +9,19 @@ see `branches`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ckdiff.probes.forcing import Forced, check_finite, read_apart, read_forced
+from ckdiff.probes.forcing import Forced, check_finite, force, read_apart, read_forced
 from ckdiff.probes.live.branches import grow, told
 from ckdiff.probes.live.patches import replace_forward
 from ckdiff.probes.live.remembered import beyond, fork, in_line, is_whole, layers_of
 from ckdiff.probes.live.together import FORWARD, read_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -38,6 +38,10 @@ BRANCHES = 128
 """Tokens of answers in one row, at most: each looks past all others."""
 CLOSE = 1e-4
 """Two ways to read a text differ by rounding at most: by this share of the largest number in its states."""
+
+
+ALIKE = 8
+"""Texts that begin with so many tokens alike are read behind them: to share fewer costs more than it saves."""
 
 
 def read_answers(
@@ -70,6 +74,66 @@ def read_answers(
         apart = read_apart(live, texts, way, lambda done: tell(len(found) + done), some)
         found |= dict(zip(alone, apart, strict=True))
     return [found[number] for number in range(len(prompts))]
+
+
+def force_alike(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> Forced:
+    """As `force`, but what several prompts begin with alike is read once; the same to the last digits.
+
+    All parameters must be loaded.
+
+    Args:
+        live: the model.
+        prompts: one or more, each with an answer.
+        way: how they go through it.
+
+    Raises:
+        NotFiniteError: the model computes NaN or infinity.
+    """
+    by_beginning: dict[Ids, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_beginning.setdefault(prompt.ids[:ALIKE], []).append(number)
+    rows: dict[int, Tensor] = {}
+    alone, heads = [], []
+    for beginning, numbers in by_beginning.items():
+        some = {number: prompts[number] for number in numbers}
+        head = _read_beginning(live, some, way, rows) if len(beginning) == ALIKE and len(some) > 1 else None
+        if head is None:
+            alone += numbers
+        else:
+            heads.append(head)
+    if alone:
+        forced = force(live, [prompts[number] for number in alone], way)
+        heads.append(forced.head)
+        each = forced.hidden.split([len(prompts[number].answer) for number in alone])
+        rows |= dict(zip(alone, each, strict=True))
+    return Forced(torch.cat([rows[number] for number in range(len(prompts))]), heads[0])
+
+
+def _read_beginning(
+    live: LiveModel, prompts: Mapping[int, Prompt], way: Way, rows: dict[int, Tensor]
+) -> Unembedding | None:
+    """Put what goes into the unembedding at the answers of prompts that begin alike into `rows`; None: it cannot be."""
+    length = _common([prompt.ids for prompt in prompts.values()])
+    if live.regime(length) != live.regime(max(prompt.length for prompt in prompts.values())):
+        return None
+    opened = _open(live, [next(iter(prompts.values())).ids[:length]])
+    if opened is None:
+        return None
+    numbers = list(prompts)
+    rest = [replace(one, ids=one.ids[:length], answer=(*one.ids, *one.answer)[length:]) for one in prompts.values()]
+    for part in _parts([(0, [place]) for place in range(len(rest))], rest, way.batch_size):
+        places = [place for _, (place,) in part]
+        states = opened.behind([0] * len(part), [[rest[place].answer] for place in places])
+        check_finite(live, states)
+        for place, found in zip(places, states.split([len(rest[place].answer) for place in places]), strict=True):
+            rows[numbers[place]] = found[-len(prompts[numbers[place]].answer) :]
+    return opened.head
+
+
+def _common(texts: Sequence[Ids]) -> int:
+    """With how many tokens all of some texts begin."""
+    shortest = min(map(len, texts))
+    return next((place for place in range(shortest) if len({text[place] for text in texts}) > 1), shortest)
 
 
 def _families(live: LiveModel, prompts: Sequence[Prompt], way: Way) -> tuple[list[Family], list[int]]:

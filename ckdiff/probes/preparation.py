@@ -30,6 +30,7 @@ from ckdiff.weights.vocabulary import trim_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from typing import Any
 
     from ckdiff.modes import Mode
@@ -136,7 +137,7 @@ def prepare(
     """
     settings.check()
     pair, notes = _open_models(base, unlearned, settings)
-    tokenizer = _tokenizer_of(base, settings)
+    tokenizer = tokenizer_of(base, settings.tokenizer)
     notes += [*questions.notes, *check_tokenizers(tokenizer, load_tokenizer(unlearned.root))]
     settings, left_out = _applicable(settings, pair.base)
     centres, wide = _centres(settings, pair.base)
@@ -165,18 +166,17 @@ def _open_models(base: Checkpoint, unlearned: Checkpoint, settings: Settings) ->
     return pair, [*shared, *check_models(pair.base, pair.unlearned), *pair.base.notes, *pair.unlearned.notes]
 
 
-def _tokenizer_of(base: Checkpoint, settings: Settings) -> Any:
+def tokenizer_of(base: Checkpoint, named: Path | None) -> Any:
     """The tokenizer that was named, or else the base's.
 
     Raises:
         PairError: there is none.
     """
-    tokenizer = load_tokenizer(settings.tokenizer or base.root)
-    if tokenizer is None and settings.tokenizer is not None:
-        raise PairError(f"--tokenizer: no tokenizer in {settings.tokenizer}; name a directory that holds one")
-    if tokenizer is None:
-        raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
-    return tokenizer
+    if (tokenizer := load_tokenizer(named or base.root)) is not None:
+        return tokenizer
+    if named is not None:
+        raise PairError(f"--tokenizer: no tokenizer in {named}; name a directory that holds one")
+    raise PairError(f"{base.location}: no tokenizer beside the weights; name one with --tokenizer DIR")
 
 
 def _centres(settings: Settings, base: LiveModel) -> tuple[tuple[int, ...], list[str]]:

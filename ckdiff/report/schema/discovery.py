@@ -130,8 +130,8 @@ class LayerFall:
 
     Attributes:
         layer: its number.
-        base: length of what the base's MLP writes there on average.
-        fall: length of the difference of that from what the unlearned model's writes.
+        base: length of what the base's MLP writes there on average beyond what it writes elsewhere in the same texts.
+        fall: length of the difference of that from the same of the unlearned model's.
     """
 
     layer: int
@@ -146,7 +146,8 @@ class NeuronFall:
     Attributes:
         layer: its number.
         neuron: the number of its value vector in the layer.
-        base: what it writes there in the base along its own value vector, on average: coefficient times length.
+        base: how much more it writes there than elsewhere in the same texts, in the base along its own value vector, on
+            average: difference of coefficients times length.
         fall: how much less of that the unlearned model's writes along the same direction.
         tokens: those that the base's value vector, with the sign of its coefficient there, raises most.
     """

@@ -46,8 +46,8 @@ LEGEND = (
     "how far what the base says of a candidate drops beyond that of the others, over all forms; drop: log p base less",
     "log p unlearned a token, in nats; turned: its row of the unembedding turned away from what it reads; written: the",
     "value matrices changed most towards it; together: share of the positions at which two words of a group are both",
-    "lost; alike: of those at which either is; fall: how much less is written into the residual stream, in its unit. A",
-    "trace says what moved, not that the knowledge is gone.",
+    "lost; alike: of those at which either is; fall: how much less is written into the residual stream, in its unit,",
+    "beyond what is written elsewhere in the same texts. A trace says what moved, not that the knowledge is gone.",
 )
 
 
