@@ -24,6 +24,7 @@ from tests.tiny_pairs import CPU
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ckdiff.probes.live.unembedding import Unembedding
     from tests.tiny_pairs import Folders
 
     Pairs = Callable[[str], Folders]
@@ -208,6 +209,24 @@ def test_a_window_looks_back_as_far_beyond_a_gap(pairs: Pairs, name: str) -> Non
         found, expected = read_answers(model, texts, Way(32)), read_apart(model, texts, Way(1))
         assert sizes(model, Way(32), texts)[0] == (2, 3)
     assert all(torch.allclose(a.log_p, b.log_p, atol=1e-5) for a, b in zip(found, expected, strict=True))
+
+
+class Counting(LiveModel):
+    """A model that counts how often its unembedding is looked at."""
+
+    looks = 0
+
+    def unembedding(self, sample: torch.Tensor) -> Unembedding:
+        self.looks += 1
+        return super().unembedding(sample)
+
+
+def test_how_logits_are_made_is_found_out_once(pairs: Pairs) -> None:
+    model = Counting(open_checkpoint(str(pairs("llama").base)), torch.float32, CPU)
+    model.load()
+    with torch.inference_mode():
+        assert len(sizes(model, Way(32), TEXTS[:-1])) > 4
+    assert model.looks == 1
 
 
 class Untold(LiveModel):

@@ -62,11 +62,13 @@ def read_answers(
     tell = tick or (lambda done: None)
     families, alone = _families(live, prompts, way)
     found: dict[int, Read] = {}
+    head: Unembedding | None = None
     for family in families:
-        opened = _open(live, list(family))
+        opened = _open(live, list(family), head)
         if opened is None:
             alone += [number for numbers in family.values() for number in numbers]
         else:
+            head = opened.head
             found |= _read_family(opened, family, prompts, way.batch_size, wanted)
         tell(len(found))
     if alone:
@@ -286,8 +288,11 @@ class _Opened:
         return close
 
 
-def _open(live: LiveModel, prompts: Sequence[Ids]) -> _Opened | None:
-    """Read prompts, the shortest first; None where what the model remembers of them cannot be handed on."""
+def _open(live: LiveModel, prompts: Sequence[Ids], head: Unembedding | None = None) -> _Opened | None:
+    """Read prompts, the shortest first; None where what the model remembers of them cannot be handed on.
+
+    Where its unembedding is not known yet, they show what it is.
+    """
     outputs: list[Tensor] = []
     width = len(prompts[-1])
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=live.device)
@@ -304,7 +309,7 @@ def _open(live: LiveModel, prompts: Sequence[Ids]) -> _Opened | None:
     ends = lengths - 1 - (width - states.shape[1])
     behind = torch.arange(len(prompts), device=live.device), ends
     check_finite(live, last[behind])
-    head = live.unembedding(last[behind])
+    head = live.unembedding(last[behind]) if head is None else head
     return _Opened(live, states[behind], in_line(cache, lengths), width - lengths, head, width)
 
 
