@@ -314,6 +314,9 @@ def test_no_word_is_made_of_what_the_base_never_says(pairs: Callable[[str], Fold
     assert one.tail == tail_of(null.rates("lost", one.wanted)[wanted])
     assert [row.token for row in stand_out([every])] == [7]
     assert stand_out([one]) == []
+    (other,) = kinds_of("lost", replace(some, lost=np.full_like(some.lost, 8)), [some], kinds, wanted)
+    (row,) = stand_out([other])
+    assert row.p == pytest.approx(corrected(other.tail.p(1.0), int(wanted.sum())), rel=1e-9, abs=0)
 
 
 def test_words_that_are_said_as_they_are_come_first() -> None:
