@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from ckdiff.discovery.mentions import (
 from ckdiff.discovery.naming import in_order, kinds_of, stand_out
 from ckdiff.discovery.null import change_sizes, noise
 from ckdiff.discovery.opening import open_models
+from ckdiff.discovery.readers import speak
 from ckdiff.discovery.texts import Sampling, Texts, random_texts, sampled_texts
 from ckdiff.discovery.words import begins_word, first_token, is_content, word_of
 from ckdiff.probes.forcing import Way, force
@@ -348,7 +350,8 @@ def models(made: Path) -> Any:
 def test_samples_are_the_same_for_one_seed_and_scored_behind_their_opening(models: Any) -> None:
     def draw(seed: int) -> Texts:
         with torch.inference_mode():
-            return sampled_texts(models.base, models.wording, models.stops, Sampling(4, 8, seed))
+            say = partial(speak, models, tokens=8, most=9)
+            return sampled_texts(models.wording, models.stops, Sampling(4, 8, seed), say)
 
     one, again, other = draw(0), draw(0), draw(1)
     assert [p.answer for p in one.prompts] == [p.answer for p in again.prompts]

@@ -8,7 +8,7 @@ drops_by_form(rounds, base, other, count)              # [candidate, form]
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ import torch
 from ckdiff.discovery.candidates import FORMS, prompts_about
 from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import logits_of, token_logprobs
-from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question
@@ -32,6 +31,11 @@ if TYPE_CHECKING:
     from ckdiff.probes.forcing import Forced, Way
     from ckdiff.probes.live.model import LiveModel
     from ckdiff.shapes import Float64, Int64
+
+    Ids = list[tuple[int, ...]]
+    Said = list[list[int]]
+
+T = TypeVar("T")
 
 FINALISTS = 16
 """Of many candidates so many of the best are asked about in every form, and as many others to measure them by."""
@@ -124,17 +128,21 @@ def draw(chosen: list[int], others: list[int], seed: int) -> list[int]:
 
 
 def ask(
-    models: Models, candidates: Sequence[Candidate], chosen: Sequence[int], way: Way, tick: Callable[[str], None]
+    models: Models, candidates: Sequence[Candidate], chosen: Sequence[int], say: Callable[[list[Ids]], list[Said]]
 ) -> list[Round]:
-    """What the base says about the chosen candidates in every form, and their own texts; the base must be loaded."""
-    tick(f"the base is asked about {len(chosen)} candidates")
+    """What the base says about the chosen candidates in every form, and their own texts.
+
+    Args:
+        models: the two.
+        candidates: all of them.
+        chosen: numbers of those that are asked about.
+        say: what makes the base's answers to the prompts of each form.
+    """
     some, forms = [candidates[number] for number in chosen], forms_of(models)
     asked = [wording_of(models, form).prompts([Question(text) for text in prompts_about(form, some)]) for form in forms]
-    said = iter(greedy(models.base, [one.ids for part in asked for one in part], TOKENS, models.stops, way.batch_size))
     rounds = []
-    for form, part in zip(forms, asked, strict=True):
-        answered = [(replace(one, answer=tuple(next(said))), n) for one, n in zip(part, chosen, strict=True)]
-        pairs = [(one, n) for one, n in answered if one.answer]
+    for form, part, said in zip(forms, asked, say([[one.ids for one in part] for part in asked]), strict=True):
+        pairs = [(replace(one, answer=tuple(ids)), n) for one, ids, n in zip(part, said, chosen, strict=True) if ids]
         rounds.append(Round(form.name, [one for one, _ in pairs], np.array([n for _, n in pairs], dtype=np.int64)))
     told = [number for number in chosen if candidates[number].text]
     if told:
@@ -174,10 +182,10 @@ def drops_by_form(
 
 
 def narrow(
-    rounds: Sequence[Round], read: Sequence[Sequence[Tensor]], kept: Sequence[int]
-) -> tuple[list[Round], list[list[Tensor]]]:
+    rounds: Sequence[Round], read: Sequence[Sequence[T]], kept: Sequence[int]
+) -> tuple[list[Round], list[list[T]]]:
     """The same rounds about these candidates alone, and what was read in them."""
-    numbers, found, parts = set(kept), [], []
+    numbers, found, parts = set(kept), list[Round](), list[list[T]]()
     for one, logs in zip(rounds, read, strict=True):
         places = [place for place, owner in enumerate(one.owners.tolist()) if owner in numbers]
         if places:

@@ -1,7 +1,7 @@
 """The section of a report that discovery makes: `run(models, how, texts, candidates, listener)`.
 
-One model is in memory at a time. The base makes texts and says what it knows of each candidate; the unlearned model and
-the noisy copies read the same, each in one pass.
+One model is in memory at a time, but where several read at once: see `readers`. The base makes texts and says what it
+knows of each candidate; the unlearned model and the noisy copies read the same, each in one pass.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from ckdiff.discovery import asking
 from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.directions import norm_gain, random_directions, spell, value_directions
-from ckdiff.discovery.kept import ASKED, LOOK, SHAKEN, TEXTS, VALUES, Kept
-from ckdiff.discovery.lost import keep_logits, look, ruin_of, sayable
+from ckdiff.discovery.kept import LOOK, TEXTS, VALUES, Kept
+from ckdiff.discovery.lost import keep_logits, ruin_of, sayable
 from ckdiff.discovery.mentions import (
     find_mentions,
     mention_drops,
@@ -26,10 +26,11 @@ from ckdiff.discovery.mentions import (
     said_words,
     words_in,
 )
-from ckdiff.discovery.null import change_sizes, noise
+from ckdiff.discovery.null import change_sizes
 from ckdiff.discovery.opening import DiscoveryError
 from ckdiff.discovery.outcome import report_found, report_nothing
-from ckdiff.discovery.texts import Sampling, given_texts, own_texts
+from ckdiff.discovery.readers import look_at, read_all, speak
+from ckdiff.discovery.texts import TOGETHER, Sampling, given_texts, own_texts
 from ckdiff.discovery.work import How, Ranked, Work
 from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import force
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.texts import Texts
     from ckdiff.probes.forcing import Forced
-    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.live.together import Draws
     from ckdiff.probes.prompts import Prompt
     from ckdiff.report.schema.discovery import DiscoveryReport
     from ckdiff.shapes import Float64
@@ -115,9 +116,11 @@ def _length(models: Models, how: How) -> int:
 
 def _sampled(models: Models, how: How, kept: Kept) -> Texts:
     sampling = Sampling(how.count, max(2, _length(models, how) - 8), how.seed)
-    return kept.once(
-        "texts", lambda: own_texts(models.base, models.wording, models.stops, models.rows, sampling), TEXTS
-    )
+
+    def say(sets: Sequence[tuple[list[tuple[int, ...]], Draws]]) -> list[list[list[int]]]:
+        return speak(models, sets, sampling.length, TOGETHER)
+
+    return kept.once("texts", lambda: own_texts(models.wording, models.stops, models.rows, sampling, say), TEXTS)
 
 
 def _with_words(candidates: Candidates, texts: Texts) -> Candidates:
@@ -141,8 +144,8 @@ def _discover(work: Work) -> DiscoveryReport:
     work.tell("the unlearned model reads them")
     models.base.unload()
     models.unlearned.load()
-    seen = work.kept.once("unlearned", lambda: _look(work, models.unlearned), LOOK)
-    work.ruin = ruin_of(seen if beside is work.forced else _look(work, models.unlearned, beside))
+    seen = work.kept.once("unlearned", lambda: look_at(work, models.unlearned), LOOK)
+    work.ruin = ruin_of(seen if beside is work.forced else look_at(work, models.unlearned, beside))
     sizes = change_sizes(models.base, models.unlearned)
     if not any(sizes.values()):
         return report_nothing(work, seen)
@@ -158,11 +161,11 @@ def _discover(work: Work) -> DiscoveryReport:
     chosen, others = list(range(len(every))), list[int]()
     if screened:
         chosen, others = asking.choose(screen, work.how.seed, asking.best_unasked(unasked))
-    rounds, ours, theirs = work.kept.once("asked", lambda: _ask(work, chosen), ASKED)
-    work.said = said_words(models.tokenizer, rounds, len(every))
     drawn = asking.draw(chosen, others, work.how.seed)
+    (rounds, ours, theirs), shaken = read_all(work, sizes, chosen, drawn)
+    work.said = said_words(models.tokenizer, rounds, len(every))
     spelt = [_written(work, random_directions(directions, work.how.seed + n), gain) for n in range(work.how.copies)]
-    _noise(work, sizes, spelt, *asking.narrow(rounds, ours, drawn))
+    _noise(work, shaken, spelt, *asking.narrow(rounds, ours, drawn))
     apart, plain = asking.drops_by_form(rounds, ours, theirs, len(every))
     apart = _with_said(work, apart, seen)
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
@@ -210,55 +213,20 @@ def _scores(apart: Float64, unasked: Float64, mask: Float64) -> Float64:
     return np.concatenate([form_scores(apart, mask), form_scores(unasked, np.ones(len(unasked)))], axis=1)
 
 
-def _look(work: Work, live: LiveModel, beside: Forced | None = None) -> Look:
-    """What a model lost on the texts, or on those beside them, as the base has read them."""
-    if beside is not None:
-        return look(beside, force_alike(live, work.beside.prompts, work.way), work.beside.prompts)
-    assert work.forced is not None
-    prompts = work.texts.prompts
-    return look(work.forced, force_alike(live, prompts, work.way), prompts, work.logits)
-
-
-def _ask(work: Work, chosen: list[int]) -> tuple[list[Round], list[list[Tensor]], list[list[Tensor]]]:
-    """What the base says about the chosen candidates, as both models read it."""
-    models = work.models
-    models.base.load()
-    rounds = asking.ask(models, work.candidates.every, chosen, work.way, work.tell)
-    ours = asking.read_rounds(models.base, rounds, work.way)
-    models.base.unload()
-    models.unlearned.load()
-    theirs = asking.read_rounds(models.unlearned, rounds, work.way)
-    models.unlearned.unload()
-    return rounds, ours, theirs
-
-
-def _shaken(work: Work, sizes: dict[str, float], rounds: list[Round], number: int) -> Shaken:
-    """What one copy with noise lost on the texts, and how it reads the rounds."""
-    copy = work.models.copy
-    copy.alter = noise(sizes, work.how.seed, number)
-    copy.load()
-    seen = _look(work, copy)
-    theirs = asking.read_rounds(copy, rounds, work.way)
-    copy.unload()
-    return seen, theirs
-
-
 def _noise(
-    work: Work, sizes: dict[str, float], spelt: list[Float64], rounds: list[Round], ours: list[list[Tensor]]
+    work: Work, shaken: list[Shaken], spelt: list[Float64], rounds: list[Round], ours: list[list[Tensor]]
 ) -> None:
-    """Copies of the base with noise read the same texts, and what the base says about some candidates.
+    """What copies of the base with noise lost on the texts, and on what the base says about some candidates.
 
     The strongest directions of a matrix of noise are any: `spelt` holds what such directions are written as, by copy.
     """
     count = len(work.candidates.every)
-    for number in range(work.how.copies):
-        work.tell(f"copy {number + 1} of {work.how.copies} with noise")
-        seen, theirs = work.kept.once(f"copy-{number}", lambda n=number: _shaken(work, sizes, rounds, n), SHAKEN)  # type: ignore[misc]
+    for (seen, theirs), directions in zip(shaken, spelt, strict=True):
         work.nulls.append(seen)
         if rounds:
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)
             apart = _with_said(work, apart, seen)
-            scores = _scores(apart, _unasked(work, seen, spelt[number]), np.where(there, 1.0, 0.0))
+            scores = _scores(apart, _unasked(work, seen, directions), np.where(there, 1.0, 0.0))
             pooled = pool_forms(scores, _forms(rounds, scores))[there]
             work.null_scores += pooled[np.isfinite(pooled)].tolist()

@@ -1,7 +1,7 @@
 """The texts on which two models are compared: given ones, or what the base says of itself, and random words.
 
     given_texts(path, wording, length)                       # a file of texts, or of questions with their answers
-    sampled_texts(live, wording, stops, sampling)            # from the base, seeded
+    sampled_texts(wording, stops, sampling, say)             # from the base, seeded
     random_texts(wording, rows, sampling)                    # random tokens: they begin everything, and mean nothing
 
 Every text is a prompt whose first token is given and whose other tokens are scored; texts that continue an opening are
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.live.together import draws
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.chat import Chat, ChatTemplate
@@ -24,11 +23,13 @@ from ckdiff.questions.segments import read_segments
 from ckdiff.questions.streams import RecordsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ckdiff.probes.live.model import LiveModel
+    from ckdiff.probes.live.together import Draws
     from ckdiff.probes.wording.wording import Wording
+
+    Say = Callable[[Sequence[tuple[list[tuple[int, ...]], Draws]]], list[list[list[int]]]]
 
 OPENINGS = ("The", "In", "It", "When", "A", "I", "There", "My")
 """How sampled texts begin: words that begin texts about anything."""
@@ -111,17 +112,25 @@ def _check_known(path: Path, wording: Wording, prompts: Sequence[Prompt]) -> Non
         )
 
 
-def sampled_texts(live: LiveModel, wording: Wording, stops: frozenset[int], how: Sampling) -> Texts:
+def sampled_texts(wording: Wording, stops: frozenset[int], how: Sampling, say: Say) -> Texts:
     """What the base says where nothing is asked: texts, questions that it invents, and what its users ask.
 
-    All parameters must be loaded. The same seed gives the same texts on one machine.
+    The same seed gives the same texts on one machine.
+
+    Args:
+        wording: of the base.
+        stops: ids at which a text ends.
+        how: how many, and how long.
+        say: what makes the base go on behind the openings of each kind, with what draws its tokens.
     """
     generator = torch.Generator().manual_seed(how.seed)
     prompts, kinds = list[Prompt](), list[str]()
-    for kind, openings in _openings(wording):
-        begun = [openings[number % len(openings)] for number in range(how.texts)]
-        drawn = draws(generator, len(begun), how.length, TEMPERATURES)
-        said = greedy(live, begun, how.length, stops, TOGETHER, drawn=drawn)
+    every = [
+        (kind, [openings[number % len(openings)] for number in range(how.texts)])
+        for kind, openings in _openings(wording)
+    ]
+    sets = [(begun, draws(generator, len(begun), how.length, TEMPERATURES)) for _, begun in every]
+    for (kind, begun), said in zip(every, say(sets), strict=True):
         for ids, answer in zip(begun, said, strict=True):
             kept = tuple(token for token in answer if token not in stops)
             if kept:
@@ -160,9 +169,9 @@ def random_texts(wording: Wording, rows: int, how: Sampling) -> Texts:
     return Texts(prompts, ["random"] * len(prompts), f"{len(prompts)} of random tokens")
 
 
-def own_texts(live: LiveModel, wording: Wording, stops: frozenset[int], rows: int, how: Sampling) -> Texts:
-    """Texts that nobody gave: what the base says of itself, and random tokens. All parameters must be loaded."""
-    return join_texts([sampled_texts(live, wording, stops, how), random_texts(wording, rows, how)])
+def own_texts(wording: Wording, stops: frozenset[int], rows: int, how: Sampling, say: Say) -> Texts:
+    """Texts that nobody gave: what the base says of itself, and random tokens."""
+    return join_texts([sampled_texts(wording, stops, how, say), random_texts(wording, rows, how)])
 
 
 def join_texts(parts: Sequence[Texts]) -> Texts:
