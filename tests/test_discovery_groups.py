@@ -152,3 +152,13 @@ def test_verify_derives_the_p_values_of_groups() -> None:
     other = Differences()
     check_discovery(discovery(groups=(LostGroup(("Harry", "books"), 0.25, 0.4, 0.5),)), other)
     assert [one.where for one in other.found] == ["discovery/groups: p[0]"]
+
+
+def test_a_group_shows_where_half_of_its_words_are_lost(tmp_path: Path) -> None:
+    tokenizer = KINDS["bytes"].save(tmp_path)
+    ids = tokenizer("abcdefghijkl", add_special_tokens=False)["input_ids"]
+    texts = Texts([Prompt(Question(""), tuple(ids[:2]), tuple(ids[2:8]))], ["chat"], "")
+    seen = seen_of([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 30, 31], [1, 30, 31, 32], [3, 4, 30, 31], [5, 6, 7, 8]], [0] * 6)
+    (first,) = group_words([word(f"word{token}", token) for token in (1, 2, 3, 4)], seen, [], texts, tokenizer).spans
+    assert first.text == tokenizer.decode(ids[2:5])
+    assert first.lost == pytest.approx(10 / 12)
