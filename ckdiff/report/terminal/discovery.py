@@ -35,7 +35,7 @@ def parts(report: Report, selection: Selection) -> Iterator[RenderableType]:
     for title, heads, cells, texts in _tables(found, selection):
         if cells:
             yield with_title(title, mixed_table(heads, cells, texts))
-    yield dim(*words.LEGEND)
+    yield dim(" ".join(words.LEGEND))
     if notes := words.every_note(found):
         yield with_title("Notes", bullets(notes))
 
