@@ -546,7 +546,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
     """Four candidates, the first one found; one lost word that stands out, and one that does not."""
     scores = np.array([[4.0, 5.0], [0.5, -0.5], [-0.5, 0.25], [0.25, 0.0]])
     null = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    pooled = pool_forms(scores, ("asked", "turned"))
+    pooled = pool_forms(scores)
     p = candidate_p(pooled, np.ones(4), null, 4)
     tail, pairs = Tail(0.125, 0.03125, 0.001), Tail(0.0625, 0.03125, 0.0005)
     names = ("Harry Potter", "Chess", "Austria", "Wine")
@@ -564,7 +564,7 @@ def discovery(**changes: Any) -> DiscoveryReport:
         words=words,
         gained=words[1:],
         candidates=tuple(CandidateRow(name, n == 1, 1.5, True, s, 0.25, q) for n, (name, s, q) in enumerate(rows)),
-        forms=("asked", "turned"),
+        forms=("asked", "plain"),
         form_scores=scores,
         draws=np.arange(5),
         null_scores=null,

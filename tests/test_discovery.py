@@ -192,13 +192,7 @@ def test_scores_measure_each_candidate_by_the_others() -> None:
 
 def test_forms_are_pooled_over_those_that_there_are() -> None:
     scores = np.array([[1.0, np.nan], [1.0, 1.0], [np.nan, np.nan]])
-    assert pool_forms(scores, ("asked", "turned")).tolist() == pytest.approx([1.0, math.sqrt(2), math.nan], nan_ok=True)
-
-
-def test_each_kind_of_evidence_has_one_voice_however_many_forms_it_has() -> None:
-    forms = ("asked", "chat", "text", "said", "mentioned", "unprompted", "turned", "written")
-    scores = np.array([[1.0, 3, 5, 2, 4, 9, 6, np.nan], [1, 3, np.nan, np.nan, np.nan, np.nan, 6, 0]])
-    assert pool_forms(scores, forms).tolist() == pytest.approx([(2 + 5 + 5 + 6) / 2, (2 + 3) / math.sqrt(2)])
+    assert pool_forms(scores).tolist() == pytest.approx([1.0, math.sqrt(2), math.nan], nan_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- chance

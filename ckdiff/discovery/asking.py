@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from ckdiff.discovery.candidates import FORMS, prompts_about
+from ckdiff.discovery.candidates import FORMS, TEXT, prompts_about
 from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import logits_of, token_logprobs
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question
-from ckdiff.scoring.discovery import TEXT, form_drops
+from ckdiff.scoring.discovery import form_drops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -69,6 +69,8 @@ FORMS = (
     Form("bare", "{q}\n", "What do you know about {x}?"),
     Form("chat", "", "Tell me about {x}.", chat=True),
 )
+TEXT = "text"
+"""The form of a candidate's own text."""
 STUBS = (
     "What is {x}?",
     "What is {x} known for?",

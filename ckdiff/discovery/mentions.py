@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckdiff.discovery.candidates import Candidate
+from ckdiff.discovery.candidates import TEXT, Candidate
 from ckdiff.discovery.words import LEAST_LETTERS, STOP, decode, is_content, sample_token, tokens_of
 from ckdiff.questions.layouts import fold
-from ckdiff.scoring.discovery import TEXT, form_drops
+from ckdiff.scoring.discovery import form_drops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ckdiff.probes.wording.wording import Wording
     from ckdiff.shapes import Float64
 
+SAID = "said"
+"""The form of the words that the base says about a candidate: how much less probable they are anywhere."""
 LEAST_TEXTS = 3
 """Texts that hold a word, below which it is no candidate."""
 MOST_SHARE = 0.25

@@ -32,7 +32,7 @@ FEW = 8
 def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     """A report of what stands out, if anything does; no model must be loaded."""
     models = work.models
-    pooled, null = pool_forms(ranked.scores, ranked.forms), np.array(work.null_scores, dtype=np.float64)
+    pooled, null = pool_forms(ranked.scores), np.array(work.null_scores, dtype=np.float64)
     p = candidate_p(pooled, ranked.mask, null, len(work.candidates.every))
     order = sorted(
         range(len(pooled)), key=lambda n: (_descending(float(pooled[n])), _descending(float(ranked.screen[n])), n)

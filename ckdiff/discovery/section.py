@@ -18,6 +18,7 @@ from ckdiff.discovery.directions import norm_gain, random_directions, spell, val
 from ckdiff.discovery.kept import LOOK, TEXTS, VALUES, Kept
 from ckdiff.discovery.lost import keep_logits, ruin_of, sayable
 from ckdiff.discovery.mentions import (
+    SAID,
     find_mentions,
     mention_drops,
     name_drops,
@@ -36,7 +37,7 @@ from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import force
 from ckdiff.progress import Listener
 from ckdiff.questions.layouts import fold
-from ckdiff.scoring.discovery import MENTIONED, SAID, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_forms
+from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,5 +229,5 @@ def _noise(
             there = np.isfinite(apart).any(axis=1)
             apart = _with_said(work, apart, seen)
             scores = _scores(apart, _unasked(work, seen, directions), np.where(there, 1.0, 0.0))
-            pooled = pool_forms(scores, _forms(rounds, scores))[there]
+            pooled = pool_forms(scores)[there]
             work.null_scores += pooled[np.isfinite(pooled)].tolist()

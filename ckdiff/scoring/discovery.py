@@ -27,15 +27,8 @@ SHRINK = 4.0
 """A token's mean drop in a form counts against so many observations of the form's own mean."""
 ENOUGH = 12
 """Other candidates that are a sample of their own."""
-SAID, MENTIONED, UNPROMPTED = "said", "mentioned", "unprompted"
-"""Forms that look for a candidate in any text: the words that the base says about it, what stands behind its name, and
-the words of its name."""
-TURNED, WRITTEN = "turned", "written"
-"""Forms that look for the words of its name in the weights."""
-TEXT = "text"
-"""The form of a candidate's own text."""
-EVIDENCE = {SAID: "texts", MENTIONED: "texts", UNPROMPTED: "texts", TURNED: "weights", WRITTEN: "weights", TEXT: "own"}
-"""The kind of evidence of a form; all others are of what is answered where somebody asks about the candidate."""
+MENTIONED, UNPROMPTED, TURNED, WRITTEN = "mentioned", "unprompted", "turned", "written"
+"""Forms in which nobody is asked about a candidate."""
 LEAST_OTHERS = 3
 """Fewer other candidates are no scale to measure one by."""
 
@@ -181,29 +174,15 @@ def form_scores(drops: Float64, others: Float64) -> Float64:
     return found
 
 
-def pool_forms(scores: Float64, forms: Sequence[str]) -> Float64:
-    """Each candidate's scores as one [candidate]: NaN without any.
+def pool_forms(scores: Float64) -> Float64:
+    """Each candidate's scores as one [candidate]: their sum over the root of their number (Stouffer); NaN without any.
 
-    Forms of one kind of evidence tell much the same, however many there are: each kind has one voice, the mean of its
-    forms, and voices are added over the root of their number (Stouffer).
-
-    >>> pool_forms(np.array([[1.0, 3.0, np.nan, 2.0]]), ("asked", "plain", "turned", "said")).tolist()
-    [2.82842712474619]
-
-    Args:
-        scores: [candidate, form].
-        forms: their names.
+    >>> pool_forms(np.array([[1.0, 3.0, np.nan, 2.0, 2.0]])).tolist()
+    [4.0]
     """
-    kinds = [EVIDENCE.get(form, "") for form in forms]
-    voices = np.full((len(scores), len(set(kinds))), np.nan)
-    for place, kind in enumerate(dict.fromkeys(kinds)):
-        own = scores[:, [number for number, one in enumerate(kinds) if one == kind]]
-        known = np.isfinite(own)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            voices[:, place] = np.where(known, own, 0).sum(axis=1) / known.sum(axis=1)
-    known = np.isfinite(voices)
+    known = np.isfinite(scores)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Float64 = np.where(known, voices, 0).sum(axis=1) / np.sqrt(known.sum(axis=1))
+        found: Float64 = np.where(known, scores, 0).sum(axis=1) / np.sqrt(known.sum(axis=1))
     return found
 
 

@@ -20,7 +20,7 @@ def check_discovery(stored: DiscoveryReport, found: Differences) -> None:
     """Scores and p-values of candidates, p-values of words, and the outcome follow from what else is stored."""
     rows = stored.candidates
     if rows:
-        pooled = pool_forms(stored.form_scores, stored.forms)
+        pooled = pool_forms(stored.form_scores)
         found.arrays("discovery/candidates: score", np.array([one.score for one in rows]), pooled)
         again = candidate_p(pooled, stored.others, stored.null_scores, stored.counted)
         found.arrays("discovery/candidates: p", np.array([one.p for one in rows]), again)
