@@ -325,9 +325,13 @@ def test_words_that_are_said_as_they_are_come_first() -> None:
         word("films", 0.04),
         word("sea", 0.9),
     )
-    assert in_order([small, piece, whole, chance], {1}) == (whole, piece, chance, small)
-    assert in_order([piece, chance], {0}) == (piece, chance)
-    assert in_order([word("piece", math.nan), word("whole", math.nan)], {0})[0].word == "piece"
+    every = [small, piece, whole, chance]
+    assert in_order(every, ["The", "compan", "films", "sea"]) == (whole, piece, chance, small)
+    assert in_order(every, ["The", "companys", "fil", "sea"]) == (piece, whole, chance, small)
+    assert in_order([piece, chance], ["compan", "sea"]) == (piece, chance)
+    joined = word("tweet-free", 0.01)
+    assert in_order([piece, joined], ["compan", "tweet"]) == (joined, piece)
+    assert in_order([word("piece", math.nan), word("whole", math.nan)], ["pie", "whole"])[0].word == "piece"
 
 
 # --------------------------------------------------------------------------------------------------- texts and names

@@ -162,3 +162,8 @@ def test_a_group_shows_where_half_of_its_words_are_lost(tmp_path: Path) -> None:
     (first,) = group_words([word(f"word{token}", token) for token in (1, 2, 3, 4)], seen, [], texts, tokenizer).spans
     assert first.text == tokenizer.decode(ids[2:5])
     assert first.lost == pytest.approx(10 / 12)
+    # Of five words half is three.
+    lost = [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 30, 31], [1, 2, 30, 31, 32], [6, 7, 8, 9, 10], [1, 2, 3, 4, 5]]
+    every = [word(f"word{token}", token) for token in (1, 2, 3, 4, 5)]
+    (first,) = group_words(every, seen_of(lost, [0] * 6), [], texts, tokenizer).spans
+    assert first.text == tokenizer.decode(ids[2:5])

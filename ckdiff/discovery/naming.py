@@ -16,7 +16,7 @@ from ckdiff.scoring.discovery import corrected, tail_of
 from ckdiff.scoring.means import mean
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
@@ -138,30 +138,28 @@ def lost_words(of: str, look: Look, kinds: Sequence[Kind], texts: Texts, models:
     shown = sorted(ranked, key=lambda row: not row[1])[:ENDED]
     places = [_place(of, look, one, texts) for one, _ in shown]
     begun = [(*before[-AROUND:], one.token) for (one, _), before in zip(shown, places, strict=True)]
-    found, ended = list[LostWord](), set[int]()
+    found = list[LostWord]()
     for (one, content), before, after in zip(shown, places, _follow(models, begun), strict=True):
         word = word_of(tokenizer, one.token, after, sample)
         whole = content and first_token(models.wording, word) in (one.token, None)
-        if word.partition("-")[0] != decode(tokenizer, [one.token]).strip():
-            ended.add(len(found))
         rate, where = mean(look.by_text(of, one.token, one.kind.wanted), 0, 1), decode(tokenizer, before[-AROUND:])
         found.append(LostWord(word, one.token, one.kind.name, rate, one.p, whole, where))
-    return in_order(found, ended)[:SHOWN]
+    return in_order(found, [decode(tokenizer, [one.token]).strip() for one in found])[:SHOWN]
 
 
-def in_order(words: Sequence[LostWord], ended: Container[int]) -> tuple[LostWord, ...]:
+def in_order(words: Sequence[LostWord], tokens: Sequence[str]) -> tuple[LostWord, ...]:
     """Those of content first, and of these what stands out above chance and is one token.
 
     What the base had to end may be a word that nobody says.
 
     Args:
         words: the least p first.
-        ended: numbers of those that the base has ended.
+        tokens: how the token of each reads; a word that goes on behind it, and not with a hyphen, has been ended.
     """
 
     def key(number: int) -> tuple[bool, bool]:
-        one = words[number]
-        return not one.content, not (one.p < SIGNIFICANT and number not in ended)
+        one, alone = words[number], words[number].word.partition("-")[0] == tokens[number]
+        return not one.content, not (one.p < SIGNIFICANT and alone)
 
     return tuple(words[number] for number in sorted(range(len(words)), key=key))
 
