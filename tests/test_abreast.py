@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ckdiff.attacks.abreast import BESIDE, MOST, Abreast, codes_aside, places, shared_threads
+from ckdiff.attacks.abreast import Abreast, codes_aside, places
 from ckdiff.attacks.battery import Battery, Keeping, run
 from ckdiff.attacks.case import Options
 from ckdiff.attacks.kept import open_kept
+from ckdiff.probes.live.beside import BESIDE, MOST, shared_threads
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.progress import Listener, Stopped
 from tests.test_attack_relearn import case_of

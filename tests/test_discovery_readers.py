@@ -14,6 +14,7 @@ from ckdiff.discovery import readers
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.readers import at_once, places
 from ckdiff.probes import cost
+from ckdiff.progress import Stopped
 from ckdiff.weights.opening import open_checkpoint
 from tests.test_discovery_resuming import spec, stop_after
 from tests.test_probe_cli import made
@@ -57,17 +58,17 @@ def test_each_thread_has_a_model_of_its_own_and_a_share_of_the_threads(made: Pat
     torch.set_num_threads(4)
     wait, seen = threading.Barrier(4), []
 
-    def work(place: Any) -> Any:
-        live = place()
+    def work(group: Any) -> Any:
+        live = group.place()
         wait.wait(30)
         live.load()
         seen.append((live, torch.get_num_threads()))
-        assert place() is live
+        assert group.place() is live
         return live
 
     def fail() -> None:
-        with at_once(models.copy) as (crew, place):
-            for one in [crew.begin(work, place) for _ in range(4)]:
+        with at_once(models.copy) as group:
+            for one in [group.crew.begin(work, group) for _ in range(4)]:
                 one()
             assert torch.get_num_threads() == 1
             raise ZeroDivisionError
@@ -79,6 +80,41 @@ def test_each_thread_has_a_model_of_its_own_and_a_share_of_the_threads(made: Pat
     assert {count for _, count in seen} == {1}
     assert all(one.is_meta for live, _ in seen for _, one in live.parameters() if live is not models.copy)
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_what_is_under_way_stops_where_somebody_leaves(made: Path, other: bool) -> None:
+    models = models_of(made)
+    torch.set_num_threads(2)
+    going, ended = threading.Event(), list[str]()
+
+    def work(group: Any) -> None:
+        with torch.inference_mode():
+            live = models.base if other else group.place()
+            live.load()
+            try:
+                for _ in range(3000):
+                    live.forward(input_ids=torch.zeros(1, 2, dtype=torch.long))
+                    going.set()
+            except Stopped:
+                ended.append("in a forward")
+        try:
+            live.load(group.pause)
+        except Stopped:
+            ended.append("while loading")
+
+    def leave() -> None:
+        with at_once(models.copy, others=(models.base,)) as group:
+            group.crew.begin(work, group)
+            assert going.wait(60)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        leave()
+    assert ended == ["in a forward", "while loading"]
+    with torch.inference_mode():
+        models.base.load()
+        models.base.forward(input_ids=torch.zeros(1, 2, dtype=torch.long))
 
 
 def test_what_is_found_is_the_same(spec: DiscoverSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

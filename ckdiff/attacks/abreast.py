@@ -3,10 +3,8 @@
     with shared_threads(count), Abreast(case, lives, count) as crew:
         results = [crew.begin(work) for work in every]    # each `work` is called with a place's own case and models
 
-A forward over a few short texts is made of small products, which two threads share badly: two attacks with a thread
-each end sooner than one after the other with two. Each place has models of its own, so that what one attack alters or
-hooks no other sees; which place an attack gets shows in no digit. What a place has learned about the questions belongs
-to all of them.
+Each place has models of its own, see `probes.live.beside`: what one attack alters or hooks no other sees, and which
+place an attack gets shows in no digit. What a place has learned about the questions belongs to all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ import torch
 
 from ckdiff.attacks.quantise import code_shares
 from ckdiff.attacks.table import ATTACKS
+from ckdiff.probes.live.beside import count_places, heard
 from ckdiff.probes.live.model import LiveModel
-from ckdiff.probes.preparation import DTYPES
 from ckdiff.probes.sweep import Pair
 from ckdiff.progress import Listener
 from ckdiff.weights.crew import Crew
@@ -38,31 +36,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST = 4
-"""Places, however many threads there are: each holds a model."""
-BESIDE = 0.5
-"""What goes on in a place takes, beside its models, about so much of one of them."""
-
 
 def places(task: AskJob, attacks: Sequence[str]) -> int:
-    """How many of these attacks go on at one time: as many as have a thread and room, on a processor."""
-    job = task.job
-    if task.way.stream or job.device.type != "cpu":
+    """How many of these attacks go on at one time."""
+    if task.way.stream:
         return 1
     together = max((ATTACKS[name].together for name in attacks if not ATTACKS[name].trains), default=1)
-    each = job.pair.base.parameter_bytes(DTYPES[job.settings.dtype].itemsize)
-    return max(1, min(MOST, torch.get_num_threads(), int(job.room / (each * (together + BESIDE)))))
-
-
-@contextmanager
-def shared_threads(count: int) -> Iterator[None]:
-    """Torch's threads, divided among so many places."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return count_places(task.job.pair.base, task.job.room, together)
 
 
 class Abreast:
@@ -90,9 +70,7 @@ class Abreast:
     def __enter__(self) -> Abreast:
         # By itself an attack pauses between texts, which may be half a minute; a crew of one is interrupted anywhere.
         for case, lives in self._free if self._crew.threads > 1 else ():
-            for layer in (layer for live in lives.values() for layer in live.layers):
-                hook = layer.register_forward_pre_hook(lambda module, given, case=case: case.pause())
-                self._hooks.callback(hook.remove)
+            self._hooks.enter_context(heard(lives.values(), case.listener.stop))
         return self
 
     def __exit__(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckdiff.attacks.abreast import Abreast, codes_aside, places, shared_threads
+from ckdiff.attacks.abreast import Abreast, codes_aside, places
 from ckdiff.attacks.answers import MATCHED
 from ckdiff.attacks.case import AttackError, Options, Outcome
 from ckdiff.attacks.evidence import Evidence, Made
@@ -29,6 +29,7 @@ from ckdiff.attacks.twin import suppress
 from ckdiff.probes.assembly import NotFiniteError
 from ckdiff.probes.base_answers import library_versions
 from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.probes.live.beside import shared_threads
 from ckdiff.probes.preparation import settings_record
 from ckdiff.progress import Listener
 from ckdiff.questions.values import canonical_digest

@@ -196,10 +196,10 @@ class Case:
         """The model, its parameters altered as they are read; afterwards its memory is free, whatever happened."""
         live.alter = alter
         try:
-            live.load_ends()
-            for number in range(0 if self.way.stream else len(live.layers)):
-                self.pause()
-                live.load_layer(number)
+            if self.way.stream:
+                live.load_ends()
+            else:
+                live.load(self.pause)
             yield live
         finally:
             live.alter = None

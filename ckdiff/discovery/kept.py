@@ -65,6 +65,14 @@ class Kept:
         """Whether a step is done already."""
         return self.folder is not None and self._place(name).exists()
 
+    def find(self, name: str, form: Form[T]) -> T | None:
+        """What a step found before; None where it is not done.
+
+        Raises:
+            PartialError: what is kept is of another discovery, or damaged.
+        """
+        return self._load(self._place(name), form) if self.has(name) else None
+
     def once(self, name: str, make: Callable[[], T], form: Form[T]) -> T:
         """What a step finds, found before or now.
 

@@ -147,14 +147,14 @@ class LiveModel:
 
     def read_from(self, checkpoint: Checkpoint) -> None:
         """Take parameters from another form of the same checkpoint from now on; what is loaded is forgotten."""
-        for key, _ in self._groups():
-            self._unload(key)
+        self.unload()
         self.checkpoint, self._files = checkpoint, Mapped(checkpoint)
 
-    def load(self) -> None:
-        """Load every parameter."""
+    def load(self, pause: Callable[[], None] = lambda: None) -> None:
+        """Load every parameter; `pause` is called before each layer, and may raise."""
         self.load_ends()
         for number in range(len(self.layers)):
+            pause()
             self.load_layer(number)
 
     def unload(self) -> None:
