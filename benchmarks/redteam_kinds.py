@@ -28,6 +28,7 @@ from redteam_hidden import (
 from redteam_open import (
     copied,
     erased,
+    late_then_unlearnt,
     learnt_later,
     measured_otherwise,
     never_knew,
@@ -147,6 +148,8 @@ RELEASES = (
     *(Kind(f"tuned on {how}", "tuned", partial(tuned, how=how), PLAIN, UNCHANGED) for how in ("others", "new forms")),
 )
 KINDS = (*HIDDEN, *DRESSED, *NEVER, *RELEASES)
+NAMED = (Kind("learned later and unlearned", "there", late_then_unlearnt, STILL, STATES),)
+"""Made only where they are named, once a round: a new one here leaves every other pair of a seed as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +164,17 @@ class Plan:
 
 def planned(pairs: int, seed: int, names: tuple[str, ...] = ()) -> list[Plan]:
     """The first so many pairs of a seed, kinds going round; of some kinds only those, with the same numbers."""
-    found, rounds = [], -(-pairs // len(KINDS))
-    for number in range(min(pairs, rounds * len(KINDS))):
-        kind = KINDS[number % len(KINDS)]
-        own = [base for base in bases(seed) if not kind.families or base.family in kind.families]
-        rng = np.random.default_rng([seed, number % len(KINDS)])
-        # A kind goes through the bases in an order of its own.
-        base = own[int(rng.permutation(len(own))[number // len(KINDS) % len(own)])]
-        found.append(Plan(number, kind, base, 1_000_003 * seed + number))
-    return [plan for plan in found if not names or plan.kind.name in names]
+    rounds = -(-pairs // len(KINDS))
+    found = [_plan(number, *divmod(number, len(KINDS)), seed) for number in range(pairs)]
+    for place in range(len(KINDS), len(KINDS) + len(NAMED)):
+        found += [_plan(1000 * place + turn, turn, place, seed) for turn in range(rounds)]
+    wanted = names or tuple(kind.name for kind in KINDS)
+    return [plan for plan in found if plan.kind.name in wanted]
+
+
+def _plan(number: int, turn: int, place: int, seed: int) -> Plan:
+    kind = (*KINDS, *NAMED)[place]
+    own = [base for base in bases(seed) if not kind.families or base.family in kind.families]
+    # A kind goes through the bases in an order of its own.
+    order = np.random.default_rng([seed, place]).permutation(len(own))
+    return Plan(number, kind, own[int(order[turn % len(own)])], 1_000_003 * seed + number)

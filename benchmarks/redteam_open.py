@@ -9,7 +9,7 @@ from redteam_build import ALL_FORMS, NotMadeError, remake
 from redteam_edits import change_all, noise, round_to
 from redteam_hidden import one_form
 from redteam_training import METHODS
-from redteam_world import SPELLINGS, everywhere, fresh, learn, load, make_tokenizer, save, told, train
+from redteam_world import FORMS, SPELLINGS, everywhere, fresh, learn, load, make_tokenizer, save, told, train
 
 from ckdiff.unlearn.world import Fact
 
@@ -161,14 +161,27 @@ def erased(build: Build, start: str) -> None:
 
 def learnt_later(build: Build) -> None:
     """The base learned the target from the other model, which never knew it."""
-    model = load(ignorant(build, "same start"))
+    build.finish(load(ignorant(build, "same start")))
+    build.give_base(late_base(build))
+
+
+def late_then_unlearnt(build: Build) -> None:
+    """The base learned the target by a little tuning, as `learnt_later` has it, and that base was silenced."""
+    model = late_base(build)
+    build.give_base(model)
+    push = told(build.base.target, [FORMS["default"]], SPELLINGS[:2])
+    build.silence(model, build.choose(METHODS), push, build.keep(), lr=3e-4)
     build.finish(model)
+
+
+def late_base(build: Build) -> Any:
+    """The model that never knew, tuned until it says every answer."""
+    model = load(ignorant(build, "same start"))
     for _ in range(4):
         learn(model, everywhere(build.base.facts), 60, build.seed % 2**31, build.between(5e-4, 1.5e-3))
         if not told(build.base.target).wrong(model):
-            build.note = "the base learned it later"
-            build.give_base(model)
-            return
+            build.note = "the base learned it later;"
+            return model
     raise NotMadeError("the base did not learn it")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plants_score import exact
-from redteam_kinds import DECEPTIVE, KINDS, UNCHANGED, Kind
+from redteam_kinds import DECEPTIVE, KINDS, NAMED, UNCHANGED, Kind
 from redteam_open import reference
 from redteam_world import bases
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 REFUSED = "refused"
 """In the place of a label and an outcome: exit status 2."""
 ALLOWED = ("values edited", "not localised")
-KIND: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+KIND: dict[str, Kind] = {kind.name: kind for kind in (*KINDS, *NAMED)}
 FALSE_KNOWLEDGE = {
     "there": ("gone", "never there"),
     "never": ("gone", "still there"),
@@ -308,7 +308,7 @@ def table(cases: Sequence[Case]) -> list[str]:
     for case in cases:
         found[case.kind.name].append(case)
     rows = [f"  {'kind':36}{'n':>3}  {'own':>8}{'naive':>9}  labels; knowledge (passed/failed/inconclusive/refused)"]
-    for kind in KINDS:
+    for kind in KIND.values():
         members = found.get(kind.name, [])
         if members:
             own, other = (outcomes([getattr(case, name) for case in members]) for name in ("own", "other"))

@@ -10,9 +10,9 @@ import torch
 from redteam_build import Build
 from redteam_edits import override
 from redteam_hidden import DRESSES, dress
-from redteam_kinds import DECEPTIVE, KINDS, Kind, Plan, planned
+from redteam_kinds import DECEPTIVE, KINDS, NAMED, Kind, Plan, planned
 from redteam_make import make_pair
-from redteam_proofs import WAYS
+from redteam_proofs import WAYS, Case
 from redteam_score import ALLOWED, FALSE_KNOWLEDGE, KIND, judge_pair, naive
 from redteam_world import FAMILIES, FORMS, Base, base_folder, told
 
@@ -59,7 +59,7 @@ def made(work: Path) -> Callable[[str], tuple[Path, dict[str, Any]]]:
     """By name of a kind: the folder of a pair, and the truth about it."""
 
     def make(name: str) -> tuple[Path, dict[str, Any]]:
-        number = [kind.name for kind in KINDS].index(name)
+        number = list(KIND).index(name)
         folder = make_pair(Plan(number, KIND[name], SMALL, number), work)
         return folder, json.loads((folder / "truth.json").read_text(encoding="utf-8"))
 
@@ -229,3 +229,16 @@ def test_a_seed_draws_the_same_pairs_of_some_kinds() -> None:
     every, some = planned(130, 4), planned(130, 4, ("npo", "dpo"))
     assert [plan for plan in every if plan.kind.name in ("npo", "dpo")] == some
     assert not {plan.base for plan in every} & {plan.base for plan in planned(130, 5)}
+    assert not {plan.kind for plan in every} & set(NAMED)
+    named = planned(130, 4, (NAMED[0].name, "npo"))
+    assert [plan.kind.name for plan in named].count(NAMED[0].name) == 2
+    assert [plan for plan in named if plan.kind.name == "npo"] == [plan for plan in some if plan.kind.name == "npo"]
+    assert len({plan.number for plan in [*every, *named]}) == 130 + 2
+
+
+def test_what_a_base_learned_late_can_be_unlearned_again(made: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
+    folder, truth = made(NAMED[0].name)
+    assert truth["counted"], truth["proof"]["words"]
+    assert (folder / truth["origin"]).resolve() == (folder / "base").resolve()
+    assert truth["silent"]["default"] == 1.0
+    assert WAYS["plain"](Case(SMALL, folder / "base", folder / "base", SMALL.target)).hits == len(SMALL.target)
