@@ -169,9 +169,11 @@ def aucs(lines: Sequence[dict[str, Any]]) -> list[tuple[float, str]]:
 def scores(lines: Sequence[dict[str, Any]], name: str, reference: str) -> list[float]:
     """One score of every model."""
     if name == "both":
-        parts = [scores(lines, "depth", SAME), scores(lines, "level", "")]
-        ranks = [np.argsort(np.argsort(part)) for part in parts]
-        return [float(value) for value in np.mean(ranks, axis=0)]
+        parts = np.array([scores(lines, "depth", SAME), scores(lines, "level", "")])
+        known = ~np.isnan(parts).any(axis=0)
+        found = np.full(len(lines), math.nan)
+        found[known] = np.mean([np.argsort(np.argsort(part)) for part in parts[:, known]], axis=0)
+        return [float(value) for value in found]
     key = f"{name} {reference}" if reference else name
     return [line.get(key, math.nan) for line in lines]
 
