@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from plants_score import auc
-from redteam_kinds import KINDS
+from redteam_kinds import KINDS, NAMED
 
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.scoring.matching import LEAST
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.attack import AttackRow
     from ckdiff.report.schema.report import Report
 
-GROUPS = {kind.name: kind.group for kind in KINDS}
+GROUPS = {kind.name: kind.group for kind in (*KINDS, *NAMED)}
 ROW = ("returned", "matching z", "level", "above the reference", "recovery")
 """Statistics of an attack's rows."""
 
