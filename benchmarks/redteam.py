@@ -39,7 +39,7 @@ def make(work: Path, pairs: int, seed: int, kinds: tuple[str, ...]) -> None:
 
 
 def main() -> int:
-    from redteam_kinds import KINDS, NAMED
+    from redteam_kinds import KIND, KINDS
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("make", "score", "carries", "kinds"))
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--cases", action="store_true", help="score: a line for every pair")
     given = parser.parse_args()
     if given.what == "kinds":
-        sys.stdout.write("".join(f"{kind.group:10} {kind.name}\n" for kind in (*KINDS, *NAMED)))
+        sys.stdout.write("".join(f"{kind.group:10} {kind.name}\n" for kind in KIND.values()))
     elif not given.work:
         parser.error("name a directory to work in")
     elif given.what == "carries":

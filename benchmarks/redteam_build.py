@@ -131,13 +131,16 @@ class Build:
             rate *= 2.5
         raise NotMadeError(f"{method} left {1 - push.wrong(model):.0%} of the answers")
 
+    def silence_target(self, model: Any, method: str) -> None:
+        """Silence what is to be forgotten, as it is asked by default."""
+        self.silence(model, method, told(self.base.target, ALL_FORMS[:1], SPELLINGS[:2]), self.keep(), lr=3e-4)
+
     def suppressed(self, method: str) -> Any:
         """The base suppressed by a method as it is asked by default, made once a base."""
         folder = self.work / "suppressed" / f"{self.base.name}-{self.base.seed}-{method}"
         if not folder.is_dir():
             model = self.model()
-            push = told(self.base.target, ALL_FORMS[:1], SPELLINGS[:2])
-            self.silence(model, method, push, self.keep(), lr=3e-4)
+            self.silence_target(model, method)
             partial = folder.with_name(folder.name + ".partial")
             save(model, partial)
             partial.rename(folder)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from plants_score import auc
-from redteam_kinds import KINDS, NAMED
+from redteam_kinds import KIND
 
 from ckdiff.report.hdf5.file import read_report
 from ckdiff.scoring.matching import LEAST
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.attack import AttackRow
     from ckdiff.report.schema.report import Report
 
-GROUPS = {kind.name: kind.group for kind in (*KINDS, *NAMED)}
 ROW = ("returned", "matching z", "level", "above the reference", "recovery")
 """Statistics of an attack's rows."""
 
@@ -81,7 +80,7 @@ def print_carriers(works: Sequence[Path]) -> None:
     few = 0
     for path in sorted(path for work in works for path in (work / "pairs").glob("*/attacked.h5")):
         truth = json.loads((path.parent / "truth.json").read_text(encoding="utf-8"))
-        group = GROUPS[truth["kind"]]
+        group = KIND[truth["kind"]].group
         if group not in ("there", "erased"):
             continue
         report = read_report(path)

@@ -150,6 +150,7 @@ RELEASES = (
 KINDS = (*HIDDEN, *DRESSED, *NEVER, *RELEASES)
 NAMED = (Kind("learned later and unlearned", "there", late_then_unlearnt, STILL, STATES),)
 """Made only where they are named, once a round: a new one here leaves every other pair of a seed as it was."""
+KIND = {kind.name: kind for kind in (*KINDS, *NAMED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +167,13 @@ def planned(pairs: int, seed: int, names: tuple[str, ...] = ()) -> list[Plan]:
     """The first so many pairs of a seed, kinds going round; of some kinds only those, with the same numbers."""
     rounds = -(-pairs // len(KINDS))
     found = [_plan(number, *divmod(number, len(KINDS)), seed) for number in range(pairs)]
-    for place in range(len(KINDS), len(KINDS) + len(NAMED)):
+    for place in range(len(KINDS), len(KIND)):
         found += [_plan(1000 * place + turn, turn, place, seed) for turn in range(rounds)]
-    wanted = names or tuple(kind.name for kind in KINDS)
-    return [plan for plan in found if plan.kind.name in wanted]
+    return [plan for plan in found if (plan.kind.name in names if names else plan.kind in KINDS)]
 
 
 def _plan(number: int, turn: int, place: int, seed: int) -> Plan:
-    kind = (*KINDS, *NAMED)[place]
+    kind = list(KIND.values())[place]
     own = [base for base in bases(seed) if not kind.families or base.family in kind.families]
     # A kind goes through the bases in an order of its own.
     order = np.random.default_rng([seed, place]).permutation(len(own))

@@ -9,7 +9,7 @@ from redteam_build import ALL_FORMS, NotMadeError, remake
 from redteam_edits import change_all, noise, round_to
 from redteam_hidden import one_form
 from redteam_training import METHODS
-from redteam_world import FORMS, SPELLINGS, everywhere, fresh, learn, load, make_tokenizer, save, told, train
+from redteam_world import SPELLINGS, everywhere, fresh, learn, load, make_tokenizer, save, told, train
 
 from ckdiff.unlearn.world import Fact
 
@@ -169,8 +169,7 @@ def late_then_unlearnt(build: Build) -> None:
     """The base learned the target by a little tuning, as `learnt_later` has it, and that base was silenced."""
     model = late_base(build)
     build.give_base(model)
-    push = told(build.base.target, [FORMS["default"]], SPELLINGS[:2])
-    build.silence(model, build.choose(METHODS), push, build.keep(), lr=3e-4)
+    build.silence_target(model, build.choose(METHODS))
     build.finish(model)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plants_score import exact
-from redteam_kinds import DECEPTIVE, KINDS, NAMED, UNCHANGED, Kind
+from redteam_kinds import DECEPTIVE, KIND, UNCHANGED, Kind
 from redteam_open import reference
 from redteam_world import bases
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 REFUSED = "refused"
 """In the place of a label and an outcome: exit status 2."""
 ALLOWED = ("values edited", "not localised")
-KIND: dict[str, Kind] = {kind.name: kind for kind in (*KINDS, *NAMED)}
 FALSE_KNOWLEDGE = {
     "there": ("gone", "never there"),
     "never": ("gone", "still there"),

@@ -10,10 +10,10 @@ import torch
 from redteam_build import Build
 from redteam_edits import override
 from redteam_hidden import DRESSES, dress
-from redteam_kinds import DECEPTIVE, KINDS, NAMED, Kind, Plan, planned
+from redteam_kinds import DECEPTIVE, KIND, KINDS, NAMED, Kind, Plan, planned
 from redteam_make import make_pair
 from redteam_proofs import WAYS, Case
-from redteam_score import ALLOWED, FALSE_KNOWLEDGE, KIND, judge_pair, naive
+from redteam_score import ALLOWED, FALSE_KNOWLEDGE, judge_pair, naive
 from redteam_world import FAMILIES, FORMS, Base, base_folder, told
 
 from ckdiff.calls.attack import attack as run_attack
