@@ -5,6 +5,8 @@
     python benchmarks/discover.py false --base DIR --like UNLEARNED --concepts A.json --seeds 20 --rows ROWS.jsonl
     python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --made DIR --rows ROWS.jsonl
 
+    python benchmarks/discover.py texts --base DIR --concepts A.json B.json --made DIR --pair METHOD=TOPIC
+
 `false --base` makes copies of a real base: itself, float16, int8, trained on the texts of a ConceptVectors file as far
 as a pair of `pairs`, and with noise as large in every tensor as the change of an unlearned model. ckdiff's own topics
 are the candidates.
@@ -21,16 +23,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
+import re
 import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from discover_copies import COPIED, copies, save_copy, save_shaken
-from discover_pairs import plan, rank_by_ways, table
+from discover_pairs import KNOWN_AS, RECIPES, own_texts, plan, rank_by_ways, table
 
 from ckdiff.discovery.candidates import Candidate, Candidates, read_candidates
 from ckdiff.discovery.kept import Kept
@@ -38,11 +42,14 @@ from ckdiff.discovery.null import COPIES
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.section import run
 from ckdiff.discovery.work import How
+from ckdiff.probes.live.pretrained import load_tokenizer
 from ckdiff.progress import Listener
+from ckdiff.questions.segments import other_concepts
+from ckdiff.report.words.discovery import leading_words
 from ckdiff.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from discover_pairs import Planned
 
@@ -53,7 +60,7 @@ NONE = Candidates((), "none")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=("demo", "false", "pairs"))
+    parser.add_argument("mode", choices=("demo", "false", "pairs", "texts"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--base")
@@ -71,7 +78,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for row in {"demo": demo, "false": false_traces, "pairs": pairs}[chosen.mode](chosen):
+    for row in {"demo": demo, "false": false_traces, "pairs": pairs, "texts": other_texts}[chosen.mode](chosen):
         print(json.dumps(row), flush=True)
         rows.append(row)
     print(json.dumps(sum_up(rows)))
@@ -91,9 +98,25 @@ def sum_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def look(base: Path | str, unlearned: Path | str, how: How, candidates: Candidates) -> DiscoveryReport:
+class Sampled(Kept):
+    """What is kept of other pairs with the same base: the texts alone, which do not depend on the unlearned model."""
+
+    texts: ClassVar[dict[str, Any]] = {}
+
+    def once(self, name: str, make: Callable[[], Any], form: Any) -> Any:
+        """What a step finds now, but for texts, which are sampled once."""
+        if name != "texts":
+            return make()
+        if name not in self.texts:
+            self.texts[name] = make()
+        return self.texts[name]
+
+
+def look(
+    base: Path | str, unlearned: Path | str, how: How, candidates: Candidates, kept: Kept | None = None
+) -> DiscoveryReport:
     models = open_models(open_checkpoint(str(base)), open_checkpoint(str(unlearned)), "float32", "cpu")
-    return run(models, how, candidates)
+    return run(models, how, candidates, kept=kept)
 
 
 def row_of(kind: str, found: DiscoveryReport, topic: str = "", **more: Any) -> dict[str, Any]:
@@ -101,8 +124,8 @@ def row_of(kind: str, found: DiscoveryReport, topic: str = "", **more: Any) -> d
     names = [one.name.casefold() for one in found.candidates]
     rank = names.index(topic.casefold()) + 1 if topic and topic.casefold() in names else None
     best = found.candidates[0] if found.candidates else None
-    words = [one.word for one in found.words if one.content][:10]
-    parts = {part.casefold() for part in topic.split() if len(part) > 3}
+    words = leading_words(found)
+    parts = {*re.findall(r"[^\W\d_]{4,}", topic.partition("(")[0].casefold()), *KNOWN_AS.get(topic, ())}
     return {
         "kind": kind,
         "topic": found.topic,
@@ -112,11 +135,19 @@ def row_of(kind: str, found: DiscoveryReport, topic: str = "", **more: Any) -> d
         "best": best.name if best else "",
         "p": None if best is None or math.isnan(best.p) else round(best.p, 5),
         "least_word_p": round(min((one.p for one in found.words if one.content), default=1.0), 5),
+        "forms": {} if rank is None else told_by(found, rank - 1),
         "words": words,
         "in_words": any(part in word.casefold() for word in words for part in parts),
         "kl": round(float(np.mean([one.kl for one in found.kinds])), 6),
         **more,
     }
+
+
+def told_by(found: DiscoveryReport, place: int) -> dict[str, tuple[float, int]]:
+    """By form how far a candidate stands out, and its rank."""
+    scores = np.nan_to_num(found.form_scores, nan=-np.inf)
+    ranks = 1 + (scores > scores[place]).sum(axis=0)
+    return {form: (round(float(scores[place, n]), 2), int(ranks[n])) for n, form in enumerate(found.forms)}
 
 
 # ------------------------------------------------------------------------------------------------- the invented world
@@ -176,15 +207,11 @@ def false_on_real(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
         root = Path(place)
         for kind in (*COPIED, "benign", *(f"noise {seed}" for seed in range(chosen.first, chosen.seeds))):
             if (row := done.get((kind, ""))) is None:
-                copy, kept, before = root / "copy", root / "kept", time.process_time()
+                copy, before = root / "copy", time.process_time()
                 make_copy(kind, chosen, copy)
-                models = open_models(open_checkpoint(chosen.base), open_checkpoint(str(copy)), "float32", "cpu")
-                found = run(models, How(count=chosen.count, copies=chosen.copies), topics, kept=Kept(kept, "false"))
+                found = look(chosen.base, copy, How(count=chosen.count, copies=chosen.copies), topics, Sampled())
                 row = row_of(kind, found, concept="", seconds=round(time.process_time() - before, 1))
                 shutil.rmtree(copy)
-                # Only the texts do not depend on the copy.
-                for path in kept.glob("[!t]*.json"):
-                    path.unlink()
                 keep_row(chosen.rows, row)
             yield row
 
@@ -229,12 +256,48 @@ def look_at_pair(chosen: argparse.Namespace, planned: Planned, place: Path, ever
         "half": planned.half,
         "bleu": {name: round(last[f"{name}_bleu"], 3) for name in ("target", "unrelated")},
         "ways": rank_by_ways(chosen.base, output, every, topic),
+        "own": own_texts(chosen.base, output, chosen.concepts, topic),
     }
     if chosen.quick:
         return {"kind": planned.kind, "topic": "", **more}
     before = time.process_time()
-    found = look(chosen.base, output, How(count=chosen.count, copies=chosen.copies), every)
+    found = look(chosen.base, output, How(count=chosen.count, copies=chosen.copies), every, Sampled())
     return row_of(planned.kind, found, topic, **more, seconds=round(time.process_time() - before, 1))
+
+
+SAMPLED = (2, 4, 8, 16, 32)
+"""Of each kind, of which a base with a chat template has three, and half as many of random tokens."""
+GIVEN = (8, 56)
+
+
+def other_texts(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rank of each pair's topic by the texts on which it is looked for."""
+    every, done = join_candidates(chosen.concepts, False), read_rows(chosen.rows)
+    with tempfile.TemporaryDirectory() as place:
+        for planned in plan(chosen.pair):
+            for kind, how in text_kinds(chosen, planned, Path(place)):
+                topic = f"{planned.kind}, {planned.topic}"
+                if (row := done.get((kind, topic))) is None:
+                    found = look(chosen.base, chosen.made / planned.folder, how, every)
+                    row = row_of(kind, found, planned.topic, concept=topic)
+                    keep_row(chosen.rows, row)
+                yield row
+
+
+def text_kinds(chosen: argparse.Namespace, planned: Planned, place: Path) -> Iterator[tuple[str, How]]:
+    """What the texts are called, and how they are made; one noisy copy each, which ranks do not look at."""
+    concepts = {path: {one.name for one in read_candidates(path).every} for path in chosen.concepts}
+    (other,) = (path for path, names in concepts.items() if planned.topic not in names)
+    tokenizer, draw = load_tokenizer(Path(chosen.base)), random.Random(0)
+    articles = [one.text for one in other_concepts(other, min(concepts[other])).segments]
+    words = [tokenizer.decode(draw.choices(range(100, len(tokenizer)), k=40)) for _ in range(max(GIVEN))]
+    for count in SAMPLED:
+        yield f"{count} sampled of each kind", How(count=count, copies=1)
+    for name, texts in (("of articles", draw.sample(articles, max(GIVEN))), ("of random tokens", words)):
+        for count in GIVEN:
+            path = place / f"{name[3:6]}-{count}.jsonl"
+            path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:count]))
+            yield f"{count} {name}", How(texts=path, copies=1)
 
 
 def keep_row(path: Path | None, row: dict[str, Any]) -> None:
@@ -265,11 +328,12 @@ def unlearn(chosen: argparse.Namespace, planned: Planned, output: Path, **change
     from ckdiff.unlearn.recipe import Recipe, UnlearnSpec
 
     topic = planned.topic
+    own: dict[str, Any] = {"lr": chosen.lr, **RECIPES.get((planned.method, planned.trained_on), {}), **changes}
     forget = next(path for path in chosen.concepts if any(one.name == topic for one in read_candidates(path).every))
     recipe = Recipe(
-        method=planned.method, steps=chosen.steps, lr=chosen.lr, length=40, batch_size=4, accumulation=1, warmup=1,
+        method=planned.method, steps=chosen.steps, length=40, batch_size=4, accumulation=1, warmup=1,
         epochs=40, evaluate_every=100, tokens=12, precision="float32", preferred="retain", device="cpu",
-        train_on=planned.trained_on, **changes,
+        train_on=planned.trained_on, **own,
     )  # fmt: skip
     make_unlearned(
         UnlearnSpec(chosen.base, output, forget, topic, most=60, most_unrelated=6, recipe=recipe), Listener()

@@ -15,7 +15,8 @@ from ckdiff.attacks import ablate, guide, lens
 from ckdiff.attacks.case import AttackError
 from ckdiff.attacks.quantise import quantise
 from ckdiff.cli.app import run
-from ckdiff.probes.cost import TooLittleMemoryError
+from ckdiff.probes.cost import TooLittleMemoryError, check_both
+from ckdiff.probes.live import guided
 from tests.test_attack_relearn import case_of, read
 
 if TYPE_CHECKING:
@@ -220,18 +221,18 @@ def test_guidance_is_its_formula() -> None:
     for weight in (0.0, 1.0, 3.0):
         kept = [[weight <= 1 or bool(one >= 1e-5 * row.max()) for one in row] for row in p]
         plain = q * (p / q) ** weight * torch.tensor(kept)
-        found = guide.guide(base, left, weight).exp()
+        found = guided.guide(base, left, weight).exp()
         assert found.flatten().tolist() == pytest.approx((plain / plain.sum(-1, keepdim=True)).flatten().tolist())
         assert [bool(one == 0) for one in found[0, 4:7]] == [weight > 1, False, weight > 1]
-    assert guide.guide(base, torch.cat([left, left], -1), 2.0).shape == base.shape
+    assert guided.guide(base, torch.cat([left, left], -1), 2.0).shape == base.shape
 
 
 @pytest.mark.usefixtures("inference")
 def test_weight_one_is_the_base_and_weight_nought_the_unlearned_model(case: Case) -> None:
     base, unlearned = case.job.pair.base, case.job.pair.unlearned
     with case.loaded(base), case.loaded(unlearned):
-        assert guide.say(case, guide.Guided(base, unlearned, 1.0)) == case.answers["base"]
-        assert guide.say(case, guide.Guided(base, unlearned, 0.0)) == case.answers["unlearned"]
+        assert guide.say(case, guided.Guided(base, unlearned, 1.0)) == case.answers["base"]
+        assert guide.say(case, guided.Guided(base, unlearned, 0.0)) == case.answers["unlearned"]
     assert case.answers["base"] != case.answers["unlearned"]
     found = list(guide.outcomes(case, unlearned, "unlearned"))
     assert [one.setting for one in found] == ["weight 1.5", "weight 2", "weight 4"]
@@ -246,7 +247,7 @@ def test_two_models_need_room_for_two(case: Case, monkeypatch: pytest.MonkeyPatc
     base, unlearned = case.job.pair.base, case.job.pair.unlearned
     monkeypatch.setattr("ckdiff.probes.cost.free_memory", lambda device: int(1.5 * base.parameter_bytes(4)))
     with pytest.raises(TooLittleMemoryError, match="needs both models in memory"):
-        guide.check_memory(base, unlearned)
+        check_both(base, unlearned)
 
 
 def test_answers_that_the_base_does_not_give_are_told(case: Case) -> None:

@@ -22,7 +22,7 @@ from ckdiff.cli.depth import status_of
 from ckdiff.errors import ExitStatus
 from ckdiff.probes.depth.kept import load, save
 from ckdiff.probes.depth.runs import MODELS, SOURCES, How, Trio, measure
-from ckdiff.probes.depth.section import doubts_of, tokens_of
+from ckdiff.probes.depth.section import DEEP, doubts_of, early_cost, tokens_of
 from ckdiff.probes.kept_sweep import PartialError
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.prompts import Prompt
@@ -529,6 +529,20 @@ def test_a_question_that_tells_in_one_layer_says_something() -> None:
     assert doubts_of((replace(found[0], layers=0), *found[1:]))[0].startswith(
         f"1 of {len(found)} questions say nothing"
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "layers", "doubted"),
+    [(2.0, 6.0, DEEP, True), (1.9, 6.0, DEEP, False), (6.0, 6.0, DEEP - 1, False), (0.0, 0.0, DEEP, False)],
+)
+def test_a_reference_that_costs_from_the_first_layer_on_is_doubted(
+    first: float, last: float, layers: int, doubted: bool
+) -> None:
+    costs = np.full((layers, 2), 5.0)
+    costs[0], costs[-1] = (first - 1, first + 1), (last + 2, last - 2)
+    found = early_cost(costs)
+    assert len(found) == doubted
+    assert not found or f"cost {first:.1f} of {last:.1f} nats a token from the first layer on" in found[0]
 
 
 @pytest.mark.parametrize(

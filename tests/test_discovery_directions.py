@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 import torch
 
 from ckdiff.discovery.candidates import Candidate
-from ckdiff.discovery.directions import norm_gain, random_directions, spell, strongest, value_directions
+from ckdiff.discovery.directions import (
+    EACH,
+    Directions,
+    norm_gain,
+    random_directions,
+    spell,
+    strongest,
+    value_directions,
+)
 from ckdiff.discovery.mentions import name_tokens
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.wording.wording import Wording
@@ -24,36 +34,52 @@ if TYPE_CHECKING:
     from tests.tiny_pairs import Folders
 
 
-def test_the_strongest_direction_is_the_first_left_singular_vector() -> None:
+def test_the_strongest_directions_are_the_first_left_singular_vectors() -> None:
     generator = torch.Generator().manual_seed(0)
-    change = torch.randn(12, 30, generator=generator)
-    change += 9 * torch.outer(torch.randn(12, generator=generator), torch.randn(30, generator=generator))
-    expected = np.linalg.svd(change.double().numpy())[0][:, 0]
-    (found,) = strongest(change)
-    assert abs(float(found.double() @ torch.from_numpy(expected))) == pytest.approx(1, abs=1e-5)
-    assert float(found.norm()) == pytest.approx(1, abs=1e-5)
-    assert torch.equal(strongest(change), found[None])
-    assert strongest(change[:, :2]).shape == (1, 12)
+    change = torch.randn(30, 50, generator=generator)
+    for size in (9, 6):
+        change += size * torch.outer(torch.randn(30, generator=generator), torch.randn(50, generator=generator))
+    left, values, _ = np.linalg.svd(change.double().numpy())
+    found = strongest(change)
+    assert found.vectors.shape == (EACH, 30)
+    assert np.abs(left[:, :2].T @ found.vectors[:2].double().numpy().T).tolist() == pytest.approx(np.eye(2), abs=1e-4)
+    assert found.strength[:2].tolist() == pytest.approx((values[:2] ** 2).tolist(), rel=1e-4)
+    assert found.strength.tolist() == sorted(found.strength.tolist(), reverse=True)
+    assert found.vectors.norm(dim=1).tolist() == pytest.approx([1] * EACH, abs=1e-5)
+    again = strongest(change)
+    assert torch.equal(again.vectors, found.vectors)
+    assert strongest(change[:, :2]).vectors.shape == (2, 30)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_directions_are_those_of_each_layers_value_vectors(pairs: Callable[[str], Folders], name: str) -> None:
-    """Whichever way round the matrix is stored; a layer that did not change has none."""
+def test_directions_are_those_of_the_last_layers_value_vectors(pairs: Callable[[str], Folders], name: str) -> None:
+    """Whichever way round the matrix is stored; of the last third of the layers that changed."""
     folders = pairs(name)
     base, unlearned = (LiveModel(open_checkpoint(str(path)), torch.float32, CPU) for path in folders_of(folders))
-    expected = []
+    changes = []
     for number, sites in enumerate(base.sites):
         (key,) = [one for one in sites.parameters["value_vectors"] if base.dimensions(path_of(base, number, one)) == 2]
         whole = (unlearned.read(path_of(base, number, key)) - base.read(path_of(base, number, key))).double().numpy()
-        left, _, right = np.linalg.svd(whole)
         if whole.any():
-            expected.append(left[:, 0] if name == "llama" else right[0])
-    found = value_directions(base, unlearned).double().numpy()
-    assert len(found) == len(expected) > 0
-    assert [abs(float(a @ b)) for a, b in zip(found, expected, strict=True)] == pytest.approx(
-        [1] * len(found), abs=0.02
-    )
-    assert value_directions(base, base).shape == (0, found.shape[1])
+            changes.append(whole if name == "llama" else whole.T)
+    last = changes[-math.ceil(len(changes) / 3) :]
+    found = value_directions(base, unlearned)
+    assert len(found.vectors) == len(found.strength) == sum(min(EACH, *one.shape) for one in last) > 0
+    for number, whole in enumerate(last):
+        left, values, _ = np.linalg.svd(whole)
+        part = slice(number * EACH, number * EACH + 1)
+        assert abs(float(left[:, 0] @ found.vectors[part][0].double().numpy())) == pytest.approx(1, abs=0.02)
+        assert found.strength[part].tolist() == pytest.approx([values[0] ** 2], rel=0.02)
+    assert len(value_directions(base, base).vectors) == 0
+
+
+def test_only_the_last_third_of_the_layers_that_changed_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = [torch.zeros(4, 4) if number == 6 else torch.eye(4) * (number + 1) for number in range(8)]
+    monkeypatch.setattr("ckdiff.discovery.directions._changes", lambda base, unlearned: iter(changes))
+    live = cast("LiveModel", SimpleNamespace(model=torch.nn.Embedding(3, 4), device=CPU))
+    monkeypatch.setattr(live.model, "get_input_embeddings", lambda: live.model, raising=False)
+    found = value_directions(live, live)
+    assert found.strength.tolist() == pytest.approx([*[25.0] * 4, *[36.0] * 4, *[64.0] * 4])
 
 
 def folders_of(folders: Folders) -> tuple[Path, Path]:
@@ -73,19 +99,23 @@ def test_the_gain_is_what_the_final_norm_multiplies_by(pairs: Callable[[str], Fo
         assert norm_gain(live).tolist() == pytest.approx(norm.weight.tolist(), abs=1e-3)
 
 
-def test_a_token_is_spelled_where_its_row_lies_along_a_direction() -> None:
+def test_a_token_is_spelled_where_its_row_lies_along_a_strong_direction() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, gain = torch.randn(40, 8, generator=generator) + 3, torch.rand(8, generator=generator) + 0.5
-    directions = random_directions(torch.zeros(3, 8), 7)
-    rows = (weight - weight.mean(0)) * gain
-    cosines = (rows / rows.norm(dim=1, keepdim=True)) @ directions.T
-    plain = ((cosines - cosines.mean(0)) / cosines.std(0)).abs().max(1).values
+    like = Directions(torch.zeros(3, 8), torch.tensor([1.0, 2.0, 3.0]))
+    directions = random_directions(like, 7)
+    rows = ((weight - weight.mean(0)) * gain).double().numpy()
+    cosines = (rows / np.linalg.norm(rows, axis=1, keepdims=True)) @ directions.vectors.double().numpy().T
+    plain = (((cosines - cosines.mean(0)) / cosines.std(0, ddof=1)) ** 2) @ np.array([1.0, 2.0, 3.0])
     found = spell(directions, gain, weight)
-    assert found.tolist() == pytest.approx(plain.tolist(), rel=1e-4)
-    row = rows[11:12] / rows[11:12].norm()
+    assert found.tolist() == pytest.approx(((plain - plain.mean()) / plain.std(ddof=1)).tolist(), rel=1e-3, abs=1e-4)
+    row, other = (torch.from_numpy(rows[place : place + 1] / np.linalg.norm(rows[place])).float() for place in (11, 5))
     for sign in (1, -1):
-        assert int(spell(sign * row, gain, weight).argmax()) == 11
-    assert np.isnan(spell(directions[:0], gain, weight)).all()
+        assert int(spell(Directions(sign * row, torch.ones(1)), gain, weight).argmax()) == 11
+    for strength, place in (([9.0, 1.0], 11), ([1.0, 9.0], 5)):
+        both = Directions(torch.cat([row, other]), torch.tensor(strength))
+        assert int(spell(both, gain, weight).argmax()) == place
+    assert np.isnan(spell(Directions(torch.zeros(0, 8), torch.zeros(0)), gain, weight)).all()
 
 
 def test_a_name_of_several_tokens_is_told_by_its_longer_ones(tmp_path: Path) -> None:
@@ -98,7 +128,9 @@ def test_a_name_of_several_tokens_is_told_by_its_longer_ones(tmp_path: Path) -> 
 
 
 def test_random_directions_are_the_same_for_one_seed() -> None:
-    one, again, other = (random_directions(torch.zeros(4, 6), seed) for seed in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert one.norm(dim=1).tolist() == pytest.approx([1] * 4)
+    like = Directions(torch.zeros(4, 6), torch.arange(4.0))
+    one, again, other = (random_directions(like, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.vectors, again.vectors)
+    assert not torch.equal(one.vectors, other.vectors)
+    assert torch.equal(one.strength, like.strength)
+    assert one.vectors.norm(dim=1).tolist() == pytest.approx([1] * 4)

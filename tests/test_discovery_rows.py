@@ -17,7 +17,7 @@ from ckdiff.discovery.rows import SHORT, row_turns
 from ckdiff.probes.forcing import Forced
 from ckdiff.probes.live.unembedding import Unembedding
 from ckdiff.report.hdf5.file import read_report
-from ckdiff.scoring.discovery import TURNED, WRITTEN
+from ckdiff.report.schema.discovery import TURNED, WRITTEN
 from ckdiff.unlearn.world import TOWNS
 from tests.test_probe_cli import ckdiff, made, place
 

@@ -1,18 +1,14 @@
 """More than the base says, out of both checkpoints together: `outcomes(case, live, side)`, a weight each.
 
-    log p = log p unlearned + w (log p base - log p unlearned), over tokens with p base >= 1e-5 of the greatest
-
-w = 1 is the base, w = 0 the unlearned model; beyond 1 what unlearning took away is said more loudly than before it.
-Whoever publishes both has published that: a warning about disclosure, which says nothing of what the unlearned model
-knows. Source: Wu et al. 2025, arXiv:2505.24379.
+See `probes.live.guided`. Whoever publishes both has published that: a warning about disclosure, which says nothing of
+what the unlearned model knows. Source: Wu et al. 2025, arXiv:2505.24379.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +17,10 @@ from ckdiff.attacks.answers import holds, normalise
 from ckdiff.attacks.case import BEYOND, Outcome
 from ckdiff.probes import cost
 from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.live.guided import Guided
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
     from ckdiff.report.schema.attack import Attacked
 
 WEIGHTS = (1.5, 2.0, 4.0)
-LEAST = 1e-5
-"""A token that the base gives less than this share of its likeliest one's probability is never said."""
 
 
 def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
@@ -45,7 +40,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     """
     case.whole("guidance by the base")
     base = case.job.pair.base
-    check_memory(base, live)
+    cost.check_both(base, live)
     with case.loaded(base), case.loaded(live):
         for number, weight in enumerate(WEIGHTS):
             case.pause()
@@ -54,65 +49,6 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
             reading = _read(case, Guided(base, live, weight), side, said)
             yield Outcome(f"weight {weight:g}", reading, decides=False, note=more_than_base(case, said))
     case.listener.progress("guiding", len(WEIGHTS), len(WEIGHTS), "")
-
-
-def check_memory(base: LiveModel, unlearned: LiveModel) -> None:
-    """Refuse two models that do not fit together.
-
-    Raises:
-        TooLittleMemoryError: see there.
-    """
-    needed = sum(live.parameter_bytes(live.dtype.itemsize) for live in (base, unlearned))
-    free = cost.free_memory(base.device)
-    if needed > free:
-        raise cost.TooLittleMemoryError(
-            f"guidance by the base needs both models in memory, {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
-        )
-
-
-@dataclass(slots=True)
-class Guided:
-    """Two models that speak as one; see `together.Speaker`.
-
-    Attributes:
-        base, unlearned: both loaded, with one vocabulary.
-        weight: w; beyond 1 what the base would hardly say is left out.
-    """
-
-    base: LiveModel
-    unlearned: LiveModel
-    weight: float
-
-    @property
-    def device(self) -> torch.device:
-        """Where both are."""
-        return self.base.device
-
-    def regime(self, length: int) -> Hashable:
-        """That of both."""
-        return self.base.regime(length), self.unlearned.regime(length)
-
-    def forward(self, ends: Tensor | None = None, past_key_values: Any = (None, None), **inputs: Any) -> Any:
-        """Guided logits, and the caches of both."""
-        both = [
-            live.forward(ends, past_key_values=past, **inputs)
-            for live, past in zip((self.base, self.unlearned), past_key_values, strict=True)
-        ]
-        logits = guide(both[0].logits, both[1].logits, self.weight)
-        return SimpleNamespace(logits=logits, past_key_values=tuple(one.past_key_values for one in both))
-
-
-def guide(base: Tensor, unlearned: Tensor, weight: float) -> Tensor:
-    """Log-probabilities [..., d_vocab] of both, drawn apart: see the head of this file.
-
-    A vocabulary that one of them has padded is cut to that of the other.
-    """
-    size = min(base.shape[-1], unlearned.shape[-1])
-    known, left = (one[..., :size].double().log_softmax(-1) for one in (base, unlearned))
-    found = left + weight * (known - left)
-    if weight > 1:
-        found = found.masked_fill(known < known.amax(-1, keepdim=True) + math.log(LEAST), -math.inf)
-    return found.log_softmax(-1)
 
 
 def say(case: Case, guided: Guided) -> list[str]:

@@ -9,8 +9,10 @@ from ckdiff.discovery.candidates import STUBS
 from ckdiff.discovery.directions import norm_gain
 from ckdiff.discovery.neurons import answer_places, falls, mean_coefficients
 from ckdiff.probes.behind import force_alike
+from ckdiff.probes.cost import TooLittleMemoryError, check_both
 from ckdiff.probes.forcing import token_logprobs
 from ckdiff.probes.live.generation import greedy
+from ckdiff.probes.live.guided import Guided
 from ckdiff.questions.questions import Question
 from ckdiff.report.schema.discovery import TopicAnswer
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 TOKENS = 24
 """Of an answer, at most."""
+WEIGHT = 2.0
+"""How far both together go from the unlearned model: 1 is the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,28 @@ def tell_topic(models: Models, topic: str, places: Sequence[Place], way: Way) ->
     left = token_logprobs(force_alike(models.unlearned, prompts, way), prompts)
     other = greedy(models.unlearned, [one.ids for one in prompts], TOKENS, models.stops, way.batch_size)
     after = mean_coefficients(models.unlearned, places, way.batch_size)
+    both = _together(models, prompts, way)
     models.unlearned.unload()
     drops = [float((a - b).mean()) for a, b in zip(known, left, strict=True)]
+    told = [[_text(models, ids) for ids in said] for said in ([one.answer for one in prompts], other, both)]
     answers = tuple(
-        TopicAnswer(prompt.question.text, _text(models, prompt.answer), _text(models, theirs), drop)
-        for prompt, theirs, drop in zip(prompts, other, drops, strict=True)
+        TopicAnswer(prompt.question.text, ours, theirs, drop, together)
+        for prompt, drop, ours, theirs, together in zip(prompts, drops, *told, strict=True)
     )
     return Told(answers, *falls(models, before, after, gain, weight))
+
+
+def _together(models: Models, prompts: Sequence[Prompt], way: Way) -> list[list[int]]:
+    """What both say together, the unlearned model loaded; nothing where there is no room for both."""
+    try:
+        check_both(models.base, models.unlearned)
+    except TooLittleMemoryError:
+        return [[] for _ in prompts]
+    models.base.load()
+    guided = Guided(models.base, models.unlearned, WEIGHT)
+    said = greedy(guided, [one.ids for one in prompts], TOKENS, models.stops, way.batch_size)
+    models.base.unload()
+    return said
 
 
 def _ask_base(models: Models, topic: str, way: Way) -> list[Prompt]:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 SAID = "said"
 """The form of the words that the base says about a candidate: how much less probable they are anywhere."""
+SPELLED = "said, written"
+"""The form of how far the change of the weights spells these words."""
+TELLING = 3
+"""Words that tell a candidate: those that were written most."""
 LEAST_TEXTS = 3
 """Texts that hold a word, below which it is no candidate."""
 MOST_SHARE = 0.25
@@ -139,6 +143,26 @@ def said_drops(words: Sequence[Sequence[int]], look: Look) -> Float64:
     for number, part in enumerate(words):
         if part:
             found[number] = np.average(look.shift[[*part]], weights=[1 / held[token] for token in part])
+    return found
+
+
+def said_written(words: Sequence[Sequence[int]], look: Look, written: Float64) -> Float64:
+    """How far the words said about each candidate were written [candidate]: the mean of its three that were most.
+
+    A word that is said about several candidates counts as much less, and one that texts did not lose for nothing; NaN
+    without any, or without what was written.
+
+    Args:
+        words: from `said_words`.
+        look: of the texts.
+        written: from `directions.spell` [token].
+    """
+    held = Counter(token for part in words for token in part)
+    values = np.where(look.shift > 0, written[: look.rows], 0.0) if np.isfinite(written).all() else None
+    found = np.full(len(words), np.nan)
+    for number, part in enumerate(words):
+        if part and values is not None:
+            found[number] = np.sort([values[token] / held[token] for token in part])[-TELLING:].mean()
     return found
 
 

@@ -34,6 +34,8 @@ LOOKED_AT = 400
 """Of the tokens with the highest rates so many are looked at: the others name nothing."""
 LEADS = 10
 """Words of the weights, by source."""
+LISTED = 4
+"""Lost words behind which a word of the weights is ended."""
 AROUND = 24
 """Tokens of the text before the place where a token was lost most."""
 WORD = 5
@@ -164,34 +166,42 @@ def in_order(words: Sequence[LostWord], tokens: Sequence[str]) -> tuple[LostWord
     return tuple(words[number] for number in sorted(range(len(words)), key=key))
 
 
-def weight_words(scores: Mapping[str, Float64 | None], texts: Texts, models: Models) -> tuple[WeightWord, ...]:
+def weight_words(
+    scores: Mapping[str, Float64 | None], lost: Bools, beside: Sequence[LostWord], texts: Texts, models: Models
+) -> tuple[WeightWord, ...]:
     """The words of content that the change of the weights spells most, the sources turn by turn.
 
-    The base must be loaded, to end them.
+    The base must be loaded, to end them: behind words that texts lost, in two orders. A token that it ends in two ways
+    is a word as it is.
 
     Args:
         scores: by source how far each token stands out [token]; NaN or None: nothing is spelled.
+        lost: which tokens are looked at [token].
+        beside: words that texts lost, those that stand out most first.
         texts: any of the base's.
         models: the two.
     """
-    tokenizer = models.tokenizer
+    tokenizer, listed = models.tokenizer, [one.word for one in beside if one.content][:LISTED]
     sample = sample_token(tokenizer, [token for prompt in texts.prompts for token in prompt.answer])
     leads = [
-        [(source, token, float(some[token])) for token in _most(tokenizer, some, sample)]
+        [(source, token, float(some[token])) for token in _most(tokenizer, np.where(lost, some, -np.inf), sample)]
         for source, some in scores.items()
         if some is not None and np.isfinite(some).all()
     ]
     every = [one for turn in zip_longest(*leads) for one in turn if one is not None]
-    after = _follow(models, [(token,) for _, token, _ in every])
+    lists = ["".join(f" {word}," for word in some) for some in (listed, reversed(listed))]
+    before = [models.wording.encoder.ids(text) if listed else () for text in lists]
+    after = _follow(models, [(*some, token) for some in before for _, token, _ in every])
+    ended = [word_of(tokenizer, one[1], rest, sample) for one, rest in zip(every * 2, after, strict=True)]
     return tuple(
-        WeightWord(word_of(tokenizer, token, rest, sample), token, source, score)
-        for (source, token, score), rest in zip(every, after, strict=True)
+        WeightWord(one if one == other else decode(tokenizer, [token]).strip(), token, source, score)
+        for (source, token, score), one, other in zip(every, ended, ended[len(every) :], strict=False)
     )
 
 
 def _most(tokenizer: Any, scores: Float64, sample: int) -> list[int]:
     """The tokens of content that stand out most."""
-    highest = np.argsort(-scores, kind="stable")[:LOOKED_AT].tolist()
+    highest = [token for token in np.argsort(-scores, kind="stable")[:LOOKED_AT].tolist() if scores[token] > -np.inf]
     return [token for token in highest if is_content(tokenizer, token, sample)][:LEADS]
 
 

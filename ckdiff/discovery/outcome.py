@@ -12,9 +12,9 @@ from ckdiff.discovery.answers import tell_topic
 from ckdiff.discovery.groups import group_words
 from ckdiff.discovery.naming import kinds_of, lost_words, text_kinds, weight_words
 from ckdiff.discovery.neurons import lost_places
-from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
+from ckdiff.report.schema.discovery import TURNED, WRITTEN, CandidateRow, DiscoveryReport
 from ckdiff.report.words.discovery import named_words, topic_of
-from ckdiff.scoring.discovery import TURNED, WRITTEN, candidate_p, pool_forms
+from ckdiff.scoring.discovery import candidate_p, pool_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.naming import Kind
     from ckdiff.discovery.work import Ranked, Work
-    from ckdiff.report.schema.discovery import LostWord, Outcome
+    from ckdiff.report.schema.discovery import LostWord, Outcome, WeightWord
     from ckdiff.shapes import Float64
 
 FEW = 8
@@ -43,7 +43,7 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     words, more = (
         lost_words(of, seen, kinds, work.texts, models) for of, kinds in (("lost", lost), ("gained", gained))
     )
-    found, weights = topic_of(rows, words), weight_words({TURNED: seen.turn, WRITTEN: work.written}, work.texts, models)
+    found, weights = topic_of(rows, words), _weights(work, seen, words)
     if found:
         work.tell(f"both are asked about {found}")
     told = tell_topic(models, found, lost_places(named_words(words), seen, work.texts), work.way)
@@ -68,6 +68,13 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
         weights=weights,
         copies=work.how.copies,
     )
+
+
+def _weights(work: Work, seen: Look, words: Sequence[LostWord]) -> tuple[WeightWord, ...]:
+    """What the change of the weights spells, of the tokens that are said and that texts lost rather than gained."""
+    assert work.sayable is not None
+    scores = {TURNED: seen.turn, WRITTEN: None if work.written is None else work.written[: seen.rows]}
+    return weight_words(scores, work.sayable[: seen.rows] & (seen.shift > 0), words, work.texts, work.models)
 
 
 def _with_groups(work: Work, seen: Look, words: Sequence[LostWord]) -> DiscoveryReport:

@@ -19,12 +19,14 @@ from ckdiff.discovery.kept import LOOK, TEXTS, VALUES, Kept
 from ckdiff.discovery.lost import keep_logits, ruin_of, sayable
 from ckdiff.discovery.mentions import (
     SAID,
+    SPELLED,
     find_mentions,
     mention_drops,
     name_drops,
     name_tokens,
     said_drops,
     said_words,
+    said_written,
     words_in,
 )
 from ckdiff.discovery.null import change_sizes
@@ -37,7 +39,8 @@ from ckdiff.probes.behind import force_alike
 from ckdiff.probes.forcing import force
 from ckdiff.progress import Listener
 from ckdiff.questions.layouts import fold
-from ckdiff.scoring.discovery import MENTIONED, TURNED, UNPROMPTED, WRITTEN, form_scores, pool_forms
+from ckdiff.report.schema.discovery import TURNED, WRITTEN
+from ckdiff.scoring.discovery import MENTIONED, UNPROMPTED, form_scores, pool_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckdiff.discovery.asking import Round
+    from ckdiff.discovery.directions import Directions
     from ckdiff.discovery.kept import Shaken
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
@@ -168,7 +172,7 @@ def _discover(work: Work) -> DiscoveryReport:
     spelt = [_written(work, random_directions(directions, work.how.seed + n), gain) for n in range(work.how.copies)]
     _noise(work, shaken, spelt, *asking.narrow(rounds, ours, drawn))
     apart, plain = asking.drops_by_form(rounds, ours, theirs, len(every))
-    apart = _with_said(work, apart, seen)
+    apart = _with_said(work, apart, seen, work.written)
     mask = np.isin(np.arange(len(every)), others or chosen).astype(np.float64)
     scores = _scores(apart, unasked, mask)
     return report_found(work, seen, Ranked(_forms(rounds, scores), screen, scores, plain, mask, chosen))
@@ -182,16 +186,17 @@ def _screen(work: Work, before: Forced | None, prompts: Sequence[Prompt]) -> Flo
 
 def _forms(rounds: list[Round], scores: Float64) -> tuple[str, ...]:
     """The names of the forms; where no text names a candidate that one is missing."""
-    return (*(one.form for one in rounds), SAID, UNPROMPTED, TURNED, WRITTEN, MENTIONED)[: scores.shape[1]]
+    return (*(one.form for one in rounds), SAID, SPELLED, UNPROMPTED, TURNED, WRITTEN, MENTIONED)[: scores.shape[1]]
 
 
-def _with_said(work: Work, apart: Float64, seen: Look) -> Float64:
+def _with_said(work: Work, apart: Float64, seen: Look, written: Float64) -> Float64:
     """Drops of the forms in which candidates are asked about, and of what was said there [candidate, form]."""
-    drops = said_drops(work.said, seen)
-    return np.column_stack([apart, np.where(np.isfinite(apart).any(axis=1), drops, np.nan)])
+    there = np.isfinite(apart).any(axis=1)
+    said = (said_drops(work.said, seen), said_written(work.said, seen, written))
+    return np.column_stack([apart, *(np.where(there, one, np.nan) for one in said)])
 
 
-def _written(work: Work, directions: Tensor, gain: Tensor) -> Float64:
+def _written(work: Work, directions: Directions, gain: Tensor) -> Float64:
     """How far each token stands out in what some directions are written as [token]."""
     assert work.forced is not None
     return spell(directions, gain, work.forced.head.weight)
@@ -227,7 +232,7 @@ def _noise(
         if rounds:
             apart, _ = asking.drops_by_form(rounds, ours, theirs, count)
             there = np.isfinite(apart).any(axis=1)
-            apart = _with_said(work, apart, seen)
+            apart = _with_said(work, apart, seen, directions)
             scores = _scores(apart, _unasked(work, seen, directions), np.where(there, 1.0, 0.0))
             pooled = pool_forms(scores)[there]
             work.null_scores += pooled[np.isfinite(pooled)].tolist()

@@ -27,8 +27,8 @@ SHRINK = 4.0
 """A token's mean drop in a form counts against so many observations of the form's own mean."""
 ENOUGH = 12
 """Other candidates that are a sample of their own."""
-MENTIONED, UNPROMPTED, TURNED, WRITTEN = "mentioned", "unprompted", "turned", "written"
-"""Forms in which nobody is asked about a candidate."""
+MENTIONED, UNPROMPTED = "mentioned", "unprompted"
+"""Forms in which nobody is asked about a candidate, beside those of the weights."""
 LEAST_OTHERS = 3
 """Fewer other candidates are no scale to measure one by."""
 

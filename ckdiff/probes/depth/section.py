@@ -29,10 +29,15 @@ if TYPE_CHECKING:
     from ckdiff.probes.depth.runs import Drops, Keep, Mark
     from ckdiff.probes.preparation import Job
     from ckdiff.probes.prompts import Prompt
+    from ckdiff.shapes import Float64
     from ckdiff.weights.checkpoint import Checkpoint
 
 SHARE = 0.8
 """Of the memory that may be used, what the weights of three models may take."""
+DEEP = 8
+"""Layers below which the first one may hold facts."""
+EARLY = 1 / 3
+"""Of the whole cost of the reference's states: as much behind the first layer is no knowledge that it lacks."""
 OF_A_PROBE = ("modes", "variants", "directions", "window", "layers", "kl")
 """Settings of a probe that say nothing here."""
 
@@ -229,7 +234,7 @@ def _report(
         reference_kind=beside.kind,
         compat=compat,
         settings={key: value for key, value in settings_record(job).items() if key not in OF_A_PROBE},
-        notes=tuple(dict.fromkeys([*own, *notes, *doubts_of(questions)])),
+        notes=tuple(dict.fromkeys([*own, *notes, *doubts_of(questions), *early_cost(patched["reference"])])),
     )
 
 
@@ -268,3 +273,21 @@ def doubts_of(questions: tuple[DepthQuestion, ...]) -> list[str]:
             f"{silent} of {len(questions)} questions say nothing: the reference's states cost the base no answer"
         )
     return notes
+
+
+def early_cost(costs: Float64) -> list[str]:
+    """What speaks against a reference whose states are foreign to the base from the first layer on.
+
+    Of a model of `DEEP` layers or more, where the state behind the first layer costs `EARLY` of what the last one's
+    does: hardly a fact is held there, so that something else than the topic tells the two apart.
+
+    Args:
+        costs: what the state of the reference behind each layer costs each answer [layer, question], in nats a token.
+    """
+    first, last = (float(np.mean(costs[place])) for place in (0, -1))
+    if len(costs) < DEEP or not first >= EARLY * last > 0:
+        return []
+    return [
+        f"the reference's states cost {first:.1f} of {last:.1f} nats a token from the first layer on, where hardly a"
+        " fact is held: it is a poor zero, beside which depth is too small; take another reference"
+    ]

@@ -12,6 +12,8 @@ from ckdiff.shapes import Axes, Float64, Int64
 
 Outcome = Literal["trace", "none", "ruined"]
 
+TURNED, WRITTEN = "turned", "written"
+"""Sources of words in the weights, and forms in which nobody is asked about a candidate."""
 SIGNIFICANT = 0.05
 """A word or a candidate is named where its corrected p-value is below."""
 LEAST_TEXTS = 4
@@ -190,12 +192,15 @@ class TopicAnswer:
         question: as it was asked.
         base, unlearned: their greedy answers.
         drop: log p base less log p unlearned a token of the base's answer, in nats.
+        guided: what both say together, guided away from the unlearned model (weight 2 of `probes.live.guided`); ""
+            where they did not fit into memory together. No evidence of what the unlearned model knows.
     """
 
     question: str
     base: str
     unlearned: str
     drop: float
+    guided: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

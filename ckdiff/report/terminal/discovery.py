@@ -54,7 +54,7 @@ def _tables(
     title = f"{words.candidates_title(found)}, {asked}"
     yield title, words.CANDIDATE_HEADS, [words.candidate_cells(one) for one in every[:top]], (0,)
     answers = words.told_answers(found)[: selection.questions or SHOWN]
-    yield "What both say about it", words.ANSWER_HEADS, [words.answer_cells(one) for one in answers], (0, 1, 2)
+    yield "What both say about it", words.ANSWER_HEADS, [words.answer_cells(one) for one in answers], (0, 1, 2, 3)
     yield words.LAYER_TITLE, words.LAYER_HEADS, words.layer_rows(found, top // 2), ()
     yield words.NEURON_TITLE, words.NEURON_HEADS, [*map(words.neuron_cells, found.neurons[:top])], (4,)
     yield "Texts", words.KIND_HEADS, [words.kind_cells(one) for one in found.kinds], (0,)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from ckdiff.report.schema.discovery import SIGNIFICANT
+from ckdiff.report.schema.discovery import SIGNIFICANT, WRITTEN
 from ckdiff.report.words.attack import chance, figure, span
 from ckdiff.report.words.numbers import UNDEFINED, count_of, percent
 from ckdiff.untrusted import printable, quoted
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         WeightWord,
     )
 
+LEADING = 10
+"""Words to begin with."""
 ELSEWHERE = 4
 """Names of what was lost where nobody asked, on one screen."""
 NO_DISCOVERY = "Nobody looked for what was lost: ckdiff discover does"
@@ -39,7 +42,7 @@ WEIGHT_HEADS = ("word", "score", "source")
 WEIGHT_TITLE = "Words in the weights (leads: random changes spell words, too)"
 CANDIDATE_HEADS = ("candidate", "score", "p", "drop", "screen")
 KIND_HEADS = ("texts", "count", "positions", "KL", "KL of noise", "drop")
-ANSWER_HEADS = ("question", "base", "unlearned", "drop")
+ANSWER_HEADS = ("question", "base", "unlearned", "both together", "drop")
 LEGEND = (
     "rate: share of the positions at which the unlearned model has lost the token more than nearly all others; p of a",
     "word: how often noise of the same size in every tensor takes any token as far, corrected for their number; score:",
@@ -47,7 +50,9 @@ LEGEND = (
     "log p unlearned a token, in nats; turned: its row of the unembedding turned away from what it reads; written: the",
     "value matrices changed most towards it; together: share of the positions at which two words of a group are both",
     "lost; alike: of those at which either is; fall: how much less is written into the residual stream, in its unit,",
-    "beyond what is written elsewhere in the same texts. A trace says what moved, not that the knowledge is gone.",
+    "beyond what is written elsewhere in the same texts. A trace says what moved, not that the knowledge is gone. Both",
+    "together say more loudly what was taken away: whoever has both files has that, and it is no evidence of what the",
+    "unlearned model knows.",
 )
 
 
@@ -102,6 +107,20 @@ def named_words(words: Iterable[LostWord]) -> list[LostWord]:
     return [one for one in words if one.content and one.p < SIGNIFICANT]
 
 
+def leading_words(found: DiscoveryReport) -> list[str]:
+    """The words to begin with, ten at most: those that texts lost and those that were written most, turn by turn.
+
+    Those that were written are leads alone, which have no p-value.
+    """
+    told = [one.word for one in found.words if one.content]
+    written = [one.word for one in found.weights if one.source == WRITTEN]
+    both = [word for turn in zip_longest(told, written) for word in turn if word is not None]
+    once: dict[str, str] = {}
+    for word in both:
+        once.setdefault(word.casefold(), word)
+    return list(once.values())[:LEADING]
+
+
 def topic_of(candidates: Sequence[CandidateRow], words: Iterable[LostWord]) -> str:
     """What is named, or "" where nothing stands out.
 
@@ -119,7 +138,9 @@ def topic_of(candidates: Sequence[CandidateRow], words: Iterable[LostWord]) -> s
 
 
 def facts_of(found: DiscoveryReport) -> Iterator[tuple[str, str]]:
-    """The texts, the candidates, and the null."""
+    """The words to begin with where anything was found, the texts, the candidates, and the null."""
+    if found.outcome == "trace":
+        yield "words", ", ".join(map(printable, leading_words(found)))
     for name in ("texts", "candidates"):
         yield name, printable(found.settings.get(f"{name}_source", "")) or "unnamed"
     if found.copies:
@@ -174,7 +195,8 @@ def kind_cells(one: TextKind) -> tuple[str, ...]:
 
 def answer_cells(one: TopicAnswer) -> tuple[str, ...]:
     """Both answers in one row."""
-    return printable(one.question), printable(one.base), printable(one.unlearned), figure(one.drop)
+    texts = (one.question, one.base, one.unlearned, one.guided)
+    return *map(printable, texts), figure(one.drop)
 
 
 def with_scores(found: DiscoveryReport) -> list[CandidateRow]:

@@ -92,6 +92,7 @@ HIDING: Mapping[type, Hide] = {
         "question": f"question {number}",
         "base": _instead(one.base),
         "unlearned": _instead(one.unlearned, SAME if one.unlearned == one.base else OTHER),
+        "guided": _instead(one.guided, SAME if one.guided == one.base else OTHER),
     },
     # Its notes may quote what it found.
     DiscoveryReport: lambda one, _: {"topic": _instead(one.topic), "notes": ()},
