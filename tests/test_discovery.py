@@ -24,7 +24,7 @@ from ckdiff.cli.discover import status_of, write_questions
 from ckdiff.cli.options import Output
 from ckdiff.cli.session import Session
 from ckdiff.discovery import asking
-from ckdiff.discovery.candidates import FORMS, Candidate, known_topics, read_candidates
+from ckdiff.discovery.candidates import FORMS, Candidate, Candidates, known_topics, read_candidates
 from ckdiff.discovery.lost import Look, look, most_of, sayable
 from ckdiff.discovery.mentions import (
     find_mentions,
@@ -39,8 +39,10 @@ from ckdiff.discovery.naming import in_order, kinds_of, stand_out
 from ckdiff.discovery.null import change_sizes, noise
 from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.readers import speak
+from ckdiff.discovery.section import run
 from ckdiff.discovery.texts import Sampling, Texts, random_texts, sampled_texts
 from ckdiff.discovery.words import begins_word, first_token, is_content, word_of
+from ckdiff.discovery.work import How
 from ckdiff.probes.forcing import Way, force
 from ckdiff.probes.live.model import LiveModel
 from ckdiff.probes.prompts import Prompt
@@ -73,7 +75,7 @@ from tests.tiny_pairs import CPU, prompts_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckdiff.report.schema.discovery import CandidateRow
+    from ckdiff.report.schema.discovery import CandidateRow, DiscoveryReport
     from ckdiff.shapes import Float64
     from tests.test_probe_cli import Run
     from tests.tiny_pairs import Folders
@@ -724,12 +726,51 @@ def test_many_candidates_are_screened_by_kl_from_their_names_on(models: Any, mad
 def test_the_best_are_asked_about_and_measured_by_others_that_were_drawn() -> None:
     screen = np.arange(200.0)
     chosen, others = asking.choose(screen, 0, [3, 199])
-    best = {*range(184, 200), 3}
+    screen[5] = math.nan
+    best = {*range(192, 200), 3}
     assert {*chosen} - {*others} == best
     assert len(others) == 16
     assert not {*others} & best
     assert asking.choose(screen, 0, [3, 199]) == (chosen, others)
     assert asking.choose(screen, 1, [3, 199])[1] != others
+
+
+def test_who_stands_out_where_nobody_is_asked_comes_first_whatever_the_form() -> None:
+    spread = np.linspace(-1, 1, 12)
+    unasked = np.stack([spread, np.roll(spread, 3), np.full(12, np.nan)], axis=1)
+    unasked[4] = 0.5, 9.0, np.nan
+    unasked[7] = np.nan
+    plain = pool_forms(form_scores(unasked, np.ones(12)))
+    found = asking.best_unasked(unasked)
+    assert found[0] == 4
+    assert found[-1] == 7
+    assert found[:-1] == sorted(set(range(12)) - {7}, key=lambda number: -plain[number])
+
+
+def test_of_many_candidates_those_are_screened_that_tell_most_unasked(
+    models: Any, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckdiff.discovery.section.RUINED", math.inf)
+    monkeypatch.setattr(asking, "SCREENED", 4)
+    monkeypatch.setattr(asking, "NARROWED", 5)
+    monkeypatch.setattr(asking, "FINALISTS", 1)
+    monkeypatch.setattr(asking, "UNASKED", 2)
+    monkeypatch.setattr(asking, "OTHERS", 4)
+    names = [*TOWNS, "founded", "sold", "rules", "who", "is", "what"]
+    some = Candidates(tuple(map(Candidate, names)), "")
+    models.base.unload()
+    found = run(models, How(count=4, length=12, copies=1), some)
+    screened = {one.name for one in found.candidates if math.isfinite(one.screen)}
+    assert len(screened) == 5
+    asked = {one.name for one in found.candidates if one.asked}
+    assert len(asked) in {2 + 4, 3 + 4}
+    finalists = [one for one in found.candidates if one.asked and not found.others[names_of(found).index(one.name)]]
+    assert {one.name for one in finalists} <= screened
+    assert max(found.candidates, key=lambda one: np.nan_to_num(one.screen, nan=-1)).name in {x.name for x in finalists}
+
+
+def names_of(found: DiscoveryReport) -> list[str]:
+    return [one.name for one in found.candidates]
 
 
 def test_the_same_is_said_of_fewer_candidates_and_nothing_of_none() -> None:

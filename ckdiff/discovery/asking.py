@@ -19,7 +19,7 @@ from ckdiff.probes.forcing import logits_of, token_logprobs
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.wording import Wording
 from ckdiff.questions.questions import Question
-from ckdiff.scoring.discovery import form_drops
+from ckdiff.scoring.discovery import form_drops, form_scores, pool_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FINALISTS = 16
-"""Of many candidates so many of the best are asked about in every form, and as many others to measure them by."""
 SCREENED = 64
-"""Up to so many are all asked about."""
-UNASKED = 8
-"""Of many candidates so many are asked about for what they lose where nobody is asked."""
+"""Up to so many candidates are all asked about."""
+UNASKED = 16
+"""Of many so many are asked about for what they lose where nobody is asked."""
+NARROWED = 128
+"""Of many so many, of which the same tells most, are screened."""
+FINALISTS = 8
+"""Of those that are screened so many are asked about as well."""
+OTHERS = 16
+"""So many of the rest are asked about to measure them by."""
 NULL_CANDIDATES = 12
 """So many candidates go through the noisy copies."""
 TOKENS = 12
@@ -106,18 +110,23 @@ def choose(screen: Float64, seed: int, certain: Sequence[int] = ()) -> tuple[lis
 
     The second ones are drawn from what screening did not choose, so that they are nobody's best.
     """
-    order = np.argsort(-screen, kind="stable").tolist()
+    order = np.argsort(-np.nan_to_num(screen, nan=-np.inf), kind="stable").tolist()
     best = list(dict.fromkeys([*order[:FINALISTS], *certain]))
     rest = [number for number in order if number not in best]
-    picks = np.random.default_rng(seed).permutation(len(rest))[:FINALISTS].tolist()
+    picks = np.random.default_rng(seed).permutation(len(rest))[:OTHERS].tolist()
     others = sorted(rest[place] for place in picks)
     return sorted([*best, *others]), others
 
 
 def best_unasked(unasked: Float64) -> list[int]:
-    """The candidates that stand out most where nobody is asked, turn by turn of the forms."""
-    orders = [np.argsort(-np.nan_to_num(column, nan=-np.inf), kind="stable").tolist() for column in unasked.T]
-    return list(dict.fromkeys(number for turn in zip(*orders, strict=True) for number in turn))[:UNASKED]
+    """The candidates by what they lose where nobody is asked, pooled over the forms; the best first.
+
+    Args:
+        unasked: [candidate, form].
+    """
+    pooled = pool_forms(form_scores(unasked, np.ones(len(unasked))))
+    found: list[int] = np.argsort(-np.nan_to_num(pooled, nan=-np.inf), kind="stable").tolist()
+    return found
 
 
 def draw(chosen: list[int], others: list[int], seed: int) -> list[int]:

@@ -53,9 +53,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.opening import Models
     from ckdiff.discovery.texts import Texts
-    from ckdiff.probes.forcing import Forced
     from ckdiff.probes.live.together import Draws
-    from ckdiff.probes.prompts import Prompt
     from ckdiff.report.schema.discovery import DiscoveryReport
     from ckdiff.shapes import Float64
 
@@ -90,7 +88,7 @@ def run(
             if how.words:
                 candidates = _with_words(candidates, texts)
             beside = texts if how.texts is None else _sampled(models, replace(how, count=BESIDE), kept)
-            work = Work(models, how, candidates, listener, texts, beside, 4 + how.copies, kept=kept)
+            work = Work(models, how, candidates, listener, texts, beside, 5 + how.copies, kept=kept)
             work.mentions = find_mentions(models.tokenizer, texts, candidates.every)
             work.names = name_tokens(models.wording, candidates.every)
             return _discover(work)
@@ -143,9 +141,6 @@ def _discover(work: Work) -> DiscoveryReport:
     work.logits = keep_logits(work.forced)
     work.sayable = sayable(work.forced, work.logits)
     beside = work.forced if work.beside is work.texts else force_alike(models.base, work.beside.prompts, work.way)
-    screened = len(every) > asking.SCREENED
-    prompts = asking.screen_prompts(models, every) if screened and not work.kept.has("screen") else []
-    before = force(models.base, prompts, work.way) if prompts else None
     work.tell("the unlearned model reads them")
     models.base.unload()
     models.unlearned.load()
@@ -154,18 +149,17 @@ def _discover(work: Work) -> DiscoveryReport:
     sizes = change_sizes(models.base, models.unlearned)
     if not any(sizes.values()):
         return report_nothing(work, seen)
-    screen = np.full(len(every), np.nan)
-    if screened:
-        screen = work.kept.once("screen", lambda: _screen(work, before, prompts), VALUES)
-    directions, gain = value_directions(models.base, models.unlearned), norm_gain(models.unlearned)
-    models.unlearned.unload()
     if work.ruin >= RUINED:
         return replace(report_nothing(work, seen), outcome="ruined", ruin=work.ruin)
+    directions, gain = value_directions(models.base, models.unlearned), norm_gain(models.unlearned)
     work.written = _written(work, directions, gain)
     unasked = _unasked(work, seen, work.written)
-    chosen, others = list(range(len(every))), list[int]()
-    if screened:
-        chosen, others = asking.choose(screen, work.how.seed, asking.best_unasked(unasked))
+    chosen, others, screen = list(range(len(every))), list[int](), np.full(len(every), np.nan)
+    if len(every) > asking.SCREENED:
+        best = asking.best_unasked(unasked)
+        screen = work.kept.once("screen", lambda: _screen(work, best[: asking.NARROWED]), VALUES)
+        chosen, others = asking.choose(screen, work.how.seed, best[: asking.UNASKED])
+    models.unlearned.unload()
     drawn = asking.draw(chosen, others, work.how.seed)
     (rounds, ours, theirs), shaken = read_all(work, sizes, chosen, drawn)
     work.said = said_words(models.tokenizer, rounds, len(every))
@@ -178,10 +172,21 @@ def _discover(work: Work) -> DiscoveryReport:
     return report_found(work, seen, Ranked(_forms(rounds, scores), screen, scores, plain, mask, chosen))
 
 
-def _screen(work: Work, before: Forced | None, prompts: Sequence[Prompt]) -> Float64:
-    """How much of what the base makes of each candidate's name is lost; the unlearned model must be loaded."""
-    assert before is not None
-    return asking.screen_scores(before, force(work.models.unlearned, prompts, work.way), prompts)
+def _screen(work: Work, some: list[int]) -> Float64:
+    """How much of what the base makes of the names of some candidates is lost [candidate]; NaN of the others.
+
+    The unlearned model must be loaded; it gives way to the base, which gives way to none.
+    """
+    models, every = work.models, work.candidates.every
+    work.tell(f"{len(some)} of {len(every)} candidates are screened")
+    prompts = asking.screen_prompts(models, [every[number] for number in some])
+    after = force(models.unlearned, prompts, work.way)
+    models.unlearned.unload()
+    models.base.load()
+    found = np.full(len(every), np.nan)
+    found[some] = asking.screen_scores(force(models.base, prompts, work.way), after, prompts)
+    models.base.unload()
+    return found
 
 
 def _forms(rounds: list[Round], scores: Float64) -> tuple[str, ...]:

@@ -143,7 +143,8 @@ class Recipe:
         retain_loss: "kl", "ce", "states" (RMU's), "none", or "default" for the method's own.
         retain_weight: of the retain loss; None for the method's own, or that of its kind.
         lr: learning rate; None for the method's own.
-        beta: of DPO and NPO the inverse temperature, of UNDIAL what a logit is lowered by; None for the method's own.
+        beta: of DPO, NPO and SimNPO the inverse temperature, of UNDIAL what a logit is lowered by; None for the
+            method's own.
         margin: SimNPO only: of its reward; None for 0.
         layer: RMU only: the layer behind which states are steered; None for one at 7 of 32.
         steering: RMU only: length of the state that they are led to; None for five times the base's own.
@@ -179,9 +180,9 @@ class Recipe:
     retain_weight: Annotated[
         float | None, Option("--retain-weight", "Else the method's own.", LOSS, least=0, rare=True)
     ] = None
-    beta: Annotated[float | None, Option("--beta", "Of DPO, NPO, UNDIAL; else its own.", LOSS, above=0, rare=True)] = (
-        None
-    )
+    beta: Annotated[
+        float | None, Option("--beta", "Of DPO, NPO, SimNPO, UNDIAL; else its own.", LOSS, above=0, rare=True)
+    ] = None
     margin: Annotated[float | None, Option("--margin", "Of SimNPO; else 0.", LOSS, least=0, rare=True)] = None
     layer: Annotated[
         int | None, Option("--layer", "Of RMU; else one at 7 of 32.", LOSS, least=0, most=MOST, rare=True)
