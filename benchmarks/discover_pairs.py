@@ -81,6 +81,8 @@ KNOWN_AS = {"Unidentified flying object": ("ufo",)}
 """What else topics are called."""
 OWN = 8
 """Texts about each concept by which a pair is found to be unlearned."""
+AT_ALL = 0.05
+"""Nats a token that texts about a topic lost beyond others, where it was unlearned."""
 ORDER = ("discover", "turned", "written", "KL", "rows", "states")
 
 
@@ -191,8 +193,8 @@ def _mean_log_p(live: LiveModel, prompts: list[Prompt]) -> list[float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Ranks by pair and way in Markdown, development and held out apart, with what is first how often.
 
-    Pairs whose topic lost most on texts about it are summed up by themselves as well: the others were not unlearned, as
-    far as such texts tell.
+    Pairs whose topic lost more than others on texts about it are summed up by themselves as well: the rest was not
+    unlearned, as far as such texts tell.
     """
     heads = ("pair", "own texts: topic, others, rank", *ORDER, "named in ten words")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -203,11 +205,16 @@ def table(rows: list[dict[str, Any]]) -> str:
             own, named = row["own"], "yes" if row.get("in_words") else "no"
             drops = f"{own['drop']:.3f}, {own['others']:.3f}, {own['rank']}"
             lines.append(f"| {row['kind']}, {row['concept']} | {drops} | {ranks} | {named} |")
-        for name, part in ((half, some), (f"{half}, unlearned", [row for row in some if row["own"]["rank"] == 1])):
+        for name, part in ((half, some), (f"{half}, unlearned", [*filter(unlearned_at_all, some)])):
             sums = " | ".join(_sum(part, way) for way in ORDER)
             named = f"{sum(bool(row.get('in_words')) for row in part)} of {len(part)}"
             lines.append(f"| *{name}: median, first, among five* | | {sums} | {named} |")
     return "\n".join(lines)
+
+
+def unlearned_at_all(row: dict[str, Any]) -> bool:
+    """Whether texts about the topic of a pair lost more than those about the other concepts do in the mean."""
+    return bool(row["own"]["drop"] - row["own"]["others"] >= AT_ALL)
 
 
 def _rank(row: dict[str, Any], way: str) -> int | None:
