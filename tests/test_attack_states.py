@@ -15,7 +15,7 @@ from ckdiff.attacks import ablate, guide, lens
 from ckdiff.attacks.case import AttackError
 from ckdiff.attacks.quantise import quantise
 from ckdiff.cli.app import run
-from ckdiff.probes.cost import TooLittleMemoryError, check_both
+from ckdiff.probes.cost import TooLittleMemoryError
 from ckdiff.probes.live import guided
 from tests.test_attack_relearn import case_of, read
 
@@ -247,7 +247,7 @@ def test_two_models_need_room_for_two(case: Case, monkeypatch: pytest.MonkeyPatc
     base, unlearned = case.job.pair.base, case.job.pair.unlearned
     monkeypatch.setattr("ckdiff.probes.cost.free_memory", lambda device: int(1.5 * base.parameter_bytes(4)))
     with pytest.raises(TooLittleMemoryError, match="needs both models in memory"):
-        check_both(base, unlearned)
+        guide.check_memory(base, unlearned)
 
 
 def test_answers_that_the_base_does_not_give_are_told(case: Case) -> None:

@@ -150,10 +150,16 @@ def test_both_together_say_what_two_plain_models_drawn_apart_do(models: Any, mad
 
 def test_two_models_that_do_not_fit_say_nothing_together(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.inference_mode():
-        plain = tell_topic(models, "Velmar", [], Way(4)).answers
+        both = tell_topic(models, "Velmar", [], Way(4))
         models.base.load()
-        monkeypatch.setattr("ckdiff.probes.cost.free_memory", lambda device: int(1.5 * models.base.parameter_bytes(4)))
-        found = tell_topic(models, "Velmar", [], Way(4)).answers
-    assert [one.guided for one in found] == [""] * len(plain)
-    assert [replace(one, guided="") for one in plain] == list(found)
-    assert any(one.guided for one in plain)
+        monkeypatch.setattr("ckdiff.probes.cost.free_memory", lambda device: models.base.parameter_bytes(4) - 1)
+        found = tell_topic(models, "Velmar", [], Way(4))
+    assert [one.guided for one in found.answers] == [""] * len(both.answers)
+    assert [replace(one, guided="") for one in both.answers] == list(found.answers)
+    assert any(one.guided for one in both.answers)
+    assert ["no room" in note for note in found.notes] == [True]
+    assert both.notes == ()
+    with torch.inference_mode():
+        models.base.load()
+        monkeypatch.setattr("ckdiff.probes.cost.free_memory", lambda device: models.base.parameter_bytes(4))
+        assert tell_topic(models, "Velmar", [], Way(4)).answers == both.answers

@@ -40,7 +40,7 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
     """
     case.whole("guidance by the base")
     base = case.job.pair.base
-    cost.check_both(base, live)
+    check_memory(base, live)
     with case.loaded(base), case.loaded(live):
         for number, weight in enumerate(WEIGHTS):
             case.pause()
@@ -49,6 +49,20 @@ def outcomes(case: Case, live: LiveModel, side: Attacked) -> Iterator[Outcome]:
             reading = _read(case, Guided(base, live, weight), side, said)
             yield Outcome(f"weight {weight:g}", reading, decides=False, note=more_than_base(case, said))
     case.listener.progress("guiding", len(WEIGHTS), len(WEIGHTS), "")
+
+
+def check_memory(base: LiveModel, unlearned: LiveModel) -> None:
+    """Refuse two models that do not fit together.
+
+    Raises:
+        TooLittleMemoryError: see there.
+    """
+    needed = sum(live.parameter_bytes(live.dtype.itemsize) for live in (base, unlearned))
+    free = cost.free_memory(base.device)
+    if needed > free:
+        raise cost.TooLittleMemoryError(
+            f"guidance by the base needs both models in memory, {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
+        )
 
 
 def say(case: Case, guided: Guided) -> list[str]:

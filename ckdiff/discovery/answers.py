@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ckdiff.discovery.candidates import STUBS
 from ckdiff.discovery.directions import norm_gain
 from ckdiff.discovery.neurons import answer_places, falls, mean_coefficients
+from ckdiff.probes import cost
 from ckdiff.probes.behind import force_alike
-from ckdiff.probes.cost import TooLittleMemoryError, check_both
 from ckdiff.probes.forcing import token_logprobs
 from ckdiff.probes.live.generation import greedy
 from ckdiff.probes.live.guided import Guided
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TOKENS = 24
 """Of an answer, at most."""
+ALONE = "there is no room in memory for both models at one time: what both say together was not asked"
 WEIGHT = 2.0
 """How far both together go from the unlearned model: 1 is the base."""
 
@@ -38,6 +39,7 @@ class Told:
     answers: tuple[TopicAnswer, ...] = ()
     layers: tuple[LayerFall, ...] = ()
     neurons: tuple[NeuronFall, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def tell_topic(models: Models, topic: str, places: Sequence[Place], way: Way) -> Told:
@@ -70,19 +72,18 @@ def tell_topic(models: Models, topic: str, places: Sequence[Place], way: Way) ->
         TopicAnswer(prompt.question.text, ours, theirs, drop, together)
         for prompt, drop, ours, theirs, together in zip(prompts, drops, *told, strict=True)
     )
-    return Told(answers, *falls(models, before, after, gain, weight))
+    return Told(answers, *falls(models, before, after, gain, weight), () if any(both) else (ALONE,))
 
 
 def _together(models: Models, prompts: Sequence[Prompt], way: Way) -> list[list[int]]:
-    """What both say together, the unlearned model loaded; nothing where there is no room for both."""
-    try:
-        check_both(models.base, models.unlearned)
-    except TooLittleMemoryError:
+    """What both say together, the unlearned model loaded; nothing where there is no room for the base beside it."""
+    base = models.base
+    if base.parameter_bytes(base.dtype.itemsize) > cost.free_memory(base.device):
         return [[] for _ in prompts]
-    models.base.load()
-    guided = Guided(models.base, models.unlearned, WEIGHT)
+    base.load()
+    guided = Guided(base, models.unlearned, WEIGHT)
     said = greedy(guided, [one.ids for one in prompts], TOKENS, models.stops, way.batch_size)
-    models.base.unload()
+    base.unload()
     return said
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckdiff.discovery.lost import Look
     from ckdiff.discovery.naming import Kind
     from ckdiff.discovery.work import Ranked, Work
-    from ckdiff.report.schema.discovery import LostWord, Outcome, WeightWord
+    from ckdiff.report.schema.discovery import LostWord, WeightWord
     from ckdiff.shapes import Float64
 
 FEW = 8
@@ -47,10 +47,10 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
     if found:
         work.tell(f"both are asked about {found}")
     told = tell_topic(models, found, lost_places(named_words(words), seen, work.texts), work.way)
-    outcome: Outcome = "trace" if found else "none"
+    plain = _with_groups(work, seen, words)
     return replace(
-        _with_groups(work, seen, words),
-        outcome=outcome,
+        plain,
+        outcome="trace" if found else "none",
         topic=found,
         ruin=work.ruin,
         kinds=text_kinds(seen, work.nulls, lost),
@@ -67,6 +67,7 @@ def report_found(work: Work, seen: Look, ranked: Ranked) -> DiscoveryReport:
         neurons=told.neurons,
         weights=weights,
         copies=work.how.copies,
+        notes=(*plain.notes, *told.notes),
     )
 
 

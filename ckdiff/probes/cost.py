@@ -196,17 +196,3 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def check_both(base: LiveModel, unlearned: LiveModel) -> None:
-    """Refuse two models that do not fit together.
-
-    Raises:
-        TooLittleMemoryError: see there.
-    """
-    needed = sum(live.parameter_bytes(live.dtype.itemsize) for live in (base, unlearned))
-    free = free_memory(base.device)
-    if needed > free:
-        raise TooLittleMemoryError(
-            f"guidance by the base needs both models in memory, {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
-        )
