@@ -24,7 +24,6 @@ import argparse
 import json
 import math
 import random
-import re
 import shutil
 import tempfile
 import time
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from discover_copies import COPIED, copies, save_copy, save_shaken
-from discover_pairs import KNOWN_AS, RECIPES, own_texts, plan, rank_by_ways, table
+from discover_pairs import RECIPES, names_topic, own_texts, plan, rank_by_ways, table
 
 from ckdiff.discovery.candidates import Candidate, Candidates, read_candidates
 from ckdiff.discovery.kept import Kept
@@ -125,19 +124,18 @@ def row_of(kind: str, found: DiscoveryReport, topic: str = "", **more: Any) -> d
     rank = names.index(topic.casefold()) + 1 if topic and topic.casefold() in names else None
     best = found.candidates[0] if found.candidates else None
     words = leading_words(found)
-    parts = {*re.findall(r"[^\W\d_]{4,}", topic.partition("(")[0].casefold()), *KNOWN_AS.get(topic, ())}
     return {
         "kind": kind,
         "topic": found.topic,
         "outcome": found.outcome,
-        "right": bool(topic) and any(part in found.topic.casefold() for part in parts),
+        "right": names_topic(found.topic.split(), topic),
         "rank": rank,
         "best": best.name if best else "",
         "p": None if best is None or math.isnan(best.p) else round(best.p, 5),
         "least_word_p": round(min((one.p for one in found.words if one.content), default=1.0), 5),
         "forms": {} if rank is None else told_by(found, rank - 1),
         "words": words,
-        "in_words": any(part in word.casefold() for word in words for part in parts),
+        "in_words": names_topic(words, topic),
         "kl": round(float(np.mean([one.kl for one in found.kinds])), 6),
         **more,
     }

@@ -7,6 +7,7 @@ unlearned at all is measured beside it, on texts about each of the concepts that
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,13 @@ def plan(texts: Iterable[str]) -> list[Planned]:
         method, _, trained_on = method.partition("@")
         found.append(Planned(method, trained_on or "text", topic, every.get(text, HELD_OUT)))
     return found
+
+
+def names_topic(words: Iterable[str], topic: str) -> bool:
+    """Whether one of some words is one of a topic's name of four letters or more, or that with an ending of two."""
+    parts = {*re.findall(r"[^\W\d_]{4,}", topic.partition("(")[0].casefold()), *KNOWN_AS.get(topic, ())}
+    told = [word.casefold() for word in words]
+    return any(word.startswith(part) and len(word) <= len(part) + 2 for word in told for part in parts)
 
 
 def rank_by_ways(base: str, unlearned: Path, candidates: Candidates, topic: str) -> dict[str, int]:

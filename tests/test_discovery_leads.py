@@ -12,12 +12,15 @@ import pytest
 import torch
 
 from ckdiff.discovery.answers import tell_topic
+from ckdiff.discovery.candidates import Candidates
 from ckdiff.discovery.lost import Look
 from ckdiff.discovery.mentions import said_written
 from ckdiff.discovery.naming import weight_words
 from ckdiff.discovery.opening import open_models
+from ckdiff.discovery.section import run
 from ckdiff.discovery.texts import Texts
 from ckdiff.discovery.words import is_content
+from ckdiff.discovery.work import How
 from ckdiff.probes.forcing import Way
 from ckdiff.probes.prompts import Prompt
 from ckdiff.probes.wording.wording import Wording
@@ -36,6 +39,8 @@ from tests.tokenizer_kinds import KINDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from ckdiff.shapes import Bools
 
 __all__ = ["made"]
 
@@ -85,6 +90,25 @@ def test_leads_are_lost_words_and_end_as_two_lists_agree(spoken: Any) -> None:
     ]
     lists = {text.removesuffix(names[agreed]) for text in spoken.asked if text.endswith(names[agreed])}
     assert {text.strip() for text in lists} == {"one, two, three, four,", "four, three, two, one,"}
+
+
+def test_no_lead_is_made_of_what_the_base_never_says(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = np.arange(models.rows) % 3 > 0
+    looked: list[Bools] = []
+
+    def keep(scores: Any, lost: Bools, *_: Any) -> tuple[WeightWord, ...]:
+        looked.append(lost)
+        return ()
+
+    monkeypatch.setattr("ckdiff.discovery.section.RUINED", math.inf)
+    monkeypatch.setattr("ckdiff.discovery.section.sayable", lambda base, logits: said)
+    monkeypatch.setattr("ckdiff.discovery.outcome.weight_words", keep)
+    models.base.unload()
+    run(models, How(count=4, length=12, copies=1), Candidates((), ""))
+    (lost,) = looked
+    assert lost.any()
+    assert not (lost & ~said).any()
+    assert (said & ~lost).any()
 
 
 def test_leading_words_are_those_of_texts_and_of_weights_by_turns() -> None:
