@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ckdiff.discovery.answers import tell_topic
-from ckdiff.discovery.candidates import Candidates
+from ckdiff.discovery.candidates import Candidate, Candidates
 from ckdiff.discovery.lost import Look
 from ckdiff.discovery.mentions import said_written
 from ckdiff.discovery.naming import weight_words
@@ -29,6 +29,7 @@ from ckdiff.report.formats import say
 from ckdiff.report.schema.discovery import TURNED, WRITTEN, WeightWord
 from ckdiff.report.words.discovery import headline, leading_words
 from ckdiff.report.words.sections import Selection
+from ckdiff.unlearn.world import TOWNS
 from ckdiff.weights.opening import open_checkpoint
 from tests.reports import discovery, report
 from tests.test_discovery_groups import word
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ckdiff.shapes import Bools
+    from ckdiff.shapes import Bools, Float64
 
 __all__ = ["made"]
 
@@ -109,6 +110,22 @@ def test_no_lead_is_made_of_what_the_base_never_says(models: Any, monkeypatch: p
     assert lost.any()
     assert not (lost & ~said).any()
     assert (said & ~lost).any()
+
+
+def test_noisy_copies_are_told_by_random_directions(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Float64] = []
+
+    def keep(words: Sequence[Sequence[int]], look: Look, written: Float64) -> Float64:
+        seen.append(written)
+        return said_written(words, look, written)
+
+    monkeypatch.setattr("ckdiff.discovery.section.RUINED", math.inf)
+    monkeypatch.setattr("ckdiff.discovery.section.said_written", keep)
+    models.base.unload()
+    run(models, How(count=4, length=12, copies=2), Candidates((*map(Candidate, TOWNS),), ""))
+    assert len(seen) == 3
+    assert all(np.isfinite(one).all() for one in seen)
+    assert len({one.tobytes() for one in seen}) == 3
 
 
 def test_leading_words_are_those_of_texts_and_of_weights_by_turns() -> None:
