@@ -4,7 +4,6 @@
     python benchmarks/discover.py false --seeds 20         # noise, fp16 and int8 copies, and a base beside itself
     python benchmarks/discover.py false --base DIR --like UNLEARNED --concepts A.json --seeds 20 --rows ROWS.jsonl
     python benchmarks/discover.py pairs --base DIR --concepts A.json B.json --made DIR --rows ROWS.jsonl
-
     python benchmarks/discover.py texts --base DIR --concepts A.json B.json --made DIR --pair METHOD=TOPIC
 
 `false --base` makes copies of a real base: itself, float16, int8, trained on the texts of a ConceptVectors file as far

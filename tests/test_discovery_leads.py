@@ -16,7 +16,6 @@ from ckdiff.discovery.candidates import Candidate, Candidates
 from ckdiff.discovery.lost import Look
 from ckdiff.discovery.mentions import said_written
 from ckdiff.discovery.naming import weight_words
-from ckdiff.discovery.opening import open_models
 from ckdiff.discovery.section import run
 from ckdiff.discovery.texts import Texts
 from ckdiff.discovery.words import is_content
@@ -30,8 +29,8 @@ from ckdiff.report.schema.discovery import TURNED, WRITTEN, WeightWord
 from ckdiff.report.words.discovery import headline, leading_words
 from ckdiff.report.words.sections import Selection
 from ckdiff.unlearn.world import TOWNS
-from ckdiff.weights.opening import open_checkpoint
 from tests.reports import discovery, report
+from tests.test_discovery import models
 from tests.test_discovery_groups import word
 from tests.test_probe_cli import made
 from tests.test_tables import rendered
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
     from ckdiff.shapes import Bools, Float64
 
-__all__ = ["made"]
+__all__ = ["made", "models"]
 
 
 @pytest.fixture
@@ -157,14 +156,6 @@ def test_who_is_told_by_what_was_written_is_the_one_of_whom_it_is_said() -> None
     # Of four words the three that were written most; a word that two share counts half, one that was gained nothing.
     assert found.tolist() == pytest.approx([(8 / 2 + 3 + 2) / 3, 4 / 2, math.nan, 0.25], nan_ok=True)
     assert np.isnan(said_written([[1]], seen, np.full(7, np.nan))).all()
-
-
-@pytest.fixture
-def models(made: Path) -> Any:
-    base, unlearned = (open_checkpoint(str(made / side)) for side in ("base", "unlearned"))
-    found = open_models(base, unlearned, "float32", "cpu")
-    found.base.load()
-    return found
 
 
 def test_both_together_say_what_two_plain_models_drawn_apart_do(models: Any, made: Path) -> None:

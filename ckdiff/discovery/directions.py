@@ -53,7 +53,7 @@ def value_directions(base: LiveModel, unlearned: LiveModel) -> Directions:
     The first left singular vectors of W_V unlearned - W_V base; of experts there are none.
     """
     found = [strongest(change) for change in _changes(base, unlearned) if change.any()]
-    last = found[-(-len(found) // LAST) * -1 :] if found else []
+    last = found[-len(found) // LAST :]
     width = base.model.get_input_embeddings().embedding_dim
     none = torch.zeros(0, width, device=base.device)
     vectors = torch.cat([none, *(one.vectors for one in last)])

@@ -80,7 +80,7 @@ class WeightWord:
         source: "turned": the unembedding's row turned away from what it reads; "written": the value matrices changed
             most in its direction.
         score: turned: -cos of the row's change and the base's mean input of the unembedding, in [-1, 1]; written: how
-            far it stands out in its direction, in standard deviations over tokens.
+            far it stands out in what their strongest directions write, in standard deviations over tokens.
     """
 
     word: str
